@@ -1,0 +1,1 @@
+"""Counting, pricing, capping and recording; the request part knows no HTTP and no vendor."""

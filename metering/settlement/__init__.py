@@ -1,0 +1,1 @@
+"""The worker's part: rates, books and bills what the request path recorded."""

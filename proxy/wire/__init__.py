@@ -1,0 +1,1 @@
+"""One file per wire format, both directions; the file name is the format's key."""

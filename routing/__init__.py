@@ -1,0 +1,1 @@
+"""Choosing an upstream: pure, synchronous, no clock, no I/O."""
