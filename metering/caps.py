@@ -1,0 +1,207 @@
+"""Caps and holds: the values that go into admission and come out of it.
+
+A cap bounds one scope in one window, as a vector of money, tokens and requests. An exchange holds
+an estimate in every scope or in none (reserve), may move to a dearer upstream (swap), and ends by
+having the hold replaced by the true amounts while its events are appended (commit), or by giving
+the hold back (release). These values are what `redis_caps` sends and what Lua answers; the rule of
+the window itself is `metering.window`, the specification that the scripts are tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from metering.money import PPM
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """What is held or spent: nano-USD (sell price), tokens, requests."""
+
+    nano: int = 0
+    tokens: int = 0
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The bound of each dimension; None leaves it unbounded (it is still counted)."""
+
+    nano: int | None = None
+    tokens: int | None = None
+    requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A sliding window of `buckets` full buckets plus the current one; the oldest counts whole."""
+
+    label: str
+    bucket_ms: int
+    buckets: int
+
+
+ROLLING_DAY = Window(label="24h", bucket_ms=300_000, buckets=288)
+"""24 hours in five-minute buckets: never over the cap, at least 99.89 % of what exact would admit."""
+
+
+class ScopeKind(StrEnum):
+    """What a cap stands over. Each is within its tenant."""
+
+    TENANT = "tenant"
+    PROJECT = "project"
+    KEY = "key"
+    FEATURE = "feature"
+    USER = "user"
+    SESSION = "session"
+    RUN = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One thing that spends; `id` is empty for the tenant itself."""
+
+    kind: ScopeKind
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A limit over one scope in one window."""
+
+    scope: Scope
+    window: Window
+    limit: Limit
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One upstream an exchange could be admitted to, with what it would hold there.
+
+    `max_fraction_ppm` is the share of a money cap up to which this candidate is allowed: it is
+    passed over once spent + held, before this request, has reached that share. 1,000,000 = always.
+    """
+
+    upstream: str
+    vector: Vector
+    max_fraction_ppm: int = PPM
+
+
+@dataclass(frozen=True, slots=True)
+class CapState:
+    """One cap as the script saw it: amounts in the window, in nano-USD, tokens and requests."""
+
+    cap: Cap
+    spent: Vector
+    held: Vector
+    now_ms: int
+    reset_ms: int | None = None
+    """When room frees next (remaining-headers) or when the request would fit (denials), Unix ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Room was held: `index` is the candidate that was admitted, in the order they were given.
+
+    `repeat` says that this exchange already held (the first answer is given again).
+    `states` has one entry per cap, in the order asked, after the hold.
+    """
+
+    exchange_id: str
+    index: int
+    states: tuple[CapState, ...]
+    passed_threshold: bool = False
+    """Whether a candidate before `index` was passed over because of its `max_fraction_ppm`."""
+    repeat: bool = False
+
+
+class DenialReason(StrEnum):
+    """Why no candidate fitted."""
+
+    SPENT = "spent"
+    """What is spent leaves too little room, holds aside: wait for the window."""
+    HELD = "held"
+    """It would fit but for the holds of exchanges in flight: try again soon."""
+    NEVER = "never"
+    """The request is larger than the whole cap."""
+    PAUSED = "paused"
+    """The tenant is paused."""
+    KILLED = "killed"
+    """The run, session or key was stopped."""
+    REBUILDING = "rebuilding"
+    """Redis is empty or new and its windows are being rebuilt from the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Nothing was held. `state` and `dimension` name the cap that refused the cheapest candidate."""
+
+    reason: DenialReason
+    state: CapState | None = None
+    dimension: str = "nano"
+
+
+class CommitResult(StrEnum):
+    """What a commit did."""
+
+    COMMITTED = "committed"
+    REPEAT = "repeat"
+    """This exchange was committed before; nothing was added."""
+    LATE = "late"
+    """The hold had lapsed; the true amounts were added all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The answer to a commit; `states` as in a reservation (empty on a repeat)."""
+
+    result: CommitResult
+    states: tuple[CapState, ...] = ()
+
+
+class BackendUnavailable(Exception):
+    """Redis did not answer in time, refused, or cannot be reached; what it did is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What an exchange needs to be found again: who holds, under which caps."""
+
+    tenant: str
+    exchange_id: str
+    caps: tuple[Cap, ...]
+
+
+class Caps(Protocol):
+    """Admission and settlement of holds; Redis in production, memory in tests, one contract suite.
+
+    Every method is idempotent on the exchange id and raises BackendUnavailable when the store
+    cannot be asked within its time limit (what it did is then unknown).
+    """
+
+    async def reserve(
+        self, hold: Hold, candidates: Sequence[Candidate], *, owner: str, ttl_ms: int
+    ) -> Reservation | Denial:
+        """Hold the first candidate that fits in every cap, or nothing."""
+        ...
+
+    async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
+        """Replace what is held by this candidate's vector, in every cap or in none."""
+        ...
+
+    async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
+        """End the hold, add the true amounts, append the events: one atomic step."""
+        ...
+
+    async def release(self, hold: Hold) -> None:
+        """Give the hold back; no events. Unknown or ended holds are left alone."""
+        ...
+
+    async def renew(
+        self, hold: Hold, *, ttl_ms: int, checkpoint: Mapping[str, int] | None = None
+    ) -> bool:
+        """Push the expiry out and note the units counted so far; False when the hold is gone."""
+        ...

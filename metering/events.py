@@ -1,0 +1,175 @@
+"""The usage event: one immutable record per attempt, the source of every number downstream.
+
+Schema 1. Writers fill every field; readers ignore fields they do not know and take defaults for
+those they miss, so old and new events live side by side. The writer makes the id, and the id is
+the idempotency key: same id and body is absorbed, same id with another body is a conflict.
+No prompt, no answer and no secret ever enters an event.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+SCHEMA = 1
+
+
+class Kind(StrEnum):
+    """What an event records."""
+
+    USAGE = "usage"
+    CORRECTION = "correction"
+    ADJUSTMENT = "adjustment"
+    CUSTOM = "custom"
+
+
+class Reason(StrEnum):
+    """`reason_code`: why an event is billable, or why it is not."""
+
+    SERVED = "served"
+    PARTIAL = "partial"
+    """The stream broke or the client left; what was counted is billed."""
+    NOT_SENT = "not_sent"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_REFUSED = "upstream_refused"
+    RETRY = "retry"
+    CACHE_HIT = "cache_hit"
+
+
+class Status(StrEnum):
+    """How the attempt ended, as analytics count it."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    TRUNCATED = "truncated"
+    """Bytes were delivered, then the upstream broke off or we cut the stream."""
+    CANCELLED = "cancelled"
+    """The client left before the end was received from the upstream."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent:
+    """One attempt of one exchange. Times are UTC nanoseconds, amounts nano-USD, latencies ms.
+
+    `admission_nano` is the sell amount, rated at admission's prices, that the caps count;
+    `cost_nano` is what the provider charges us. `units` are billed, `counted` is our own count.
+    """
+
+    event_id: str
+    exchange_id: str
+    tenant: str
+    project: str
+    api_key_id: str
+    request_id: str
+    occurred_at: int
+    completed_at: int
+    emitted_at: int
+    schema: int = SCHEMA
+    kind: str = Kind.USAGE
+    attempt: int = 1
+    corrects: str | None = None
+    correction_reason: str | None = None
+    upstream_request_id: str | None = None
+    session: str | None = None
+    run: str | None = None
+    step: int | None = None
+    feature: str | None = None
+    user: str | None = None
+    vendor: str = ""
+    provider: str = ""
+    model_requested: str = ""
+    model_upstream: str = ""
+    model_answered: str | None = None
+    model_version: str | None = None
+    region: str | None = None
+    service_tier: str | None = None
+    units: Mapping[str, int] = field(default_factory=dict)
+    usage_source: str = "counted"
+    tokenizer: str = ""
+    counted: Mapping[str, int] = field(default_factory=dict)
+    usage_suspect: str | None = None
+    cost_version: str | None = None
+    sell_version: str | None = None
+    cost_nano: int = 0
+    admission_nano: int = 0
+    credits: int | None = None
+    latency_ms: int = 0
+    ttft_ms: int | None = None
+    target_latency_ms: int | None = None
+    sla_met: bool | None = None
+    status: str = Status.SUCCESS
+    http_status: int | None = None
+    finish_reason: str | None = None
+    retry_count: int = 0
+    client_retry_count: int | None = None
+    fallback_reason: str | None = None
+    degrade_step: str | None = None
+    cache_status: str | None = None
+    stream: bool = False
+    client_disconnected: bool = False
+    billable: bool = True
+    reason_code: str = Reason.SERVED
+    proxy_id: str = ""
+    spool_seq: int | None = None
+
+
+_FIELDS = frozenset(entry.name for entry in fields(UsageEvent))
+_REQUIRED = (
+    "event_id",
+    "exchange_id",
+    "tenant",
+    "project",
+    "api_key_id",
+    "request_id",
+    "occurred_at",
+    "completed_at",
+    "emitted_at",
+)
+_INTEGERS = ("occurred_at", "completed_at", "emitted_at", "cost_nano", "admission_nano", "attempt")
+
+
+def encode(event: UsageEvent) -> bytes:
+    """The event as compact JSON, the bytes that enter the stream and are hashed."""
+    return orjson.dumps(event)
+
+
+def payload_hash(body: bytes) -> str:
+    """SHA-256 of the encoded event, hex: tells a repeat from a conflict."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def decode(body: bytes) -> UsageEvent:
+    """The event behind these bytes; unknown fields are ignored.
+
+    Raises ValueError naming what is wrong: not JSON, a required field missing, a wrong type, an
+    unknown major schema.
+    """
+    try:
+        raw = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise ValueError("an event is a JSON object")  # noqa: TRY004 - data, not a caller's bug
+    _check(raw)
+    return UsageEvent(**{name: value for name, value in raw.items() if name in _FIELDS})
+
+
+def _check(raw: dict[str, Any]) -> None:
+    schema = raw.get("schema", SCHEMA)
+    if schema != SCHEMA:
+        raise ValueError(f"schema {schema!r} is not known to this reader (it knows {SCHEMA})")
+    for name in _REQUIRED:
+        if raw.get(name) in (None, ""):
+            raise ValueError(f"required field {name} is missing")
+    for name in _INTEGERS:
+        if type(raw.get(name, 0)) is not int:
+            raise ValueError(f"{name} is {raw[name]!r}, not an integer")
+    for name in ("units", "counted"):
+        units = raw.get(name, {})
+        if not isinstance(units, dict) or any(type(n) is not int for n in units.values()):
+            raise ValueError(f"{name} is not a mapping of integers")

@@ -1,0 +1,197 @@
+"""The price book: which rates hold for a model, and the hash that names a version of them.
+
+A rule's `model` matches the upstream model, then the public name; exact before glob, the longest
+glob wins; of two alike, the one with a `provider` goes first, then the one written first. `input_rate` and its kin are what the
+provider charges us (cost); sell = cost x multiplier, each rate rounded half-even to whole pico-USD
+so that an invoice's `quantity x rate_pico` can be checked by hand.
+A version is the first 12 hex digits of the SHA-256 of the canonical body. Cost and sell have
+versions of their own: a changed margin leaves the cost version alone.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+
+from metering.money import amount_nano, hold_nano, scale_rate
+from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
+
+VERSION_LENGTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRule:
+    """Rates for the models that `model` (exact or glob) names, in pico-USD per token or unit.
+
+    A token class without a rate of its own takes `input` or `output`, whichever side it is on:
+    dearer than a discount would be, never free. `multiplier_ppm` makes sell from cost.
+    """
+
+    model: str
+    input_rate_pico: int
+    output_rate_pico: int
+    provider: str | None = None
+    class_rates_pico: Mapping[str, int] = field(default_factory=dict)
+    multiplier_ppm: int = 1_000_000
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether `model` is a pattern rather than a name."""
+        return any(sign in self.model for sign in "*?[")
+
+    def cost_rates(self) -> dict[str, int]:
+        """Pico-USD per unit of every token class, and of whatever else the rule prices."""
+        rates = dict.fromkeys(INPUT_CLASSES, self.input_rate_pico)
+        rates.update(dict.fromkeys(OUTPUT_CLASSES, self.output_rate_pico))
+        rates.update(self.class_rates_pico)
+        return rates
+
+    def body(self, *, sell: bool) -> dict[str, Any]:
+        """The rule as a canonical mapping of plain values, for hashing and publishing."""
+        rates = self.cost_rates()
+        if sell:
+            rates = {unit: scale_rate(rate, self.multiplier_ppm) for unit, rate in rates.items()}
+        return {"model": self.model, "provider": self.provider, "rates_pico": rates}
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Pico-USD per unit, by unit; the price of one model in one version."""
+
+    rates_pico: Mapping[str, int]
+    version: str
+
+    def rate(self, units: Mapping[str, int]) -> dict[str, int]:
+        """Nano-USD per unit class for these quantities; KeyError names a class without a rate."""
+        return {
+            unit: amount_nano(quantity, self.rates_pico[unit])
+            for unit, quantity in units.items()
+            if unit in self.rates_pico or unit in TOKEN_CLASSES
+        }
+
+    def total_nano(self, units: Mapping[str, int]) -> int:
+        """The sum of `rate`: what one event comes to."""
+        return sum(self.rate(units).values())
+
+    def hold_nano(self, *, input_tokens: int, output_tokens: int) -> int:
+        """An upper bound for a request: every token at the dearest class of its side, rounded up."""
+        dearest_input = max(self.rates_pico[name] for name in INPUT_CLASSES)
+        dearest_output = max(self.rates_pico[name] for name in OUTPUT_CLASSES)
+        return hold_nano(input_tokens, dearest_input) + hold_nano(output_tokens, dearest_output)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Both sides of a model's price: what it costs us and what the tenant pays."""
+
+    cost: Rates
+    sell: Rates
+
+
+@dataclass(frozen=True)
+class PriceBook:
+    """Every rule in force; finds a price and names its versions."""
+
+    rules: tuple[PriceRule, ...] = ()
+    effective_from_ns: int = 0
+
+    def find(self, *, provider: str, model: str, public_name: str) -> Price | None:
+        """The price of an upstream model, or None; `public_name` is what the client asked for."""
+        key = (provider, model, public_name)
+        if key not in self._found:
+            self._found[key] = self._search(provider, model, public_name)
+        return self._found[key]
+
+    @cached_property
+    def cost_version(self) -> str:
+        """Names the cost side: first 12 hex digits of its body's SHA-256."""
+        return version_of(self.body(sell=False))
+
+    @cached_property
+    def sell_version(self) -> str:
+        """Names the sell side: first 12 hex digits of its body's SHA-256."""
+        return version_of(self.body(sell=True))
+
+    def body(self, *, sell: bool) -> bytes:
+        """The canonical JSON of one side: sorted keys, integers and strings only."""
+        return orjson.dumps(
+            {
+                "schema": 1,
+                "side": "sell" if sell else "cost",
+                "currency": "USD",
+                "effective_from_ns": str(self.effective_from_ns),
+                "rules": [rule.body(sell=sell) for rule in self.rules],
+            },
+            option=orjson.OPT_SORT_KEYS,
+        )
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, str, str], Price | None]:
+        return {}
+
+    def _search(self, provider: str, model: str, public_name: str) -> Price | None:
+        rule = match_rule(self.rules, provider=provider, model=model, public_name=public_name)
+        if rule is None:
+            return None
+        cost = rule.cost_rates()
+        sell = {unit: scale_rate(rate, rule.multiplier_ppm) for unit, rate in cost.items()}
+        return Price(
+            cost=Rates(MappingProxyType(cost), self.cost_version),
+            sell=Rates(MappingProxyType(sell), self.sell_version),
+        )
+
+
+def match_rule(
+    rules: tuple[PriceRule, ...], *, provider: str, model: str, public_name: str
+) -> PriceRule | None:
+    """The rule for a model by the order in the module's docstring, or None."""
+    best: tuple[tuple[bool, int, int, bool], PriceRule] | None = None
+    for rule in rules:
+        if rule.provider not in (None, provider):
+            continue
+        for order, name in enumerate((model, public_name)):
+            if not (fnmatch.fnmatchcase(name, rule.model) if rule.is_glob else name == rule.model):
+                continue
+            length = len(rule.model) if rule.is_glob else 0
+            key = (rule.is_glob, -length, order, rule.provider is None)
+            if best is None or key < best[0]:
+                best = key, rule
+    return None if best is None else best[1]
+
+
+def version_of(body: bytes) -> str:
+    """The name of a version: the first 12 hex digits of the SHA-256 of its canonical body."""
+    return hashlib.sha256(body).hexdigest()[:VERSION_LENGTH]
+
+
+class RatesByModel:
+    """One side of a published price book, read back: what the worker rates with.
+
+    `body` is the canonical JSON that was published under `prices:<version>`; ValueError when it
+    does not hash to `version`.
+    """
+
+    def __init__(self, body: bytes, *, version: str) -> None:
+        if version_of(body) != version:
+            raise ValueError(f"price body does not hash to version {version}")
+        self.version = version
+        self._rules = tuple(
+            (rule["model"], rule["provider"], Rates(rule["rates_pico"], version))
+            for rule in orjson.loads(body)["rules"]
+        )
+        self._match = tuple(
+            PriceRule(model=model, provider=provider, input_rate_pico=0, output_rate_pico=0)
+            for model, provider, _ in self._rules
+        )
+
+    def find(self, *, provider: str, model: str, public_name: str) -> Rates | None:
+        """The rates of an upstream model in this version, or None."""
+        rule = match_rule(self._match, provider=provider, model=model, public_name=public_name)
+        return None if rule is None else self._rules[self._match.index(rule)][2]

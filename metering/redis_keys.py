@@ -1,0 +1,102 @@
+"""Names of every Redis key, so that a tenant's keys share one cluster slot.
+
+Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards`):
+
+    P:{sN}:c:<kind>:<tenant>[/<id>]   hash    windows, held totals and open holds of one scope
+    P:{sN}:z:<kind>:<tenant>[/<id>]   zset    exchange id -> expiry, Unix ms: holds of that scope
+    P:{sN}:hold:<tenant>              hash    exchange id -> hold record (JSON, versioned)
+    P:{sN}:state:<tenant>             hash    pause and kill flags, hysteresis of degradation
+    P:{sN}:done:<bucket>              hash    exchange id -> answer of its commit; short-lived
+    P:{sN}:epoch                      string  set once the shard's windows are known to be whole
+    P:{sN}:confirmed                  hash    proxy id -> highest spool sequence in the ledger
+    P:{sN}:<metering.queue>           stream  usage events
+    P:prices:<version>                string  canonical body of one side of a price book
+    P:meta                            hash    shards and schema this data was written with
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+from metering.caps import Scope, ScopeKind
+
+DONE_BUCKET_MS = 300_000
+"""Commit markers live in buckets of five minutes, by the milliseconds of the exchange's UUIDv7."""
+
+GROUP = "ledger"
+"""The one consumer group that may acknowledge usage events."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisKeys:
+    """Key names for one deployment; `shards` must never change without a migration."""
+
+    prefix: str = "weir"
+    shards: int = 16
+    queue: str = "usage"
+
+    def shard(self, tenant: str) -> int:
+        """The shard of a tenant: crc32 of its id, modulo `shards`."""
+        return _crc(tenant) % self.shards
+
+    def tag(self, shard: int) -> str:
+        """`P:{sN}`: the head of every key of a shard."""
+        return f"{self.prefix}:{{s{shard}}}"
+
+    def of(self, tenant: str) -> str:
+        """The head of every key of a tenant."""
+        return self.tag(self.shard(tenant))
+
+    def scope(self, tenant: str, scope: Scope) -> str:
+        """The hash with the windows and holds of a scope."""
+        return f"{self.of(tenant)}:c:{_scope_name(tenant, scope)}"
+
+    def scope_holds(self, tenant: str, scope: Scope) -> str:
+        """The sorted set with the expiry of the scope's holds."""
+        return f"{self.of(tenant)}:z:{_scope_name(tenant, scope)}"
+
+    def holds(self, tenant: str) -> str:
+        """The hash of hold records of a tenant."""
+        return f"{self.of(tenant)}:hold:{tenant}"
+
+    def state(self, tenant: str) -> str:
+        """The hash of flags of a tenant."""
+        return f"{self.of(tenant)}:state:{tenant}"
+
+    def done(self, tenant: str, exchange_ms: int) -> str:
+        """The hash of commit markers for exchanges born in the same five minutes."""
+        return f"{self.of(tenant)}:done:{exchange_ms // DONE_BUCKET_MS}"
+
+    def epoch(self, shard: int) -> str:
+        """Says that the shard's windows are whole."""
+        return f"{self.tag(shard)}:epoch"
+
+    def confirmed(self, shard: int) -> str:
+        """Per proxy, the highest spool sequence that the ledger has."""
+        return f"{self.tag(shard)}:confirmed"
+
+    def stream(self, shard: int) -> str:
+        """The shard's stream of usage events."""
+        return f"{self.tag(shard)}:{self.queue}"
+
+    def prices(self, version: str) -> str:
+        """The canonical body of one side of a price book."""
+        return f"{self.prefix}:prices:{version}"
+
+    @property
+    def meta(self) -> str:
+        """What this deployment's data was written with."""
+        return f"{self.prefix}:meta"
+
+
+@lru_cache(maxsize=65_536)
+def _crc(tenant: str) -> int:
+    return zlib.crc32(tenant.encode())
+
+
+def _scope_name(tenant: str, scope: Scope) -> str:
+    if scope.kind is ScopeKind.TENANT:
+        return f"{scope.kind}:{tenant}"
+    return f"{scope.kind}:{tenant}/{scope.id}"

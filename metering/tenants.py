@@ -1,0 +1,68 @@
+"""Who may spend: tenants, their projects and keys, and the limits they stand under.
+
+Ids are immutable and travel in events; names are for people and may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class SpendLimits:
+    """`limits.tenant`: the rolling 24-hour cap and what happens near it.
+
+    From `burst_threshold_ppm` of the cap on, requests go to `fallback_model` when that is cheaper.
+    """
+
+    daily_cap_nano: int | None = None
+    burst_threshold_ppm: int = 1_000_000
+    fallback_model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureLimits:
+    """`limits.feature` and `limits.features.NAME`: what one feature may ask for."""
+
+    max_context_tokens: int | None = None
+    cache_ttl_seconds: int | None = None
+    exclude_cache_from_billing: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A client's credential as we keep it: the SHA-256 of the key, never the key."""
+
+    id: str
+    sha256: str
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One paying customer. `models` is an allow-list of public names; None allows all."""
+
+    id: str
+    name: str
+    limits: SpendLimits
+    keys: tuple[ApiKey, ...] = ()
+    projects: Mapping[str, str] = field(default_factory=dict)
+    models: frozenset[str] | None = None
+    feature_limits: Mapping[str, FeatureLimits] = field(default_factory=dict)
+
+    def may_use(self, model: str) -> bool:
+        """Whether the tenant's allow-list admits this public model name."""
+        return self.models is None or model in self.models
+
+
+DEFAULT_PROJECT = "default"
+"""The project of a key that names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking: the tenant and key an Authorization header proved."""
+
+    tenant: Tenant
+    key: ApiKey

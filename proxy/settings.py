@@ -1,0 +1,119 @@
+"""The settings of a running process, decoded and checked: what `config` makes from the file.
+
+Frozen values only. Rooms that have settings of their own (caps, prices, routes, tenants) keep
+them there; this module holds those of the door and ties all of them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from metering.prices import PriceBook
+from metering.tenants import Tenant
+from routing.upstreams import Model
+
+
+class Secret:
+    """A credential that prints as `***`; only `reveal` gives it out, to whoever sends it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The credential itself; for the header that carries it and nothing else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A configured account at a vendor: where to send, with which credential.
+
+    `base_url` ends without a slash; the simulator's is filled in when it has its port.
+    `unavailable` says in words why it cannot be called (its key's variable is not set).
+    """
+
+    name: str
+    type: str
+    base_url: str
+    api_key: Secret | None = None
+    timeout_s: float = 300.0
+    connect_timeout_s: float = 5.0
+    stream_usage: Literal["inject", "never"] = "inject"
+    unavailable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where and how we listen."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    metrics_port: int | None = None
+    max_body_mb: int = 32
+    on_disconnect: Literal["abort", "drain"] = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """`url` is None for the embedded server."""
+
+    url: Secret | None = None
+    prefix: str = "weir"
+    shards: int = 16
+    timeout_ms: int = 250
+    on_outage: Literal["local", "closed", "open"] = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Metering:
+    """How usage events travel to the ledger."""
+
+    queue: str = "usage"
+    consumer_concurrency: int = 8
+    idempotency_window_hours: int = 24
+    reconciliation_schedule: str | None = None
+    spool: Literal["outage", "always"] = "outage"
+
+
+@dataclass(frozen=True, slots=True)
+class MintedKey:
+    """A key that `serve` makes itself at its first start (`mint: true`), for trying things out."""
+
+    tenant: str
+    key_id: str
+    project: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a process needs to know; made by `proxy.config.load`."""
+
+    source: Path | None
+    server: Server
+    data_dir: Path
+    redis: RedisSettings
+    ledger_url: str
+    providers: Mapping[str, Provider]
+    models: Mapping[str, Model]
+    prices: PriceBook
+    tenants: Mapping[str, Tenant]
+    metering: Metering
+    default_output_tokens: int = 4096
+    minted_keys: tuple[MintedKey, ...] = field(default=())
