@@ -45,7 +45,7 @@ class Window:
 
 
 ROLLING_DAY = Window(label="24h", bucket_ms=300_000, buckets=288)
-"""24 hours in five-minute buckets: never over the cap, at least 99.89 % of what exact would admit."""
+"""24 hours in five-minute buckets: never over the cap, and within 0.11 % of exact admission."""
 
 
 class ScopeKind(StrEnum):
@@ -137,7 +137,7 @@ class DenialReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Nothing was held. `state` and `dimension` name the cap that refused the cheapest candidate."""
+    """Nothing was held. `state` and `dimension` name the cap that refused the cheapest one."""
 
     reason: DenialReason
     state: CapState | None = None
@@ -162,7 +162,7 @@ class Commit:
     states: tuple[CapState, ...] = ()
 
 
-class BackendUnavailable(Exception):
+class CapsUnavailableError(Exception):
     """Redis did not answer in time, refused, or cannot be reached; what it did is unknown."""
 
 
@@ -178,7 +178,7 @@ class Hold:
 class Caps(Protocol):
     """Admission and settlement of holds; Redis in production, memory in tests, one contract suite.
 
-    Every method is idempotent on the exchange id and raises BackendUnavailable when the store
+    Every method is idempotent on the exchange id and raises CapsUnavailableError when the store
     cannot be asked within its time limit (what it did is then unknown).
     """
 

@@ -154,7 +154,7 @@ def decode(body: bytes) -> UsageEvent:
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(raw, dict):
-        raise ValueError("an event is a JSON object")  # noqa: TRY004 - data, not a caller's bug
+        raise ValueError("an event is a JSON object")
     _check(raw)
     return UsageEvent(**{name: value for name, value in raw.items() if name in _FIELDS})
 

@@ -1,9 +1,10 @@
 """The price book: which rates hold for a model, and the hash that names a version of them.
 
 A rule's `model` matches the upstream model, then the public name; exact before glob, the longest
-glob wins; of two alike, the one with a `provider` goes first, then the one written first. `input_rate` and its kin are what the
-provider charges us (cost); sell = cost x multiplier, each rate rounded half-even to whole pico-USD
-so that an invoice's `quantity x rate_pico` can be checked by hand.
+glob wins; of two alike, the one with a `provider` goes first, then the one written first.
+`input_rate` and its kin are what the provider charges us (cost); sell = cost x multiplier, each
+rate rounded half-even to whole pico-USD so that an invoice's `quantity x rate_pico` can be checked
+by hand.
 A version is the first 12 hex digits of the SHA-256 of the canonical body. Cost and sell have
 versions of their own: a changed margin leaves the cost version alone.
 """
@@ -81,7 +82,7 @@ class Rates:
         return sum(self.rate(units).values())
 
     def hold_nano(self, *, input_tokens: int, output_tokens: int) -> int:
-        """An upper bound for a request: every token at the dearest class of its side, rounded up."""
+        """An upper bound: every token at the dearest class of its side, rounded up."""
         dearest_input = max(self.rates_pico[name] for name in INPUT_CLASSES)
         dearest_output = max(self.rates_pico[name] for name in OUTPUT_CLASSES)
         return hold_nano(input_tokens, dearest_input) + hold_nano(output_tokens, dearest_output)
