@@ -80,6 +80,10 @@ class ApiError(Exception):
             headers[ERROR_SOURCE] = "upstream"
         return headers
 
+    def add_headers(self, headers: Mapping[str, str]) -> None:
+        """Headers of the answer this refusal becomes; its own go before them."""
+        self._headers = {**headers, **self._headers}
+
     @property
     def label(self) -> str:
         """The code for logs and metrics; never empty."""

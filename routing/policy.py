@@ -84,12 +84,11 @@ def admission(
     dearest = max((option.hold.nano for option in own), default=0)
     cheaper = [option for option in degraded if option.price and option.hold.nano < dearest]
     fraction = threshold_ppm if cheaper else PPM
-    options = (*own, *cheaper)
     return Admission(
-        options=options,
-        candidates=tuple(
-            Candidate(option.upstream.label, option.hold, fraction if option in own else PPM)
-            for option in options
+        options=(*own, *cheaper),
+        candidates=(
+            *(Candidate(option.upstream.label, option.hold, fraction) for option in own),
+            *(Candidate(option.upstream.label, option.hold) for option in cheaper),
         ),
         steps=(False,) * len(own) + (True,) * len(cheaper),
     )

@@ -32,6 +32,7 @@ from metering.usage import (
 from proxy.chat import CHOICES_MAX, OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.errors import InvalidRequest
 from proxy.sse import DONE, Decoder, Event
+from routing.fallback import Outcome
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TEXT_MAX = 256
@@ -172,6 +173,36 @@ def _split_completion(
     audio = min(audio, completion if is_exclusive else completion - reasoning)
     text = completion - audio - (0 if is_exclusive else reasoning)
     return {OUTPUT_TEXT: text, OUTPUT_REASONING: reasoning, OUTPUT_AUDIO: audio}
+
+
+# -- errors -----------------------------------------------------------------------------------
+
+_QUOTA_CODES = frozenset(
+    {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
+)
+
+
+def classify_error(status: int, body: bytes) -> Outcome:
+    """What an answer other than 200 means for the next step; the body tells quota from rate."""
+    if status in {401, 403}:
+        return Outcome.AUTH
+    if status == 402:
+        return Outcome.QUOTA
+    if status == 429:
+        return Outcome.QUOTA if _error_code(body) in _QUOTA_CODES else Outcome.RATE_LIMITED
+    if status >= 500 or status == 408:
+        return Outcome.SERVER_ERROR
+    return Outcome.REFUSED if 400 <= status < 500 else Outcome.NONSENSE
+
+
+def _error_code(body: bytes) -> str | None:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    code = error.get("code") or error.get("type") if isinstance(error, dict) else None
+    return code if isinstance(code, str) else None
 
 
 # -- replies ----------------------------------------------------------------------------------
