@@ -152,6 +152,12 @@ def tokenizer_for(model: str) -> Tokenizer:
     return Tokenizer(label, encoding, factor_ppm=factor_ppm, is_exact=False)
 
 
+def is_claude_since_4_7(model: str) -> bool:
+    """Whether a Claude has the tokenizer and the image sizes of 4.7; yes if it has no version."""
+    version = _CLAUDE_VERSION.search(model.lower())
+    return not version or (int(version[1]), int(version[2] or 0)) >= (4, 7)
+
+
 def load_encoding(name: str) -> tiktoken.Encoding:
     """The encoding of that name, loaded once per process; KeyError for a name that is not ours.
 
@@ -204,13 +210,5 @@ def _bare(model: str) -> str:
 
 def _factor_ppm(bare: str) -> int:
     if "claude" in bare:
-        return _claude_ppm(bare)
+        return _CLAUDE_SINCE_4_7_PPM if is_claude_since_4_7(bare) else _CLAUDE_PPM
     return next((ppm for family, ppm in _FAMILY_PPM if family.search(bare)), PPM)
-
-
-def _claude_ppm(bare: str) -> int:
-    """Claude 4.7 changed the tokenizer. A name without a version is taken for a new model."""
-    version = _CLAUDE_VERSION.search(bare)
-    if version and (int(version[1]), int(version[2] or 0)) < (4, 7):
-        return _CLAUDE_PPM
-    return _CLAUDE_SINCE_4_7_PPM

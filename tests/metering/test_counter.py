@@ -19,8 +19,9 @@ VECTORS: dict[str, Any] = json.loads(
 ENCODINGS = ("o200k_base", "cl100k_base", "p50k_base")
 
 _ENGLISH = "hello world'll We'VE I'm don't 'S x = 1 12345 3.14 f(a,b): return getHTTPResponse"
-_OTHERS = "naïve 漢字 かな カナ 한국어 สวัสดี हिन्दी 😀 👩\u200d👩\u200d👧 e\u0301 \u017f <|endoftext|> https://a.b/c?d=e"
-_words = st.sampled_from(f"{_ENGLISH} {_OTHERS}".split()) | st.just("\x1c\x85\u3000")
+_OTHERS = "naïve 漢字 かな カナ 한국어 สวัสดี हिन्दी 😀 👩\u200d👩\u200d👧 e\u0301 \u017f"
+_CODE = "<|endoftext|> https://a.b/c?d=e x+=1; //--"
+_words = st.sampled_from(f"{_ENGLISH} {_OTHERS} {_CODE}".split()) | st.just("\x1c\x85\u3000")
 _gaps = st.sampled_from(
     ["", " ", "  ", "\n", "\n\n", "\t", " \n ", "\r\n", "/", "'", ".", "//\n", "。"]
 )
@@ -35,7 +36,7 @@ def chunks_of(text: str, cuts: list[int]) -> list[str]:
 
 
 def recorded_chunks(case: dict[str, Any]) -> list[str]:
-    """The chunks of a recorded stream; the long ones are stored as a unit and how often it comes."""
+    """The chunks of a recorded stream; the long ones are stored as unit and lengths."""
     chunks = case["chunks"]
     if isinstance(chunks, dict):
         return [chunks["unit"] * length for length in chunks["lengths"]]
