@@ -123,6 +123,7 @@ class RunningDoor:
     log: CollectingLog
     renewals: Renewals
     http: aiohttp.ClientSession
+    answers: list[aiohttp.ClientResponse] = field(default_factory=list)
 
     @property
     def events(self) -> list[UsageEvent]:
@@ -133,11 +134,19 @@ class RunningDoor:
     async def chat(self, **fields: Any) -> aiohttp.ClientResponse:
         """POST a chat completion with the tenant's key."""
         payload = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
-        return await self.http.post(
+        answer = await self.http.post(
             f"{self.url}/v1/chat/completions",
             json=payload,
             headers={"Authorization": f"Bearer {KEY}"},
         )
+        self.answers.append(answer)
+        return answer
+
+    async def close(self) -> None:
+        """Let go of every answer, read or not, and of the client's connections."""
+        for answer in self.answers:
+            answer.close()
+        await self.http.close()
 
 
 OpenDoor = Callable[..., Awaitable[RunningDoor]]
@@ -174,15 +183,16 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         async def ready() -> bool:
             return True
 
-        runner = web.AppRunner(create_app(door, ready), handler_cancellation=cancels)
+        runner = web.AppRunner(create_app(door, ready), handler_cancellation=cancels, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port = runner.addresses[0][1]
         session = aiohttp.ClientSession()
+        running = RunningDoor(f"http://127.0.0.1:{port}", caps, spool, log, renewals, session)
         runners.append(runner)
-        closing.extend([session.close, transport.close])
-        return RunningDoor(f"http://127.0.0.1:{port}", caps, spool, log, renewals, session)
+        closing.extend([running.close, transport.close])
+        return running
 
     yield start
     for close in closing:

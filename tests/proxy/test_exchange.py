@@ -60,7 +60,7 @@ async def test_what_the_upstream_gets(door: RunningDoor, upstream: ScriptedUpstr
     """T-05, T-31: our key, the upstream's model name, unknown fields; nothing else of the client."""
     upstream.scripts = [[completion()]]
 
-    await door.http.post(
+    answer = await door.http.post(
         f"{door.url}/v1/chat/completions",
         data=b'{"model":"m","messages":[],"future":{"x":[1]},"temperature":0.5}',
         headers={
@@ -72,6 +72,7 @@ async def test_what_the_upstream_gets(door: RunningDoor, upstream: ScriptedUpstr
             "X-Private": "p",
         },
     )
+    await answer.read()
 
     received = upstream.received[0]
     assert received.json == {
