@@ -1,10 +1,3 @@
-"""Fixtures of the whole suite live in plugins beside this file."""
+"""Fixtures of the whole suite live in plugins beside this file, one per thing that is started."""
 
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-pytest_plugins = ["fixtures_upstream", "fixtures_door"]
+pytest_plugins = ["fixtures_redis", "fixtures_upstream", "fixtures_door"]
