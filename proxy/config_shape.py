@@ -62,9 +62,15 @@ def _flag(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_text)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[Decimal, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
+Seconds = Annotated[
+    Decimal,
+    Field(gt=0, le=86_400),
+    BeforeValidator(_number),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 86_400}),
+]
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Port = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65_535)]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1_000_000_000)]
+Port = Annotated[int, Field(ge=0, le=65_535), BeforeValidator(_whole)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(_whole)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +83,11 @@ class ServerShape:
     """Address to listen on; `0.0.0.0` for every interface."""
     port: Port = 8080
     """Port to listen on; 0 picks a free one."""
-    workers: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=256)] = 1
+    workers: Annotated[int, Field(ge=1, le=256), BeforeValidator(_whole)] = 1
     """Proxy processes that share the port."""
     metrics_port: Port | None = None
     """Port of `/metrics`."""
-    max_body_mb: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1024)] = 32
+    max_body_mb: Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)] = 32
     """Largest request body, in MiB."""
     on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] = "abort"
     """When the client leaves: stop the upstream, or read its answer to the end."""
@@ -97,7 +103,7 @@ class RedisShape:
     """`redis://`, `rediss://` or `unix://`; without it an embedded server is started."""
     prefix: Text = "weir"
     """Head of every key."""
-    shards: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=16_384)] = 16
+    shards: Annotated[int, Field(ge=1, le=16_384), BeforeValidator(_whole)] = 16
     """Hash slots that tenants are spread over; never changes once there is data."""
     timeout_ms: Count = 250
     """Longest that a request waits for Redis, each time, in milliseconds."""
@@ -127,9 +133,9 @@ class ProviderShape:
     """Address up to and including `/v1`; OpenAI's own, or the bundled simulator's, if left out."""
     api_key: Text | None = None
     """Credential, as `${NAME}`; while NAME is unset this provider's routes answer 503."""
-    timeout_s: Annotated[Number, Field(gt=0, le=86_400)] = Decimal(300)
+    timeout_s: Seconds = Decimal(300)
     """Longest silence of the upstream, in seconds."""
-    connect_timeout_s: Annotated[Number, Field(gt=0, le=3_600)] = Decimal(5)
+    connect_timeout_s: Seconds = Decimal(5)
     """Longest wait for a connection, in seconds."""
     stream_usage: Annotated[Literal["inject", "never"], BeforeValidator(_text)] = "inject"
     """Whether streams are asked for their usage; `never` for servers that refuse the field."""
@@ -225,7 +231,7 @@ class FeatureShape:
 
     max_context_tokens: Count | None = None
     """Largest prompt, in tokens."""
-    cache_ttl_seconds: Annotated[int, BeforeValidator(_whole), Field(ge=0)] | None = None
+    cache_ttl_seconds: Annotated[int, Field(ge=0), BeforeValidator(_whole)] | None = None
     """How long an answer may be served again."""
     exclude_cache_from_billing: Flag | None = None
     """Whether answers from the cache cost nothing."""
@@ -319,7 +325,7 @@ class MeteringShape:
 
     queue: Text = "usage"
     """Name of the Redis streams."""
-    consumer_concurrency: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1024)] = 8
+    consumer_concurrency: Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)] = 8
     """Batches the settlement worker works on at once."""
     idempotency_window_hours: Count = 24
     """How long a repeated Idempotency-Key is recognised."""

@@ -45,6 +45,11 @@ class Fault:
     message: str
     suggestion: str | None = None
 
+    def __str__(self) -> str:
+        path = f"{self.path}: " if self.path else ""
+        hint = f" ({self.suggestion})" if self.suggestion else ""
+        return f"{self.line}:{self.column} {path}{self.message}{hint}"
+
 
 class EnvText(str):
     """Text that came (in part) from the environment: read as the type of the field it is for."""
