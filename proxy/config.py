@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
-from proxy.config_build import build, is_loopback
+from proxy.config_build import build
 from proxy.config_decode import Findings, decode
 from proxy.config_shape import config_schema
 from proxy.config_yaml import TEXT_BYTES_MAX, Document, Fault, Path, parse
@@ -24,7 +24,6 @@ __all__ = [
     "Loaded",
     "config_schema",
     "find_config",
-    "is_loopback",
     "load",
 ]
 

@@ -6,7 +6,7 @@ Every check reports to `Findings`; nothing here raises for what a person wrote.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ from metering.ids import is_id
 from metering.prices import PriceBook
 from metering.tenants import Tenant
 from proxy.config_decode import Findings, suggest
-from proxy.config_prices import build_prices
+from proxy.config_prices import RULES, build_prices
 from proxy.config_shape import FileShape, ModelShape, ProviderShape
 from proxy.config_tenants import build_tenants, check_id
 from proxy.config_yaml import Path
@@ -40,7 +40,8 @@ def build(
     _check_fallbacks(models, findings)
     prices = build_prices(shape, findings)
     tenants = build_tenants(shape, findings)
-    _check_priced(tenants.by_id, models, prices, findings)
+    if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
+        _check_priced(tenants.by_id, models, prices, providers, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _refuse_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
@@ -214,11 +215,10 @@ def _check_priced(
     tenants: Mapping[str, Tenant],
     models: Mapping[str, Model],
     prices: PriceBook,
+    providers: Container[str],
     findings: Findings,
 ) -> None:
     """Every upstream that a tenant with a money cap may reach has a price; one fault for each."""
-    if findings.is_broken_within(("pricing",)):
-        return
     unpriced: dict[Upstream, list[str]] = {}
     for tenant in tenants.values():
         if tenant.limits.daily_cap_nano is None:
@@ -227,7 +227,7 @@ def _check_priced(
             price = prices.find(
                 provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
             )
-            if price is None:
+            if price is None and upstream.provider in providers and upstream.model:
                 unpriced.setdefault(upstream, []).append(tenant.id)
     for upstream, ids in unpriced.items():
         index = models[upstream.public_name].upstreams.index(upstream)

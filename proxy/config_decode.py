@@ -50,10 +50,6 @@ class Findings:
         """Whether the value at `path`, or one around it, was reported and replaced."""
         return any(path[:length] in self._broken for length in range(len(path) + 1))
 
-    def is_broken_within(self, path: Path) -> bool:
-        """Whether anything at, around or inside `path` was reported and replaced."""
-        return self.is_broken(path) or any(each[: len(path)] == path for each in self._broken)
-
 
 def decode(findings: Findings) -> FileShape:
     """The file's shape; faults go to `findings`, and what they concern takes its default."""

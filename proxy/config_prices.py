@@ -25,7 +25,10 @@ RULES: Path = ("pricing", "rules")
 
 
 def build_prices(shape: FileShape, findings: Findings) -> PriceBook:
-    """The price book of the file; rules with a fault are left out of it."""
+    """The price book of the file.
+
+    A rule with a fault stays in it, at zero, so that its models do not seem unpriced besides.
+    """
     pricing = shape.pricing
     if pricing.currency != "USD":
         findings.fault(
@@ -39,9 +42,7 @@ def build_prices(shape: FileShape, findings: Findings) -> PriceBook:
         first = written.setdefault((rule.model, rule.provider), index)
         if first != index and rule.model:
             findings.warn(path, f"never used: rule [{first}] is for the same model", "remove one")
-        price = _price_rule(rule, path, findings)
-        if price is not None:
-            rules.append(price)
+        rules.append(_price_rule(rule, path, findings))
     return PriceBook(tuple(rules), _effective_from_ns(pricing.effective_from, findings))
 
 
@@ -56,20 +57,16 @@ def _check_names(shape: FileShape, rule: RuleShape, path: Path, findings: Findin
         )
 
 
-def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule | None:
+def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule:
     rates = {side: _rate_pico(rule, side, path, findings) for side in _SIDES}
-    multiplier_ppm = _multiplier_ppm(rule, (*path, "multiplier"), findings)
-    input_pico, output_pico = rates["input"], rates["output"]
-    if input_pico is None or output_pico is None or multiplier_ppm is None or not rule.model:
-        return None
-    cache_pico = rates["cache_read"]
+    cached = rates["cache_read"]
     return PriceRule(
         model=rule.model,
         provider=rule.provider,
-        input_rate_pico=input_pico,
-        output_rate_pico=output_pico,
-        class_rates_pico={} if cache_pico is None else {INPUT_CACHE_READ: cache_pico},
-        multiplier_ppm=multiplier_ppm,
+        input_rate_pico=rates["input"] or 0,
+        output_rate_pico=rates["output"] or 0,
+        class_rates_pico={} if cached is None else {INPUT_CACHE_READ: cached},
+        multiplier_ppm=_multiplier_ppm(rule, (*path, "multiplier"), findings) or 0,
     )
 
 
@@ -112,7 +109,7 @@ def _checked_pico(rule: RuleShape, rate: Decimal, path: Path, findings: Findings
         other = key.replace("_rate", "_per_mtok")
         findings.fault(
             path,
-            f"{per_mtok:,f} USD per million tokens is more than {USD_PER_MTOK_MAX}",
+            f"{per_mtok.normalize():,f} USD per million tokens is more than {USD_PER_MTOK_MAX}",
             f"did you mean {other}: {rate:f}?" if other != key else None,
         )
         return None

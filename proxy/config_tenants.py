@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from metering.tenants import (
     SpendLimits,
     Tenant,
 )
+from proxy.api_keys import key_sha256
 from proxy.config_decode import Findings, suggest
 from proxy.config_shape import FeatureShape, FileShape, KeyShape, TenantLimitsShape, TenantShape
 from proxy.config_yaml import Path
@@ -244,7 +244,7 @@ def _sha256(key: KeyShape, path: Path, findings: Findings) -> tuple[Path, str] |
             return None
         if findings.document.literal(at):
             findings.warn(at, "a key in clear text", "write its sha256 (see `weir keys new`)")
-        return at, hashlib.sha256(key.key.encode()).hexdigest()
+        return at, key_sha256(key.key)
     if key.sha256 is not None:
         if not re.fullmatch(r"[0-9a-fA-F]{64}", key.sha256):
             findings.fault(

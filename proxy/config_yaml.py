@@ -46,9 +46,13 @@ class Fault:
     suggestion: str | None = None
 
     def __str__(self) -> str:
+        return self.located()
+
+    def located(self, label: str = "") -> str:
+        """`line:column path: message (suggestion)`, with what kind it is before the path."""
         path = f"{self.path}: " if self.path else ""
         hint = f" ({self.suggestion})" if self.suggestion else ""
-        return f"{self.line}:{self.column} {path}{self.message}{hint}"
+        return f"{self.line}:{self.column} {label}{path}{self.message}{hint}"
 
 
 class EnvText(str):
@@ -122,7 +126,7 @@ def parse(text: str, env: Mapping[str, str]) -> Document:
     try:
         root = _Loader(text).get_single_node()
     except yaml.MarkedYAMLError as error:
-        document.faults.append(_syntax_fault(error))
+        document.faults.append(_syntax_fault(error, text))
         return document
     except yaml.YAMLError as error:  # a character that YAML forbids, without a mark
         document.faults.append(document.fault((), f"not YAML: {error}"))
@@ -164,13 +168,15 @@ class _Loader(yaml.SafeLoader):
         return _TAG_OF[kind]
 
 
-def _syntax_fault(error: yaml.MarkedYAMLError) -> Fault:
+def _syntax_fault(error: yaml.MarkedYAMLError, text: str) -> Fault:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     problem = error.problem or error.context or "cannot be read"
     suggestion = None
     if "'\\t'" in problem:
         problem, suggestion = "a tab cannot indent", "indent with spaces"
+    elif mark and text[: mark.index].endswith("$"):
+        suggestion = 'put quotes around "${NAME}" inside { } and [ ]'
     return Fault("", line, column, f"not YAML: {problem}", suggestion)
 
 
