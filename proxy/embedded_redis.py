@@ -16,6 +16,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -211,9 +212,16 @@ def _spawn(directory: Path, path: Path, lock: int, binary: Path | None) -> subpr
             stdout=errors,
             stderr=errors,
             start_new_session=True,
+            # The supervisor blocks signals to wait for them; a mask survives exec, and a server
+            # that cannot be reached by SIGTERM would be killed when the machine goes down.
+            preexec_fn=_unblock_signals,  # noqa: PLW1509 - the caller has one thread
             pass_fds=(lock,),
             cwd="/",
         )
+
+
+def _unblock_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _refuse_silent_downgrade(binary: Path, directory: Path) -> None:

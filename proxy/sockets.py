@@ -11,7 +11,7 @@ import contextlib
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 BACKLOG = 1024
 """Connections the kernel keeps while a proxy restarts; more are refused by the kernel."""
@@ -50,7 +50,7 @@ def listen(host: str, port: int, *, processes: int = 1) -> list[list[socket.sock
     return opened
 
 
-def close_all(sockets: Sequence[Sequence[socket.socket]]) -> None:
+def close_all(sockets: Iterable[Sequence[socket.socket]]) -> None:
     """Close them; whoever inherited a copy keeps it."""
     for each in sockets:
         for bound in each:
