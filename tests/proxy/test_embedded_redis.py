@@ -143,7 +143,7 @@ def test_ctrl_c_does_not_reach_it(start):
 
 def test_a_server_that_cannot_start_says_where_to_look(tmp_path):
     """The line names the log."""
-    with pytest.raises(RedisUnavailableError, match="redis.log"):
+    with pytest.raises(RedisUnavailableError, match=r"redis\.log"):
         embedded_redis.start(tmp_path, binary=Path("/bin/false"))
 
 
@@ -151,7 +151,6 @@ def test_no_binary_at_all_is_one_line_that_says_what_to_do(tmp_path, monkeypatch
     """Neither on PATH nor in a wheel."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "path", [])
-    monkeypatch.setattr(sys, "meta_path", [])
 
     with pytest.raises(RedisUnavailableError, match=r"apt-get install redis-server"):
         embedded_redis.find_binary()
