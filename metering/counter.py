@@ -20,7 +20,7 @@ from metering.split import for_encoding
 TAIL_MAX = 384  # characters kept for recounting; smaller costs exactness on runs, larger costs time
 _MARGIN = 128  # characters left behind a forced cut: the longest tokens are runs of 128 blanks
 _WINDOW = 8192  # characters looked at for one forced cut
-_SLICE = 16_384  # characters per step: 1 MB in one call stalls, 999,999 blanks crash tiktoken
+SLICE = 16_384  # characters per call: 1 MB in one stalls, and 999,999 blanks crash tiktoken
 
 
 class IncrementalCounter:
@@ -29,8 +29,17 @@ class IncrementalCounter:
     Separate texts to the model (choices, tool calls, content, reasoning) need a counter each.
     """
 
-    __slots__ = ("_closed", "_encode", "_encoding", "_forced", "_half", "_last_cut", "_settled",
-                 "_tail", "_tail_count")  # fmt: skip
+    __slots__ = (
+        "_closed",
+        "_encode",
+        "_encoding",
+        "_forced",
+        "_half",
+        "_last_cut",
+        "_settled",
+        "_tail",
+        "_tail_count",
+    )
 
     def __init__(self, encoding: tiktoken.Encoding) -> None:
         """KeyError for an encoding whose split pattern is not one of OpenAI's."""
@@ -64,9 +73,9 @@ class IncrementalCounter:
 
     def feed(self, delta: str) -> None:
         """Append `delta`, of any length; emoji may come as two JSON escapes in two deltas."""
-        if len(delta) > _SLICE:
-            for start in range(0, len(delta), _SLICE):
-                self.feed(delta[start : start + _SLICE])
+        if len(delta) > SLICE:
+            for start in range(0, len(delta), SLICE):
+                self.feed(delta[start : start + SLICE])
             return
         if self._half or not delta.isascii():
             delta = self._join_surrogates(delta)

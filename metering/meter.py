@@ -31,8 +31,15 @@ CHANNELS_MAX = 1024  # 128 choices of 8 texts; an upstream that opens more is no
 class Meter:
     """Counts the output of one attempt as it arrives and settles it against reported usage."""
 
-    __slots__ = ("_counters", "_final", "_input", "_output", "_prompt_tokens", "_suspect",
-                 "_tokenizer")  # fmt: skip
+    __slots__ = (
+        "_counters",
+        "_final",
+        "_input",
+        "_output",
+        "_prompt_tokens",
+        "_suspect",
+        "_tokenizer",
+    )
 
     def __init__(self, tokenizer: Tokenizer, prompt_tokens: int) -> None:
         """`prompt_tokens` is our count of the prompt, in the model's tokens (factor applied)."""

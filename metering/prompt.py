@@ -40,7 +40,8 @@ def count_prompt(
 ) -> int:
     """Estimated prompt tokens of an OpenAI chat body, in the model's own tokens, rounded up.
 
-    `image_tokens` says what an image of a size costs. About 70 ms per megabyte of text.
+    `image_tokens` says what an image of a size costs; it is given the body's own `model`, so price
+    a body as it will be sent. Blocks 50 to 400 ms per megabyte: give a long one to a thread.
     """
     prompt = _Prompt(tokenizer, body, image_tokens)
     return prompt.count()

@@ -16,7 +16,7 @@ and tiktoken need not agree on the newest characters for a cut to be safe.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import regex  # type: ignore[import-untyped]  # ships no types; tiktoken itself depends on it
 
@@ -79,7 +79,7 @@ class Splitter:
     __slots__ = ("_find_cut", "_pieces")
 
     def __init__(self, pattern: str, cuts: tuple[str, ...]) -> None:
-        self._pieces: Callable[..., regex.Scanner] = regex.compile(pattern).finditer
+        self._pieces: Callable[[str], Iterator[re.Match[str]]] = regex.compile(pattern).finditer
         # `.*` is greedy: the match ends at the last cut there is.
         self._find_cut = re.compile(f"(?s:.*)(?:{'|'.join(cuts)})").match
 

@@ -162,7 +162,10 @@ def _mapped(error: Exception) -> TransportError:
     A malformed answer surfaces as ClientResponseError with status 400 (measured on 3.14): it is
     the upstream's nonsense, never the client's bad request.
     """
-    detail = f"{type(error).__name__}: {error}"
+    # the library's message may quote the upstream's bytes, which may be an answer's text
+    detail = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        detail = f"{detail}: {error.strerror}"
     if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
         return TransportError(Fault.UNREACHABLE, detail)
     if isinstance(error, asyncio.TimeoutError):

@@ -116,17 +116,6 @@ def test_endless_runs_are_bounded_and_right(name: str, unit: str) -> None:
     assert counter.count == len(encoding.encode_ordinary(text))
 
 
-def test_an_ideograph_before_capitals_is_not_settled() -> None:
-    """A small letter after any number of capitals pulls them all to the ideograph before them."""
-    encoding = load_encoding("o200k_base")
-    text = "漢" + "A" * 300 + "b"
-    counter = IncrementalCounter(encoding)
-
-    for character in text:
-        counter.feed(character)
-    assert counter.count == len(encoding.encode_ordinary(text))
-
-
 def test_a_pair_of_halves_is_one_character() -> None:
     """An emoji in two escapes counts as itself; its first half alone as a replacement character."""
     encoding = load_encoding("o200k_base")
