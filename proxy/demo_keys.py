@@ -9,27 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import re
-import secrets
-import string
 from pathlib import Path
 
 from metering.tenants import ApiKey, Tenant
+from proxy.api_keys import key_sha256, new_key
 from proxy.settings import MintedKey, Secret, Settings
 
-_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _KEY = re.compile(r"sk-weir-[0-9A-Za-z]{12}-[0-9A-Za-z]{43}")
 
 
 class KeyFileError(Exception):
     """A key file cannot be used; the message names it and what to do."""
-
-
-def new_key() -> str:
-    """A client key: `sk-weir-`, 12 letters to tell keys apart, 43 (256 bits) of secret."""
-    return f"sk-weir-{_letters(12)}-{_letters(43)}"
 
 
 def key_path(data_dir: Path, tenant: str, key_id: str) -> Path:
@@ -55,7 +47,7 @@ def mint(settings: Settings) -> tuple[Settings, list[Secret]]:
 
 
 def _with_key(tenant: Tenant, wanted: MintedKey, key: str) -> Tenant:
-    made = ApiKey(wanted.key_id, hashlib.sha256(key.encode()).hexdigest(), wanted.project)
+    made = ApiKey(wanted.key_id, key_sha256(key), wanted.project)
     others = tuple(each for each in tenant.keys if each.id != wanted.key_id)
     return dataclasses.replace(tenant, keys=(*others, made))
 
@@ -81,7 +73,3 @@ def _write_once(path: Path, key: str) -> None:
         os.link(unfinished, path)  # unlike rename, fails when the key exists
     finally:
         unfinished.unlink()
-
-
-def _letters(count: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(count))
