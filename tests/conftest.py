@@ -7,4 +7,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["fixtures_upstream", "fixtures_door"]
+pytest_plugins = ["fixtures_needs", "fixtures_upstream", "fixtures_door"]
