@@ -72,7 +72,7 @@ def invoice_report(
     Only billable events whose occurred_at lies in the month. ValueError for a malformed period.
     """
     start_ns, end_ns = period_bounds_ns(period)
-    query = (
+    query: Select[Any] = (
         select(
             _EVENT.kind,
             _EVENT.project,
@@ -154,7 +154,7 @@ def _usage_query(chosen: list[ColumnElement[bool]]) -> Select[Any]:
 
 
 def _usage_row(row: Row[Any], other: dict[tuple[str, str], dict[str, int]]) -> dict[str, Any]:
-    sums = {unit: row._mapping[quantity_column(unit)] for unit in TOKEN_CLASSES}
+    sums = {unit: getattr(row, quantity_column(unit)) for unit in TOKEN_CLASSES}
     units = {unit: int(n) for unit, n in sums.items() if n is not None}
     units.update(other.get((row.tenant, row.model_upstream), {}))
     return {

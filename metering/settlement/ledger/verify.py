@@ -74,7 +74,7 @@ def _verify_event(row: Row[Any]) -> Iterator[str]:
         return
     event = decode(row.payload)
     for name in COPIED:
-        if row._mapping[name] != getattr(event, name):
+        if getattr(row, name) != getattr(event, name):
             yield f"{where}: column {name} is not what the payload says"
     amounts = decode_amounts(row.amounts).values()
     if (row.sell_nano, row.cost_nano) != (sum(a[2] for a in amounts), sum(a[3] for a in amounts)):

@@ -93,12 +93,12 @@ def _lock_shards(
         .order_by(tables.watermark.c.shard)
         .with_for_update()  # SQLite has locked the whole database already
     )
-    heads = {row.shard: dict(row._mapping) for row in connection.execute(query)}
+    heads = {row["shard"]: dict(row) for row in connection.execute(query).mappings()}
     missing = [shard for shard in shards if shard not in heads]
     if missing:
         rows = [{"shard": shard, **fresh} for shard in missing]
         keep_rows(connection, tables.watermark, rows)
-        heads = {row.shard: dict(row._mapping) for row in connection.execute(query)}
+        heads = {row["shard"]: dict(row) for row in connection.execute(query).mappings()}
     return heads
 
 
