@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metering.events import UsageEvent
+from metering.money import amount_nano
 from metering.prices import Rates, RatesByModel
 from metering.settlement.entries import QUANTITY_MAX
 from metering.usage import TOKEN_CLASSES
@@ -69,24 +70,40 @@ def rate(event: UsageEvent, cost: RatesByModel | None, sell: RatesByModel | None
 
 def rate_at(event: UsageEvent, cost: Rates | None, sell: Rates | None) -> RatedEvent:
     """`rate` with the rates of the event's model already found."""
-    units = {unit: quantity for unit, quantity in event.units.items() if quantity}
-    costs, without_cost = _priced(units, cost)
-    sells, without_sell = _priced(units, sell) if event.billable else ({}, ())
-    rates = sell.rates_pico if sell is not None and event.billable else {}
-    amounts = {
-        unit: UnitAmount(quantity, rates.get(unit), sells.get(unit, 0), costs.get(unit, 0))
-        for unit, quantity in units.items()
-    }
-    rated = RatedEvent(
-        event=event,
-        amounts=amounts,
-        sell_nano=sum(sells.values()),
-        cost_nano=sum(costs.values()),
-        unpriced=tuple(unit for unit in units if unit in without_cost or unit in without_sell),
-    )
-    if max(abs(rated.sell_nano), abs(rated.cost_nano)) > QUANTITY_MAX:
-        raise ValueError(f"an event that comes to {rated.sell_nano} nano-USD is not usage")
-    return rated
+    amounts: dict[str, UnitAmount] = {}
+    unpriced: list[str] = []
+    for unit, quantity in event.units.items():
+        if quantity:
+            cost_rate = _rate_of(unit, cost)
+            sell_rate = _rate_of(unit, sell) if event.billable else None
+            missing_cost = cost_rate is None and _must_have_rate(unit, cost)
+            missing_sell = sell_rate is None and _must_have_rate(unit, sell) and event.billable
+            if missing_cost or missing_sell:
+                unpriced.append(unit)
+            amounts[unit] = UnitAmount(
+                quantity,
+                sell_rate,
+                0 if sell_rate is None else amount_nano(quantity, sell_rate),
+                0 if cost_rate is None else amount_nano(quantity, cost_rate),
+            )
+    sell_nano = sum([one.sell_nano for one in amounts.values()])
+    cost_nano = sum([one.cost_nano for one in amounts.values()])
+    if max(abs(sell_nano), abs(cost_nano)) > QUANTITY_MAX:
+        raise ValueError(f"an event that sells for {sell_nano} nano-USD is not usage")
+    return RatedEvent(event, amounts, sell_nano, cost_nano, tuple(unpriced))
+
+
+def _rate_of(unit: str, rates: Rates | None) -> int | None:
+    return None if rates is None else rates.rates_pico.get(unit)
+
+
+def _must_have_rate(unit: str, rates: Rates | None) -> bool:
+    """A token is never free for want of a rate, and without any rates nothing is.
+
+    A unit that is no token (seconds, images) is priced only where a rate names it: without one
+    it is a plain count, as `Rates.rate` has it.
+    """
+    return rates is None or unit in TOKEN_CLASSES
 
 
 class RateCards:
@@ -132,19 +149,3 @@ def _find(event: UsageEvent, card: RatesByModel | None) -> Rates | None:
     return card.find(
         provider=event.provider, model=event.model_upstream, public_name=event.model_requested
     )
-
-
-def _priced(
-    units: Mapping[str, int], rates: Rates | None
-) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Nano-USD by unit, and the units that should have had a rate and had none.
-
-    A unit that is no token class (seconds, images) is priced only where a rate names it: without
-    one it is a plain count, not a fault.
-    """
-    if rates is None:
-        return {}, tuple(units)
-    without = tuple(
-        unit for unit in units if unit in TOKEN_CLASSES and unit not in rates.rates_pico
-    )
-    return rates.rate({unit: n for unit, n in units.items() if unit not in without}), without

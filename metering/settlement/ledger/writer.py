@@ -30,7 +30,14 @@ from metering.settlement.journal import Transaction, usage_transaction
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.chain import GENESIS
 from metering.settlement.ledger.rows import event_row
-from metering.settlement.ledger.store import Ledger, add_rows, insert_into, insert_rows, keep_rows
+from metering.settlement.ledger.store import (
+    Ledger,
+    add_rows,
+    insert_into,
+    insert_rows,
+    insert_wide_rows,
+    keep_rows,
+)
 
 ALERT = "alert"
 """The outbox topic of what a person should look at."""
@@ -187,7 +194,7 @@ def _insert_events(
         )
         head["events"], head["chain_hash"] = row["seq"], row["hash"]
         rows.append(row)
-    insert_rows(connection, tables.usage_event, rows)
+    insert_wide_rows(connection, tables.usage_event, rows)
 
 
 def _keep_conflicts(connection: Connection, found: Sorted, now_ns: int) -> None:
