@@ -27,9 +27,9 @@ from metering.spool import Spool
 from proxy import telemetry
 from proxy.app import create_app
 from proxy.door import Door
+from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
 from proxy.settings import Settings
-from proxy.transport import AiohttpTransport
 
 if TYPE_CHECKING:
     from proxy.supervisor import ProxyProcess
@@ -89,7 +89,7 @@ async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[S
     )
     caps = RedisCaps(link, keys)
     spool = Spool(settings.data_dir, proxy_id)
-    transport = AiohttpTransport()
+    transport = HttpTransport()
     renewals = Renewals(caps, log)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id)
     services = Services(door, link, keys, spool, asyncio.get_running_loop().create_future())

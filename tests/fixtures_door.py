@@ -22,9 +22,9 @@ from metering.prices import PriceBook, PriceRule
 from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app
 from proxy.door import Door
+from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
-from proxy.transport import AiohttpTransport
 from routing.upstreams import Model, Upstream
 
 KEY = "sk-weir-acme-0123456789"
@@ -178,7 +178,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         configured: Settings, caps: Caps | None = None, *, cancels: bool = True
     ) -> RunningDoor:
         log, spool, caps = CollectingLog(), MemorySpool(), caps or MemoryCaps()
-        transport = AiohttpTransport()
+        transport = HttpTransport()
         renewals = Renewals(caps, log)
         door = Door(
             settings=replace(configured, data_dir=tmp_path),

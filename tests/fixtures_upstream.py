@@ -130,13 +130,23 @@ class ScriptedUpstream:
     proceed: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
     connections: int = 0
+    serving: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
+        try:
             while await self._one(reader, writer):
                 pass
-        writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            self.left.set()
+        finally:
+            self.serving.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await asyncio.shield(writer.wait_closed())
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         raw = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -170,23 +180,31 @@ class ScriptedUpstream:
         return True
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """One scripted upstream; set its `scripts` before the first request."""
+@contextlib.asynccontextmanager
+async def scripted_upstream() -> AsyncIterator[ScriptedUpstream]:
     scripted = ScriptedUpstream()
     server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     scripted.url = f"http://127.0.0.1:{port}/v1"
-    yield scripted
-    server.close()
+    try:
+        yield scripted
+    finally:
+        server.close()
+        serving = list(scripted.serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    """One scripted upstream; set its `scripts` before the first request."""
+    async with scripted_upstream() as scripted:
+        yield scripted
 
 
 @pytest.fixture
 async def other_upstream() -> AsyncIterator[ScriptedUpstream]:
     """A second one."""
-    scripted = ScriptedUpstream()
-    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    scripted.url = f"http://127.0.0.1:{port}/v1"
-    yield scripted
-    server.close()
+    async with scripted_upstream() as scripted:
+        yield scripted

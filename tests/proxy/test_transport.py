@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from aiohttp_transport import AiohttpTransport
 from fixtures_upstream import (
     LAST_CHUNK,
     Act,
@@ -16,9 +17,13 @@ from fixtures_upstream import (
     stream_head,
 )
 
-from proxy.transport import AiohttpTransport, Answer, Call, Fault, Transport, TransportError
+from proxy.pool import HttpTransport
+from proxy.transport import Answer, Call, Fault, Transport, TransportError
 
-TRANSPORTS: dict[str, Callable[[], Transport]] = {"aiohttp": AiohttpTransport}
+TRANSPORTS: dict[str, Callable[[], Transport]] = {
+    "ours": HttpTransport,
+    "aiohttp": AiohttpTransport,
+}
 
 
 @pytest.fixture(params=TRANSPORTS)
