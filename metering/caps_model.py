@@ -164,9 +164,7 @@ class MemoryCapsModel:
         self._place(hold, record)
         return Reservation(hold.exchange_id, 0, self._states(hold, now_ms))
 
-    def commit(
-        self, hold: Hold, actual: Vector, events: Sequence[bytes], *, now_ms: int
-    ) -> Commit:
+    def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes], *, now_ms: int) -> Commit:
         """As `Caps.commit`."""
         require_amounts(actual)
         key = (hold.tenant, hold.exchange_id)

@@ -16,7 +16,6 @@ from metering.caps import (
     Candidate,
     Cap,
     CapState,
-    CapsUnavailableError,
     Commit,
     CommitResult,
     Denial,
@@ -33,7 +32,7 @@ from metering.events import payload_hash
 from metering.ids import is_id, uuid7_ms
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisReplyError
-from metering.scripts import ScriptRunner, load_script
+from metering.scripts import Script, ScriptRunner, load_script
 
 SCHEMA = 1
 """Layout of the keys the scripts write, stored in the meta hash."""
@@ -182,7 +181,7 @@ class RedisCaps:
         )
         return bool(reply)
 
-    async def _run(self, script: Any, keys: list[str], args: Sequence[str | bytes]) -> Any:
+    async def _run(self, script: Script, keys: list[str], args: Sequence[str | bytes]) -> Any:
         """The one place where an error of the scripts gets its name."""
         try:
             return await self._runner.eval(script, keys, args)
@@ -215,8 +214,6 @@ class RedisCaps:
             reply = await self._runner.call("CONFIG", "GET", "maxmemory-policy")
         except RedisReplyError as error:
             return (f"cannot check that maxmemory-policy is noeviction: {error}",)
-        except CapsUnavailableError:
-            raise
         policy = reply[1].decode() if len(reply) > 1 else "unknown"
         if policy != "noeviction":
             raise CapsSetupError(
@@ -231,6 +228,9 @@ def _layout(keys: RedisKeys, tenant: str, caps: tuple[Cap, ...]) -> _Layout:
     for name in (tenant, *(scope.id for scope in scopes[1:]), *(cap.window.label for cap in caps)):
         if not is_id(name):
             raise ValueError(f"{name!r} cannot be part of a Redis key")
+    windows_of = {(cap.scope, cap.window) for cap in caps}
+    if len(windows_of) != len({(scope, window.label) for scope, window in windows_of}):
+        raise ValueError("two windows of one scope have the same label")
     scope_keys: list[str] = []
     scope_args = [str(len(scopes))]
     numbers: dict[tuple[Scope, str], tuple[int, int, int, int]] = {}

@@ -17,7 +17,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 
@@ -237,7 +237,7 @@ class _Wire(asyncio.Protocol):
             raise CapsUnavailableError(self.failure)
         if len(self._pending) >= self._pending_max:
             raise CapsUnavailableError(f"{self._pending_max} calls to Redis are pending already")
-        packed = hiredis.pack_command(args)
+        packed: bytes = hiredis.pack_command(args)  # type: ignore[arg-type] # its stub says a 1-tuple
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(packed)
@@ -269,10 +269,10 @@ class _Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports do not inherit asyncio's, so this cannot be an isinstance.
+        self._transport = cast("asyncio.Transport", transport)
         if self.failure is not None:
-            transport.abort()
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""

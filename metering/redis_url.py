@@ -1,8 +1,8 @@
 """Where a Redis is, parsed from its URL: `redis://`, `rediss://` (TLS) and `unix://`. Pure.
 
-    redis://[user[:password]@]host[:port][/db]
-    rediss://[user[:password]@]host[:port][/db][?ca_file=/path]
-    unix://[user[:password]@]/path/to/socket[?db=0]
+redis://[user[:password]@]host[:port][/db]
+rediss://[user[:password]@]host[:port][/db][?ca_file=/path]
+unix://[user[:password]@]/path/to/socket[?db=0]
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Script:
 
 
 class ScriptRunner(Protocol):
-    """One Redis, however many servers it is; raises CapsUnavailableError when it cannot be asked."""
+    """One Redis, of however many servers; CapsUnavailableError when it cannot be asked."""
 
     async def call(self, *args: str | bytes | int) -> Any:
         """Run one command; bytes, int, None or a list of these. Never retried."""

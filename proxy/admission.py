@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind, Vector
 from metering.money import PPM
 from metering.prices import PriceBook
 from metering.prompt import count_prompt
-from metering.tenants import Principal, Tenant
+from metering.tenants import Principal, SpendLimits, Tenant
 from metering.tokenizer import Tokenizer, tokenizer_for
 from proxy.chat import ChatRequest
 from proxy.errors import ModelNotAllowed, ModelNotFound, ProviderUnavailable, UnpricedModel
@@ -33,13 +34,17 @@ class PromptCount:
         return self.by_tokenizer[tokenizer_for(upstream.model).name]
 
 
-def caps_of(tenant: Tenant) -> tuple[Cap, ...]:
-    """The caps an exchange of this tenant stands under; the tenant's own spend always counts."""
+@lru_cache(maxsize=4096)
+def caps_of(limits: SpendLimits) -> tuple[Cap, ...]:
+    """The caps an exchange stands under by these limits; the tenant's own spend always counts.
+
+    The same tuple for the same limits: what is derived from it is found again by its identity.
+    """
     return (
         Cap(
             scope=Scope(ScopeKind.TENANT),
             window=ROLLING_DAY,
-            limit=Limit(nano=tenant.limits.daily_cap_nano),
+            limit=Limit(nano=limits.daily_cap_nano),
         ),
     )
 

@@ -110,7 +110,13 @@ def charge(attempt: Attempt) -> Charge:
 
 
 def usage_event(
-    facts: Facts, attempt: Attempt, charged: Charge, *, emitted_at: int, random: bytes
+    facts: Facts,
+    attempt: Attempt,
+    charged: Charge,
+    *,
+    emitted_at: int,
+    random: bytes,
+    spool_seq: int | None = None,
 ) -> UsageEvent:
     """The event of one attempt; `random` is ten bytes for its id."""
     upstream = attempt.option.upstream
@@ -167,4 +173,5 @@ def usage_event(
         billable=charged.billable,
         reason_code=charged.reason,
         proxy_id=facts.proxy_id,
+        spool_seq=spool_seq,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,8 +19,14 @@ RENEW_EVERY_S = 60.0
 class Spool(Protocol):
     """Where usage goes when Redis does not take it: durable once `append` returns."""
 
-    async def append(self, hold: Hold, actual: Vector, events: list[bytes]) -> None:
-        """Write the commit down and fsync it."""
+    def take_seq(self) -> int:
+        """The next sequence number, for events that must carry it before they are encoded."""
+        ...
+
+    async def append(
+        self, hold: Hold, actual: Vector, events: Sequence[bytes], *, seq: int | None = None
+    ) -> int:
+        """Write the commit down, fsync it, return its sequence number."""
         ...
 
 

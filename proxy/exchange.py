@@ -20,6 +20,7 @@ from metering.caps import (
     CapsUnavailableError,
     Denial,
     Hold,
+    HoldEndedError,
     Reservation,
     Vector,
 )
@@ -85,7 +86,7 @@ class Exchange:
         self._sell_nano = 0
         self.is_degraded = False
         tenant = facts.principal.tenant
-        self.hold = Hold(tenant.id, facts.exchange_id, caps_of(tenant))
+        self.hold = Hold(tenant.id, facts.exchange_id, caps_of(tenant.limits))
 
     async def run(self, client: Client) -> Finished:
         """Serve the request; raises the ApiError that stands in its way."""
@@ -111,10 +112,10 @@ class Exchange:
             answer = await door.caps.reserve(
                 self.hold, admission.candidates, owner=door.proxy_id, ttl_ms=HOLD_TTL_MS
             )
-        except (CapsUnavailableError, asyncio.CancelledError) as error:
+        except (CapsUnavailableError, HoldEndedError, asyncio.CancelledError) as error:
             # it may have been applied: give back what nobody will use
             spawn(self._give_back(), name="release-orphan")
-            if isinstance(error, CapsUnavailableError):
+            if not isinstance(error, asyncio.CancelledError):
                 door.log.warning("caps_unavailable", step="reserve", cause=str(error))
                 raise backend_unavailable() from error
             raise
@@ -149,7 +150,7 @@ class Exchange:
             return True
         try:
             answer = await self._door.caps.swap(self.hold, Candidate(option.upstream.label, wanted))
-        except CapsUnavailableError:
+        except (CapsUnavailableError, HoldEndedError):
             return False
         if isinstance(answer, Denial):
             self._door.log.info("swap_denied", upstream=option.upstream.label)
@@ -281,10 +282,17 @@ class Exchange:
             return
         charges = [charge(attempt) for attempt in self._attempts]
         emitted_at = now_ns()
+        spools_always = door.settings.metering.spool == "always"
+        spool_seq = door.spool.take_seq() if spools_always else None
         events = [
             encode(
                 usage_event(
-                    self._facts, attempt, charged, emitted_at=emitted_at, random=os.urandom(10)
+                    self._facts,
+                    attempt,
+                    charged,
+                    emitted_at=emitted_at,
+                    random=os.urandom(10),
+                    spool_seq=spool_seq,
                 )
             )
             for attempt, charged in zip(self._attempts, charges, strict=True)
@@ -302,7 +310,7 @@ class Exchange:
             door.log.warning("caps_unavailable", step="commit", cause=str(error))
             if door.settings.metering.spool != "always":
                 await door.spool.append(self.hold, actual, events)
-            return None
+            return
         self._states = committed.states or self._states
 
     def _log(self, charges: list[Charge]) -> None:

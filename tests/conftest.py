@@ -1,10 +1,9 @@
-"""Fixtures of the whole suite live in plugins beside this file."""
+"""Fixtures of the whole suite live in plugins beside this file, one per thing that is started."""
 
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-pytest_plugins = ["fixtures_needs", "fixtures_upstream", "fixtures_door"]
+pytest_plugins = [
+    "fixtures_needs",
+    "fixtures_redis",
+    "fixtures_ledger",
+    "fixtures_upstream",
+    "fixtures_door",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -70,10 +70,16 @@ class MemorySpool:
     records: list[tuple[Hold, Vector, list[bytes]]] = field(default_factory=list)
     is_full: bool = False
 
-    async def append(self, hold: Hold, actual: Vector, events: list[bytes]) -> None:
+    def take_seq(self) -> int:
+        return len(self.records) + 1
+
+    async def append(
+        self, hold: Hold, actual: Vector, events: Sequence[bytes], *, seq: int | None = None
+    ) -> int:
         if self.is_full:
             raise OSError(28, "No space left on device")
-        self.records.append((hold, actual, events))
+        self.records.append((hold, actual, list(events)))
+        return seq or len(self.records)
 
 
 def settings(
@@ -183,7 +189,9 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         async def ready() -> bool:
             return True
 
-        runner = web.AppRunner(create_app(door, ready), handler_cancellation=cancels, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            create_app(door, ready), handler_cancellation=cancels, shutdown_timeout=0.1
+        )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

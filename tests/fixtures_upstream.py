@@ -146,9 +146,7 @@ class ScriptedUpstream:
             for name, _, value in (line.partition(":") for line in lines if line)
         }
         size = int(headers.get("content-length", "0"))
-        self.received.append(
-            Received(start.split(" ")[1], headers, await reader.readexactly(size))
-        )
+        self.received.append(Received(start.split(" ")[1], headers, await reader.readexactly(size)))
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         for step in script:
             if isinstance(step, bytes):

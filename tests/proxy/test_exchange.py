@@ -57,7 +57,7 @@ async def test_a_json_answer(door: RunningDoor, upstream: ScriptedUpstream) -> N
 
 
 async def test_what_the_upstream_gets(door: RunningDoor, upstream: ScriptedUpstream) -> None:
-    """T-05, T-31: our key, the upstream's model name, unknown fields; nothing else of the client."""
+    """T-05, T-31: our key, the upstream's model name, unknown fields; no header of the client."""
     upstream.scripts = [[completion()]]
 
     answer = await door.http.post(
@@ -310,7 +310,7 @@ CUTS = {
 async def test_a_cut_stream_is_billed_and_told(
     open_door: OpenDoor, upstream: ScriptedUpstream, name: str
 ) -> None:
-    """After the first byte a break is told in-band, without `[DONE]`, and what was counted is billed."""
+    """After the first byte a break is told in-band, without `[DONE]`, and billed as counted."""
     door = await open_door(settings({"one": upstream.url}, timeout_s=0.2))
     upstream.scripts = [CUTS[name]]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +66,7 @@ def test_any_cut_gives_the_same_events(parts: list[bytes], cuts: list[int]) -> N
     """However the bytes are cut, the data and their order are the same."""
     stream = b"".join(parts)
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    pieces = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in pairwise(edges)]
 
     whole = [event.data for event in decode([stream]) if event.data is not None]
     cut = [event.data for event in decode(pieces) if event.data is not None]

@@ -267,7 +267,9 @@ STREAM = (
         choices=[
             {
                 "index": 0,
-                "delta": {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{"}}]},
+                "delta": {
+                    "tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{"}}]
+                },
             }
         ]
     )
@@ -332,13 +334,24 @@ def test_nonsense_is_no_reply(raw: bytes) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            ["choices", "delta", "message", "content", "usage", "tool_calls", "function", "index"]
-        ),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "delta",
+                    "message",
+                    "content",
+                    "usage",
+                    "tool_calls",
+                    "function",
+                    "index",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )
