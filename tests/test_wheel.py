@@ -1,9 +1,15 @@
 """The wheel is what people install: it holds everything, nothing else, and runs on its own."""
 
+import contextlib
+import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import time
+import urllib.error
+import urllib.request
 import venv
 import zipfile
 from pathlib import Path
@@ -149,3 +155,50 @@ def test_the_wheel_finds_its_data(weir):
 
     assert told.returncode == 0, told.stderr
     assert told.stdout.strip() == "200019"
+
+
+@contextlib.contextmanager
+def serving(weir):
+    """URL and demo key of `weir serve` from the wheel, ready to be asked; stopped afterwards."""
+    process = weir.start("serve", "--config", str(ROOT / "config.yaml"), "--port", "0")
+    try:
+        banner = "".join(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
+        url = re.search(r"listens on (\S+)", banner)[1]
+        key = re.search(r"demo key\s+(\S+)", banner)[1]
+        deadline = time.monotonic() + 20
+        while not _is_ready(url):
+            assert time.monotonic() < deadline, "the wheel never became ready"
+            time.sleep(0.05)
+        yield url, key
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+        process.stdout.close()
+
+
+def _is_ready(url):
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as response:
+            return response.status == 200
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        return False
+
+
+def test_the_wheel_serves(weir, need):
+    """From nothing to an answered and priced request, with what the wheel brings along."""
+    need("redis-server")
+    body = {"model": "demo", "messages": [{"role": "user", "content": "Hi!"}], "max_tokens": 5}
+
+    with serving(weir) as (url, key):
+        request = urllib.request.Request(
+            f"{url}/v1/chat/completions",
+            data=json.dumps(body).encode(),
+            headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as response:
+            answer = json.load(response)
+            cost = response.headers["x-weir-cost-usd"]
+
+    assert answer["usage"]["completion_tokens"] == 5
+    assert float(cost) > 0
