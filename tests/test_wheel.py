@@ -160,7 +160,8 @@ def test_the_wheel_finds_its_data(weir):
 @contextlib.contextmanager
 def serving(weir):
     """URL and demo key of `weir serve` from the wheel, ready to be asked; stopped afterwards."""
-    process = weir.start("serve", "--config", str(ROOT / "config.yaml"), "--port", "0")
+    data_dir, config = weir.home / "data", ROOT / "config.yaml"
+    process = weir.start("serve", "--config", config, "--data-dir", data_dir, "--port", "0")
     try:
         banner = "".join(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
         url = re.search(r"listens on (\S+)", banner)[1]
