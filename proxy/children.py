@@ -4,7 +4,7 @@ Rules it keeps:
 - Nothing here knows what a child does; it is a name and a callable that returns an exit code.
 - A child never returns into its parent's code: whatever happens, it leaves through `os._exit`.
 - A child dies with its parent. SIGTERM, not SIGKILL: it may finish what it serves first.
-- SIGINT and SIGHUP go to a whole terminal; children ignore them, their parent decides.
+- SIGINT and SIGHUP go to a whole terminal; they never reach a child, their parent decides.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def _become(name: str, parent: int) -> None:
         libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != parent:  # it died before we asked to be told
         raise SystemExit(1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    # Blocked and not only ignored: what runs here may set handlers, for when it runs alone.
+    signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGINT, signal.SIGHUP})
 
 
 def _how(status: int) -> str:

@@ -9,13 +9,19 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 
-from metering.clock import now_ns
+from metering.clock import monotonic_s, now_ns
+
+ORPHANS_S = 40.0
+"""How long children of a supervisor that crashed may take to finish; they drain for less."""
+
+_POLL_S = 0.05
 
 
 class DataDirError(Exception):
@@ -36,24 +42,44 @@ def own(data_dir: Path) -> None:
 def locked(data_dir: Path) -> Iterator[None]:
     """Ours alone inside the block; a DataDirError that names the other's pid when it is not.
 
-    Forked children inherit the lock: no second start while they still finish after a crash.
+    Forked children inherit the lock, so after a crash of the supervisor those that still finish
+    their streams keep it: then we wait for them, as a restart by systemd would want.
     """
     path = data_dir / "lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        deadline_s = monotonic_s() + ORPHANS_S
+        while not _try_lock(descriptor):
             owner = path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
-            raise DataDirError(
-                f"{data_dir} is in use by another weir serve (pid {owner}): stop it, "
-                "or choose another directory with --data-dir"
-            ) from None
+            if _is_running(owner) or monotonic_s() > deadline_s:
+                raise DataDirError(
+                    f"{data_dir} is in use by another weir serve (pid {owner}): stop it, "
+                    "or choose another directory with --data-dir"
+                )
+            time.sleep(_POLL_S)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:
+        return True
+    except (ValueError, ProcessLookupError):
+        return False
+    return True
 
 
 def installation_id(data_dir: Path) -> str:

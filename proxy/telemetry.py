@@ -9,6 +9,7 @@ Rules it keeps:
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -91,7 +92,9 @@ def configure(*, stream: TextIO | None = None, level: str | None = None) -> None
     root.setLevel(threshold)
     logging.captureWarnings(capture=True)
     # One line per exchange is written by the exchange itself; aiohttp's would be the second.
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    # Alembic names each of its plugins at every start.
+    for noisy in ("aiohttp.access", "alembic.runtime.plugins"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     if named.lower() not in _LEVELS:
         logger("telemetry").warning(
             "unknown log level, using info", variable=LEVEL_VARIABLE, choices=sorted(_LEVELS)
@@ -161,4 +164,8 @@ def _rendering(target: TextIO) -> list[Processor]:
 
 
 def _json(record: EventDict, **_options: object) -> str:
-    return orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    """A line is written whatever it holds: integers past 64 bits and lone surrogates included."""
+    try:
+        return orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        return json.dumps(record, default=str)

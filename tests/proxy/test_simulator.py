@@ -4,7 +4,11 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import re
+import socket
+import sys
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -366,3 +370,25 @@ async def test_the_journal_keeps_what_came(ask):
     assert entry["path"] == "/v1/chat/completions"
     assert "Content-Type" in dict(entry["headers"])
     assert json.loads(base64.b64decode(entry["body_base64"]))["user"] == "ü"
+
+
+async def test_it_serves_as_a_child_process():
+    """On a socket that it inherits, with real delays, until SIGTERM; then it exits with 0."""
+    program = (
+        "import socket, sys; from proxy.simulator import serve_simulator; "
+        "sys.exit(serve_simulator(socket.socket(fileno=int(sys.argv[1]))))"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/chat/completions"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", program, str(listening.fileno())),
+            pass_fds=[listening.fileno()],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+    body = QUESTION | {"model": "demo-mini", "stream": True, "max_tokens": 3}
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+        text = await response.text()
+    process.terminate()
+
+    assert text.endswith("data: [DONE]\n\n")
+    assert await process.wait() == 0

@@ -43,6 +43,13 @@ def test_a_line_is_one_json_object(lines):
     assert line["timestamp"].endswith("Z")
 
 
+def test_a_line_survives_what_json_libraries_refuse(lines):
+    """Upstreams claim integers past 64 bits and send lone surrogates; the line is written."""
+    telemetry.logger("exchange").info("odd", tokens=10**30, text="\ud800")
+
+    assert lines()[0]["tokens"] == 10**30
+
+
 def test_the_request_id_is_on_every_line(lines):
     """What is bound to the context reaches our lines and those of libraries alike."""
     with structlog.contextvars.bound_contextvars(request_id="req-1"):

@@ -43,6 +43,8 @@ def until_terminated(name):
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, leave)
+    # As a program would that also runs alone: nobody must hear of it here.
+    signal.signal(signal.SIGINT, lambda *_: note(name, "interrupted"))
     note(name, "started", os.getpid())
 
 

@@ -1,0 +1,64 @@
+"""What a person reads after `weir serve` can be pasted as it stands."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from metering.prices import PriceBook
+from proxy import banner
+from proxy.settings import Metering, MintedKey, RedisSettings, Secret, Server, Settings
+from routing.upstreams import Model
+
+URL = "http://127.0.0.1:8080"
+
+
+def settings(source=None, **fields):
+    return Settings(
+        source=source,
+        server=Server(),
+        data_dir=Path(".weir"),
+        redis=RedisSettings(),
+        ledger_url="sqlite://",
+        providers={},
+        models={"demo": Model("demo", ())},
+        prices=PriceBook(),
+        tenants={},
+        metering=Metering(),
+        **fields,
+    )
+
+
+def test_the_curl_line_is_one_command():
+    """A shell reads it as one call with the key and a JSON body."""
+    demo = settings(minted_keys=(MintedKey("demo", "first", "default"),))
+    text = banner.render(banner.Started(URL, demo, [Secret("sk-weir-k")], False, ""))
+
+    line = text[text.index("curl") : text.index("Then:")]
+    words = shlex.split(line)
+    assert words[:3] == ["curl", "-N", f"{URL}/v1/chat/completions"]
+    assert "authorization: Bearer sk-weir-k" in words
+    assert json.loads(words[-1])["model"] == "demo"
+
+
+@pytest.mark.parametrize(
+    ("source", "data_dir", "expected"),
+    [
+        (None, None, ""),
+        (Path("config.yaml"), None, ""),
+        (Path("/etc/my weir.yaml"), None, " --config '/etc/my weir.yaml'"),
+        (Path("config.yaml"), Path("/srv/weir"), " --data-dir /srv/weir"),
+    ],
+)
+def test_the_next_commands_find_the_same_files(source, data_dir, expected):
+    """What is not where a command looks by itself is given as an option."""
+    assert banner.options(settings(source), data_dir=data_dir) == expected
+
+
+def test_a_program_outside_path_is_called_by_its_path(monkeypatch, tmp_path):
+    """After `make run` the command lies in .venv, and a bare `weir` would not be found."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [".venv/bin/weir", "serve"])
+
+    assert banner.program() == ".venv/bin/weir"
