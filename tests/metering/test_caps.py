@@ -5,19 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.caps_samples import (
-    DAY_MS,
-    KEY,
-    MINUTE_MS,
-    NOW_MS,
-    SHORT,
-    MemorySubject,
-    RedisSubject,
-    Subject,
-    ask,
-    cap,
-    hold,
-)
 
 from metering.caps import (
     Candidate,
@@ -32,14 +19,25 @@ from metering.caps import (
 )
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
+from tests.caps_samples import (
+    DAY_MS,
+    KEY,
+    MINUTE_MS,
+    NOW_MS,
+    SHORT,
+    MemorySubject,
+    RedisSubject,
+    Subject,
+    ask,
+    cap,
+    hold,
+)
 
 TTL_MS = 60_000
 
 
 @pytest.fixture(params=["memory", "redis_server", "redis_62_server"])
-async def subject(
-    request: pytest.FixtureRequest, redis_keys: RedisKeys
-) -> AsyncIterator[Subject]:
+async def subject(request: pytest.FixtureRequest, redis_keys: RedisKeys) -> AsyncIterator[Subject]:
     if request.param == "memory":
         yield MemorySubject()
         return
@@ -137,16 +135,16 @@ async def test_when_only_the_share_is_in_the_way_the_denial_says_when_it_is_free
 
 
 @pytest.mark.parametrize(
-    ("spent", "others", "asked", "reason", "dimension"),
+    ("spent", "others", "asked", "reason"),
     [
-        pytest.param(0, 0, 1_001, DenialReason.NEVER, "nano", id="larger than the cap"),
-        pytest.param(600, 0, 401, DenialReason.SPENT, "nano", id="spent"),
-        pytest.param(600, 300, 401, DenialReason.SPENT, "nano", id="spent, holds aside"),
-        pytest.param(600, 300, 200, DenialReason.HELD, "nano", id="held"),
+        pytest.param(0, 0, 1_001, DenialReason.NEVER, id="larger than the cap"),
+        pytest.param(600, 0, 401, DenialReason.SPENT, id="spent"),
+        pytest.param(600, 300, 401, DenialReason.SPENT, id="spent, holds aside"),
+        pytest.param(600, 300, 200, DenialReason.HELD, id="held"),
     ],
 )
 async def test_a_denial_says_why(
-    subject: Subject, spent: int, others: int, asked: int, reason: DenialReason, dimension: str
+    subject: Subject, spent: int, others: int, asked: int, reason: DenialReason
 ) -> None:
     """Spent is waited for, held is tried again, never is never."""
     bound = cap(1_000)
@@ -155,7 +153,7 @@ async def test_a_denial_says_why(
 
     answer = await denied(subject, hold(bound), ask(asked))
 
-    assert (answer.reason, answer.dimension) == (reason, dimension)
+    assert (answer.reason, answer.dimension) == (reason, "nano")
     assert answer.state is not None
     assert (answer.state.spent.nano, answer.state.held.nano) == (spent, others)
     assert (answer.state.reset_ms is not None) == (reason is DenialReason.SPENT)
