@@ -190,7 +190,7 @@ async def test_a_full_disk_is_told_and_costs_only_what_did_not_fit(tmp_path: Pat
     await spool.open()
     await fill(spool, 2)
 
-    with largest_file(700), pytest.raises(SpoolError, match="cannot write .*: File too large"):
+    with largest_file(700), pytest.raises(SpoolError, match=r"cannot write .*: File too large"):
         await fill(spool, 3, start=100)
     await fill(spool, 1, start=2)
     report = await spool.replay(caps)
