@@ -173,6 +173,16 @@ async def test_a_denial_is_about_the_cheapest_candidate_and_its_hardest_cap(
     assert answer.state.cap == tokens
 
 
+async def test_of_candidates_at_one_price_the_denial_is_about_the_first(subject: Subject) -> None:
+    """The one that was ranked before the other."""
+    bound = cap(10, tokens=5, requests=0)
+
+    answer = await denied(subject, hold(bound), ask(20), ask(10, 9, 0), ask(10, 0, 1))
+    turned = await denied(subject, hold(bound), ask(20), ask(10, 0, 1), ask(10, 9, 0))
+
+    assert (answer.dimension, turned.dimension) == ("tokens", "requests")
+
+
 async def test_it_fits_when_the_denial_said_it_would(subject: Subject) -> None:
     """Not a millisecond earlier, though older buckets leave before."""
     bound = cap(100, window=SHORT)
