@@ -413,6 +413,25 @@ async def test_the_largest_amounts_are_exact(subject: Subject) -> None:
     assert (last.states[0].spent.nano, last.states[0].held.nano) == (largest - 1, 1)
 
 
+async def test_sums_beyond_two_to_the_53_keep_every_digit(subject: Subject) -> None:
+    """Only what has no limit gets there; giving it back must still leave what was there before."""
+    largest = 2**53 - 1
+    bound = cap(tokens=10)
+    first, second, small = hold(bound), hold(bound), hold(bound)
+    for exchange, nano in ((first, largest), (second, largest), (small, 3)):
+        await held(subject, exchange, ask(nano))
+
+    swapped = await subject.caps.swap(first, ask(5))
+    commits = [
+        await subject.caps.commit(exchange, Vector(largest), []) for exchange in (first, second)
+    ]
+
+    assert isinstance(swapped, Reservation)
+    assert swapped.states[0].held.nano == largest + 8
+    assert [commit.states[0].spent.nano for commit in commits] == [largest, 2 * largest]
+    assert [commit.states[0].held.nano for commit in commits] == [largest + 3, 3]
+
+
 @pytest.mark.parametrize("nano", [-1, 2**53, 10**30])
 async def test_an_amount_out_of_range_is_refused(subject: Subject, nano: int) -> None:
     """A negative hold would be a gift; above 2^53 a double is no longer exact."""
