@@ -8,6 +8,20 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from caps_samples import (
+    DAY_MS,
+    KEY,
+    NOW_MS,
+    SHORT,
+    TENANT,
+    USER,
+    ManualClock,
+    RedisSubject,
+    ask,
+    cap,
+    hold,
+)
+from fixtures_redis import RedisServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,20 +41,6 @@ from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink, RedisReplyError
 from metering.scripts import load_script
-from tests.caps_samples import (
-    DAY_MS,
-    KEY,
-    NOW_MS,
-    SHORT,
-    TENANT,
-    USER,
-    ManualClock,
-    RedisSubject,
-    ask,
-    cap,
-    hold,
-)
-from tests.fixtures_redis import RedisServer
 
 CAP_SETS = (
     (cap(1_000, tokens=300),),

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from fixtures_redis import RedisServer, start_redis, stop_redis, system_redis
 
 from metering.caps import CapsUnavailableError
 from metering.redis_link import PENDING_MAX, RedisLink, RedisReplyError
 from metering.redis_url import RedisTarget
 from metering.scripts import Script, ScriptBody
-from tests.fixtures_redis import RedisServer, start_redis, stop_redis, system_redis
 
 SHA = "0" * 40
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from caps_samples import cap, hold
 
 from metering.caps import CapsUnavailableError, Commit, Hold, Vector
 from metering.memory_caps import MemoryCaps
 from metering.spool import ReplayReport, Spool, SpoolError
-from tests.caps_samples import cap, hold
 
 
 class FailingCaps(MemoryCaps):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from caps_samples import KEY, SHORT, cap, hold
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from metering.spool_codec import (
     decode_records,
     encode_record,
 )
-from tests.caps_samples import KEY, SHORT, cap, hold
 
 RECORDS = [
     SpoolRecord(
