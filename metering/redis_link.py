@@ -39,6 +39,8 @@ GRACE_S = 0.001
 """A call that is due gets one more turn of the loop: after a stall of our own its reply may already
 lie in the socket, and uvloop runs timers before it reads."""
 UNKNOWN_VERSION = (0, 0)
+_IN_SCRIPT = re.compile(r"^ERR Error running script.*: -([A-Z]+) ")
+"""Until 6.2 a command that fails in a script is told as ERR, its own code inside the text."""
 _FORBIDDEN = ("NOPERM", "ERR unknown command", "ERR unknown subcommand")
 
 
@@ -47,7 +49,8 @@ class RedisReplyError(CapsUnavailableError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.code = message.partition(" ")[0]
+        inner = _IN_SCRIPT.search(message)
+        self.code = inner[1] if inner else message.partition(" ")[0]
 
 
 class RedisLink:

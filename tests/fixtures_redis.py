@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,9 +111,3 @@ async def redis_link(redis_server: RedisServer) -> AsyncIterator[RedisLink]:
     async with RedisLink(redis_server.target, timeout_ms=5_000) as link:
         await link.wait_up(5)
         yield link
-
-
-@pytest.fixture
-def running_redis(redis_server: RedisServer) -> Callable[[], RedisServer]:
-    """For plain functions that make their own connections."""
-    return lambda: redis_server

@@ -17,6 +17,22 @@ local events = take_amount('events')
 if #ARGV ~= cursor + 2 * events then fault = fault or 'BADARG events and their hashes' end
 if fault then return redis.error_reply(fault) end
 
+local function spend(scope, window, amounts)
+  local label, bucket, used = window.label, text(window.current), false
+  for d = 1, 3 do
+    if amounts[d] > 0 then
+      local by = text(amounts[d])
+      used = true
+      call('HINCRBY', scope.c, label .. ':' .. bucket .. ':' .. DIMS[d], by)
+      window.texts[d] = increase(scope.c, label .. ':' .. DIMS[d], by)
+    end
+  end
+  if used and window.hi ~= window.current then
+    window.lo, window.hi = window.lo or window.current, window.current
+    call('HSET', scope.c, label .. ':lo', text(window.lo), label .. ':hi', bucket)
+  end
+end
+
 local marker = call('HGET', KEYS[1], exchange)
 if marker and marker ~= 'released' then return {'repeat'} end
 
@@ -32,30 +48,9 @@ for i, scope in ipairs(scopes) do
   load(scope, exchange, now)
 end
 
--- One call per scope makes the bookkeeping fields, so that a fresh scope is not written piecemeal.
 for _, scope in ipairs(scopes) do
-  local fields = {'keep', text(scope.keep)}
-  for _, window in ipairs(scope.windows) do
-    local head = window.label .. ':' .. text(window.current) .. ':'
-    local used = false
-    for d = 1, 3 do
-      if actual[d] > 0 then
-        local by = text(actual[d])
-        used = true
-        call('HINCRBY', scope.c, head .. DIMS[d], by)
-        window.texts[d] = increase(scope.c, window.label .. ':' .. DIMS[d], by)
-      end
-    end
-    if used then
-      window.lo, window.hi = window.lo or window.current, window.current
-      for _, part in ipairs({'lo', 'hi'}) do
-        fields[#fields + 1] = window.label .. ':' .. part
-        fields[#fields + 1] = text(window[part])
-      end
-    end
-  end
-  call('HSET', scope.c, unpack(fields))
-  touch(scope, now)
+  for _, window in ipairs(scope.windows) do spend(scope, window, actual) end
+  keep(scope, now, now)
 end
 
 for i = 1, events do

@@ -18,8 +18,6 @@ for _, scope in ipairs(scopes) do
   local hold = call('HGET', scope.c, 'h:' .. exchange)
   if hold then
     give_back(scope, exchange, hold)
-    scope.keep = max(scope.keep, tonumber(call('HGET', scope.c, 'keep') or 0))
-    touch(scope, now)
     given = 1
   end
 end

@@ -21,10 +21,10 @@ end
 local expires = max(now + ttl, tonumber(record.expires_ms))
 record.expires_ms = text(expires)
 if checkpoint ~= '' then record.checkpoint = cjson.decode(checkpoint) end
+call('PERSIST', scopes[1].z)  -- a write that is allowed at maxmemory, see give_back; undone below
 for _, scope in ipairs(scopes) do
-  scope.keep = max(scope.keep, tonumber(call('HGET', scope.c, 'keep') or 0))
-  call('ZADD', scope.z, text(expires), exchange)
-  touch(scope, now)
+  scope.till = tonumber(call('HGET', scope.c, 'until') or 0)
+  expire_at(scope, exchange, now, expires)
 end
 call('HSET', KEYS[1], exchange, cjson.encode(record))
 return 1

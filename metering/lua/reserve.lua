@@ -39,16 +39,11 @@ local flag = stop_flag(KEYS[2], scopes)
 if flag then return answer({'denied', flag, '', 'nano', ''}, scopes, now) end
 
 local index, passed = choose(candidates, caps)
-if not index then
-  local denial = deny(candidates, caps, scopes, now)
-  for _, scope in ipairs(scopes) do touch(scope, now) end
-  return denial
-end
+if not index then return deny(candidates, caps, scopes, now) end
 
 local chosen, names = candidates[index], {}
 for i, scope in ipairs(scopes) do
-  place(scope, exchange, chosen.vector, now + ttl)
-  touch(scope, now)
+  place(scope, exchange, chosen.vector, now, now + ttl)
   names[i] = scope.name
 end
 local verdict = {'held', text(index - 1), passed and '1' or '0'}

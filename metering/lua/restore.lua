@@ -29,8 +29,8 @@ for i = 5, #ARGV, 4 do
     end
   end
 end
-local keep = math.max(bucket_ms * (buckets + 2), tonumber(call('HGET', KEYS[1], 'keep') or 0))
-local keep_text = string.format('%.0f', keep)
-call('HSET', KEYS[1], label .. ':lo', ARGV[5], label .. ':hi', ARGV[#ARGV - 3], 'keep', keep_text)
-if call('PTTL', KEYS[1]) < keep then call('PEXPIRE', KEYS[1], keep_text) end
+call('HSET', KEYS[1], label .. ':lo', ARGV[5], label .. ':hi', ARGV[#ARGV - 3])
+-- `until` is left to the next call; whatever it says, the key must outlast this window.
+local span = bucket_ms * (buckets + 2)
+if call('PTTL', KEYS[1]) < span then call('PEXPIRE', KEYS[1], string.format('%.0f', span)) end
 return 'restored'

@@ -2,7 +2,7 @@
 -- The loader puts this file before each verb; it runs nothing by itself.
 --
 -- A scope is two declared keys. Hash `c:`: held:n held:t held:r, the totals held; h:<exchange>, one
--- open hold as "nano tokens requests"; keep, the ms the key outlives its last use; and per window
+-- open hold as "nano tokens requests"; until, Unix ms up to which the key is kept; and per window
 -- label <label>:lo <label>:hi, first and last bucket with spend; <label>:n :t :r, its running
 -- totals; <label>:<bucket>:n :t :r. Zset `z:`: exchange -> expiry, Unix ms.
 -- So a scope drops its lapsed holds by itself, whatever other scopes those holds had.
@@ -16,7 +16,7 @@
 local MAX = 9007199254740991
 local SWEEP = 64            -- lapsed holds dropped per scope and call: bounds what one call costs
 local CHUNK = 64            -- buckets read per HMGET: 192 fields, far below the limit of unpack
-local KEEP_MIN_MS = 3600000
+local SLACK_MS = 3600000      -- a busy scope has its expiry pushed out once an hour, not every call
 local DIMS = {'n', 't', 'r'}
 local ZERO = {0, 0, 0}
 
@@ -71,13 +71,13 @@ local function take_scopes(first_key)
   local scopes = {}
   for i = 1, min(take_amount('scopes'), #KEYS) do
     local scope = {c = KEYS[first_key + 2 * i - 2], z = KEYS[first_key + 2 * i - 1],
-                   name = take(), windows = {}, keep = KEEP_MIN_MS}
+                   name = take(), windows = {}, span = 0}
     if not scope.z then fault = fault or 'BADARG fewer keys than scopes' end
     for j = 1, min(take_amount('windows'), #ARGV) do
       local label, ms, count = take(), take_amount('bucket_ms'), take_amount('buckets')
       if ms < 1 or count < 1 then fault = fault or 'BADARG an empty window' end
       scope.windows[j] = {label = label, ms = ms, count = count}
-      scope.keep = max(scope.keep, ms * (count + 2))
+      scope.span = max(scope.span, ms * (count + 2))
     end
     scopes[i] = scope
   end
@@ -179,7 +179,7 @@ end
 -- Reads a scope in one HMGET and brings its windows up to now. A clock that steps back never makes
 -- the newest bucket older: `current` is at least hi.
 local function load(scope, exchange, now)
-  local fields = {'held:n', 'held:t', 'held:r', 'keep', 'h:' .. exchange}
+  local fields = {'held:n', 'held:t', 'held:r', 'until', 'h:' .. exchange}
   for _, window in ipairs(scope.windows) do
     local l = window.label
     for _, part in ipairs({':lo', ':hi', ':n', ':t', ':r'}) do fields[#fields + 1] = l .. part end
@@ -190,7 +190,7 @@ local function load(scope, exchange, now)
     scope.texts[d] = got[d] or '0'
     scope.held[d] = tonumber(scope.texts[d])
   end
-  scope.keep = max(scope.keep, tonumber(got[4] or 0))
+  scope.till = tonumber(got[4] or 0)
   scope.own = got[5]
   for i, window in ipairs(scope.windows) do
     local at = 5 * i
@@ -222,24 +222,33 @@ local function frees_at(scope, window, d, need)
   return (window.hi + window.count + 1) * window.ms
 end
 
+-- Lets an idle scope vanish once its longest window and its last hold are over, and never before:
+-- `till` only grows, whoever calls with whichever windows. `last` is when the scope is last used.
+local function keep(scope, now, last)
+  local needed = last + scope.span
+  if scope.till >= needed then return end
+  scope.till = needed + SLACK_MS
+  call('HSET', scope.c, 'until', text(scope.till))
+  call('PEXPIRE', scope.c, text(scope.till - now))
+end
+
+-- A sorted set that was emptied has lost its expiry, so each hold sets it again.
+local function expire_at(scope, exchange, now, expires)
+  call('ZADD', scope.z, text(expires), exchange)
+  keep(scope, now, expires)
+  call('PEXPIRE', scope.z, text(scope.till - now))
+end
+
 -- Places a hold in one scope; `expires` as a number.
-local function place(scope, exchange, vector, expires)
+local function place(scope, exchange, vector, now, expires)
   for d = 1, 3 do
     if vector[d] > 0 then
       scope.texts[d] = increase(scope.c, 'held:' .. DIMS[d], text(vector[d]))
     end
   end
-  call('HSET', scope.c, 'keep', text(scope.keep), 'h:' .. exchange,
+  call('HSET', scope.c, 'h:' .. exchange,
        text(vector[1]) .. ' ' .. text(vector[2]) .. ' ' .. text(vector[3]))
-  call('ZADD', scope.z, text(expires), exchange)
-end
-
--- Lets an idle scope vanish once its longest window is over, but never before its last hold is.
-local function touch(scope, now)
-  local latest = call('ZREVRANGE', scope.z, 0, 0, 'WITHSCORES')[2]
-  local ms = text(scope.keep + max(0, tonumber(latest or now) - now))
-  call('PEXPIRE', scope.c, ms)
-  if latest then call('PEXPIRE', scope.z, ms) end
+  expire_at(scope, exchange, now, expires)
 end
 
 -- Appends what Python needs for the CapStates: now_ms, then per scope held n t r, and per window

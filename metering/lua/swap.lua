@@ -36,9 +36,9 @@ local chosen = candidates[1]
 record.vector, record.upstream = vector_record(chosen.vector), chosen.upstream
 for _, scope in ipairs(scopes) do
   if scope.own then give_back(scope, exchange, scope.own) end
-  for d = 1, 3 do scope.texts[d] = text(scope.others[d]) end
-  place(scope, exchange, chosen.vector, tonumber(record.expires_ms))
-  touch(scope, now)
+  local held = call('HMGET', scope.c, 'held:n', 'held:t', 'held:r')
+  for d = 1, 3 do scope.texts[d] = held[d] or '0' end
+  place(scope, exchange, chosen.vector, now, tonumber(record.expires_ms))
 end
 call('HSET', KEYS[3], exchange, cjson.encode(record))
 return answer({'held', '0', '0'}, scopes, now)

@@ -135,16 +135,16 @@ async def test_when_only_the_share_is_in_the_way_the_denial_says_when_it_is_free
 
 
 @pytest.mark.parametrize(
-    ("spent", "others", "asked", "reason", "dimension"),
+    ("spent", "others", "asked", "reason"),
     [
-        pytest.param(0, 0, 1_001, DenialReason.NEVER, "nano", id="larger than the cap"),
-        pytest.param(600, 0, 401, DenialReason.SPENT, "nano", id="spent"),
-        pytest.param(600, 300, 401, DenialReason.SPENT, "nano", id="spent, holds aside"),
-        pytest.param(600, 300, 200, DenialReason.HELD, "nano", id="held"),
+        pytest.param(0, 0, 1_001, DenialReason.NEVER, id="larger than the cap"),
+        pytest.param(600, 0, 401, DenialReason.SPENT, id="spent"),
+        pytest.param(600, 300, 401, DenialReason.SPENT, id="spent, holds aside"),
+        pytest.param(600, 300, 200, DenialReason.HELD, id="held"),
     ],
 )
 async def test_a_denial_says_why(
-    subject: Subject, spent: int, others: int, asked: int, reason: DenialReason, dimension: str
+    subject: Subject, spent: int, others: int, asked: int, reason: DenialReason
 ) -> None:
     """Spent is waited for, held is tried again, never is never."""
     bound = cap(1_000)
@@ -153,7 +153,7 @@ async def test_a_denial_says_why(
 
     answer = await denied(subject, hold(bound), ask(asked))
 
-    assert (answer.reason, answer.dimension) == (reason, dimension)
+    assert (answer.reason, answer.dimension) == (reason, "nano")
     assert answer.state is not None
     assert (answer.state.spent.nano, answer.state.held.nano) == (spent, others)
     assert (answer.state.reset_ms is not None) == (reason is DenialReason.SPENT)
@@ -171,6 +171,16 @@ async def test_a_denial_is_about_the_cheapest_candidate_and_its_hardest_cap(
     assert (answer.reason, answer.dimension) == (DenialReason.NEVER, "tokens")
     assert answer.state is not None
     assert answer.state.cap == tokens
+
+
+async def test_of_candidates_at_one_price_the_denial_is_about_the_first(subject: Subject) -> None:
+    """The one that was ranked before the other."""
+    bound = cap(10, tokens=5, requests=0)
+
+    answer = await denied(subject, hold(bound), ask(20), ask(10, 9, 0), ask(10, 0, 1))
+    turned = await denied(subject, hold(bound), ask(20), ask(10, 0, 1), ask(10, 9, 0))
+
+    assert (answer.dimension, turned.dimension) == ("tokens", "requests")
 
 
 async def test_it_fits_when_the_denial_said_it_would(subject: Subject) -> None:
@@ -401,6 +411,25 @@ async def test_the_largest_amounts_are_exact(subject: Subject) -> None:
 
     assert refused.reason is DenialReason.SPENT
     assert (last.states[0].spent.nano, last.states[0].held.nano) == (largest - 1, 1)
+
+
+async def test_sums_beyond_two_to_the_53_keep_every_digit(subject: Subject) -> None:
+    """Only what has no limit gets there; giving it back must still leave what was there before."""
+    largest = 2**53 - 1
+    bound = cap(tokens=10)
+    first, second, small = hold(bound), hold(bound), hold(bound)
+    for exchange, nano in ((first, largest), (second, largest), (small, 3)):
+        await held(subject, exchange, ask(nano))
+
+    swapped = await subject.caps.swap(first, ask(5))
+    commits = [
+        await subject.caps.commit(exchange, Vector(largest), []) for exchange in (first, second)
+    ]
+
+    assert isinstance(swapped, Reservation)
+    assert swapped.states[0].held.nano == largest + 8
+    assert [commit.states[0].spent.nano for commit in commits] == [largest, 2 * largest]
+    assert [commit.states[0].held.nano for commit in commits] == [largest + 3, 3]
 
 
 @pytest.mark.parametrize("nano", [-1, 2**53, 10**30])

@@ -1,0 +1,437 @@
+"""The scripts against their specification, under concurrency, time and a full Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from caps_samples import (
+    DAY_MS,
+    KEY,
+    NOW_MS,
+    SHORT,
+    TENANT,
+    USER,
+    ManualClock,
+    RedisSubject,
+    ask,
+    cap,
+    hold,
+)
+from fixtures_redis import RedisServer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from metering.caps import (
+    ROLLING_DAY,
+    Cap,
+    CommitResult,
+    Denial,
+    Hold,
+    HoldEndedError,
+    Reservation,
+    Scope,
+    Vector,
+)
+from metering.caps_model import SWEEP, MemoryCapsModel
+from metering.redis_caps import CapsSetupError, RedisCaps
+from metering.redis_keys import RedisKeys
+from metering.redis_link import RedisLink, RedisReplyError
+from metering.scripts import load_script
+
+CAP_SETS = (
+    (cap(1_000, tokens=300),),
+    (cap(1_000, tokens=300), cap(400, scope=KEY, window=SHORT)),
+    (cap(300, window=SHORT, requests=3), cap(700, scope=KEY), cap(scope=USER, tokens=90)),
+)
+"""The same scope under different windows in different calls, as after a change of configuration."""
+
+nanos = st.sampled_from([0, 1, 60, 150, 260, 450])
+vectors = st.builds(Vector, nanos, st.sampled_from([0, 10, 95]), st.sampled_from([0, 1]))
+candidates = st.builds(
+    ask,
+    nanos,
+    st.sampled_from([0, 10, 95]),
+    st.sampled_from([0, 1]),
+    share=st.sampled_from([0.0, 0.3, 0.75, 1.0]),
+)
+ttls = st.sampled_from([1, 500, 5_000, 600_000])
+operations = st.one_of(
+    st.tuples(st.just("reserve"), st.lists(candidates, min_size=1, max_size=3), ttls),
+    st.tuples(st.just("reserve"), st.lists(candidates, min_size=1, max_size=3), ttls),
+    st.tuples(st.just("swap"), candidates),
+    st.tuples(st.just("commit"), vectors),
+    st.tuples(st.just("commit"), vectors),
+    st.tuples(st.just("release")),
+    st.tuples(st.just("renew"), ttls),
+)
+steps = st.tuples(
+    st.sampled_from([0, 0, 0, 1, 999, 1_000, 4_000, 300_000, 7_000_000, DAY_MS, -1_500]),
+    st.integers(0, 5),
+    st.integers(0, len(CAP_SETS) - 1),
+    operations,
+)
+
+
+def test_the_scripts_answer_as_the_model_does(
+    redis_server: RedisServer, redis_keys: RedisKeys
+) -> None:
+    """Any sequence of calls at any times: same answers, and the same amounts left behind."""
+    count = 0
+
+    @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(steps, max_size=25))
+    def agree(script: list[Any]) -> None:
+        nonlocal count
+        count += 1
+        asyncio.run(_agree(redis_server, f"{redis_keys.prefix}-{count}", script))
+
+    agree()
+
+
+async def _agree(server: RedisServer, prefix: str, script: list[Any]) -> None:
+    async with RedisLink(server.target, timeout_ms=5_000) as link:
+        await link.wait_up(5)
+        keys = RedisKeys(prefix=prefix, shards=1)
+        subject, model = RedisSubject(link, keys), MemoryCapsModel()
+        await subject.mark()
+        for passed_ms, number, caps, operation in script:
+            subject.clock.ms += passed_ms
+            exchange = hold(*CAP_SETS[caps], number=number)
+            expected = await _outcome(_ask_model(model, exchange, operation, subject.clock.ms))
+            actual = await _outcome(_ask_redis(subject, exchange, operation))
+            assert actual == expected, operation
+        for scope in {scope for _, scope in model.scopes}:
+            assert await _stored(link, keys, scope) == _kept(model, scope)
+
+
+async def _outcome(answer: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await answer
+    except HoldEndedError:
+        return "ended"
+
+
+async def _ask_model(model: MemoryCapsModel, exchange: Hold, operation: Any, now_ms: int) -> Any:
+    match operation:
+        case ("reserve", asked, ttl_ms):
+            return model.reserve(exchange, asked, owner="p", ttl_ms=ttl_ms, now_ms=now_ms)
+        case ("swap", candidate):
+            return model.swap(exchange, candidate, now_ms=now_ms)
+        case ("commit", actual):
+            return model.commit(exchange, actual, [], now_ms=now_ms)
+        case ("renew", ttl_ms):
+            return model.renew(exchange, ttl_ms=ttl_ms, checkpoint=None, now_ms=now_ms)
+    return model.release(exchange)
+
+
+async def _ask_redis(subject: RedisSubject, exchange: Hold, operation: Any) -> Any:
+    match operation:
+        case ("reserve", asked, ttl_ms):
+            return await subject.caps.reserve(exchange, asked, owner="p", ttl_ms=ttl_ms)
+        case ("swap", candidate):
+            return await subject.caps.swap(exchange, candidate)
+        case ("commit", actual):
+            return await subject.caps.commit(exchange, actual, [])
+        case ("renew", ttl_ms):
+            return await subject.caps.renew(exchange, ttl_ms=ttl_ms)
+    return await subject.caps.release(exchange)
+
+
+async def _stored(link: RedisLink, keys: RedisKeys, scope: Scope) -> dict[str, Any]:
+    """What a scope's keys hold, zeros and bookkeeping aside."""
+    raw = await link.call("HGETALL", keys.scope("acme", scope))
+    found = {name.decode(): value.decode() for name, value in zip(raw[::2], raw[1::2], strict=True)}
+    found = {
+        name: value
+        for name, value in found.items()
+        if value != "0" and not name.endswith((":lo", ":hi")) and name != "until"
+    }
+    scores = await link.call("ZRANGE", keys.scope_holds("acme", scope), 0, -1, "WITHSCORES")
+    expiries = dict(zip(scores[::2], scores[1::2], strict=True))
+    return found | {f"z:{name.decode()}": int(ms) for name, ms in expiries.items()}
+
+
+def _kept(model: MemoryCapsModel, scope: Scope) -> dict[str, Any]:
+    state = model.scopes["acme", scope]
+    found: dict[str, Any] = {f"z:{name}": ms for name, ms in state.expiries_ms.items()}
+    for name, vector in state.holds.items():
+        found[f"h:{name}"] = f"{vector.nano} {vector.tokens} {vector.requests}"
+    amounts = {"held": state.held}
+    for label, window in state.windows.items():
+        amounts[label] = window.spent
+        amounts |= {f"{label}:{index}": vector for index, vector in window.buckets.items()}
+    for head, vector in amounts.items():
+        for letter, amount in zip("ntr", _three(vector), strict=True):
+            if amount:
+                found[f"{head}:{letter}"] = str(amount)
+    return found
+
+
+def _three(vector: Vector) -> tuple[int, int, int]:
+    return vector.nano, vector.tokens, vector.requests
+
+
+@pytest.fixture
+async def subject(redis_link: RedisLink, redis_keys: RedisKeys) -> RedisSubject:
+    made = RedisSubject(redis_link, redis_keys)
+    await made.mark()
+    return made
+
+
+async def test_a_cap_is_never_passed_by_many_at_once(subject: RedisSubject) -> None:
+    """A hundred at once against room for ten: exactly ten hold, and no answer is over the cap."""
+    bound = cap(1_000)
+
+    answers = await asyncio.gather(
+        *(
+            subject.caps.reserve(hold(bound), [ask(100)], owner="p", ttl_ms=60_000)
+            for _ in range(100)
+        )
+    )
+
+    admitted = [answer for answer in answers if isinstance(answer, Reservation)]
+    assert len(admitted) == 10
+    assert max(answer.states[0].held.nano for answer in admitted) == 1_000
+
+
+async def test_no_24_hours_see_more_than_the_cap(subject: RedisSubject) -> None:
+    """Three days of bursts at true millisecond times, spending all that is admitted."""
+    random_ = random.Random(7)
+    bound, limit = cap(10_000), 10_000
+    spends: list[tuple[int, int]] = []
+
+    for _ in range(600):
+        subject.clock.ms += random_.choice([1, 1_000, 60_000, 1_500_000])
+        exchange, asked = hold(bound), random_.randrange(1, 900)
+        answer = await subject.caps.reserve(exchange, [ask(asked)], owner="p", ttl_ms=10_000)
+        if isinstance(answer, Reservation):
+            await subject.caps.commit(exchange, Vector(asked, 0, 1), [])
+            spends.append((subject.clock.ms, asked))
+
+    assert subject.clock.ms - NOW_MS > 2 * DAY_MS
+    for end, _ in spends:
+        assert sum(nano for at, nano in spends if end - DAY_MS < at <= end) <= limit
+    assert sum(nano for _, nano in spends) > 2 * limit
+
+
+async def test_one_call_drops_a_bounded_number_of_lapsed_holds(subject: RedisSubject) -> None:
+    """A mass crash is paid for in instalments, oldest first, never by one unlucky request."""
+    bound = cap(10_000)
+    for number in range(SWEEP + 10):
+        await subject.caps.reserve(hold(bound), [ask(10)], owner="p", ttl_ms=1_000 + number)
+    subject.clock.ms += 60_000
+
+    first = await subject.caps.reserve(hold(bound), [ask(0)], owner="p", ttl_ms=60_000)
+    second = await subject.caps.reserve(hold(bound), [ask(0)], owner="p", ttl_ms=60_000)
+
+    assert isinstance(first, Reservation)
+    assert isinstance(second, Reservation)
+    assert (first.states[0].held.nano, second.states[0].held.nano) == (100, 0)
+
+
+async def test_a_lapsed_hold_keeps_its_record_for_the_reaper(subject: RedisSubject) -> None:
+    """With the checkpoint of what was counted, so that a crash is billed for what it served."""
+    bound = cap(100)
+    lost = hold(bound)
+    await subject.caps.reserve(lost, [ask(100)], owner="proxy-1", ttl_ms=1_000)
+    await subject.caps.renew(lost, ttl_ms=2_000, checkpoint={"output_text": 2**53 + 1})
+    subject.clock.ms += 2_000
+    await subject.caps.reserve(hold(bound), [ask(1)], owner="proxy-2", ttl_ms=1_000)
+
+    record = (
+        await subject.link.call("HGET", subject.keys.holds("acme"), lost.exchange_id)
+    ).decode()
+
+    for part in (
+        '"state":"lapsed"',
+        '"owner":"proxy-1"',
+        '"output_text":"9007199254740993"',
+        f'"expires_ms":"{NOW_MS + 2_000}"',
+        '"nano":"100"',
+        '"upstream":"acme\\/model"',
+    ):
+        assert part in record
+
+
+async def test_keys_outlive_their_windows_and_holds_and_not_by_much(subject: RedisSubject) -> None:
+    """An idle tenant vanishes by itself, but never what still counts."""
+    span_ms, hour_ms = ROLLING_DAY.bucket_ms * (ROLLING_DAY.buckets + 1), 3_600_000
+    ends: list[tuple[int, int]] = []
+
+    for _ in range(20):
+        await subject.caps.commit(hold(cap(100)), Vector(1), [])
+        ttl_ms = await subject.link.call("PTTL", subject.keys.scope("acme", TENANT))
+        ends.append((span_ms, ttl_ms))
+        subject.clock.ms += 1_000
+    for name in (subject.keys.scope, subject.keys.scope_holds):
+        await subject.caps.reserve(hold(cap(100)), [ask(1)], owner="p", ttl_ms=3 * DAY_MS)
+        await subject.caps.commit(hold(cap(100)), Vector(1), [])
+        ends.append((span_ms + 3 * DAY_MS, await subject.link.call("PTTL", name("acme", TENANT))))
+
+    assert all(least <= ttl_ms <= least + 2 * hour_ms for least, ttl_ms in ends)
+
+
+async def test_the_server_has_the_time(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
+    """Without the tests' override it is Redis' own clock that counts."""
+    caps = RedisCaps(redis_link, redis_keys)
+    await RedisSubject(redis_link, redis_keys).mark()
+
+    answer = await caps.reserve(hold(cap(1)), [ask(1)], owner="p", ttl_ms=1_000)
+
+    seconds = int((await redis_link.call("TIME"))[0])
+    assert isinstance(answer, Reservation)
+    assert abs(answer.states[0].now_ms - seconds * 1_000) < 5_000
+
+
+@pytest.mark.parametrize("which", ["redis_server", "redis_62_server"])
+async def test_a_full_redis_admits_nobody_and_takes_every_end(
+    which: str, request: pytest.FixtureRequest, redis_keys: RedisKeys
+) -> None:
+    """At maxmemory a reserve is refused whole; commit, renew and release go through."""
+    server: RedisServer = request.getfixturevalue(which)
+    async with RedisLink(server.target, timeout_ms=5_000) as link:
+        await link.wait_up(5)
+        subject = RedisSubject(link, redis_keys)
+        await subject.mark()
+        bound = cap(1_000)
+        used, unused, unseen = hold(bound), hold(bound), hold(bound)
+        for exchange in (used, unused):
+            await subject.caps.reserve(exchange, [ask(100)], owner="p", ttl_ms=60_000)
+        await link.call("CONFIG", "SET", "maxmemory", "1")
+        try:
+            with pytest.raises(RedisReplyError) as refused:
+                await subject.caps.reserve(hold(bound), [ask(1)], owner="p", ttl_ms=60_000)
+            assert await subject.caps.renew(used, ttl_ms=90_000)
+            ended = await subject.caps.commit(used, Vector(90, 0, 1), [b"{}"])
+            late = await subject.caps.commit(unseen, Vector(5, 0, 1), [b"{}"])
+            await subject.caps.release(unused)
+        finally:
+            await link.call("CONFIG", "SET", "maxmemory", "0")
+        after = await subject.caps.reserve(hold(bound), [ask(0)], owner="p", ttl_ms=60_000)
+        assert refused.value.code == "OOM"
+        assert (ended.result, late.result) == (CommitResult.COMMITTED, CommitResult.LATE)
+        assert isinstance(after, Reservation)
+        assert (after.states[0].spent.nano, after.states[0].held.nano) == (95, 0)
+        assert len(await subject.events("acme")) == 2
+
+
+async def test_scripts_are_loaded_again_after_they_were_flushed(subject: RedisSubject) -> None:
+    """A restarted or flushed Redis is no error of the request that notices first."""
+    bound = cap(100)
+    await subject.link.call("SCRIPT", "FLUSH")
+
+    answers = await asyncio.gather(
+        *(subject.caps.reserve(hold(bound), [ask(10)], owner="p", ttl_ms=1_000) for _ in range(5))
+    )
+
+    assert all(isinstance(answer, Reservation) for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda args: args[:-1], id="too few"),
+        pytest.param(lambda args: ["nan" if arg == "100" else arg for arg in args], id="nan"),
+        pytest.param(lambda args: ["1e3" if arg == "100" else arg for arg in args], id="float"),
+        pytest.param(lambda args: ["-1" if arg == "100" else arg for arg in args], id="negative"),
+        pytest.param(lambda args: ["" if arg == "100" else arg for arg in args], id="empty"),
+        pytest.param(
+            lambda args: ["9007199254740992" if a == "100" else a for a in args], id="2^53"
+        ),
+        pytest.param(lambda args: [*args[:2], "99", *args[3:]], id="more scopes than keys"),
+        pytest.param(lambda args: [], id="none"),
+    ],
+)
+async def test_a_script_refuses_arguments_that_are_no_amounts(
+    redis_link: RedisLink, damage: Any
+) -> None:
+    """NaN compares false with every cap: it must not get as far as a comparison."""
+    args = ["", "id", "1", "tenant", "1", "24h", "300000", "288", "1", "1", "1", "1000", "", ""]
+    args += ["1", "upstream", "100", "0", "1", "0", "owner", "60000"]
+    keys = [f"{{x}}{name}" for name in ("epoch", "state", "hold", "done", "c", "z")]
+    await redis_link.eval(load_script("reserve"), keys, args)
+
+    with pytest.raises(RedisReplyError, match=r"^BADARG"):
+        await redis_link.eval(load_script("reserve"), keys, damage(args))
+
+
+async def test_prepare_refuses_another_number_of_shards(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """The same tenant would be looked for in another place, with nothing spent."""
+    assert await RedisCaps(redis_link, redis_keys).prepare() == ()
+    other = RedisKeys(prefix=redis_keys.prefix, shards=redis_keys.shards * 2)
+
+    with pytest.raises(CapsSetupError, match="shards 16, this proxy has 32"):
+        await RedisCaps(redis_link, other).prepare()
+
+
+async def test_prepare_refuses_a_redis_that_evicts(
+    own_redis_server: RedisServer, redis_keys: RedisKeys
+) -> None:
+    """Evicted spend is spend that is forgotten."""
+    async with RedisLink(own_redis_server.target) as link:
+        await link.wait_up(5)
+        await link.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+
+        with pytest.raises(CapsSetupError, match="volatile-lru"):
+            await RedisCaps(link, redis_keys).prepare()
+
+
+async def test_prepare_warns_where_config_is_forbidden(
+    own_redis_server: RedisServer, redis_keys: RedisKeys
+) -> None:
+    """Managed servers hide CONFIG; that is a warning, not a reason not to start."""
+    async with RedisLink(own_redis_server.target) as link:
+        await link.wait_up(5)
+        await link.call("ACL", "SETUSER", "default", "-config")
+
+        warnings = await RedisCaps(link, redis_keys).prepare()
+
+    assert len(warnings) == 1
+    assert "noeviction" in warnings[0]
+
+
+async def test_a_stopped_redis_costs_the_time_limit_and_what_it_did_is_found_again(
+    own_redis_server: RedisServer, redis_keys: RedisKeys
+) -> None:
+    """The reserve that timed out was applied on resume: asked again, it is a repeat, held once."""
+    async with RedisLink(own_redis_server.target, timeout_ms=200) as link:
+        await link.wait_up(5)
+        subject = RedisSubject(link, redis_keys, ManualClock())
+        await subject.mark()
+        exchange = hold(cap(100))
+        await subject.caps.reserve(hold(cap(100)), [ask(0)], owner="p", ttl_ms=60_000)
+        loop = asyncio.get_running_loop()
+
+        own_redis_server.pause()
+        began = loop.time()
+        with pytest.raises(Exception, match="did not answer within 200 ms"):
+            await subject.caps.reserve(exchange, [ask(60)], owner="p", ttl_ms=60_000)
+        took = loop.time() - began
+        own_redis_server.resume()
+        await link.wait_up(5)
+        again = await subject.caps.reserve(exchange, [ask(60)], owner="p", ttl_ms=60_000)
+        other = await subject.caps.reserve(hold(cap(100)), [ask(41)], owner="p", ttl_ms=60_000)
+
+    assert took < 1.0
+    assert isinstance(again, Reservation)
+    assert again.repeat
+    assert again.states[0].held.nano == 60
+    assert isinstance(other, Denial)
+
+
+def test_two_windows_of_one_label_are_refused(redis_server: RedisServer) -> None:
+    """They would write into the same fields with different buckets."""
+    other = Cap(TENANT, SHORT.__class__("24h", 1_000, 5), cap(1).limit)
+
+    async def ask_both() -> None:
+        caps = RedisCaps(RedisLink(redis_server.target), RedisKeys())
+        await caps.release(hold(cap(1), other))
+
+    with pytest.raises(ValueError, match="same label"):
+        asyncio.run(ask_both())

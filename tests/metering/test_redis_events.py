@@ -1,0 +1,52 @@
+"""Price books, epochs and the backlog in Redis."""
+
+from __future__ import annotations
+
+import pytest
+
+from metering.redis_events import (
+    Backlog,
+    PriceConflictError,
+    backlog,
+    is_rebuilt,
+    mark_epoch,
+    publish_prices,
+    read_prices,
+)
+from metering.redis_keys import GROUP, RedisKeys
+from metering.redis_link import RedisLink
+
+
+async def test_a_price_book_is_published_once(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
+    """Publishing again is nothing; another body under the same version is an error."""
+    await publish_prices(redis_link, redis_keys, {"abc": b"body"})
+    await publish_prices(redis_link, redis_keys, {"abc": b"body"})
+
+    with pytest.raises(PriceConflictError, match="abc"):
+        await publish_prices(redis_link, redis_keys, {"abc": b"other"})
+    assert await read_prices(redis_link, redis_keys, "abc") == b"body"
+    assert await read_prices(redis_link, redis_keys, "unknown") is None
+
+
+async def test_an_epoch_is_marked_once(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
+    """Whoever comes second learns that it was done."""
+    before = await is_rebuilt(redis_link, redis_keys, 3)
+
+    marks = [await mark_epoch(redis_link, redis_keys, 3, now_ms=1) for _ in range(2)]
+
+    assert (before, marks) == (False, [True, False])
+    assert await is_rebuilt(redis_link, redis_keys, 3)
+
+
+async def test_the_backlog_counts_what_waits(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
+    """Entries kept, and those that a worker took without finishing them."""
+    stream = redis_keys.stream(0)
+    empty = await backlog(redis_link, redis_keys, 0)
+    for _ in range(3):
+        await redis_link.call("XADD", stream, "*", "e", "{}")
+    without_group = await backlog(redis_link, redis_keys, 0)
+    await redis_link.call("XGROUP", "CREATE", stream, GROUP, "0")
+    await redis_link.call("XREADGROUP", "GROUP", GROUP, "w", "COUNT", 2, "STREAMS", stream, ">")
+
+    assert (empty, without_group) == (Backlog(0, 0), Backlog(3, 0))
+    assert await backlog(redis_link, redis_keys, 0) == Backlog(3, 2)

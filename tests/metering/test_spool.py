@@ -1,0 +1,207 @@
+"""The spool on a real disk: what was promised is there, whoever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from caps_samples import cap, hold
+
+from metering.caps import CapsUnavailableError, Commit, Hold, Vector
+from metering.memory_caps import MemoryCaps
+from metering.spool import ReplayReport, Spool, SpoolError
+
+
+class FailingCaps(MemoryCaps):
+    """Caps that are away after so many commits."""
+
+    left = 0
+
+    async def commit(self, hold: Hold, actual: Vector, events: object) -> Commit:
+        if self.left == 0:
+            raise CapsUnavailableError("away")
+        self.left -= 1
+        return await super().commit(hold, actual, events)  # type: ignore[arg-type]
+
+
+def body(number: int) -> bytes:
+    return b'{"n":%d}' % number
+
+
+async def fill(spool: Spool, count: int, start: int = 0) -> None:
+    for number in range(start, start + count):
+        await spool.append(hold(cap(100)), Vector(1), (body(number),))
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.suffix for path in (folder / "spool" / "p1").iterdir())
+
+
+async def test_what_was_appended_is_replayed_once_in_order(tmp_path: Path) -> None:
+    """And the segments are gone, so that a second replay finds nothing."""
+    spool, caps = Spool(tmp_path, "p1", segment_bytes=1_000), MemoryCaps()
+    await spool.open()
+    await fill(spool, 10)
+
+    first = await spool.replay(caps)
+    second = await spool.replay(caps)
+    await spool.close()
+
+    assert first.records == 10
+    assert first.segments > 1
+    assert second == ReplayReport()
+    assert caps.model.events == [body(number) for number in range(10)]
+    assert files(tmp_path) == [".open"]
+
+
+async def test_a_crash_loses_nothing_and_no_number_comes_again(tmp_path: Path) -> None:
+    """Without closing, without replay: the next run finds all and counts on."""
+    crashed, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await crashed.open()
+    await fill(crashed, 3)
+    await crashed.close()
+
+    spool = Spool(tmp_path, "p1")
+    await spool.open()
+    await spool.replay(caps)
+    after_replay = await spool.append(hold(), Vector(), ())
+    await spool.close()
+    third = Spool(tmp_path, "p1")
+    await third.open()
+    await third.replay(caps)
+    await third.replay(caps)
+    await third.close()
+    last = Spool(tmp_path, "p1")
+    await last.open()
+
+    assert caps.model.events == [body(0), body(1), body(2)]
+    assert after_replay == 4
+    assert last.take_seq() == 5
+    await last.close()
+
+
+async def test_a_torn_tail_keeps_what_came_before_it(tmp_path: Path) -> None:
+    """The file is kept aside for a person; the whole records are committed."""
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    await fill(spool, 3)
+    await spool.close()
+    path = next((tmp_path / "spool" / "p1").glob("*.open"))
+    os.truncate(path, path.stat().st_size - 5)
+
+    again = Spool(tmp_path, "p1")
+    await again.open()
+    report = await again.replay(caps)
+    await again.close()
+
+    assert (report.records, report.segments) == (2, 1)
+    assert report.damaged_bytes > 0
+    assert files(tmp_path) == [".damaged", ".open"]
+    assert caps.model.events == [body(0), body(1)]
+
+
+async def test_a_replay_that_fails_is_taken_up_again(tmp_path: Path) -> None:
+    """Nothing is put away before all of it was taken, and nothing is counted twice."""
+    spool, caps = Spool(tmp_path, "p1"), FailingCaps()
+    await spool.open()
+    await fill(spool, 5)
+
+    caps.left = 2
+    with pytest.raises(CapsUnavailableError):
+        await spool.replay(caps)
+    caps.left = -1
+    await spool.replay(caps)
+    await spool.close()
+
+    assert caps.model.events == [body(number) for number in range(5)]
+
+
+async def test_kept_segments_wait_for_the_ledger(tmp_path: Path) -> None:
+    """They are not replayed again, and go when each of their records is confirmed."""
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    await fill(spool, 3)
+    await spool.replay(caps, keep=True)
+    await fill(spool, 2, start=3)
+    await spool.replay(caps, keep=True)
+
+    kept = files(tmp_path)
+    early = await spool.discard(2)
+    one = await spool.discard(4)
+    other = await spool.discard(5)
+    await spool.close()
+
+    assert kept == [".open", ".sent", ".sent"]
+    assert (early, one, other) == (0, 1, 1)
+    assert len(caps.model.events) == 5
+
+
+async def test_appends_at_once_share_an_fsync_and_all_stand(tmp_path: Path) -> None:
+    """Hundreds at once, each on disk when its append returns."""
+    spool, caps = Spool(tmp_path, "p1", segment_bytes=10_000), MemoryCaps()
+    await spool.open()
+
+    numbers = await asyncio.gather(
+        *(spool.append(hold(), Vector(1), (body(number),)) for number in range(300))
+    )
+    report = await spool.replay(caps)
+    await spool.close()
+
+    assert sorted(numbers) == list(range(1, 301))
+    assert report.records == 300
+
+
+async def test_a_number_taken_before_is_written(tmp_path: Path) -> None:
+    """Events carry their number, so it must exist before they are encoded."""
+    spool = Spool(tmp_path, "p1")
+    await spool.open()
+    early = spool.take_seq()
+
+    later = await spool.append(hold(), Vector(), ())
+    first = await spool.append(hold(), Vector(), (), seq=early)
+    await spool.close()
+
+    assert (first, later) == (1, 2)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A disk that is full from `size` on: the kernel refuses to make files longer."""
+    import signal
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+async def test_a_full_disk_is_told_and_costs_only_what_did_not_fit(tmp_path: Path) -> None:
+    """The part that was written is cut off again; when there is room, appends go on."""
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    await fill(spool, 2)
+
+    with largest_file(700), pytest.raises(SpoolError, match=r"cannot write .*: File too large"):
+        await fill(spool, 3, start=100)
+    await fill(spool, 1, start=2)
+    report = await spool.replay(caps)
+    await spool.close()
+
+    assert report.damaged_bytes == 0
+    assert caps.model.events[:2] == [body(0), body(1)]
+    assert caps.model.events[-1] == body(2)
+
+
+def test_a_folder_cannot_be_escaped(tmp_path: Path) -> None:
+    """The proxy's id names a folder."""
+    with pytest.raises(ValueError, match="folder"):
+        Spool(tmp_path, "../other")
