@@ -50,10 +50,12 @@ def scale_rate(rate_pico: int, multiplier_ppm: int) -> int:
 def _whole(value: Decimal, scale: int, what: str, unit: str) -> int:
     if not value.is_finite():
         raise ValueError(f"{what} {value} is not a finite number")
-    scaled = value.scaleb(0) * scale
-    if scaled != scaled.to_integral_value():
+    # As a ratio: Decimal arithmetic rounds to 28 digits and would let a finer value pass.
+    numerator, denominator = value.as_integer_ratio()
+    whole, rest = divmod(numerator * scale, denominator)
+    if rest:
         raise ValueError(f"{what} {value} is finer than one {unit}")
-    return int(scaled)
+    return whole
 
 
 def rate_pico_per_token(usd_per_token: Decimal) -> int:

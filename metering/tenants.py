@@ -30,6 +30,10 @@ class FeatureLimits:
     exclude_cache_from_billing: bool | None = None
 
 
+ANY_FEATURE = "*"
+"""The entry of `Tenant.feature_limits` for features that have none of their own; no valid id."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """A client's credential as we keep it: the SHA-256 of the key, never the key."""
@@ -41,7 +45,10 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One paying customer. `models` is an allow-list of public names; None allows all."""
+    """One paying customer. `models` is an allow-list of public names; None allows all.
+
+    `feature_limits` is by feature id, each entry complete; `ANY_FEATURE` holds the others' limits.
+    """
 
     id: str
     name: str

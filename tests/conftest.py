@@ -1,3 +1,9 @@
-"""Shared by all tests: plugins with fixtures, one file per thing that is started."""
+"""Fixtures of the whole suite live in plugins beside this file, one per thing that is started."""
 
-pytest_plugins = ["tests.fixtures_redis", "tests.fixtures_ledger"]
+pytest_plugins = [
+    "fixtures_needs",
+    "fixtures_redis",
+    "fixtures_upstream",
+    "fixtures_door",
+    "fixtures_ledger",
+]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fixtures_ledger import CARDS, make_entry, make_event
+
 from metering.settlement.batches import Booking, confirmed_sequences, differences, sort_bookings
 from metering.settlement.entries import Arrival, read_entry
-from tests.fixtures_ledger import CARDS, make_entry, make_event
 
 
 def _booking(**changes: object) -> Booking:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from fixtures_ledger import make_entry, make_event
 
 from metering.events import encode, payload_hash
 from metering.settlement.entries import Arrival, Entry, Malformed, read_entry
-from tests.fixtures_ledger import make_entry, make_event
 
 
 def test_a_well_formed_entry_is_its_event() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fixtures_ledger import CARDS, make_event
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from metering.settlement.journal import (
     UnbalancedError,
     usage_transaction,
 )
-from tests.fixtures_ledger import CARDS, make_event
 
 
 @given(st.lists(st.tuples(st.integers(-500, 10**6), st.integers(-500, 10**6)), min_size=1))

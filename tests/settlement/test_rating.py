@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from fixtures_ledger import BOOK, CARDS, COST, SELL, make_event
 
 from metering.prices import RatesByModel
 from metering.settlement.rating import RateCards, UnitAmount, rate, versions_needed
-from tests.fixtures_ledger import BOOK, CARDS, COST, SELL, make_event
 
 COST_CARD = RatesByModel(COST, version=BOOK.cost_version)
 SELL_CARD = RatesByModel(SELL, version=BOOK.sell_version)

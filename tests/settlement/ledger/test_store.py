@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from fixtures_ledger import book, make_event, new_ledger
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -15,7 +16,6 @@ from sqlalchemy.schema import CreateTable
 
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.store import Ledger, open_ledger
-from tests.fixtures_ledger import book, make_event, new_ledger
 
 
 def test_an_empty_file_is_migrated_to_the_head_and_twice_is_once(tmp_path: Path) -> None:

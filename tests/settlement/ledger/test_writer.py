@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from fixtures_ledger import KEYS, PRICES, book, make_entry, make_event, new_ledger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
@@ -18,7 +19,6 @@ from metering.settlement.ledger.rollups import rebuild_rollups, update_rollups
 from metering.settlement.ledger.standing import confirmed_spool, price_bodies, settled_positions
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.verify import verify
-from tests.fixtures_ledger import KEYS, PRICES, book, make_entry, make_event, new_ledger
 
 
 def _rows(ledger: Ledger, table: str) -> list:

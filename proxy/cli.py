@@ -1,0 +1,339 @@
+"""The command line: `weir serve`, `worker`, `config check`, `keys new`, `usage`, `invoice`.
+
+Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found. What a program reads goes to
+stdout as JSON with --json; errors go to stderr. Imports are made inside the commands, so that
+`weir --help` and shell completion load nothing but click.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from proxy.config import Loaded
+    from proxy.config_yaml import Fault
+
+FAILED, BAD_CONFIG, NOT_FOUND = 1, 2, 3
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def main() -> None:
+    """The entry point of the `weir` command."""
+    weir(prog_name="weir")
+
+
+def _shared(command: _Command) -> _Command:
+    """The options that every command takes."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
+        click.option(
+            "--data-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Where state is kept; goes before data_dir in the file.",
+        ),
+        click.option(
+            "--config", "config_file", metavar="FILE", help="The configuration file to use."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tokenweir", prog_name="weir")
+def weir() -> None:
+    """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
+
+
+@weir.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0 picks one.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Proxy processes.")
+@click.option("--no-worker", is_flag=True, help="Do not start the settlement worker.")
+@_shared
+def serve(
+    *,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    no_worker: bool,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> NoReturn:
+    """Run the proxy, its Redis and the settlement worker until Ctrl-C."""
+    loaded = _load(config_file, data_dir, as_json)
+    from proxy.supervisor import serve as run
+
+    sys.exit(
+        run(
+            loaded,
+            host=host,
+            port=port,
+            data_dir=_absolute(data_dir),
+            workers=workers,
+            with_worker=not no_worker,
+        )
+    )
+
+
+@weir.command()
+@click.option("--drain", is_flag=True, help="Settle what is waiting, then stop.")
+@_shared
+def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json: bool) -> NoReturn:
+    """Run the settlement worker: from the streams to the ledger."""
+    loaded = _load(config_file, data_dir, as_json)
+    from proxy.services import run_worker
+
+    sys.exit(run_worker(loaded.settings, drain))
+
+
+@weir.group()
+def config() -> None:
+    """Look at the configuration."""
+
+
+@config.command("check")
+@click.argument("file", required=False)
+@_shared
+def config_check(
+    *, file: str | None, config_file: str | None, data_dir: Path | None, as_json: bool
+) -> NoReturn:
+    """Say everything that is wrong with FILE; what passes here is what `serve` starts with."""
+    from proxy.config import ConfigFaults, load
+
+    path = _find(file or config_file, as_json)
+    try:
+        loaded = load(path, os.environ, data_dir=_absolute(data_dir))
+    except ConfigFaults as failure:
+        _echo_check(as_json, path, faults=failure.faults, warnings=failure.warnings)
+        sys.exit(BAD_CONFIG)
+    _echo_check(
+        as_json,
+        path,
+        warnings=loaded.warnings,
+        unenforced=loaded.unenforced,
+        summary=_summary(loaded),
+    )
+    sys.exit(0)
+
+
+def _summary(loaded: Loaded) -> dict[str, Any]:
+    settings = loaded.settings
+    return {
+        "models": len(settings.models),
+        "tenants": len(settings.tenants),
+        "price_rules": len(settings.prices.rules),
+        "cost_version": settings.prices.cost_version,
+        "sell_version": settings.prices.sell_version,
+    }
+
+
+def _echo_check(
+    as_json: bool,
+    path: Path,
+    *,
+    faults: tuple[Fault, ...] = (),
+    warnings: tuple[Fault, ...] = (),
+    unenforced: tuple[Fault, ...] = (),
+    summary: dict[str, Any] | None = None,
+) -> None:
+    groups = {"faults": faults, "warnings": warnings, "unenforced": unenforced}
+    if as_json:
+        body = {name: [_fault_json(each) for each in group] for name, group in groups.items()}
+        _echo_json({"ok": not faults, "file": str(path), **body, "summary": summary})
+        return
+    for name, group in groups.items():
+        label = {"faults": "", "warnings": "warning: ", "unenforced": "not enforced yet: "}[name]
+        for each in group:
+            click.echo(f"{path}:{each.located(label)}")
+    if summary is None:
+        click.echo(f"{path}: {_count(len(faults), 'fault')}")
+        return
+    click.echo(
+        f"{path}: ok, {_count(summary['models'], 'model')}, "
+        f"{_count(summary['tenants'], 'tenant')}, "
+        f"prices cost {summary['cost_version']} sell {summary['sell_version']}"
+    )
+
+
+@weir.group()
+def keys() -> None:
+    """Make keys for clients."""
+
+
+@keys.command("new")
+@click.option("--tenant", required=True, help="Whose key it is.")
+@click.option("--project", help="A project of the tenant; `default` if left out.")
+@click.option("--id", "key_id", help="Id of the key in events; made up if left out.")
+@_shared
+def keys_new(
+    *,
+    tenant: str,
+    project: str | None,
+    key_id: str | None,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a key, show it once, and print the line for the configuration."""
+    from metering.ids import is_id
+    from proxy.api_keys import key_sha256, new_key, public_id
+
+    settings = _load(config_file, data_dir, as_json).settings
+    if tenant not in settings.tenants:
+        _fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}", as_json)
+    owner = settings.tenants[tenant]
+    if project is not None and project not in owner.projects:
+        _fail(NOT_FOUND, f"tenant {tenant!r} has no project {project!r}", as_json)
+    key = new_key()
+    key_id = public_id(key) if key_id is None else key_id
+    if not is_id(key_id):
+        _fail(BAD_CONFIG, f"{key_id!r} cannot be an id: letters, digits, . _ - only", as_json)
+    if any(each.id == key_id for each in owner.keys):
+        _fail(BAD_CONFIG, f"tenant {tenant!r} has a key {key_id!r} already", as_json)
+    sha256 = key_sha256(key)
+    where = "" if project is None else f', project: "{project}"'
+    line = f'- {{id: "{key_id}"{where}, sha256: "{sha256}"}}'
+    if as_json:
+        _echo_json(
+            {"tenant": tenant, "project": project, "id": key_id, "key": key}
+            | {"sha256": sha256, "config": line}
+        )
+        return
+    click.echo(f"The key, shown this once:\n\n  {key}\n")
+    click.echo(f"Add to `keys` of tenant {tenant!r} in {settings.source}:\n\n  {line}")
+
+
+@weir.command()
+@click.option("--tenant", help="Only this tenant.")
+@click.option("--since", metavar="WHEN", help="RFC 3339, or back from now: 30m, 24h, 7d.")
+@_shared
+def usage(
+    *,
+    tenant: str | None,
+    since: str | None,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """What was used, by tenant and model, from the ledger."""
+    from metering.clock import now_ns
+    from proxy.cli_times import parse_since_ns
+
+    try:
+        since_ns = None if since is None else parse_since_ns(since, now_ns())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--since") from None
+    settings = _load(config_file, data_dir, as_json).settings
+    from proxy import cli_reports
+
+    _report(lambda: cli_reports.usage(settings, tenant, since_ns), as_json)
+
+
+@weir.command()
+@click.option("--tenant", required=True, help="Whose invoice.")
+@click.option("--period", metavar="YYYY-MM", help="UTC month; the current one if left out.")
+@_shared
+def invoice(
+    *,
+    tenant: str,
+    period: str | None,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """A tenant's invoice for a month, from the ledger."""
+    from metering.clock import now_ns
+    from proxy.cli_times import parse_month
+
+    try:
+        month = parse_month(period, now_ns())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--period") from None
+    settings = _load(config_file, data_dir, as_json).settings
+    from proxy import cli_reports
+
+    _report(lambda: cli_reports.invoice(settings, tenant, month), as_json)
+
+
+def _report(make: Callable[[], tuple[dict[str, Any], Any]], as_json: bool) -> None:
+    """Print what `make` answers: the JSON body, or the thing that rich renders."""
+    from proxy import cli_reports
+
+    try:
+        body, table = make()
+    except cli_reports.NotFoundError as error:
+        _fail(NOT_FOUND, str(error), as_json)
+    except cli_reports.LedgerError as error:
+        _fail(FAILED, str(error), as_json)
+    if as_json:
+        _echo_json(body)
+        return
+    from proxy.cli_tables import console
+
+    console().print(table)
+
+
+def _load(config_file: str | None, data_dir: Path | None, as_json: bool) -> Loaded:
+    """The configuration, or the end of the process with every fault on stderr."""
+    from proxy.config import ConfigFaults, load
+
+    path = _find(config_file, as_json)
+    try:
+        return load(path, os.environ, data_dir=_absolute(data_dir))
+    except ConfigFaults as failure:
+        if as_json:
+            details = [_fault_json(each) for each in failure.faults]
+            _fail(BAD_CONFIG, "the configuration has faults", as_json, faults=details)
+        for each in failure.faults:
+            click.echo(f"{path}:{each}", err=True)
+        _fail(BAD_CONFIG, f"{path} has {_count(len(failure.faults), 'fault')}", as_json)
+
+
+def _find(named: str | None, as_json: bool) -> Path:
+    from proxy.config import ConfigNotFound, find_config
+
+    try:
+        return find_config(named, os.environ, Path.cwd())
+    except ConfigNotFound as missing:
+        _fail(BAD_CONFIG, str(missing), as_json, tried=[str(path) for path in missing.tried])
+
+
+def _fail(exit_code: int, message: str, as_json: bool, **details: Any) -> NoReturn:
+    if as_json:
+        error = {"message": message, "exit_code": exit_code, **details}
+        click.echo(json.dumps({"error": error}), err=True)
+    else:
+        click.echo(f"weir: {message}", err=True)
+    sys.exit(exit_code)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else Path.cwd() / path.expanduser()
+
+
+def _fault_json(fault: Fault) -> dict[str, Any]:
+    return {
+        "path": fault.path,
+        "line": fault.line,
+        "column": fault.column,
+        "message": fault.message,
+        "suggestion": fault.suggestion,
+    }
+
+
+def _echo_json(body: dict[str, Any]) -> None:
+    click.echo(json.dumps(body, indent=2))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,133 @@
+"""What `weir usage` and `weir invoice` answer: from the ledger, with what it may still lack.
+
+A report says through when the ledger is settled and how many events wait in the streams; None
+where Redis could not be asked (nothing serves this data directory now).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+from rich.console import RenderableType
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from metering.redis_keys import GROUP, RedisKeys
+from metering.settlement.invoices import make_invoice
+from metering.settlement.ledger.queries import invoice_report, usage_report
+from metering.settlement.ledger.store import Ledger, open_ledger
+from proxy import cli_tables
+from proxy.embedded_redis import redis_url
+from proxy.settings import Settings
+
+_Answer = TypeVar("_Answer")
+
+Report = tuple[dict[str, Any], RenderableType]
+"""The body for --json, and the table for people."""
+
+_REDIS_TIMEOUT_S = 2.0
+
+
+class NotFoundError(Exception):
+    """There is no such tenant, or no ledger yet."""
+
+
+class LedgerError(Exception):
+    """The ledger cannot be read."""
+
+
+def usage(settings: Settings, tenant: str | None, since: int | None) -> Report:
+    """Usage by tenant and model; NotFoundError for a tenant that neither file nor ledger knows."""
+    pending = pending_events(settings)  # before the ledger: what moves in between counts twice
+    report = _read(settings, lambda ledger: usage_report(ledger, tenant, since, pending=pending))
+    if report is None:
+        _require_configured(settings, tenant)
+        totals = {"requests": 0, "units": {}, "cost_nano": 0, "admission_nano": 0}
+        report = {"rows": [], "totals": totals, "settled_through": None, "pending": pending}
+    return report, cli_tables.usage(report)
+
+
+def invoice(settings: Settings, tenant: str, period: str) -> Report:
+    """A month's invoice; empty for a tenant that used nothing, NotFoundError for an unknown one."""
+    pending = pending_events(settings)
+    found = _read(settings, lambda ledger: invoice_report(ledger, tenant, period, pending=pending))
+    if found is None:
+        _require_configured(settings, tenant)
+        body = make_invoice(tenant, period, ())
+        body |= {"settled_through": None, "pending": pending, "unpriced": 0}
+    else:
+        body = dict(found.invoice)
+        body |= {
+            "settled_through": found.settled_through,
+            "pending": found.pending,
+            "unpriced": found.unpriced,
+            "event_count": found.event_count,
+            "event_digest": found.event_digest,
+            "sha256": found.sha256,
+        }
+    return body, cli_tables.invoice(body)
+
+
+def _require_configured(settings: Settings, tenant: str | None) -> None:
+    if tenant is not None and tenant not in settings.tenants:
+        raise NotFoundError(f"no tenant {tenant!r}, neither in the ledger nor in {settings.source}")
+
+
+def _read(settings: Settings, ask: Callable[[Ledger], _Answer]) -> _Answer:
+    """What `ask` answers for the open ledger."""
+    url = make_url(settings.ledger_url)
+    is_file = url.get_backend_name() == "sqlite" and url.database
+    if is_file and not Path(url.database or "").exists():
+        raise NotFoundError(f"no ledger at {url.database} yet: `weir serve` makes it")
+    try:
+        ledger = open_ledger(settings.ledger_url)
+        try:
+            if ledger.revision() is None:
+                raise NotFoundError(
+                    "the ledger is empty yet: `weir serve` or `weir worker` fills it"
+                )
+            return ask(ledger)
+        finally:
+            ledger.close()
+    except SQLAlchemyError as error:
+        safe = url.render_as_string(hide_password=True)
+        raise LedgerError(f"cannot read the ledger {safe}: {error}") from error
+
+
+def pending_events(settings: Settings) -> int | None:
+    """Events in the streams that the ledger does not have yet; None when Redis is away."""
+    keys = RedisKeys(settings.redis.prefix, settings.redis.shards, settings.metering.queue)
+    streams = [keys.stream(shard) for shard in range(settings.redis.shards)]
+    try:
+        with redis.Redis.from_url(
+            _redis_url(settings),
+            socket_timeout=_REDIS_TIMEOUT_S,
+            socket_connect_timeout=_REDIS_TIMEOUT_S,
+        ) as client:
+            return sum(_waiting(client, stream, GROUP) for stream in streams)
+    except (redis.RedisError, OSError):
+        return None
+
+
+def _redis_url(settings: Settings) -> str:
+    if settings.redis.url is not None:
+        return settings.redis.url.reveal()
+    return redis_url(settings.data_dir)
+
+
+def _waiting(client: Any, stream: str, group: str) -> int:
+    """Entries not acknowledged: handed out and open, or behind what was handed out last.
+
+    `lag` of XINFO GROUPS would say the second, but only from Redis 7.0 on, and not always there.
+    """
+    if not client.exists(stream):
+        return 0
+    for found in client.xinfo_groups(stream):
+        if found["name"] in (group, group.encode()):
+            last = found["last-delivered-id"]
+            last = last.decode() if isinstance(last, bytes) else last
+            return int(found["pending"]) + len(client.xrange(stream, min=f"({last}", max="+"))
+    return int(client.xlen(stream))

@@ -1,0 +1,119 @@
+"""Reports as tables for people: money to the right, tokens in words, units that can be read.
+
+Pure: from the JSON body of a report to something that rich prints.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from metering.money import format_usd
+from metering.usage import INPUT_CACHE_READ, INPUT_CLASSES, OUTPUT_CLASSES
+
+_UNITS = {
+    "input_uncached": "input",
+    "input_cache_read": "input, cached",
+    "input_cache_write_5m": "cache write, 5 min",
+    "input_cache_write_1h": "cache write, 1 h",
+    "input_audio": "input, audio",
+    "input_image": "input, image",
+    "output_text": "output",
+    "output_reasoning": "output, reasoning",
+    "output_audio": "output, audio",
+}
+
+_PIPED_WIDTH = 160
+"""Wide enough for every column when nobody's terminal says otherwise."""
+
+
+def console() -> Console:
+    """Standard output, never narrower than the tables when it is a pipe."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def usage(report: Mapping[str, Any]) -> RenderableType:
+    """The usage report: one row per tenant and model, and the sum."""
+    table = _table("Tenant", "Model", numbers=("Requests", "Input", "Cached", "Output"))
+    other = sorted({unit for row in report["rows"] for unit in row["units"]} - _TOKEN_UNITS)
+    for unit in other:
+        table.add_column(unit, justify="right", no_wrap=True)
+    for heading in ("Cost USD", "Charged USD"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in report["rows"]:
+        table.add_row(row["tenant"], row["model"], *_figures(row, other))
+    table.add_section()
+    table.add_row("Total", "", *_figures(report["totals"], other), style="bold")
+    return Group(table, _settled(report))
+
+
+def invoice(body: Mapping[str, Any]) -> RenderableType:
+    """The invoice: one row per line, the total in cents."""
+    table = _table(
+        "Project", "Model", "Unit", "Kind", numbers=("Quantity", "USD per million", "Amount USD")
+    )
+    table.add_column("Prices", no_wrap=True)
+    table.title = f"Invoice {body['tenant']}, {body['period']} (UTC)"
+    for line in body["lines"]:
+        table.add_row(
+            line["project"],
+            line["model"],
+            _UNITS.get(line["unit"], line["unit"]),
+            line["kind"],
+            f"{line['quantity']:,}",
+            per_million(line["rate_pico"]),
+            money(line["amount_nano"]),
+            line["price_version"],
+        )
+    table.add_section()
+    table.add_row("Total", "", "", "", "", "", f"{body['total']} {body['currency']}", style="bold")
+    notes: list[RenderableType] = [table, _settled(body)]
+    if body.get("unpriced"):
+        notes.append(Text(f"{body['unpriced']} events hold a unit without a rate; not on a line."))
+    return Group(*notes)
+
+
+def money(nano: int) -> str:
+    """USD with six digits, or nine when the amount is finer."""
+    return format_usd(nano, places=6 if nano % 1_000 == 0 else 9)
+
+
+def per_million(rate_pico: int) -> str:
+    """USD per million units, as price lists write it: at least two digits, no idle zeros."""
+    whole, _, digits = format_usd(rate_pico * 1_000, places=9).partition(".")
+    return f"{whole}.{digits.rstrip('0'):0<2}"
+
+
+_TOKEN_UNITS = frozenset(INPUT_CLASSES + OUTPUT_CLASSES)
+
+
+def _table(*texts: str, numbers: tuple[str, ...]) -> Table:
+    table = Table(title_justify="left", header_style="bold")
+    for heading in texts:
+        table.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _figures(row: Mapping[str, Any], other: list[str]) -> list[str]:
+    units: Mapping[str, int] = row["units"]
+    cached = units.get(INPUT_CACHE_READ, 0)
+    fresh = sum(units.get(name, 0) for name in INPUT_CLASSES) - cached
+    output = sum(units.get(name, 0) for name in OUTPUT_CLASSES)
+    counts = [row["requests"], fresh, cached, output, *(units.get(unit, 0) for unit in other)]
+    amounts = [money(row["cost_nano"]), money(row["admission_nano"])]
+    return [f"{count:,}" for count in counts] + amounts
+
+
+def _settled(report: Mapping[str, Any]) -> Text:
+    through = report["settled_through"]
+    pending = report["pending"]
+    settled = "nothing settled yet" if through is None else f"settled through {through}"
+    waiting = "pending unknown (Redis is away)" if pending is None else f"{pending:,} pending"
+    return Text(f"{settled}, {waiting}")

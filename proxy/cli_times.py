@@ -1,0 +1,34 @@
+"""Times as people type them on the command line. Pure: the current time is an argument."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
+_UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_NS_PER_S = 1_000_000_000
+
+
+def parse_since_ns(text: str, now_ns: int) -> int:
+    """Unix nanoseconds of `24h`, `7d` (back from now) or of an RFC 3339 time."""
+    duration = _DURATION.fullmatch(text)
+    if duration:
+        return now_ns - int(duration[1]) * _UNIT_S[duration[2]] * _NS_PER_S
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither RFC 3339 nor a duration like 24h or 7d") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return (moment - epoch) // timedelta(microseconds=1) * 1_000
+
+
+def parse_month(text: str | None, now_ns: int) -> str:
+    """The month asked for, or the current one (UTC); ValueError when it is none."""
+    if text is None:
+        return datetime.fromtimestamp(now_ns // _NS_PER_S, UTC).strftime("%Y-%m")
+    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text) or text.startswith("0000"):
+        raise ValueError(f"{text!r} is not a month: write YYYY-MM")
+    return text

@@ -1,0 +1,187 @@
+"""The configuration file: found, loaded, checked, and turned into settings.
+
+`load` does everything that `weir config check` and `weir serve` do before anything is opened. It
+raises once, with every fault of the file; a file with warnings only is a sound one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+
+from proxy.config_build import build
+from proxy.config_decode import Findings, decode
+from proxy.config_shape import config_schema
+from proxy.config_yaml import TEXT_BYTES_MAX, Document, Fault, Path, parse
+from proxy.settings import Settings
+
+__all__ = [
+    "UNENFORCED",
+    "ConfigFaults",
+    "ConfigNotFound",
+    "Fault",
+    "Loaded",
+    "config_schema",
+    "find_config",
+    "load",
+]
+
+WEIR_CONFIG = "WEIR_CONFIG"
+"""The environment variable that names the file."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Sound settings, and what their author may want to know about the file."""
+
+    settings: Settings
+    warnings: tuple[Fault, ...] = ()
+    unenforced: tuple[Fault, ...] = ()
+    """Keys that were accepted and do nothing yet; the message says why."""
+
+
+class ConfigFaults(Exception):  # noqa: N818 - it is several faults, and reads so where it is caught
+    """The file cannot be used: every reason at once, in the order of the file."""
+
+    def __init__(
+        self, source: FilePath, faults: Sequence[Fault], warnings: Sequence[Fault] = ()
+    ) -> None:
+        self.source = source
+        self.faults = tuple(faults)
+        self.warnings = tuple(warnings)
+        super().__init__(f"{source}: {len(self.faults)} faults, first: {self.faults[0].message}")
+
+
+class ConfigNotFound(Exception):  # noqa: N818 - named for what happened, like FileNotFoundError
+    """There is no configuration file; `tried` holds the paths in the order of looking."""
+
+    def __init__(self, tried: Sequence[FilePath]) -> None:
+        self.tried = tuple(tried)
+        super().__init__("no configuration file; tried " + ", ".join(map(str, self.tried)))
+
+
+def find_config(explicit: str | None, env: Mapping[str, str], cwd: FilePath) -> FilePath:
+    """The file to load; ConfigNotFound names the paths tried.
+
+    A path that was named (by --config or $WEIR_CONFIG) is the only one tried: falling back to
+    another file would start with settings that nobody asked for.
+    """
+    named = explicit or env.get(WEIR_CONFIG)
+    tried = [cwd / named] if named else [cwd / "config.yaml", *_usual_places(env)]
+    for path in tried:
+        if path.is_file():
+            return path
+    raise ConfigNotFound(tried)
+
+
+def load(path: FilePath, env: Mapping[str, str], *, data_dir: FilePath | None = None) -> Loaded:
+    """The settings in the file at `path`, variables from `env`; ConfigFaults says what is wrong.
+
+    `data_dir` (absolute) goes before the file's own, and the default ledger follows it.
+    """
+    text = _read(path)
+    document = parse(text, env)
+    if document.tree is None and document.faults:
+        raise ConfigFaults(path, document.faults)
+    findings = Findings(document)
+    shape = decode(findings)
+    settings = build(
+        shape,
+        findings,
+        source=path,
+        data_dir=data_dir or _data_dir(path, shape.data_dir, env),
+    )
+    warnings = _in_order(findings.warnings)
+    if findings.faults:
+        raise ConfigFaults(path, _in_order(findings.faults), warnings)
+    return Loaded(settings, warnings, unenforced_keys(document))
+
+
+def unenforced_keys(document: Document) -> tuple[Fault, ...]:
+    """Every key of the file that does nothing yet, with the reason."""
+    found = []
+    for path in document.places:
+        for pattern, reason, values in UNENFORCED:
+            if _matches(path, pattern) and (not values or document.at(path) in values):
+                found.append(document.fault(path, reason))
+    return _in_order(found)
+
+
+_FEATURE_LIMITS = "limits of features are not applied to requests yet"
+_OUTAGE = "while Redis is away requests are refused (`closed`), whatever is written here"
+
+UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
+    ("limits.feature.*", _FEATURE_LIMITS, frozenset()),
+    ("limits.features.*.*", _FEATURE_LIMITS, frozenset()),
+    ("tenants.*.limits.feature.*", _FEATURE_LIMITS, frozenset()),
+    ("tenants.*.limits.features.*.*", _FEATURE_LIMITS, frozenset()),
+    (
+        "metering.reconciliation_schedule",
+        "usage is not compared with the providers' exports yet",
+        frozenset(),
+    ),
+    (
+        "metering.idempotency_window_hours",
+        "the Idempotency-Key of a request is not looked at yet",
+        frozenset(),
+    ),
+    (
+        "metering.consumer_concurrency",
+        "the settlement worker works on one batch at a time yet",
+        frozenset(),
+    ),
+    ("metering.spool", "events are not spooled to disk yet", frozenset({"always"})),
+    ("redis.on_outage", _OUTAGE, frozenset({"local", "open"})),
+    ("server.metrics_port", "there is no metrics endpoint yet", frozenset()),
+    (
+        "server.on_disconnect",
+        "when the client leaves its upstream is always stopped (`abort`)",
+        frozenset({"drain"}),
+    ),
+)
+"""What is accepted and not enforced: pattern of the path, reason, the values it goes for (all).
+
+An entry leaves this table in the change that enforces the key.
+"""
+
+
+def _matches(path: Path, pattern: str) -> bool:
+    steps = pattern.split(".")
+    return len(steps) == len(path) and all(
+        want in ("*", step) for want, step in zip(steps, path, strict=True)
+    )
+
+
+def _in_order(found: Sequence[Fault]) -> tuple[Fault, ...]:
+    return tuple(sorted(found, key=lambda fault: (fault.line, fault.column)))
+
+
+def _read(path: FilePath) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(TEXT_BYTES_MAX + 1)
+        return raw.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigFaults(
+            path, [Fault("", 0, 0, f"cannot be read: {error.strerror or error}")]
+        ) from None
+    except UnicodeDecodeError as error:
+        if error.start >= TEXT_BYTES_MAX - 4:  # the cut went through a character
+            return raw.decode("utf-8-sig", "replace")
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigFaults(path, [Fault("", line, 1, "the file is not UTF-8 text")]) from None
+
+
+def _usual_places(env: Mapping[str, str]) -> list[FilePath]:
+    home = env.get("HOME")
+    own = [FilePath(home) / ".config" / "tokenweir" / "config.yaml"] if home else []
+    return [*own, FilePath("/etc/tokenweir/config.yaml")]
+
+
+def _data_dir(config: FilePath, written: str, env: Mapping[str, str]) -> FilePath:
+    """Relative to the file, not to where the command happens to be started."""
+    home = env.get("HOME")
+    if home and (written == "~" or written.startswith("~/")):
+        written = home + written[1:]
+    return (config.parent / written).resolve()

@@ -1,0 +1,273 @@
+"""From the file's shape to the settings, and the checks that span its sections.
+
+Every check reports to `Findings`; nothing here raises for what a person wrote.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Container, Mapping
+from pathlib import Path as FilePath
+from urllib.parse import urlsplit
+
+from metering.ids import is_id
+from metering.prices import PriceBook
+from metering.tenants import Tenant
+from proxy.config_decode import Findings, suggest
+from proxy.config_prices import RULES, build_prices
+from proxy.config_shape import FileShape, ModelShape, ProviderShape
+from proxy.config_tenants import build_tenants, check_id
+from proxy.config_yaml import Path
+from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
+from routing.upstreams import Model, Upstream, candidates, fallback_cycle
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+"""Where a provider of type openai is when it gives no `base_url`: as in OpenAI's own SDKs."""
+
+LEDGER_SCHEMES = ("sqlite", "postgresql")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+def build(
+    shape: FileShape, findings: Findings, *, source: FilePath, data_dir: FilePath
+) -> Settings:
+    """The settings; sound only when `findings` holds no fault afterwards."""
+    _check_rest(shape, findings)
+    providers = {
+        name: _provider(name, provider, findings) for name, provider in shape.providers.items()
+    }
+    models = {name: _model(name, model, shape, findings) for name, model in shape.models.items()}
+    _check_fallbacks(models, findings)
+    prices = build_prices(shape, findings)
+    tenants = build_tenants(shape, findings)
+    if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
+        _check_priced(tenants.by_id, models, prices, providers, findings)
+    if tenants.minted_keys and not is_loopback(shape.server.host):
+        _refuse_minted(shape, findings)
+    _warn_of_gaps(shape, providers, findings)
+    server, metering = shape.server, shape.metering
+    return Settings(
+        source=source,
+        server=Server(**vars(server)),
+        data_dir=data_dir,
+        redis=_redis(shape),
+        ledger_url=shape.ledger.url or f"sqlite:///{data_dir / 'ledger.db'}",
+        providers=providers,
+        models=models,
+        prices=prices,
+        tenants=tenants.by_id,
+        metering=Metering(**vars(metering)),
+        default_output_tokens=shape.limits.default_output_tokens,
+        minted_keys=tenants.minted_keys,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`; a name other than localhost is not trusted."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _redis(shape: FileShape) -> RedisSettings:
+    fields = vars(shape.redis)
+    url = shape.redis.url
+    return RedisSettings(**{**fields, "url": None if url is None else Secret(url)})
+
+
+def _check_rest(shape: FileShape, findings: Findings) -> None:
+    """Checks of single values that need more than a type."""
+    for path, name in (
+        (("metering", "queue"), shape.metering.queue),
+        (("redis", "prefix"), shape.redis.prefix),
+    ):
+        if not is_id(name):
+            findings.fault(
+                path, f"{name!r} cannot be part of a Redis key", "use letters, digits, . _ -"
+            )
+    _check_scheme(("redis", "url"), shape.redis.url, REDIS_SCHEMES, findings)
+    _check_scheme(("ledger", "url"), shape.ledger.url, LEDGER_SCHEMES, findings)
+    schedule = shape.metering.reconciliation_schedule
+    if schedule is not None and len(schedule.split()) != 5:
+        findings.fault(
+            ("metering", "reconciliation_schedule"),
+            f"{schedule!r} is not a schedule of five cron fields",
+            'write "0 2 * * *" for two in the morning, UTC',
+        )
+    if not shape.server.host:
+        findings.fault(("server", "host"), "must not be empty", "0.0.0.0 listens everywhere")
+
+
+def _check_scheme(
+    path: Path, url: str | None, schemes: tuple[str, ...], findings: Findings
+) -> None:
+    """The URL may hold a password, so the message shows its scheme only."""
+    if url is None:
+        return
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme not in schemes or ":" not in url:
+        findings.fault(
+            path,
+            f"must begin with {' or '.join(f'{each}:' for each in schemes)}",
+            suggest(scheme, schemes),
+        )
+
+
+def _provider(name: str, written: ProviderShape, findings: Findings) -> Provider:
+    path: Path = ("providers", name)
+    check_id(name, path, "provider", (), findings)
+    base_url = (written.base_url or _default_base_url(written)).rstrip("/")
+    _check_base_url((*path, "base_url"), base_url, findings)
+    key_path = (*path, "api_key")
+    variable = findings.document.unset.get(key_path)
+    if variable is None and written.api_key and findings.document.literal(key_path):
+        findings.warn(key_path, "a credential in clear text", f"write ${{{_variable_for(name)}}}")
+    unavailable = None
+    if variable is not None:
+        unavailable = f"environment variable {variable} is not set"
+    elif written.api_key == "":
+        unavailable = "its api_key is empty"
+    return Provider(
+        name=name,
+        type=written.type,
+        base_url=base_url,
+        api_key=Secret(written.api_key) if written.api_key else None,
+        timeout_s=float(written.timeout_s),
+        connect_timeout_s=float(written.connect_timeout_s),
+        stream_usage=written.stream_usage,
+        unavailable=unavailable,
+    )
+
+
+def _default_base_url(written: ProviderShape) -> str:
+    return OPENAI_BASE_URL if written.type == "openai" else ""
+
+
+def _variable_for(name: str) -> str:
+    return f"{name.upper().replace('-', '_').replace('.', '_')}_API_KEY"
+
+
+def _check_base_url(path: Path, url: str, findings: Findings) -> None:
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
+        sound = sound and not (parts.query or parts.fragment or parts.username)
+        _ = parts.port  # raises when it is no number
+    except ValueError:
+        sound = False
+    if not sound:
+        findings.fault(
+            path,
+            "must be an http or https URL without credentials and query",
+            f"write it like {OPENAI_BASE_URL}",
+        )
+
+
+def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings) -> Model:
+    path: Path = ("models", name)
+    if not 0 < len(name) <= 256 or not name.isprintable() or name != name.strip():
+        findings.fault(path, "a model's name is 1 to 256 printable characters")
+    if not written.upstreams:
+        findings.fault((*path, "upstreams"), "needs at least one {provider, model}")
+    for index, upstream in enumerate(written.upstreams):
+        at = (*path, "upstreams", index)
+        if upstream.provider not in shape.providers:
+            findings.fault(
+                (*at, "provider"),
+                f"unknown provider {upstream.provider!r}",
+                suggest(upstream.provider, shape.providers),
+            )
+        if not upstream.model:
+            findings.fault((*at, "model"), "must not be empty")
+    for index, fallback in enumerate(written.fallbacks):
+        if fallback not in shape.models:
+            findings.fault(
+                (*path, "fallbacks", index),
+                f"unknown model {fallback!r}",
+                suggest(fallback, shape.models),
+            )
+    return Model(
+        name=name,
+        upstreams=tuple(
+            Upstream(provider=each.provider, model=each.model, public_name=name)
+            for each in written.upstreams
+        ),
+        fallbacks=written.fallbacks,
+    )
+
+
+def _check_fallbacks(models: Mapping[str, Model], findings: Findings) -> None:
+    cycle = fallback_cycle(models)
+    if cycle is not None:
+        findings.fault(
+            ("models", cycle[0], "fallbacks"),
+            f"the fallbacks run in a circle: {' -> '.join(cycle)}",
+            f"take {cycle[-1]!r} out of the fallbacks of {cycle[-2]!r}",
+        )
+
+
+def _check_priced(
+    tenants: Mapping[str, Tenant],
+    models: Mapping[str, Model],
+    prices: PriceBook,
+    providers: Container[str],
+    findings: Findings,
+) -> None:
+    """Every upstream that a tenant with a money cap may reach has a price; one fault for each."""
+    unpriced: dict[Upstream, list[str]] = {}
+    for tenant in tenants.values():
+        if tenant.limits.daily_cap_nano is None:
+            continue
+        for upstream in _reachable(tenant, models):
+            price = prices.find(
+                provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
+            )
+            if price is None and upstream.provider in providers and upstream.model:
+                unpriced.setdefault(upstream, []).append(tenant.id)
+    for upstream, ids in unpriced.items():
+        index = models[upstream.public_name].upstreams.index(upstream)
+        who = f"tenant {ids[0]!r}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
+        findings.fault(
+            ("models", upstream.public_name, "upstreams", index, "model"),
+            f"no price for {upstream.label}, which {who} may use under a money cap",
+            f"add to pricing.rules: {{model: {upstream.model}, input_per_mtok: ..., "
+            "output_per_mtok: ...}",
+        )
+
+
+def _reachable(tenant: Tenant, models: Mapping[str, Model]) -> dict[Upstream, None]:
+    """Upstreams of the models it may ask for, of their fallbacks, and of its cheaper model."""
+    names = [name for name in models if tenant.may_use(name)]
+    if tenant.limits.fallback_model is not None:
+        names.append(tenant.limits.fallback_model)
+    return dict.fromkeys(each for name in names for each in candidates(models, name))
+
+
+def _refuse_minted(shape: FileShape, findings: Findings) -> None:
+    for tenant_index, tenant in enumerate(shape.tenants):
+        for key_index, key in enumerate(tenant.keys):
+            if key.mint:
+                findings.fault(
+                    ("tenants", tenant_index, "keys", key_index, "mint"),
+                    f"a minted key is for trying out, and server.host {shape.server.host!r} "
+                    "is reachable from outside",
+                    f"make one with `weir keys new --tenant {tenant.id}` and write its sha256",
+                )
+
+
+def _warn_of_gaps(shape: FileShape, providers: Mapping[str, Provider], findings: Findings) -> None:
+    if not shape.models:
+        findings.warn(("models",), "no models: there is nothing to ask for")
+    if not shape.tenants:
+        findings.warn(("tenants",), "no tenants: every request is refused")
+    for provider in providers.values():
+        if provider.unavailable:
+            findings.warn(
+                ("providers", provider.name, "api_key"),
+                f"{provider.unavailable}: routes over {provider.name!r} answer 503",
+            )

@@ -1,0 +1,154 @@
+"""`pricing` of the file to a price book, with the slips that make a bill wrong caught here.
+
+The commonest is USD per million tokens typed into a field that is per token: a rate over
+1000 USD per million tokens is refused, and the message says which key was meant.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+from metering.money import PPM, rate_pico_per_mtok, rate_pico_per_token, to_ppm
+from metering.prices import PriceBook, PriceRule
+from metering.usage import INPUT_CACHE_READ
+from proxy.config_decode import Findings, suggest
+from proxy.config_shape import FileShape, RuleShape
+from proxy.config_yaml import Path
+
+USD_PER_MTOK_MAX = 1000
+"""No list price has come near it; what lies above was meant for the other unit."""
+
+MULTIPLIER_MAX = 1000
+
+RULES: Path = ("pricing", "rules")
+
+
+def build_prices(shape: FileShape, findings: Findings) -> PriceBook:
+    """The price book of the file.
+
+    A rule with a fault stays in it, at zero, so that its models do not seem unpriced besides.
+    """
+    pricing = shape.pricing
+    if pricing.currency != "USD":
+        findings.fault(
+            ("pricing", "currency"), f"currency {pricing.currency!r} is not supported", "use USD"
+        )
+    rules = []
+    written: dict[tuple[str, str | None], int] = {}
+    for index, rule in enumerate(pricing.rules):
+        path = (*RULES, index)
+        _check_names(shape, rule, path, findings)
+        first = written.setdefault((rule.model, rule.provider), index)
+        if first != index and rule.model:
+            findings.warn(path, f"never used: rule [{first}] is for the same model", "remove one")
+        rules.append(_price_rule(rule, path, findings))
+    return PriceBook(tuple(rules), _effective_from_ns(pricing.effective_from, findings))
+
+
+def _check_names(shape: FileShape, rule: RuleShape, path: Path, findings: Findings) -> None:
+    if not rule.model:
+        findings.fault((*path, "model"), "must not be empty")
+    if rule.provider is not None and rule.provider not in shape.providers:
+        findings.fault(
+            (*path, "provider"),
+            f"unknown provider {rule.provider!r}",
+            suggest(rule.provider, shape.providers),
+        )
+
+
+def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule:
+    rates = {side: _rate_pico(rule, side, path, findings) for side in _SIDES}
+    cached = rates["cache_read"]
+    return PriceRule(
+        model=rule.model,
+        provider=rule.provider,
+        input_rate_pico=rates["input"] or 0,
+        output_rate_pico=rates["output"] or 0,
+        class_rates_pico={} if cached is None else {INPUT_CACHE_READ: cached},
+        multiplier_ppm=_multiplier_ppm(rule, (*path, "multiplier"), findings) or 0,
+    )
+
+
+_SIDES = ("input", "output", "cache_read")
+
+
+def _rate_pico(rule: RuleShape, side: str, path: Path, findings: Findings) -> int | None:
+    """One rate in pico-USD per token from whichever form it was written in; None if not at all."""
+    rate_key, mtok_key = f"{side}_rate", f"{side}_per_mtok"
+    per_token: Decimal | None = getattr(rule, rate_key)
+    per_mtok: Decimal | None = getattr(rule, mtok_key)
+    if per_token is not None and per_mtok is not None:
+        findings.fault(
+            (*path, mtok_key), f"{rate_key} gives the same rate already", "keep one of the two"
+        )
+        return None
+    if per_token is None and per_mtok is None:
+        broken = any(findings.is_broken((*path, key)) for key in (rate_key, mtok_key))
+        if side == "cache_read" or broken:
+            return None
+        if not rule.free:
+            findings.fault(path, f"{rate_key} or {mtok_key} is missing")
+            return None
+        return 0
+    written, key = (per_token, rate_key) if per_mtok is None else (per_mtok, mtok_key)
+    assert written is not None
+    return _checked_pico(rule, written, (*path, key), findings)
+
+
+def _checked_pico(rule: RuleShape, rate: Decimal, path: Path, findings: Findings) -> int | None:
+    key = str(path[-1])
+    per_mtok = rate if key.endswith("_per_mtok") else rate * 1_000_000
+    if rate < 0:
+        findings.fault(path, f"a rate of {rate} is negative")
+        return None
+    if rate == 0 and not rule.free:
+        findings.fault(path, "a rate of zero bills nothing", "say `free: true` if it is meant")
+        return None
+    if per_mtok > USD_PER_MTOK_MAX:
+        other = key.replace("_rate", "_per_mtok")
+        findings.fault(
+            path,
+            f"{per_mtok.normalize():,f} USD per million tokens is more than {USD_PER_MTOK_MAX}",
+            f"did you mean {other}: {rate:f}?" if other != key else None,
+        )
+        return None
+    try:
+        convert = rate_pico_per_mtok if key.endswith("_per_mtok") else rate_pico_per_token
+        return convert(rate)
+    except ValueError as error:
+        findings.fault(path, str(error))
+        return None
+
+
+def _multiplier_ppm(rule: RuleShape, path: Path, findings: Findings) -> int | None:
+    multiplier = rule.multiplier
+    if multiplier < 0 or (multiplier == 0 and not rule.free):
+        findings.fault(path, "must be more than zero", "say `free: true` for no charge")
+        return None
+    if multiplier > MULTIPLIER_MAX:
+        findings.fault(path, f"must be at most {MULTIPLIER_MAX}", "20 % on top of the cost is 1.2")
+        return None
+    try:
+        return to_ppm(multiplier)
+    except ValueError as error:
+        findings.fault(path, f"{error} (1/{PPM})")
+        return None
+
+
+def _effective_from_ns(text: str | None, findings: Findings) -> int:
+    if text is None:
+        return 0
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        findings.fault(
+            ("pricing", "effective_from"),
+            f"{text!r} is neither a date nor an RFC 3339 time",
+            "write 2026-01-31 or 2026-01-31T00:00:00Z",
+        )
+        return 0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    since_epoch = moment - datetime.combine(date(1970, 1, 1), datetime.min.time(), UTC)
+    return since_epoch // timedelta(microseconds=1) * 1_000

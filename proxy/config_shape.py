@@ -1,0 +1,375 @@
+"""The shape of the configuration file: one frozen dataclass per section, and nothing else.
+
+Rules: every class forbids unknown keys; a number written in the file is never text and text is
+never a number, but what a variable gave is read as the type of its field; the string under each
+field is its description in the JSON Schema. Defaults are those of the rooms (`proxy.settings`,
+`metering`). What spans sections is checked in `proxy.config_build`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
+
+from metering.money import parse_decimal
+from proxy.config_yaml import EnvText
+
+FORBID = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+"""Stands in every class: without it pydantic drops unknown keys of plain dataclasses silently."""
+
+_EXPONENT_MAX = 30
+"""Amounts and rates lie within 1e-30 and 1e30; what does not is a slip, and slow to add."""
+
+
+def _text(value: object) -> object:
+    if isinstance(value, str):
+        return str(value)
+    raise ValueError("must be text; put it in quotes")
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, EnvText) and re.fullmatch(r"[-+]?[0-9]{1,18}", value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError("must be a whole number")
+
+
+def _number(value: object) -> object:
+    if isinstance(value, EnvText):
+        value = parse_decimal(value)
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("must be a number, without quotes")
+    number = Decimal(value)
+    if abs(number.adjusted()) > _EXPONENT_MAX:
+        raise ValueError("is not an amount of this world")
+    return number
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, EnvText) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if isinstance(value, bool):
+        return value
+    raise ValueError("must be true or false")
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Number = Annotated[Decimal, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
+Seconds = Annotated[
+    Decimal,
+    Field(gt=0, le=86_400),
+    BeforeValidator(_number),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 86_400}),
+]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Port = Annotated[int, Field(ge=0, le=65_535), BeforeValidator(_whole)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(_whole)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerShape:
+    """Where and how the proxy listens."""
+
+    __pydantic_config__ = FORBID
+
+    host: Text = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` for every interface."""
+    port: Port = 8080
+    """Port to listen on; 0 picks a free one."""
+    workers: Annotated[int, Field(ge=1, le=256), BeforeValidator(_whole)] = 1
+    """Proxy processes that share the port."""
+    metrics_port: Port | None = None
+    """Port of `/metrics`."""
+    max_body_mb: Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)] = 32
+    """Largest request body, in MiB."""
+    on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] = "abort"
+    """When the client leaves: stop the upstream, or read its answer to the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisShape:
+    """Where caps are kept and usage events queue up."""
+
+    __pydantic_config__ = FORBID
+
+    url: Text | None = None
+    """`redis://`, `rediss://` or `unix://`; without it an embedded server is started."""
+    prefix: Text = "weir"
+    """Head of every key."""
+    shards: Annotated[int, Field(ge=1, le=16_384), BeforeValidator(_whole)] = 16
+    """Hash slots that tenants are spread over; never changes once there is data."""
+    timeout_ms: Count = 250
+    """Longest that a request waits for Redis, each time, in milliseconds."""
+    on_outage: Annotated[Literal["local", "closed", "open"], BeforeValidator(_text)] = "local"
+    """While Redis is away: a local share of each cap, refuse, or admit unchecked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerShape:
+    """The database of events, charges and invoices."""
+
+    __pydantic_config__ = FORBID
+
+    url: Text | None = None
+    """SQLAlchemy URL; without it SQLite in `data_dir`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderShape:
+    """An account at a vendor."""
+
+    __pydantic_config__ = FORBID
+
+    type: Annotated[Literal["openai", "simulator"], BeforeValidator(_text)]
+    """Whose API it speaks."""
+    base_url: Text | None = None
+    """Address up to and including `/v1`; OpenAI's own, or the bundled simulator's, if left out."""
+    api_key: Text | None = None
+    """Credential, as `${NAME}`; while NAME is unset this provider's routes answer 503."""
+    timeout_s: Seconds = Decimal(300)
+    """Longest silence of the upstream, in seconds."""
+    connect_timeout_s: Seconds = Decimal(5)
+    """Longest wait for a connection, in seconds."""
+    stream_usage: Annotated[Literal["inject", "never"], BeforeValidator(_text)] = "inject"
+    """Whether streams are asked for their usage; `never` for servers that refuse the field."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamShape:
+    """One place that can serve a model."""
+
+    __pydantic_config__ = FORBID
+
+    provider: Text
+    """A name from `providers`."""
+    model: Text
+    """The model's name there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """A model as clients ask for it."""
+
+    __pydantic_config__ = FORBID
+
+    upstreams: tuple[UpstreamShape, ...]
+    """Where it is served, in order of preference."""
+    fallbacks: tuple[Text, ...] = ()
+    """Models of this file to try when every upstream failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleShape:
+    """What a model costs; each rate per token or per million tokens, one of the two."""
+
+    __pydantic_config__ = FORBID
+
+    model: Text
+    """Upstream or public model name, or a glob; exact goes before glob, the longest glob wins."""
+    provider: Text | None = None
+    """Only for this provider."""
+    input_rate: Number | None = None
+    """USD per input token."""
+    input_per_mtok: Number | None = None
+    """USD per million input tokens."""
+    output_rate: Number | None = None
+    """USD per output token."""
+    output_per_mtok: Number | None = None
+    """USD per million output tokens."""
+    cache_read_rate: Number | None = None
+    """USD per input token read from the provider's cache; the input rate if left out."""
+    cache_read_per_mtok: Number | None = None
+    """USD per million input tokens read from the provider's cache."""
+    multiplier: Number = Decimal(1)
+    """What the tenant pays is the cost times this."""
+    free: Flag = False
+    """Allows rates of zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PricingShape:
+    """What models cost us and what tenants pay."""
+
+    __pydantic_config__ = FORBID
+
+    currency: Text = "USD"
+    """USD; there is no other."""
+    rounding: Annotated[Literal["nearest_cent"], BeforeValidator(_text)] = "nearest_cent"
+    """Cents appear once, half-even, at the total of an invoice; everything else is exact."""
+    effective_from: Text | None = None
+    """Since when the rules hold, RFC 3339 or a date (UTC)."""
+    rules: tuple[RuleShape, ...] = ()
+    """The price list."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantLimitsShape:
+    """The spend cap of a tenant, over a rolling 24 hours."""
+
+    __pydantic_config__ = FORBID
+
+    daily_cap: Number | None = None
+    """USD within any 24 hours; null for no cap."""
+    burst_threshold: Number = Decimal(1)
+    """Share of the cap (above 0, at most 1) from which on `fallback_model` serves."""
+    fallback_model: Text | None = None
+    """The cheaper model that serves near the cap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureShape:
+    """What one feature of a tenant's application may ask for."""
+
+    __pydantic_config__ = FORBID
+
+    max_context_tokens: Count | None = None
+    """Largest prompt, in tokens."""
+    cache_ttl_seconds: Annotated[int, Field(ge=0), BeforeValidator(_whole)] | None = None
+    """How long an answer may be served again."""
+    exclude_cache_from_billing: Flag | None = None
+    """Whether answers from the cache cost nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLimitsShape:
+    """A tenant's own limits; each key overrides the one at the top of the file."""
+
+    __pydantic_config__ = FORBID
+
+    tenant: TenantLimitsShape = TenantLimitsShape()
+    """The tenant's spend cap."""
+    feature: FeatureShape = FeatureShape()
+    """For every feature of this tenant."""
+    features: Mapping[Text, FeatureShape] = field(default_factory=dict)
+    """For one feature of this tenant, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitsShape:
+    """Limits of every tenant that does not set its own."""
+
+    __pydantic_config__ = FORBID
+
+    tenant: TenantLimitsShape = TenantLimitsShape()
+    """Each tenant's spend cap (each has a cap of its own; it is not shared)."""
+    feature: FeatureShape = FeatureShape()
+    """For every feature."""
+    features: Mapping[Text, FeatureShape] = field(default_factory=dict)
+    """For one feature, by name."""
+    default_output_tokens: Count = 4096
+    """Output that is reserved for a request that names no maximum."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectShape:
+    """A part of a tenant that invoices tell apart."""
+
+    __pydantic_config__ = FORBID
+
+    id: Text
+    """Immutable; stands in every event."""
+    name: Text | None = None
+    """For people; the id if left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyShape:
+    """A client's key: exactly one of `sha256`, `key` and `mint`."""
+
+    __pydantic_config__ = FORBID
+
+    id: Text
+    """Immutable; stands in every event."""
+    project: Text | None = None
+    """A project of the tenant; `default` if left out."""
+    sha256: Text | None = None
+    """SHA-256 of the key, 64 hexadecimal digits; `weir keys new` prints it."""
+    key: Text | None = None
+    """The key itself, as `${NAME}`; only its hash is kept."""
+    mint: Flag = False
+    """`weir serve` makes the key at its first start; only while listening on loopback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TenantShape:
+    """One paying customer."""
+
+    __pydantic_config__ = FORBID
+
+    id: Text
+    """Immutable; stands in every event."""
+    name: Text | None = None
+    """For people; the id if left out."""
+    limits: OwnLimitsShape = OwnLimitsShape()
+    """Overrides of `limits`, key by key."""
+    models: tuple[Text, ...] | None = None
+    """Models the tenant may ask for; all of them if left out."""
+    projects: tuple[ProjectShape, ...] = ()
+    """Projects besides `default`."""
+    keys: tuple[KeyShape, ...] = ()
+    """What the tenant's applications authenticate with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeteringShape:
+    """How usage events travel to the ledger."""
+
+    __pydantic_config__ = FORBID
+
+    queue: Text = "usage"
+    """Name of the Redis streams."""
+    consumer_concurrency: Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)] = 8
+    """Batches the settlement worker works on at once."""
+    idempotency_window_hours: Count = 24
+    """How long a repeated Idempotency-Key is recognised."""
+    reconciliation_schedule: Text | None = None
+    """When usage is compared with the providers' exports: five cron fields, UTC."""
+    spool: Annotated[Literal["outage", "always"], BeforeValidator(_text)] = "outage"
+    """When events are also written to `data_dir`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileShape:
+    """The whole file. Every section may be left out."""
+
+    __pydantic_config__ = FORBID
+
+    server: ServerShape = ServerShape()
+    """Where and how the proxy listens."""
+    data_dir: Text = ".weir"
+    """Where state is kept; relative to the file's directory."""
+    redis: RedisShape = RedisShape()
+    """Where caps are kept and usage events queue up."""
+    ledger: LedgerShape = LedgerShape()
+    """The database of events, charges and invoices."""
+    providers: Mapping[Text, ProviderShape] = field(default_factory=dict)
+    """Accounts at vendors, by a name of your choice."""
+    models: Mapping[Text, ModelShape] = field(default_factory=dict)
+    """Routes: the models that clients may ask for, by name."""
+    pricing: PricingShape = PricingShape()
+    """What models cost us and what tenants pay."""
+    limits: LimitsShape = LimitsShape()
+    """Limits of every tenant that does not set its own."""
+    tenants: tuple[TenantShape, ...] = ()
+    """Who may use the proxy, and with which keys."""
+    metering: MeteringShape = MeteringShape()
+    """How usage events travel to the ledger."""
+
+
+FILE: TypeAdapter[FileShape] = TypeAdapter(FileShape)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors (draft 2020-12)."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Tokenweir config.yaml",
+        **{key: value for key, value in FILE.json_schema().items() if key != "title"},
+    }
