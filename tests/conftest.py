@@ -3,7 +3,7 @@
 pytest_plugins = [
     "fixtures_needs",
     "fixtures_redis",
+    "fixtures_ledger",
     "fixtures_upstream",
     "fixtures_door",
-    "fixtures_ledger",
 ]

@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from caps_samples import (
+    DAY_MS,
+    KEY,
+    MINUTE_MS,
+    NOW_MS,
+    SHORT,
+    MemorySubject,
+    RedisSubject,
+    Subject,
+    ask,
+    cap,
+    hold,
+)
 
 from metering.caps import (
     Candidate,
@@ -19,19 +32,6 @@ from metering.caps import (
 )
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
-from tests.caps_samples import (
-    DAY_MS,
-    KEY,
-    MINUTE_MS,
-    NOW_MS,
-    SHORT,
-    MemorySubject,
-    RedisSubject,
-    Subject,
-    ask,
-    cap,
-    hold,
-)
 
 TTL_MS = 60_000
 
