@@ -83,6 +83,8 @@ class UsageEvent:
     vendor: str = ""
     provider: str = ""
     model_requested: str = ""
+    model_public: str = ""
+    """The public model that served: another than was asked for after a fallback or degradation."""
     model_upstream: str = ""
     model_answered: str | None = None
     model_version: str | None = None
@@ -139,6 +141,11 @@ _REQUIRED = (
     "emitted_at",
 )
 _INTEGERS = ("occurred_at", "completed_at", "emitted_at", "cost_nano", "admission_nano", "attempt")
+
+
+def served_model(event: UsageEvent) -> str:
+    """The public model whose price holds; events from before the field existed have one only."""
+    return event.model_public or event.model_requested
 
 
 def encode(event: UsageEvent) -> bytes:

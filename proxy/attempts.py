@@ -143,6 +143,7 @@ def usage_event(
         vendor=attempt.vendor,
         provider=upstream.provider,
         model_requested=facts.model_requested,
+        model_public=upstream.public_name,
         model_upstream=upstream.model,
         model_answered=attempt.reply.model,
         model_version=attempt.reply.version,

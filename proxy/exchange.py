@@ -77,6 +77,7 @@ class Exchange:
         self._facts = facts
         self._request = request
         self._plan = plan
+        self._log = door.log.bind(request_id=facts.request_id)
         self._prompt = prompt
         self._attempts: list[Attempt] = []
         self._held = Vector()
@@ -116,7 +117,7 @@ class Exchange:
             # it may have been applied: give back what nobody will use
             spawn(self._give_back(), name="release-orphan")
             if not isinstance(error, asyncio.CancelledError):
-                door.log.warning("caps_unavailable", step="reserve", cause=str(error))
+                self._log.warning("caps_unavailable", step="reserve", cause=str(error))
                 raise backend_unavailable() from error
             raise
         if isinstance(answer, Denial):
@@ -131,7 +132,7 @@ class Exchange:
         try:
             await self._door.caps.release(self.hold)
         except CapsUnavailableError:
-            self._door.log.warning("release_failed", exchange_id=self.hold.exchange_id)
+            self._log.warning("release_failed", exchange_id=self.hold.exchange_id)
 
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models."""
@@ -153,7 +154,7 @@ class Exchange:
         except (CapsUnavailableError, HoldEndedError):
             return False
         if isinstance(answer, Denial):
-            self._door.log.info("swap_denied", upstream=option.upstream.label)
+            self._log.info("swap_denied", upstream=option.upstream.label)
             return False
         self._held, self._states = wanted, answer.states
         return True
@@ -201,7 +202,7 @@ class Exchange:
         try:
             answer = await self._door.transport.send(call)
         except TransportError as error:
-            self._log_failure(attempt, str(error))
+            self._tell_failure(attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
         try:
             return await self._receive(attempt, answer, client)
@@ -229,7 +230,7 @@ class Exchange:
         attempt.reply = relayed.reply
         attempt.client_disconnected = relayed.is_client_gone
         if relayed.outcome is not Outcome.SERVED:
-            self._log_failure(attempt, relayed.outcome)
+            self._tell_failure(attempt, relayed.outcome)
         return relayed.outcome
 
     def _begin(self, attempt: Attempt) -> dict[str, str]:
@@ -240,10 +241,10 @@ class Exchange:
         try:
             body = await answer.read(ERROR_BODY_BYTES_MAX)
         except TransportError as error:
-            self._log_failure(attempt, str(error))
+            self._tell_failure(attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
         outcome = openai_chat.classify_error(answer.status, body)
-        self._log_failure(attempt, f"status {answer.status}")
+        self._tell_failure(attempt, f"status {answer.status}")
         if outcome in _RELAYED_ERRORS:
             headers = {
                 name: value for name in _ERROR_HEADERS if (value := answer.header(name)) is not None
@@ -251,8 +252,8 @@ class Exchange:
             self._error_answer = (answer.status, headers, body)
         return outcome
 
-    def _log_failure(self, attempt: Attempt, cause: str) -> None:
-        self._door.log.warning(
+    def _tell_failure(self, attempt: Attempt, cause: str) -> None:
+        self._log.warning(
             "attempt_failed",
             attempt=attempt.number,
             upstream=attempt.option.upstream.label,
@@ -301,21 +302,21 @@ class Exchange:
         actual = Vector(
             nano=self._sell_nano, tokens=sum(charged.tokens for charged in charges), requests=1
         )
-        self._log(charges)
+        self._tell(charges)
         if door.settings.metering.spool == "always":
             await door.spool.append(self.hold, actual, events)
         try:
             committed = await door.caps.commit(self.hold, actual, events)
         except CapsUnavailableError as error:
-            door.log.warning("caps_unavailable", step="commit", cause=str(error))
+            self._log.warning("caps_unavailable", step="commit", cause=str(error))
             if door.settings.metering.spool != "always":
                 await door.spool.append(self.hold, actual, events)
             return
         self._states = committed.states or self._states
 
-    def _log(self, charges: list[Charge]) -> None:
+    def _tell(self, charges: list[Charge]) -> None:
         attempt, charged = self._attempts[-1], charges[-1]
-        self._door.log.info(
+        self._log.info(
             "exchange",
             tenant=self.hold.tenant,
             exchange_id=self.hold.exchange_id,

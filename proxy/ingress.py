@@ -50,6 +50,9 @@ DOOR = web.AppKey("door", Door)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 UNAVAILABLE = web.AppKey("unavailable", dict[str, str])
 
+_EVERY_ANSWER = {"Server": "tokenweir"}
+"""In place of the server library's name and version, which are nobody's business."""
+
 _LABELS = ("feature", "session", "run")
 
 
@@ -65,6 +68,7 @@ class WebClient:
         """Send status and headers; see `relay.Client`."""
         self.response = web.StreamResponse(
             headers={
+                **_EVERY_ANSWER,
                 "Content-Type": "text/event-stream; charset=utf-8",
                 "Cache-Control": "no-cache",
                 "X-Accel-Buffering": "no",
@@ -200,6 +204,7 @@ def refusal(error: ApiError, request_id: str) -> web.Response:
         status=error.status,
         body=error.body(),
         headers={
+            **_EVERY_ANSWER,
             "Content-Type": "application/json",
             "x-request-id": request_id,
             **error.headers(),
@@ -245,6 +250,7 @@ async def _answer(client: WebClient, finished: Finished, request_id: str) -> web
         status=finished.status,
         body=finished.body,
         headers={
+            **_EVERY_ANSWER,
             "Content-Type": "application/json",
             "x-request-id": request_id,
             **finished.headers,
@@ -293,5 +299,9 @@ def _fresh_request_id() -> str:
 def _json(body: object) -> web.Response:
     return web.Response(
         body=orjson.dumps(body),
-        headers={"Content-Type": "application/json", "x-request-id": _fresh_request_id()},
+        headers={
+            **_EVERY_ANSWER,
+            "Content-Type": "application/json",
+            "x-request-id": _fresh_request_id(),
+        },
     )

@@ -6,4 +6,5 @@ pytest_plugins = [
     "fixtures_ledger",
     "fixtures_upstream",
     "fixtures_door",
+    "fixtures_weir",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from metering.events import UsageEvent
+from metering.events import UsageEvent, served_model
 from metering.money import amount_nano
 from metering.prices import Rates, RatesByModel
 from metering.settlement.entries import QUANTITY_MAX
@@ -135,7 +135,7 @@ class RateCards:
     def _rates(self, event: UsageEvent, version: str | None) -> Rates | None:
         if version is None:
             return None
-        key = (version, event.provider, event.model_upstream, event.model_requested)
+        key = (version, event.provider, event.model_upstream, served_model(event))
         if key not in self._found:
             if len(self._found) >= self.FOUND_MAX:
                 self._found.clear()
@@ -147,5 +147,5 @@ def _find(event: UsageEvent, card: RatesByModel | None) -> Rates | None:
     if card is None:
         return None
     return card.find(
-        provider=event.provider, model=event.model_upstream, public_name=event.model_requested
+        provider=event.provider, model=event.model_upstream, public_name=served_model(event)
     )
