@@ -70,6 +70,7 @@ def make_event(**changes: Any) -> UsageEvent:
         cost_version=BOOK.cost_version,
         sell_version=BOOK.sell_version,
     )
+    changes = {"model_requested": changes.get("model_upstream", "gpt-4o"), **changes}
     event = replace(event, **changes)
     if not CARDS.missing(event) and not {"admission_nano", "cost_nano"} & changes.keys():
         rated = CARDS.rate(event)

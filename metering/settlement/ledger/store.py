@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
@@ -21,6 +22,8 @@ from metering.settlement.ledger.tables import HEAD_REVISION
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another (a migration, `weir` on the command line) before it fails."""
+
+_WAL_RETRY_MS = 20
 
 _READ_ONLY = "ledger_read_only"
 
@@ -126,10 +129,27 @@ def keep_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # BEGIN is ours to send, see _begin_sqlite
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging. It stays with the file, so only the first to open a new one switches.
+
+    SQLite does not apply its busy timeout to the switch: two first openers have to take turns.
+    """
+    for _ in range(BUSY_TIMEOUT_MS // _WAL_RETRY_MS):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            sleep(_WAL_RETRY_MS / 1000)
+        else:
+            return
+    raise sqlite3.OperationalError("the ledger stays locked by another process")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -1,0 +1,52 @@
+"""Rollups are sums that can be made again."""
+
+from __future__ import annotations
+
+import pytest
+from fixtures_ledger import book, make_event
+from sqlalchemy import func, select
+
+from metering.settlement.ledger import tables
+from metering.settlement.ledger.rollups import latency_bucket, rebuild_rollups, update_rollups
+from metering.settlement.ledger.store import Ledger
+
+
+def _rows(ledger: Ledger, table: str) -> list:
+    with ledger.read() as connection:
+        return list(connection.execute(select(tables.metadata.tables[table])).all())
+
+
+def test_rollups_are_the_same_rebuilt(ledger: Ledger) -> None:
+    for number in range(3):
+        book(ledger, [make_event(units={"second": number + 1}, latency_ms=5), make_event()])
+        update_rollups(ledger)
+    before = sorted(_rows(ledger, "rollup")), sorted(_rows(ledger, "rollup_latency"))
+
+    count = rebuild_rollups(ledger)
+
+    assert count == 6
+    assert (sorted(_rows(ledger, "rollup")), sorted(_rows(ledger, "rollup_latency"))) == before
+    with ledger.read() as connection:
+        sell = select(func.sum(tables.rollup.c.sell_nano))
+        assert connection.execute(sell).scalar() == 3 * 5_500_000
+
+
+def test_a_row_is_one_unit_of_one_hour(ledger: Ledger) -> None:
+    book(ledger, [make_event(feature="chat"), make_event(feature="chat", project="other")])
+
+    update_rollups(ledger)
+
+    rows = {(row.project, row.unit): row for row in _rows(ledger, "rollup")}
+    assert len(rows) == 2 * 3
+    output = rows["default", "output_text"]
+    assert (output.quantity, output.sell_nano, output.cost_nano) == (200, 3_000_000, 3_000_000)
+    assert (output.feature, output.model_version, output.billable) == ("chat", "", True)
+    assert rows["default", "attempt"].quantity == 1
+    assert update_rollups(ledger) == 0
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "bucket"), [(0, 1), (1, 1), (2, 2), (3, 4), (1_024, 1_024), (10**9, 2**20)]
+)
+def test_latencies_fall_into_powers_of_two(latency_ms: int, bucket: int) -> None:
+    assert latency_bucket(latency_ms) == bucket
