@@ -125,10 +125,7 @@ class Connection(asyncio.Protocol):
         """Done with the answer: back to the pool if it was read to its end, else closed."""
         self._unwatch()
         is_reusable = (
-            self._is_complete
-            and self.is_open
-            and self._failure is None
-            and self._keeps_alive
+            self._is_complete and self.is_open and self._failure is None and self._keeps_alive
         )
         if is_reusable:
             self._on_idle(self)
