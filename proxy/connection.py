@@ -57,11 +57,11 @@ class Connection(asyncio.Protocol):
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self.is_open = False
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._chunks: list[bytes] = []
         self._unread = 0
