@@ -261,9 +261,10 @@ def _refuse_minted(shape: FileShape, findings: Findings) -> None:
 
 
 def _warn_of_gaps(shape: FileShape, providers: Mapping[str, Provider], findings: Findings) -> None:
-    if not shape.models:
+    is_sound = not findings.faults  # else the section may just be misspelt
+    if is_sound and not shape.models:
         findings.warn(("models",), "no models: there is nothing to ask for")
-    if not shape.tenants:
+    if is_sound and not shape.tenants:
         findings.warn(("tenants",), "no tenants: every request is refused")
     for provider in providers.values():
         if provider.unavailable:

@@ -228,8 +228,8 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
         "providers: {a: {type: openai, base_url: api.x.com}}\n",
         [
             (
-                "1:41 providers.a.base_url: must be an http or https URL without credentials and query "
-                "(write it like https://api.openai.com/v1)"
+                "1:41 providers.a.base_url: must be an http or https URL without credentials "
+                "and query (write it like https://api.openai.com/v1)"
             )
         ],
     ),
@@ -249,8 +249,8 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
         "metering: {reconciliation_schedule: daily}\n",
         [
             (
-                "1:37 metering.reconciliation_schedule: 'daily' is not a schedule of five cron fields "
-                '(write "0 2 * * *" for two in the morning, UTC)'
+                "1:37 metering.reconciliation_schedule: 'daily' is not a schedule of five cron "
+                'fields (write "0 2 * * *" for two in the morning, UTC)'
             )
         ],
     ),

@@ -43,8 +43,8 @@ def test_a_money_cap_over_an_unpriced_model(tmp_path: Path) -> None:
 
     assert faults(tmp_path, unpriced + CAPPED) == [
         (
-            "5:46 models.small.upstreams[0].model: no price for sim/up-small, which tenant 't' may use "
-            "under a money cap (add to pricing.rules: {model: up-small, input_per_mtok: ..., "
+            "5:46 models.small.upstreams[0].model: no price for sim/up-small, which tenant 't' may "
+            "use under a money cap (add to pricing.rules: {model: up-small, input_per_mtok: ..., "
             "output_per_mtok: ...})"
         )
     ]
