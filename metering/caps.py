@@ -166,6 +166,10 @@ class CapsUnavailableError(Exception):
     """Redis did not answer in time, refused, or cannot be reached; what it did is unknown."""
 
 
+class HoldEndedError(Exception):
+    """The exchange has no hold to work on: it was never held, was committed, released or lapsed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """What an exchange needs to be found again: who holds, under which caps."""
@@ -179,7 +183,9 @@ class Caps(Protocol):
     """Admission and settlement of holds; Redis in production, memory in tests, one contract suite.
 
     Every method is idempotent on the exchange id and raises CapsUnavailableError when the store
-    cannot be asked within its time limit (what it did is then unknown).
+    cannot be asked within its time limit (what it did is then unknown). Released is an end: reserve
+    and swap raise HoldEndedError on an exchange that has ended, commit still takes what was used.
+    ValueError means that we were asked nonsense: an amount outside 0 .. 2^53-1, a malformed id.
     """
 
     async def reserve(

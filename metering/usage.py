@@ -1,4 +1,7 @@
-"""Token classes and the two shapes of usage: what a provider reported, and what is billed."""
+"""Token classes and the two shapes of usage: what a provider reported, and what is billed.
+
+Classes are disjoint, so a total is a plain sum. Zero is a number; only None means "not reported".
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ INPUT_IMAGE = "input_image"
 OUTPUT_TEXT = "output_text"
 OUTPUT_REASONING = "output_reasoning"
 OUTPUT_AUDIO = "output_audio"
-INPUT_CLASSES = (
+INPUT_CLASSES: tuple[str, ...] = (
     INPUT_UNCACHED,
     INPUT_CACHE_READ,
     INPUT_CACHE_WRITE_5M,
@@ -22,15 +25,28 @@ INPUT_CLASSES = (
     INPUT_AUDIO,
     INPUT_IMAGE,
 )
-OUTPUT_CLASSES = (OUTPUT_TEXT, OUTPUT_REASONING, OUTPUT_AUDIO)
-TOKEN_CLASSES = INPUT_CLASSES + OUTPUT_CLASSES
-OTHER_UNITS = ("api_call", "inference", "image", "second", "compute_credit", "custom")
-UNITS = TOKEN_CLASSES + OTHER_UNITS
+OUTPUT_CLASSES: tuple[str, ...] = (OUTPUT_TEXT, OUTPUT_REASONING, OUTPUT_AUDIO)
+TOKEN_CLASSES: tuple[str, ...] = INPUT_CLASSES + OUTPUT_CLASSES
+OTHER_UNITS: tuple[str, ...] = (
+    "api_call",
+    "inference",
+    "image",
+    "second",
+    "compute_credit",
+    "custom",
+)
+UNITS: tuple[str, ...] = TOKEN_CLASSES + OTHER_UNITS
+
+COUNT_MAX = 10**9  # three orders above any context window: more is a fault, not an answer
 
 
 @dataclass(frozen=True, slots=True)
 class ReportedUsage:
-    """What a provider reported, already disjoint; a side it did not report is None."""
+    """What a provider reported, already disjoint; a side it did not report is None.
+
+    `suspect` says why the numbers were not believed ("completion_tokens is negative"). The sides
+    carried by such a report are not billed; a side that is believed must come without it.
+    """
 
     input: Mapping[str, int] | None = None
     output: Mapping[str, int] | None = None
@@ -39,7 +55,14 @@ class ReportedUsage:
 
 @dataclass(frozen=True, slots=True)
 class MeteredUsage:
-    """What is billed (`units`) beside what we counted, and where the former came from."""
+    """What is billed (`units`) beside what we counted, and where the former came from.
+
+    Classes of zero tokens are left out of both. `source` is "provider", "counted", or "mixed" when
+    one side is the provider's and the other ours. `tokenizer` names what `counted` was counted
+    with. `drift_tokens` is the provider's output minus our count of it, 0 when it gave none that
+    could be compared. `suspect` is the last reason not to believe a report of this attempt, even
+    when a later report was believed.
+    """
 
     units: Mapping[str, int]
     counted: Mapping[str, int]
@@ -47,3 +70,21 @@ class MeteredUsage:
     tokenizer: str
     drift_tokens: int
     suspect: str | None
+
+
+def is_count(value: object) -> bool:
+    """Whether `value`, as parsed from a provider's JSON, is a believable number of tokens.
+
+    A bool is not: JSON `true` would count as one token.
+    """
+    return type(value) is int and 0 <= value <= COUNT_MAX
+
+
+def input_total(units: Mapping[str, int]) -> int:
+    """Tokens of all input classes; outputs and other units are not looked at."""
+    return sum(units.get(name, 0) for name in INPUT_CLASSES)
+
+
+def output_total(units: Mapping[str, int]) -> int:
+    """Tokens of all output classes; inputs and other units are not looked at."""
+    return sum(units.get(name, 0) for name in OUTPUT_CLASSES)

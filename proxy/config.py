@@ -41,7 +41,7 @@ class Loaded:
     """Keys that were accepted and do nothing yet; the message says why."""
 
 
-class ConfigFaults(Exception):  # noqa: N818 - it is several faults, and reads so where it is caught
+class ConfigFaults(Exception):
     """The file cannot be used: every reason at once, in the order of the file."""
 
     def __init__(
@@ -53,7 +53,7 @@ class ConfigFaults(Exception):  # noqa: N818 - it is several faults, and reads s
         super().__init__(f"{source}: {len(self.faults)} faults, first: {self.faults[0].message}")
 
 
-class ConfigNotFound(Exception):  # noqa: N818 - named for what happened, like FileNotFoundError
+class ConfigNotFound(Exception):
     """There is no configuration file; `tried` holds the paths in the order of looking."""
 
     def __init__(self, tried: Sequence[FilePath]) -> None:

@@ -1,0 +1,73 @@
+# `make run` and `make test` do all their own set-up: a virtual environment, and the dependencies
+# that the lock files name, by hash. Stamps in .venv make the second call start at once.
+
+PYTHON ?= python3
+UV ?= uv
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+VENV_STAMP := $(VENV)/.made
+RUN_STAMP := $(VENV)/.run
+DEV_STAMP := $(VENV)/.dev
+LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DELETE_ON_ERROR:
+.PHONY: help run test check fix bench lock clean
+
+help:
+	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
+	@echo 'make test   run the test suite (ARGS="-k caps" for options)'
+	@echo 'make check  formatting, lint, types and tests: the whole gate'
+	@echo 'make fix    mend what the formatter and the linter can'
+	@echo 'make bench  measure against a bare relay'
+	@echo 'make lock   resolve the dependencies again (needs uv; ARGS="--upgrade" for newer ones)'
+	@echo 'make clean  remove what these commands made'
+
+run: $(RUN_STAMP)
+	@$(BIN)/weir serve $(ARGS)
+
+test: $(DEV_STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV_STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+fix: $(DEV_STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+# The development lock is held to the versions of the runtime lock: one environment serves both.
+lock:
+	$(LOCK) --group build --output-file requirements.lock $(ARGS)
+	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find proxy routing metering tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@echo 'Making a virtual environment in $(VENV) ...'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(RUN_STAMP): $(VENV_STAMP) requirements.lock pyproject.toml
+	@echo 'Installing the locked dependencies ...'
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP) requirements-dev.lock
+	@echo 'Installing what the tests need ...'
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,330 @@
+"""Admission and settlement of holds as specification: `MemoryCapsModel`, the rules without Redis.
+
+The Lua scripts must answer as this does and leave the same amounts behind; a property test feeds
+both the same operations. Pure and synchronous: the time is an argument. Wrapped in async methods
+(`metering.memory_caps`) it is the fake of every test that needs caps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from metering.caps import (
+    Candidate,
+    Cap,
+    CapState,
+    Commit,
+    CommitResult,
+    Denial,
+    DenialReason,
+    Hold,
+    HoldEndedError,
+    Reservation,
+    Scope,
+    ScopeKind,
+    Vector,
+)
+from metering.money import AMOUNT_NANO_MAX, PPM, divide_up
+from metering.window import NOTHING, SlidingWindow, minus, plus
+
+SWEEP = 64
+"""Lapsed holds dropped per scope and call: bounds what one call costs."""
+
+_DIMENSIONS = ("nano", "tokens", "requests")
+_RANK = {DenialReason.HELD: 1, DenialReason.SPENT: 2, DenialReason.NEVER: 3}
+
+
+def threshold_nano(candidate: Candidate, cap: Cap) -> int | None:
+    """Spent + held at which this candidate is passed over under this cap; None means never."""
+    if candidate.max_fraction_ppm >= PPM or cap.limit.nano is None:
+        return None
+    return divide_up(candidate.max_fraction_ppm * cap.limit.nano, PPM)
+
+
+def require_amounts(*vectors: Vector) -> None:
+    """ValueError unless every amount is within 0 .. 2^53-1."""
+    for vector in vectors:
+        for amount in (vector.nano, vector.tokens, vector.requests):
+            if not 0 <= amount <= AMOUNT_NANO_MAX:
+                raise ValueError(f"{amount} is not within 0 .. 2^53-1")
+
+
+def scopes_of(caps: Sequence[Cap]) -> tuple[Scope, ...]:
+    """Every scope once, the tenant first even when nothing caps it: it knows all holds."""
+    return tuple(dict.fromkeys((Scope(ScopeKind.TENANT), *(cap.scope for cap in caps))))
+
+
+@dataclass(slots=True)
+class ScopeState:
+    """Windows and holds of one scope of one tenant."""
+
+    windows: dict[str, SlidingWindow] = field(default_factory=dict)
+    held: Vector = NOTHING
+    holds: dict[str, Vector] = field(default_factory=dict)
+    expiries_ms: dict[str, int] = field(default_factory=dict)
+
+    def place(self, exchange_id: str, vector: Vector, expires_ms: int) -> None:
+        """Hold; what the exchange held before is replaced."""
+        self.give_back(exchange_id)
+        self.holds[exchange_id] = vector
+        self.expiries_ms[exchange_id] = expires_ms
+        self.held = plus(self.held, vector)
+
+    def give_back(self, exchange_id: str) -> bool:
+        """End a hold; False when there is none."""
+        vector = self.holds.pop(exchange_id, None)
+        self.expiries_ms.pop(exchange_id, None)
+        if vector is not None:
+            self.held = minus(self.held, vector)
+        return vector is not None
+
+    def lapsed(self, now_ms: int) -> list[str]:
+        """The holds to drop in one call, those that ended first before the others."""
+        due = sorted((ms, key) for key, ms in self.expiries_ms.items() if ms <= now_ms)
+        return [key for _, key in due[:SWEEP]]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRecord:
+    """What is known of an exchange between reserve and its end."""
+
+    state: str
+    upstream: str
+    vector: Vector
+    owner: str
+    index: int
+    passed_threshold: bool
+    ttl_ms: int
+    expires_ms: int
+    checkpoint: Mapping[str, int] | None = None
+
+
+@dataclass(slots=True)
+class MemoryCapsModel:
+    """The rules, over dictionaries. `flags` per tenant: paused, killed, killed:<kind>/<id>."""
+
+    is_rebuilt: bool = True
+    flags: dict[str, set[str]] = field(default_factory=dict)
+    scopes: dict[tuple[str, Scope], ScopeState] = field(default_factory=dict)
+    records: dict[tuple[str, str], HoldRecord] = field(default_factory=dict)
+    ended: dict[tuple[str, str], str] = field(default_factory=dict)
+    events: list[bytes] = field(default_factory=list)
+
+    def reserve(
+        self, hold: Hold, candidates: Sequence[Candidate], *, owner: str, ttl_ms: int, now_ms: int
+    ) -> Reservation | Denial:
+        """As `Caps.reserve`."""
+        require_amounts(*(candidate.vector for candidate in candidates))
+        key = (hold.tenant, hold.exchange_id)
+        if not self.is_rebuilt:
+            return Denial(DenialReason.REBUILDING)
+        if key in self.ended:
+            raise HoldEndedError(f"exchange {hold.exchange_id} has ended")
+        self._bring_up(hold, now_ms)
+        record = self.records.get(key)
+        if record is not None:
+            if record.state != "held":
+                raise HoldEndedError(f"exchange {hold.exchange_id} is {record.state}")
+            return self._reservation(hold, record, now_ms, repeat=True)
+        choice = self._choose(hold, candidates, now_ms)
+        if isinstance(choice, Denial):
+            return choice
+        index, passed = choice
+        chosen = candidates[index]
+        record = HoldRecord(
+            state="held",
+            upstream=chosen.upstream,
+            vector=chosen.vector,
+            owner=owner,
+            index=index,
+            passed_threshold=passed,
+            ttl_ms=ttl_ms,
+            expires_ms=now_ms + ttl_ms,
+        )
+        self._place(hold, record)
+        return self._reservation(hold, record, now_ms)
+
+    def swap(self, hold: Hold, candidate: Candidate, *, now_ms: int) -> Reservation | Denial:
+        """As `Caps.swap`; a lapsed hold is placed anew."""
+        require_amounts(candidate.vector)
+        key = (hold.tenant, hold.exchange_id)
+        if not self.is_rebuilt:
+            return Denial(DenialReason.REBUILDING)
+        self._bring_up(hold, now_ms)
+        record = self.records.get(key)
+        if record is None:
+            raise HoldEndedError(f"exchange {hold.exchange_id} holds nothing")
+        choice = self._choose(hold, [candidate], now_ms)
+        if isinstance(choice, Denial):
+            return choice
+        if record.state != "held":
+            record = replace(record, state="held", expires_ms=now_ms + record.ttl_ms)
+        record = replace(record, upstream=candidate.upstream, vector=candidate.vector)
+        self._place(hold, record)
+        return Reservation(hold.exchange_id, 0, self._states(hold, now_ms))
+
+    def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes], *, now_ms: int) -> Commit:
+        """As `Caps.commit`."""
+        require_amounts(actual)
+        key = (hold.tenant, hold.exchange_id)
+        if self.ended.get(key, "released") != "released":
+            return Commit(CommitResult.REPEAT)
+        self.records.pop(key, None)
+        in_time = [self._scope(hold, scope).give_back(hold.exchange_id) for scope in _scopes(hold)]
+        self._bring_up(hold, now_ms)
+        for scope in _scopes(hold):
+            for window in _windows(hold, scope):
+                self._window(hold, scope, window).add(now_ms, actual)
+        self.events.extend(events)
+        result = CommitResult.COMMITTED if in_time[0] else CommitResult.LATE
+        self.ended[key] = result
+        return Commit(result, self._states(hold, now_ms))
+
+    def release(self, hold: Hold) -> None:
+        """As `Caps.release`."""
+        key = (hold.tenant, hold.exchange_id)
+        self.records.pop(key, None)
+        for scope in _scopes(hold):
+            self._scope(hold, scope).give_back(hold.exchange_id)
+        self.ended.setdefault(key, "released")
+
+    def renew(
+        self, hold: Hold, *, ttl_ms: int, checkpoint: Mapping[str, int] | None, now_ms: int
+    ) -> bool:
+        """As `Caps.renew`."""
+        key = (hold.tenant, hold.exchange_id)
+        record = self.records.get(key)
+        scopes = [self._scope(hold, scope) for scope in _scopes(hold)]
+        if record is None or record.state != "held":
+            return False
+        if any(hold.exchange_id not in scope.holds for scope in scopes):
+            return False
+        expires_ms = max(record.expires_ms, now_ms + ttl_ms)
+        for scope in scopes:
+            scope.expiries_ms[hold.exchange_id] = expires_ms
+        noted = record.checkpoint if checkpoint is None else checkpoint
+        self.records[key] = replace(record, expires_ms=expires_ms, checkpoint=noted)
+        return True
+
+    def _bring_up(self, hold: Hold, now_ms: int) -> None:
+        for number, scope in enumerate(_scopes(hold)):
+            state = self._scope(hold, scope)
+            for exchange_id in state.lapsed(now_ms):
+                state.give_back(exchange_id)
+                key = (hold.tenant, exchange_id)
+                if number == 0 and key in self.records:
+                    self.records[key] = replace(self.records[key], state="lapsed")
+            for window in _windows(hold, scope):
+                self._window(hold, scope, window).advance(now_ms)
+
+    def _choose(
+        self, hold: Hold, candidates: Sequence[Candidate], now_ms: int
+    ) -> tuple[int, bool] | Denial:
+        flag = self._stop_flag(hold)
+        if flag is not None:
+            return Denial(flag)
+        passed = False
+        for index, candidate in enumerate(candidates):
+            refusals = self._refusals(hold, candidate)
+            if not refusals:
+                return index, passed
+            passed = passed or any(refusal.by_threshold for refusal in refusals)
+        cheapest = min(candidates, key=lambda candidate: candidate.vector.nano)
+        worst = max(
+            self._refusals(hold, cheapest), key=lambda refusal: (refusal.rank, refusal.at_ms)
+        )
+        state = self._states(hold, now_ms)[worst.cap]
+        state = replace(state, reset_ms=worst.at_ms or None)
+        return Denial(worst.reason, state, worst.dimension)
+
+    def _stop_flag(self, hold: Hold) -> DenialReason | None:
+        flags = self.flags.get(hold.tenant, set())
+        if "paused" in flags:
+            return DenialReason.PAUSED
+        names = {f"killed:{scope.kind}/{scope.id}" for scope in _scopes(hold)[1:]}
+        return DenialReason.KILLED if flags & (names | {"killed"}) else None
+
+    def _refusals(self, hold: Hold, candidate: Candidate) -> list[_Refusal]:
+        found: list[_Refusal] = []
+        for number, cap in enumerate(hold.caps):
+            scope = self._scope(hold, cap.scope)
+            window = self._window(hold, cap.scope, cap)
+            others = minus(scope.held, scope.holds.get(hold.exchange_id, NOTHING))
+            checks = [
+                (dimension, getattr(candidate.vector, dimension), limit, False)
+                for dimension in _DIMENSIONS
+                if (limit := getattr(cap.limit, dimension)) is not None
+            ]
+            threshold = threshold_nano(candidate, cap)
+            if threshold is not None:
+                checks.append(("nano", 0, threshold - 1, True))
+            for dimension, more, limit, by_threshold in checks:
+                held = getattr(others, dimension)
+                reason, at_ms = _refusal(window, dimension, held, more=more, limit=limit)
+                if reason is not None:
+                    found.append(_Refusal(reason, number, dimension, at_ms, by_threshold))
+        return found
+
+    def _place(self, hold: Hold, record: HoldRecord) -> None:
+        for scope in _scopes(hold):
+            self._scope(hold, scope).place(hold.exchange_id, record.vector, record.expires_ms)
+        self.records[hold.tenant, hold.exchange_id] = record
+
+    def _reservation(
+        self, hold: Hold, record: HoldRecord, now_ms: int, *, repeat: bool = False
+    ) -> Reservation:
+        states = self._states(hold, now_ms)
+        return Reservation(
+            hold.exchange_id, record.index, states, record.passed_threshold, repeat=repeat
+        )
+
+    def _states(self, hold: Hold, now_ms: int) -> tuple[CapState, ...]:
+        states = []
+        for cap in hold.caps:
+            window = self._window(hold, cap.scope, cap)
+            held = self._scope(hold, cap.scope).held
+            states.append(CapState(cap, window.spent, held, now_ms, window.reset_ms()))
+        return tuple(states)
+
+    def _scope(self, hold: Hold, scope: Scope) -> ScopeState:
+        return self.scopes.setdefault((hold.tenant, scope), ScopeState())
+
+    def _window(self, hold: Hold, scope: Scope, cap: Cap) -> SlidingWindow:
+        windows = self._scope(hold, scope).windows
+        return windows.setdefault(cap.window.label, SlidingWindow(cap.window))
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    reason: DenialReason
+    cap: int
+    dimension: str
+    at_ms: int
+    by_threshold: bool
+
+    @property
+    def rank(self) -> int:
+        return _RANK[self.reason]
+
+
+def _scopes(hold: Hold) -> tuple[Scope, ...]:
+    return scopes_of(hold.caps)
+
+
+def _windows(hold: Hold, scope: Scope) -> list[Cap]:
+    """One cap per window of the scope: two caps on one window share its counters."""
+    return list({cap.window.label: cap for cap in hold.caps if cap.scope == scope}.values())
+
+
+def _refusal(
+    window: SlidingWindow, dimension: str, held: int, *, more: int, limit: int
+) -> tuple[DenialReason | None, int]:
+    spent = getattr(window.spent, dimension)
+    if more > limit:
+        return DenialReason.NEVER, 0
+    if spent + more > limit:
+        return DenialReason.SPENT, window.frees_at_ms(dimension, spent + more - limit)
+    if spent + held + more > limit:
+        return DenialReason.HELD, 0
+    return None, 0

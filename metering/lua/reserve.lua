@@ -1,0 +1,60 @@
+-- Holds room for an exchange under every cap, for the first candidate that fits, or holds nothing.
+-- Idempotent on the exchange id: an exchange that holds gets its first answer again.
+--
+-- KEYS: 1 epoch, 2 state flags, 3 hold records, 4 commit markers, then per scope hash and zset.
+-- ARGV: as in scopes.lua, then as in admission.lua, then owner, ttl_ms.
+-- Returns strings: held|repeat, candidate (from 0), passed over before it (0|1), states
+--              or: denied, reason, cap (from 1, '' for flags), dimension, reset_ms, states
+--              or: denied, rebuilding (epoch is missing: an empty Redis is not a new tenant).
+-- Errors: BADARG; ENDED when this exchange was committed, released or has lapsed, as for a reserve
+-- that was overtaken on another connection: holding again would leave a hold nobody ends.
+
+local now, exchange = take_now(), take()
+local scopes = take_scopes(5)
+local caps = take_caps(scopes)
+local candidates = take_candidates()
+local owner, ttl = take(), take_amount('ttl_ms')
+if fault then return redis.error_reply(fault) end
+
+if call('EXISTS', KEYS[1]) == 0 then return {'denied', 'rebuilding'} end
+if call('HEXISTS', KEYS[4], exchange) == 1 then
+  return redis.error_reply('ENDED exchange ' .. exchange .. ' has ended')
+end
+for i, scope in ipairs(scopes) do
+  sweep(scope, now, i == 1 and KEYS[3])
+  load(scope, exchange, now)
+end
+set_others(scopes)
+
+local record = call('HGET', KEYS[3], exchange)
+if record then
+  record = cjson.decode(record)
+  if record.state ~= 'held' then
+    return redis.error_reply('ENDED exchange ' .. exchange .. ' is ' .. record.state)
+  end
+  return answer({'repeat', record.index, record.passed}, scopes, now)
+end
+
+local flag = stop_flag(KEYS[2], scopes)
+if flag then return answer({'denied', flag, '', 'nano', ''}, scopes, now) end
+
+local index, passed = choose(candidates, caps)
+if not index then
+  local denial = deny(candidates, caps, scopes, now)
+  for _, scope in ipairs(scopes) do touch(scope, now) end
+  return denial
+end
+
+local chosen, names = candidates[index], {}
+for i, scope in ipairs(scopes) do
+  place(scope, exchange, chosen.vector, now + ttl)
+  touch(scope, now)
+  names[i] = scope.name
+end
+local verdict = {'held', text(index - 1), passed and '1' or '0'}
+call('HSET', KEYS[3], exchange, cjson.encode({
+  v = 1, state = 'held', vector = vector_record(chosen.vector), scopes = names, owner = owner,
+  upstream = chosen.upstream, created_ms = text(now), expires_ms = text(now + ttl),
+  ttl_ms = text(ttl), index = verdict[2], passed = verdict[3], checkpoint = cjson.null,
+}))
+return answer(verdict, scopes, now)

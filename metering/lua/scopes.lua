@@ -1,0 +1,257 @@
+-- What every verb shares: reading the arguments, the holds of a scope, its sliding windows.
+-- The loader puts this file before each verb; it runs nothing by itself.
+--
+-- A scope is two declared keys. Hash `c:`: held:n held:t held:r, the totals held; h:<exchange>, one
+-- open hold as "nano tokens requests"; keep, the ms the key outlives its last use; and per window
+-- label <label>:lo <label>:hi, first and last bucket with spend; <label>:n :t :r, its running
+-- totals; <label>:<bucket>:n :t :r. Zset `z:`: exchange -> expiry, Unix ms.
+-- So a scope drops its lapsed holds by itself, whatever other scopes those holds had.
+--
+-- ARGV of every verb begins: now_ms ('' = the server's clock, anything else is for tests),
+-- exchange id, number of scopes; per scope: name, number of windows; per window: label, bucket_ms,
+-- buckets. The tenant's scope is the first. Amounts are decimal strings of nano-USD, tokens and
+-- requests within 0 .. 2^53-1: doubles compare such numbers exactly, and the arithmetic is
+-- HINCRBY's (int64). A Lua number is never concatenated: it prints as 1e+14 from 1e14 on.
+
+local MAX = 9007199254740991
+local SWEEP = 64            -- lapsed holds dropped per scope and call: bounds what one call costs
+local CHUNK = 64            -- buckets read per HMGET: 192 fields, far below the limit of unpack
+local KEEP_MIN_MS = 3600000
+local DIMS = {'n', 't', 'r'}
+local ZERO = {0, 0, 0}
+
+local call, floor, max, min = redis.call, math.floor, math.max, math.min
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+-- The number behind a decimal string, or nil when it is no integer within 0 .. 2^53-1.
+local function amount(arg)
+  if arg and #arg <= 16 and string.find(arg, '^%d+$') then
+    local number = tonumber(arg)
+    if number <= MAX then return number end
+  end
+  return nil
+end
+
+local cursor, fault = 0, nil
+
+local function take()
+  cursor = cursor + 1
+  if not ARGV[cursor] then fault = fault or 'BADARG too few arguments' end
+  return ARGV[cursor] or ''
+end
+
+local function take_amount(what)
+  local arg = take()
+  local number = amount(arg)
+  if not number then
+    fault = fault or ('BADARG ' .. what .. ' is not an integer within 0 .. 2^53-1: ' .. arg)
+  end
+  return number or 0
+end
+
+local function take_vector()
+  return {take_amount('nano'), take_amount('tokens'), take_amount('requests')}
+end
+
+local function take_now()
+  local arg = take()
+  if arg == '' then
+    local time = call('TIME')
+    return tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
+  end
+  cursor = cursor - 1
+  return take_amount('now_ms')
+end
+
+-- The scopes, from KEYS[first_key] on in pairs.
+local function take_scopes(first_key)
+  local scopes = {}
+  for i = 1, min(take_amount('scopes'), #KEYS) do
+    local scope = {c = KEYS[first_key + 2 * i - 2], z = KEYS[first_key + 2 * i - 1],
+                   name = take(), windows = {}, keep = KEEP_MIN_MS}
+    if not scope.z then fault = fault or 'BADARG fewer keys than scopes' end
+    for j = 1, min(take_amount('windows'), #ARGV) do
+      local label, ms, count = take(), take_amount('bucket_ms'), take_amount('buckets')
+      if ms < 1 or count < 1 then fault = fault or 'BADARG an empty window' end
+      scope.windows[j] = {label = label, ms = ms, count = count}
+      scope.keep = max(scope.keep, ms * (count + 2))
+    end
+    scopes[i] = scope
+  end
+  if #scopes == 0 then fault = fault or 'BADARG no scope' end
+  return scopes
+end
+
+-- HINCRBY, skipping nothing-to-do; the new value as a string. Above 2^53 the reply has lost
+-- digits on its way into Lua, so it is read back.
+local function increase(key, field, by)
+  local value = call('HINCRBY', key, field, by)
+  if value > MAX or value < -MAX then return call('HGET', key, field) end
+  return text(value)
+end
+
+local function split(hold)
+  local n, t, r = string.match(hold, '^(%d+) (%d+) (%d+)$')
+  return {n, t, r}
+end
+
+-- Gives one hold back to its scope; `hold` is the text of h:<exchange>.
+-- The first command is one that Redis allows at maxmemory, and a script that has written may go
+-- on writing: so ending a hold and all that follows it works on a full 6.2, without script flags.
+local function give_back(scope, exchange, hold)
+  call('ZREM', scope.z, exchange)
+  call('HDEL', scope.c, 'h:' .. exchange)
+  for d, value in ipairs(split(hold)) do
+    if value ~= '0' then call('HINCRBY', scope.c, 'held:' .. DIMS[d], '-' .. value) end
+  end
+end
+
+-- Drops up to SWEEP holds whose time is over. In the tenant's scope (`records` given) their record
+-- is kept and marked, for the reaper to recover what was counted.
+local function sweep(scope, now, records)
+  local lapsed = call('ZRANGEBYSCORE', scope.z, '-inf', text(now), 'LIMIT', 0, SWEEP)
+  for _, exchange in ipairs(lapsed) do
+    local hold = call('HGET', scope.c, 'h:' .. exchange)
+    if hold then give_back(scope, exchange, hold) else call('ZREM', scope.z, exchange) end
+    local record = records and call('HGET', records, exchange)
+    if record then
+      record = cjson.decode(record)
+      record.state = 'lapsed'
+      call('HSET', records, exchange, cjson.encode(record))
+    end
+  end
+end
+
+local function bucket_fields(window, first, last)
+  local fields = {}
+  for bucket = first, last do
+    local head = window.label .. ':' .. text(bucket) .. ':'
+    for d = 1, 3 do fields[#fields + 1] = head .. DIMS[d] end
+  end
+  return fields
+end
+
+local function set_spent(window, texts)
+  window.texts, window.spent = {}, {}
+  for d = 1, 3 do
+    window.texts[d] = texts[d] or '0'
+    window.spent[d] = tonumber(window.texts[d])
+  end
+end
+
+-- Takes the buckets before `oldest` out of the totals and moves lo to the first bucket that still
+-- holds spend. Each bucket is passed once, so this is O(1) amortised; after any absence it is at
+-- most the window's own length.
+local function drop_buckets(scope, window, oldest)
+  local first, alive, empty = window.lo, nil, window.hi < oldest
+  while first <= window.hi and not alive do
+    local last = min(window.hi, first + CHUNK - 1)
+    local fields, gone = bucket_fields(window, first, last), {}
+    local values = call('HMGET', scope.c, unpack(fields))
+    for i, value in ipairs(values) do
+      local bucket = first + floor((i - 1) / 3)
+      if value and bucket >= oldest then alive = bucket break end
+      if value then
+        gone[#gone + 1] = fields[i]
+        if not empty then
+          call('HINCRBY', scope.c, window.label .. ':' .. DIMS[(i - 1) % 3 + 1], '-' .. value)
+        end
+      end
+    end
+    if #gone > 0 then call('HDEL', scope.c, unpack(gone)) end
+    first = last + 1
+  end
+  local l = window.label
+  if alive then
+    window.lo = alive
+    call('HSET', scope.c, l .. ':lo', text(alive))
+    set_spent(window, call('HMGET', scope.c, l .. ':n', l .. ':t', l .. ':r'))
+  else
+    window.lo, window.hi = nil, nil
+    call('HDEL', scope.c, l .. ':lo', l .. ':hi', l .. ':n', l .. ':t', l .. ':r')
+    set_spent(window, {})
+  end
+end
+
+-- Reads a scope in one HMGET and brings its windows up to now. A clock that steps back never makes
+-- the newest bucket older: `current` is at least hi.
+local function load(scope, exchange, now)
+  local fields = {'held:n', 'held:t', 'held:r', 'keep', 'h:' .. exchange}
+  for _, window in ipairs(scope.windows) do
+    local l = window.label
+    for _, part in ipairs({':lo', ':hi', ':n', ':t', ':r'}) do fields[#fields + 1] = l .. part end
+  end
+  local got = call('HMGET', scope.c, unpack(fields))
+  scope.texts, scope.held = {}, {}
+  for d = 1, 3 do
+    scope.texts[d] = got[d] or '0'
+    scope.held[d] = tonumber(scope.texts[d])
+  end
+  scope.keep = max(scope.keep, tonumber(got[4] or 0))
+  scope.own = got[5]
+  for i, window in ipairs(scope.windows) do
+    local at = 5 * i
+    local here = floor(now / window.ms)
+    window.lo, window.hi = tonumber(got[at + 1] or nil), tonumber(got[at + 2] or nil)
+    set_spent(window, {got[at + 3], got[at + 4], got[at + 5]})
+    if window.lo and window.lo < here - window.count then
+      drop_buckets(scope, window, here - window.count)
+    end
+    window.current = max(here, window.hi or here)
+  end
+end
+
+local function reset_of(window, bucket)
+  return text((bucket + window.count + 1) * window.ms)
+end
+
+-- When the first buckets that together hold `need` of one dimension have left: ms, as a number.
+local function frees_at(scope, window, d, need)
+  local freed = 0
+  for first = window.lo, window.hi, CHUNK do
+    local last = min(window.hi, first + CHUNK - 1)
+    local values = call('HMGET', scope.c, unpack(bucket_fields(window, first, last)))
+    for bucket = first, last do
+      freed = freed + tonumber(values[3 * (bucket - first) + d] or 0)
+      if freed >= need then return (bucket + window.count + 1) * window.ms end
+    end
+  end
+  return (window.hi + window.count + 1) * window.ms
+end
+
+-- Places a hold in one scope; `expires` as a number.
+local function place(scope, exchange, vector, expires)
+  for d = 1, 3 do
+    if vector[d] > 0 then
+      scope.texts[d] = increase(scope.c, 'held:' .. DIMS[d], text(vector[d]))
+    end
+  end
+  call('HSET', scope.c, 'keep', text(scope.keep), 'h:' .. exchange,
+       text(vector[1]) .. ' ' .. text(vector[2]) .. ' ' .. text(vector[3]))
+  call('ZADD', scope.z, text(expires), exchange)
+end
+
+-- Lets an idle scope vanish once its longest window is over, but never before its last hold is.
+local function touch(scope, now)
+  local latest = call('ZREVRANGE', scope.z, 0, 0, 'WITHSCORES')[2]
+  local ms = text(scope.keep + max(0, tonumber(latest or now) - now))
+  call('PEXPIRE', scope.c, ms)
+  if latest then call('PEXPIRE', scope.z, ms) end
+end
+
+-- Appends what Python needs for the CapStates: now_ms, then per scope held n t r, and per window
+-- spent n t r and when room frees next ('' when nothing is spent).
+local function answer(reply, scopes, now)
+  reply[#reply + 1] = text(now)
+  for _, scope in ipairs(scopes) do
+    for d = 1, 3 do reply[#reply + 1] = scope.texts[d] end
+    for _, window in ipairs(scope.windows) do
+      for d = 1, 3 do reply[#reply + 1] = window.texts[d] end
+      reply[#reply + 1] = window.lo and reset_of(window, window.lo) or ''
+    end
+  end
+  return reply
+end

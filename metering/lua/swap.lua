@@ -1,0 +1,44 @@
+-- Replaces what an exchange holds by another candidate's vector, in every scope or in none.
+-- A hold that lapsed meanwhile is placed anew, if it fits, for as long as it was first given.
+--
+-- KEYS: 1 epoch, 2 state flags, 3 hold records, then per scope hash and zset.
+-- ARGV: as in scopes.lua, then as in admission.lua with one candidate.
+-- Returns strings: held, 0, 0, states
+--              or: denied, as reserve does; the old hold stays.
+-- Errors: BADARG; ENDED when the exchange has no record: never held, committed or released.
+
+local now, exchange = take_now(), take()
+local scopes = take_scopes(4)
+local caps = take_caps(scopes)
+local candidates = take_candidates()
+if fault then return redis.error_reply(fault) end
+
+if call('EXISTS', KEYS[1]) == 0 then return {'denied', 'rebuilding'} end
+for i, scope in ipairs(scopes) do
+  sweep(scope, now, i == 1 and KEYS[3])
+  load(scope, exchange, now)
+end
+set_others(scopes)
+
+local record = call('HGET', KEYS[3], exchange)
+if not record then return redis.error_reply('ENDED exchange ' .. exchange .. ' holds nothing') end
+record = cjson.decode(record)
+
+local flag = stop_flag(KEYS[2], scopes)
+if flag then return answer({'denied', flag, '', 'nano', ''}, scopes, now) end
+if not choose(candidates, caps) then return deny(candidates, caps, scopes, now) end
+
+if record.state ~= 'held' then
+  record.state = 'held'
+  record.expires_ms = text(now + tonumber(record.ttl_ms))
+end
+local chosen = candidates[1]
+record.vector, record.upstream = vector_record(chosen.vector), chosen.upstream
+for _, scope in ipairs(scopes) do
+  if scope.own then give_back(scope, exchange, scope.own) end
+  for d = 1, 3 do scope.texts[d] = text(scope.others[d]) end
+  place(scope, exchange, chosen.vector, tonumber(record.expires_ms))
+  touch(scope, now)
+end
+call('HSET', KEYS[3], exchange, cjson.encode(record))
+return answer({'held', '0', '0'}, scopes, now)

@@ -1,0 +1,51 @@
+"""`MemoryCaps`: the model behind the `Caps` protocol, for tests and for trying things out.
+
+Not for production: it forgets on exit and knows one process only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from metering import clock
+from metering.caps import Candidate, Commit, Denial, Hold, Reservation, Vector
+from metering.caps_model import MemoryCapsModel
+
+
+class MemoryCaps:
+    """Admission in memory; `model` is open to tests, `now_ms` is the clock."""
+
+    def __init__(
+        self,
+        model: MemoryCapsModel | None = None,
+        *,
+        now_ms: Callable[[], int] = clock.now_ms,
+    ) -> None:
+        self.model = model if model is not None else MemoryCapsModel()
+        self._now_ms = now_ms
+
+    async def reserve(
+        self, hold: Hold, candidates: Sequence[Candidate], *, owner: str, ttl_ms: int
+    ) -> Reservation | Denial:
+        """As `Caps.reserve`."""
+        now_ms = self._now_ms()
+        return self.model.reserve(hold, candidates, owner=owner, ttl_ms=ttl_ms, now_ms=now_ms)
+
+    async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
+        """As `Caps.swap`."""
+        return self.model.swap(hold, candidate, now_ms=self._now_ms())
+
+    async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
+        """As `Caps.commit`."""
+        return self.model.commit(hold, actual, events, now_ms=self._now_ms())
+
+    async def release(self, hold: Hold) -> None:
+        """As `Caps.release`."""
+        self.model.release(hold)
+
+    async def renew(
+        self, hold: Hold, *, ttl_ms: int, checkpoint: Mapping[str, int] | None = None
+    ) -> bool:
+        """As `Caps.renew`."""
+        now_ms = self._now_ms()
+        return self.model.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint, now_ms=now_ms)

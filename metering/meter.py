@@ -1,0 +1,152 @@
+"""The meter of one attempt: counts what streams past, hears what the provider says, decides.
+
+The provider's numbers win, one side at a time; ours fill in what it did not say or said wrongly.
+Reports replace each other and are never added: providers send running totals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metering.counter import IncrementalCounter
+from metering.tokenizer import Tokenizer
+from metering.usage import (
+    INPUT_CLASSES,
+    INPUT_UNCACHED,
+    OUTPUT_CLASSES,
+    OUTPUT_REASONING,
+    OUTPUT_TEXT,
+    MeteredUsage,
+    ReportedUsage,
+    is_count,
+    output_total,
+)
+
+# One text to the model: the choice's index, and "content", "reasoning", "tool:0", ...
+Channel = tuple[int, str]
+
+CHANNELS_MAX = 1024  # 128 choices of 8 texts; an upstream that opens more is not given the memory
+
+
+class Meter:
+    """Counts the output of one attempt as it arrives and settles it against reported usage."""
+
+    __slots__ = (
+        "_counters",
+        "_final",
+        "_input",
+        "_output",
+        "_prompt_tokens",
+        "_suspect",
+        "_tokenizer",
+    )
+
+    def __init__(self, tokenizer: Tokenizer, prompt_tokens: int) -> None:
+        """`prompt_tokens` is our count of the prompt, in the model's tokens (factor applied)."""
+        self._tokenizer = tokenizer
+        self._prompt_tokens = prompt_tokens
+        self._counters: dict[Channel, IncrementalCounter] = {}
+        self._input: Mapping[str, int] | None = None
+        self._output: Mapping[str, int] | None = None
+        self._suspect: str | None = None
+        self._final: MeteredUsage | None = None
+
+    def text(self, channel: Channel, delta: str) -> None:
+        """Count `delta` as the next characters of that channel.
+
+        A channel whose name starts with "reasoning" counts as reasoning, any other as text.
+        """
+        counter = self._counters.get(channel)
+        if counter is None:
+            counter = self._open(channel)
+        counter.feed(delta)
+
+    def report(self, usage: ReportedUsage) -> None:
+        """Take note of usage seen on any chunk; each side that is not None replaces the last.
+
+        A suspicious side replaces it too, by nothing: then our own count is billed, since the
+        number before it was not the final one.
+        """
+        if usage.input is not None:
+            self._input = self._believed("input", usage.input, INPUT_CLASSES, usage.suspect)
+        if usage.output is not None:
+            self._output = self._believed("output", usage.output, OUTPUT_CLASSES, usage.suspect)
+        if usage.suspect is not None:
+            self._suspect = usage.suspect
+
+    @property
+    def output_tokens(self) -> int:
+        """Visible output so far over all channels, in the model's tokens. Cheap; may fall a bit."""
+        return self._tokenizer.scale(sum(counter.count for counter in self._counters.values()))
+
+    def final(self) -> MeteredUsage:
+        """What this attempt used. The first call decides; what comes after it changes nothing."""
+        if self._final is None:
+            self._final = self._settle()
+        return self._final
+
+    def _open(self, channel: Channel) -> IncrementalCounter:
+        if len(self._counters) >= CHANNELS_MAX:  # the rest share one, at a token's loss per seam
+            channel = (-1, "reasoning" if _is_reasoning(channel) else "content")
+            if channel in self._counters:
+                return self._counters[channel]
+        counter = self._counters[channel] = IncrementalCounter(self._tokenizer.encoding)
+        return counter
+
+    def _believed(
+        self,
+        side: str,
+        units: Mapping[str, int],
+        classes: tuple[str, ...],
+        suspect: str | None,
+    ) -> Mapping[str, int] | None:
+        """`units`, or None if something is wrong with them: a stream must not die of that."""
+        if suspect is not None:
+            return None
+        for name, tokens in units.items():
+            if name not in classes or not is_count(tokens):
+                self._suspect = f"reported {side} is not a count of tokens: {name}"
+                return None
+        return units
+
+    def _settle(self) -> MeteredUsage:
+        prompt = {INPUT_UNCACHED: self._prompt_tokens}
+        visible = self._counted_output()
+        reported, drift_tokens, suspect = self._output, 0, self._suspect
+        if reported is not None:
+            drift_tokens = output_total(reported) - output_total(visible)
+            if output_total(visible) > 0 and output_total(reported) == 0:
+                suspect = f"no output was reported, {output_total(visible)} tokens were counted"
+                reported = None
+        sides = (self._input is not None, reported is not None)
+        units = {
+            **(prompt if self._input is None else self._input),
+            **(visible if reported is None else reported),
+        }
+        return MeteredUsage(
+            units=_without_zeros(units),
+            counted=_without_zeros({**prompt, **visible}),
+            source="provider" if all(sides) else "mixed" if any(sides) else "counted",
+            tokenizer=self._tokenizer.name,
+            drift_tokens=drift_tokens,
+            suspect=suspect,
+        )
+
+    def _counted_output(self) -> dict[str, int]:
+        """Our count by class. The classes add up to `output_tokens`: only the sum is rounded."""
+        reasoning = self._tokenizer.scale(
+            sum(
+                counter.count
+                for channel, counter in self._counters.items()
+                if _is_reasoning(channel)
+            )
+        )
+        return {OUTPUT_TEXT: self.output_tokens - reasoning, OUTPUT_REASONING: reasoning}
+
+
+def _is_reasoning(channel: Channel) -> bool:
+    return channel[1].startswith("reasoning")
+
+
+def _without_zeros(units: Mapping[str, int]) -> dict[str, int]:
+    return {name: tokens for name, tokens in units.items() if tokens}

@@ -1,0 +1,73 @@
+"""What stands beside the events in Redis: price books, the epoch of a shard, the backlog.
+
+The events themselves are appended by `lua/commit.lua`, in one step with the caps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from metering.redis_keys import GROUP, RedisKeys
+from metering.redis_link import RedisReplyError
+from metering.scripts import ScriptRunner
+
+
+class PriceConflictError(Exception):
+    """A version names one body, and Redis has another under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The stream of one shard: entries kept, and of these, delivered but not acknowledged."""
+
+    length: int
+    pending: int
+
+
+async def publish_prices(
+    runner: ScriptRunner, keys: RedisKeys, bodies: Mapping[str, bytes]
+) -> None:
+    """Put every body (version -> canonical text) where the worker looks for it; once is enough.
+
+    Called before a book is used, so that no event names a version the worker cannot find.
+    """
+    for version, body in bodies.items():
+        key = keys.prices(version)
+        if await runner.call("SET", key, body, "NX") is not None:
+            continue
+        if await runner.call("GET", key) != body:
+            raise PriceConflictError(f"{key} in Redis differs from the price book of that version")
+
+
+async def read_prices(runner: ScriptRunner, keys: RedisKeys, version: str) -> bytes | None:
+    """The body of that version, or None while nobody published it."""
+    body: bytes | None = await runner.call("GET", keys.prices(version))
+    return body
+
+
+async def mark_epoch(runner: ScriptRunner, keys: RedisKeys, shard: int, *, now_ms: int) -> bool:
+    """Say that the shard's windows are whole, so that its tenants are admitted.
+
+    Called after they were rebuilt from the ledger, or when the ledger knows of no usage.
+    False when it was marked before.
+    """
+    return await runner.call("SET", keys.epoch(shard), now_ms, "NX") is not None
+
+
+async def is_rebuilt(runner: ScriptRunner, keys: RedisKeys, shard: int) -> bool:
+    """Whether the shard's windows are whole."""
+    return bool(await runner.call("EXISTS", keys.epoch(shard)))
+
+
+async def backlog(runner: ScriptRunner, keys: RedisKeys, shard: int) -> Backlog:
+    """How far the worker is behind on one shard; nothing pending while its group is not there."""
+    stream = keys.stream(shard)
+    length = int(await runner.call("XLEN", stream))
+    try:
+        summary = await runner.call("XPENDING", stream, GROUP)
+    except RedisReplyError as error:
+        if error.code != "NOGROUP":
+            raise
+        return Backlog(length, 0)
+    return Backlog(length, int(summary[0]))

@@ -1,0 +1,78 @@
+"""The Lua scripts as values, and the small seam behind which Redis runs them.
+
+`ScriptRunner` is what the caps need of Redis: one server (`redis_link`), and whatever follows a
+cluster or a sentinel. A script's keys share one slot, so a runner may route by the first of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol
+
+FLAGS_SINCE = (7, 0)
+"""The first version that reads `#!lua flags=...`; older ones refuse to compile the line."""
+
+_SHARED = {
+    "reserve": ("scopes", "admission"),
+    "swap": ("scopes", "admission"),
+    "commit": ("scopes",),
+    "release": ("scopes",),
+    "renew": ("scopes",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptBody:
+    """One text as the server gets it, and the SHA-1 that Redis calls it by."""
+
+    text: str
+    sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script with and without the line of flags."""
+
+    name: str
+    flagged: ScriptBody
+    plain: ScriptBody
+
+    def body(self, version: tuple[int, int]) -> ScriptBody:
+        """The text for a server of this version."""
+        return self.flagged if version >= FLAGS_SINCE else self.plain
+
+
+class ScriptRunner(Protocol):
+    """One Redis, of however many servers; CapsUnavailableError when it cannot be asked."""
+
+    async def call(self, *args: str | bytes | int) -> Any:
+        """Run one command; bytes, int, None or a list of these. Never retried."""
+        ...
+
+    async def eval(
+        self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> Any:
+        """Run a script; loads it where it is missing."""
+        ...
+
+
+@cache
+def load_script(name: str) -> Script:
+    """The verb of that name from package data, with what it shares put before it."""
+    verb = _read(name)
+    first, _, rest = verb.partition("\n")
+    flags = first if first.startswith("#!") else "#!lua"
+    text = "\n".join([*(_read(part) for part in _SHARED[name]), rest if flags == first else verb])
+    return Script(name, flagged=_body(f"{flags}\n{text}"), plain=_body(text))
+
+
+def _body(text: str) -> ScriptBody:
+    return ScriptBody(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _read(name: str) -> str:
+    return files("metering").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

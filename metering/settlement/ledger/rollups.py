@@ -1,0 +1,127 @@
+"""Hourly rollups: sums of the ledger's events that can be thrown away and made again.
+
+Kept up by a watermark per shard (the last event of its chain that was summed), apart from the
+settling transaction: a rollup may be some seconds late, never wrong. Unit `attempt` counts events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, select
+
+from metering.settlement.ledger import tables
+from metering.settlement.ledger.rows import decode_amounts
+from metering.settlement.ledger.store import Ledger, add_rows, insert_into
+
+HOUR_NS = 3_600_000_000_000
+ATTEMPT = "attempt"
+LATENCY_MAX_MS = 2**20
+"""The last latency bucket, about 17 minutes, holds whatever took longer."""
+
+CHUNK = 5_000
+"""Events summed in one transaction: bounds how long a settling batch may have to wait."""
+
+_EVENT = tables.usage_event.c
+_MEASURES = ("quantity", "sell_nano", "cost_nano")
+
+_Key = tuple[Any, ...]
+
+
+def update_rollups(ledger: Ledger) -> int:
+    """Sum what is in the ledger and not yet in the rollups; how many events that were."""
+    with ledger.read() as connection:
+        shards = list(connection.execute(select(tables.watermark.c.shard)).scalars())
+    done = 0
+    for shard in shards:
+        while count := _roll_up(ledger, shard):
+            done += count
+    return done
+
+
+def rebuild_rollups(ledger: Ledger) -> int:
+    """Throw the rollups away and sum the whole ledger again; how many events it holds."""
+    with ledger.write() as connection:
+        for table in (tables.rollup, tables.rollup_latency, tables.rollup_watermark):
+            connection.execute(delete(table))
+    return update_rollups(ledger)
+
+
+def _roll_up(ledger: Ledger, shard: int) -> int:
+    mark = tables.rollup_watermark
+    with ledger.read() as connection:
+        if not _is_behind(connection, shard):
+            return 0
+    with ledger.write() as connection:
+        query = select(mark.c.seq).where(mark.c.shard == shard).with_for_update()
+        after = connection.execute(query).scalar() or 0
+        events = (
+            select(tables.usage_event)
+            .where(_EVENT.shard == shard, _EVENT.seq > after)
+            .order_by(_EVENT.seq)
+            .limit(CHUNK)
+        )
+        rows = connection.execute(events).all()
+        if not rows:
+            return 0
+        add_rows(connection, tables.rollup, _units(rows), measures=_MEASURES)
+        add_rows(connection, tables.rollup_latency, _latencies(rows), measures=("attempts",))
+        insert = insert_into(connection, mark)
+        moved = insert.on_conflict_do_update(
+            index_elements=["shard"], set_={"seq": insert.excluded.seq}
+        )
+        connection.execute(moved, {"shard": shard, "seq": rows[-1].seq})
+    return len(rows)
+
+
+def _is_behind(connection: Connection, shard: int) -> bool:
+    """Whether there is something to sum: asked without the write lock."""
+    mark, head = tables.rollup_watermark, tables.watermark
+    done = connection.execute(select(mark.c.seq).where(mark.c.shard == shard)).scalar() or 0
+    settled = connection.execute(select(head.c.events).where(head.c.shard == shard)).scalar() or 0
+    return bool(settled > done)
+
+
+def _units(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
+    sums: dict[_Key, list[int]] = {}
+    for row in rows:
+        dimensions = (
+            row.tenant,
+            row.occurred_at // HOUR_NS * HOUR_NS,
+            row.project,
+            row.api_key_id,
+            row.feature or "",
+            row.provider,
+            row.model_upstream,
+            row.model_version or "",
+            row.status,
+            row.cache_status or "",
+            row.billable,
+        )
+        _add(sums, (*dimensions, ATTEMPT), (1, 0, 0))
+        for unit, (quantity, _, sell_nano, cost_nano) in decode_amounts(row.amounts).items():
+            _add(sums, (*dimensions, unit), (quantity, sell_nano, cost_nano))
+    names = (*tables.ROLLUP_DIMENSIONS, *_MEASURES)
+    return [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
+
+
+def _latencies(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
+    sums: dict[_Key, list[int]] = {}
+    for row in rows:
+        hour = row.occurred_at // HOUR_NS * HOUR_NS
+        bucket = latency_bucket(row.latency_ms)
+        _add(sums, (row.tenant, hour, row.model_upstream, row.status, bucket), (1,))
+    names = ("tenant", "hour", "model", "status", "le_ms", "attempts")
+    return [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
+
+
+def latency_bucket(latency_ms: int) -> int:
+    """The upper bound of the latency's bucket: the next power of two, at most LATENCY_MAX_MS."""
+    return min(1 << max(latency_ms - 1, 0).bit_length(), LATENCY_MAX_MS)
+
+
+def _add(sums: dict[_Key, list[int]], key: _Key, more: tuple[int, ...]) -> None:
+    found = sums.setdefault(key, [0] * len(more))
+    for place, amount in enumerate(more):
+        found[place] += amount

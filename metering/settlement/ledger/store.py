@@ -1,0 +1,153 @@
+"""The ledger's database: how it is opened, brought up to date, read and written.
+
+Rules: one writer at a time and whole transactions only. On SQLite a write begins IMMEDIATE, so a
+transaction never finds halfway that somebody else wrote first; a read begins DEFERRED and never
+waits for the writer. A commit is on disk when it returns (WAL, synchronous FULL).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from metering.settlement.ledger.tables import HEAD_REVISION
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long a writer waits for another (a migration, `weir` on the command line) before it fails."""
+
+_READ_ONLY = "ledger_read_only"
+
+Insert = sqlite.Insert | postgresql.Insert
+
+
+class Ledger:
+    """An open ledger. Threads may share it: every transaction has a connection of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(**{_READ_ONLY: True})
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits at the end of the block, or rolls back."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view; nothing written in the block is kept."""
+        with self._reader.connect() as connection:
+            yield connection
+
+    def revision(self) -> str | None:
+        """The migration this database stands at, or None when it is empty."""
+        with self.read() as connection:
+            return _revision(connection)
+
+    def migrate(self) -> None:
+        """Bring the database to the newest schema; at once when it is there already.
+
+        Alembic is imported only when there is work for it: it would be a third of `serve`'s start.
+        """
+        if self.revision() == HEAD_REVISION:
+            return
+        with self.write() as connection:
+            if _revision(connection) != HEAD_REVISION:  # another process may have been first
+                _upgrade(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def open_ledger(url: str) -> Ledger:
+    """The ledger at a SQLAlchemy URL: `sqlite:///path/ledger.db` or `postgresql+psycopg://...`."""
+    if url.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        engine = create_engine(url, pool_pre_ping=True)
+    return Ledger(engine)
+
+
+def insert_into(connection: Connection, table: Table) -> Insert:
+    """An INSERT that can say ON CONFLICT; both databases spell it alike, SQLAlchemy does not."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Append rows; nothing when there are none. All rows have the same keys."""
+    if rows:
+        connection.execute(table.insert(), rows)
+
+
+def insert_wide_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """`insert_rows` straight to the driver, for the one table where every row counts.
+
+    SQLAlchemy's handling of 50 parameters takes longer than SQLite's insert. Values must be what
+    the driver takes as they are: integers, text, bytes, None.
+    """
+    if connection.dialect.name != "sqlite":
+        insert_rows(connection, table, rows)
+    elif rows:
+        names = tuple(rows[0])
+        marks = ", ".join("?" * len(names))
+        statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names of ours
+        connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
+
+
+def add_rows(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, measures: Sequence[str]
+) -> None:
+    """Insert rows, or add their `measures` to the row that has the same primary key."""
+    if not rows:
+        return
+    insert = insert_into(connection, table)
+    summed = {name: table.c[name] + insert.excluded[name] for name in measures}
+    keys = [column.name for column in table.primary_key]
+    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=summed), rows)
+
+
+def keep_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows; one that breaks a uniqueness is already known and is left as it is."""
+    if rows:
+        connection.execute(insert_into(connection, table).on_conflict_do_nothing(), rows)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # BEGIN is ours to send, see _begin_sqlite
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN DEFERRED" if read_only else "BEGIN IMMEDIATE")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _upgrade(connection: Connection) -> None:
+    command, config = import_module("alembic.command"), import_module("alembic.config")
+    options = config.Config()
+    options.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    options.set_main_option("path_separator", "os")
+    options.attributes["connection"] = connection
+    command.upgrade(options, "head")

@@ -1,0 +1,260 @@
+"""The ledger's tables, as SQLAlchemy Core metadata; the same DDL on SQLite and PostgreSQL.
+
+Rules: `usage_event`, `txn`, `posting` and `price_body` are append-only (triggers refuse the rest,
+see the migrations). Amounts are integer nano-USD, times UTC nanoseconds, hashes lowercase hex.
+What can be derived again (`balance`, `rollup`, `rollup_latency`) says so. A change here is a
+migration there; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from metering.usage import TOKEN_CLASSES
+
+HEAD_REVISION = "0001"
+"""The newest migration. Kept here so that a current ledger is recognised without Alembic."""
+
+APPEND_ONLY = ("usage_event", "txn", "posting", "price_body")
+
+metadata = MetaData()
+
+_ROW_ID = BigInteger().with_variant(Integer, "sqlite")
+
+
+def quantity_column(unit: str) -> str:
+    """The column of `usage_event` that holds the quantity of a token class."""
+    return f"q_{unit}"
+
+
+usage_event = Table(
+    "usage_event",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("shard", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # place in the shard's hash chain, from 1
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("txn_id", BigInteger, ForeignKey("txn.id"), nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("corrects", Text),  # no foreign key: a correction may arrive before its original
+    Column("exchange_id", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("api_key_id", Text, nullable=False),
+    Column("feature", Text),
+    Column("session", Text),
+    Column("run", Text),
+    Column("occurred_at", BigInteger, nullable=False),
+    Column("completed_at", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),  # the worker's clock; outside the chain
+    Column("stream_id", Text, nullable=False),
+    Column("stream_ms", BigInteger, nullable=False),  # Redis' time of the commit
+    Column("provider", Text, nullable=False),
+    Column("model_requested", Text, nullable=False),
+    Column("model_upstream", Text, nullable=False),
+    Column("model_version", Text),
+    *(Column(quantity_column(unit), BigInteger) for unit in TOKEN_CLASSES),
+    Column("q_other", Text),  # JSON {unit: quantity} of units that are no tokens
+    Column("usage_source", Text, nullable=False),
+    Column("cost_version", Text),
+    Column("sell_version", Text),
+    Column("sell_nano", BigInteger, nullable=False),  # booked
+    Column("cost_nano", BigInteger, nullable=False),  # booked
+    Column("admission_nano", BigInteger, nullable=False),  # as the event says
+    Column("event_cost_nano", BigInteger, nullable=False),  # as the event says
+    Column("amounts", Text, nullable=False),  # JSON, see rows.encode_amounts
+    Column("unpriced", Boolean, nullable=False),  # some unit found no rate; see outbox
+    Column("status", Text, nullable=False),
+    Column("cache_status", Text),
+    Column("latency_ms", BigInteger, nullable=False),
+    Column("billable", Boolean, nullable=False),
+    Column("reason_code", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("payload_hash", Text, nullable=False),
+    UniqueConstraint("shard", "seq", name="uq_usage_event_chain"),
+    CheckConstraint("(kind = 'correction') = (corrects IS NOT NULL)", name="ck_usage_event_kind"),
+    Index("ix_usage_event_tenant_time", "tenant", "occurred_at"),
+    Index("ix_usage_event_request", "request_id"),
+    Index("ix_usage_event_stream", "shard", "stream_ms"),
+)
+
+txn = Table(
+    "txn",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("idem_key", Text, nullable=False, unique=True),
+    Column("corrects_txn", BigInteger, ForeignKey("txn.id")),
+    Column("events", Integer, nullable=False),
+    Column("booked_at", BigInteger, nullable=False),
+)
+
+posting = Table(
+    "posting",
+    metadata,
+    Column("txn_id", BigInteger, ForeignKey("txn.id"), nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("amount_nano", BigInteger, nullable=False),  # debit positive, see journal
+    PrimaryKeyConstraint("txn_id", "seq"),
+    CheckConstraint("amount_nano <> 0", name="ck_posting_amount"),
+)
+
+balance = Table(  # derived: the sum of postings
+    "balance",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("amount_nano", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "account", "currency"),
+)
+
+price_body = Table(
+    "price_body",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+)
+
+event_conflict = Table(
+    "event_conflict",
+    metadata,
+    Column("event_id", Text, nullable=False),
+    Column("payload_hash", Text, nullable=False),  # of the body that came second
+    Column("kept_hash", Text, nullable=False),  # of the body that stands in usage_event
+    Column("shard", Integer, nullable=False),
+    Column("stream_id", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("event_id", "payload_hash"),
+)
+
+dead_letter = Table(
+    "dead_letter",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("shard", Integer, nullable=False),
+    Column("stream_id", Text, nullable=False),
+    Column("raw_hash", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    UniqueConstraint("shard", "stream_id", "raw_hash", name="uq_dead_letter_entry"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("topic", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON
+    Column("state", Text, nullable=False),  # new | sent | failed; owned by the readers
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("topic", "key", name="uq_outbox_key"),
+)
+
+watermark = Table(
+    "watermark",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("stream_ms", BigInteger, nullable=False),  # newest settled stream id: its two halves
+    Column("stream_n", BigInteger, nullable=False),
+    Column("occurred_at", BigInteger, nullable=False),  # of the newest settled event; 0 = none
+    Column("events", BigInteger, nullable=False),  # length of the chain
+    Column("chain_hash", Text, nullable=False),  # its head
+    Column("repeats", BigInteger, nullable=False),
+    Column("conflicts", BigInteger, nullable=False),
+    Column("dead_letters", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
+spool_confirmed = Table(
+    "spool_confirmed",
+    metadata,
+    Column("shard", Integer, nullable=False),
+    Column("proxy_id", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # highest spool sequence in the ledger
+    PrimaryKeyConstraint("shard", "proxy_id"),
+)
+
+ROLLUP_DIMENSIONS = (
+    "tenant",
+    "hour",
+    "project",
+    "api_key_id",
+    "feature",
+    "provider",
+    "model",
+    "model_version",
+    "status",
+    "cache_status",
+    "billable",
+    "unit",
+)
+
+rollup = Table(  # derived from usage_event; '' stands for an absent dimension
+    "rollup",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("hour", BigInteger, nullable=False),  # start of the hour of occurred_at
+    Column("project", Text, nullable=False),
+    Column("api_key_id", Text, nullable=False),
+    Column("feature", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("model_version", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("cache_status", Text, nullable=False),
+    Column("billable", Boolean, nullable=False),
+    Column("unit", Text, nullable=False),  # `attempt` counts the events themselves
+    Column("quantity", BigInteger, nullable=False),
+    Column("sell_nano", BigInteger, nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+    PrimaryKeyConstraint(*ROLLUP_DIMENSIONS),
+)
+
+rollup_latency = Table(  # derived from usage_event
+    "rollup_latency",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("hour", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("le_ms", BigInteger, nullable=False),  # upper bound of the bucket, a power of two
+    Column("attempts", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "hour", "model", "status", "le_ms"),
+)
+
+rollup_watermark = Table(
+    "rollup_watermark",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),  # last event of the chain that is rolled up
+)

@@ -1,0 +1,69 @@
+"""The price versions the worker rates with: from the ledger, else from where proxies publish them.
+
+What comes from Redis is kept in the ledger by the next transaction that commits, so the books can
+be rated again when Redis is gone. A version that is in neither place makes its events wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from redis.asyncio import Redis
+
+from metering.prices import RatesByModel
+from metering.redis_keys import RedisKeys
+from metering.settlement.entries import Arrival
+from metering.settlement.ledger.standing import price_bodies
+from metering.settlement.ledger.store import Ledger
+from metering.settlement.rating import RateCards
+from metering.settlement.redis_stream import price_body
+
+
+class PriceShelf:
+    """Finds price versions and remembers them."""
+
+    def __init__(self, ledger: Ledger, redis: Redis, keys: RedisKeys) -> None:
+        self._ledger = ledger
+        self._redis = redis
+        self._keys = keys
+        self._unsaved: dict[str, bytes] = {}
+        self.cards = RateCards()
+
+    async def split(self, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
+        """The arrivals that can be rated now, and those whose prices are not to be had yet."""
+        wanted = {name for arrival in arrivals for name in self.cards.missing(arrival.event)}
+        if wanted:
+            await self._find(wanted)
+        ready: list[Arrival] = []
+        waiting: list[Arrival] = []
+        for arrival in arrivals:
+            (waiting if self.cards.missing(arrival.event) else ready).append(arrival)
+        return ready, waiting
+
+    def unsaved(self) -> Mapping[str, bytes]:
+        """Bodies that the ledger has not kept yet."""
+        return dict(self._unsaved)
+
+    def saved(self, bodies: Mapping[str, bytes]) -> None:
+        """Note that these were committed."""
+        for version in bodies:
+            self._unsaved.pop(version, None)
+
+    async def _find(self, versions: set[str]) -> None:
+        kept = await asyncio.to_thread(price_bodies, self._ledger, versions)
+        for version, body in kept.items():
+            self.cards.add(RatesByModel(body, version=version))
+        for version in sorted(versions - kept.keys()):
+            published = await price_body(self._redis, self._keys, version)
+            if published is not None and (card := _read(published, version)) is not None:
+                self.cards.add(card)
+                self._unsaved[version] = published
+
+
+def _read(body: bytes, version: str) -> RatesByModel | None:
+    """The card, or None for a body that is not what its name says: as good as none at all."""
+    try:
+        return RatesByModel(body, version=version)
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,151 @@
+"""Rating: what an event sells for and what it costs, by unit, at the prices it was admitted under.
+
+Pure. Each (event, unit) is rounded half-even to nano-USD once and every total is a sum of those.
+The event's own totals are kept beside ours; where they differ, the difference is a value that the
+worker reports, never something that is quietly put right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from metering.events import UsageEvent
+from metering.money import amount_nano
+from metering.prices import Rates, RatesByModel
+from metering.settlement.entries import QUANTITY_MAX
+from metering.usage import TOKEN_CLASSES
+
+
+@dataclass(frozen=True, slots=True)
+class UnitAmount:
+    """One unit of one event, rated. `sell_rate_pico` is None where there was no rate to apply."""
+
+    quantity: int
+    sell_rate_pico: int | None
+    sell_nano: int
+    cost_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class RatedEvent:
+    """An event with what it comes to. `unpriced` names the units that found no rate."""
+
+    event: UsageEvent
+    amounts: Mapping[str, UnitAmount]
+    sell_nano: int
+    cost_nano: int
+    unpriced: tuple[str, ...]
+
+    @property
+    def sell_difference_nano(self) -> int:
+        """What we book as sell, less what the proxy counted against the caps."""
+        return self.sell_nano - self.event.admission_nano
+
+    @property
+    def cost_difference_nano(self) -> int:
+        """What we book as cost, less what the proxy wrote."""
+        return self.cost_nano - self.event.cost_nano
+
+    @property
+    def differs(self) -> bool:
+        """Whether the proxy and the ledger disagree about this event."""
+        return bool(self.sell_difference_nano or self.cost_difference_nano)
+
+
+def versions_needed(event: UsageEvent) -> tuple[str, ...]:
+    """The price versions without which the event cannot be rated."""
+    versions = (event.cost_version, event.sell_version if event.billable else None)
+    return tuple(version for version in versions if version is not None)
+
+
+def rate(event: UsageEvent, cost: RatesByModel | None, sell: RatesByModel | None) -> RatedEvent:
+    """The event at these prices; None stands for a version that the event does not name.
+
+    What is not billable sells for nothing and costs what its units say. ValueError when an amount
+    is too large to be usage.
+    """
+    return rate_at(event, _find(event, cost), _find(event, sell))
+
+
+def rate_at(event: UsageEvent, cost: Rates | None, sell: Rates | None) -> RatedEvent:
+    """`rate` with the rates of the event's model already found."""
+    amounts: dict[str, UnitAmount] = {}
+    unpriced: list[str] = []
+    for unit, quantity in event.units.items():
+        if quantity:
+            cost_rate = _rate_of(unit, cost)
+            sell_rate = _rate_of(unit, sell) if event.billable else None
+            missing_cost = cost_rate is None and _must_have_rate(unit, cost)
+            missing_sell = sell_rate is None and _must_have_rate(unit, sell) and event.billable
+            if missing_cost or missing_sell:
+                unpriced.append(unit)
+            amounts[unit] = UnitAmount(
+                quantity,
+                sell_rate,
+                0 if sell_rate is None else amount_nano(quantity, sell_rate),
+                0 if cost_rate is None else amount_nano(quantity, cost_rate),
+            )
+    sell_nano = sum([one.sell_nano for one in amounts.values()])
+    cost_nano = sum([one.cost_nano for one in amounts.values()])
+    if max(abs(sell_nano), abs(cost_nano)) > QUANTITY_MAX:
+        raise ValueError(f"an event that sells for {sell_nano} nano-USD is not usage")
+    return RatedEvent(event, amounts, sell_nano, cost_nano, tuple(unpriced))
+
+
+def _rate_of(unit: str, rates: Rates | None) -> int | None:
+    return None if rates is None else rates.rates_pico.get(unit)
+
+
+def _must_have_rate(unit: str, rates: Rates | None) -> bool:
+    """A token is never free for want of a rate, and without any rates nothing is.
+
+    A unit that is no token (seconds, images) is priced only where a rate names it: without one
+    it is a plain count, as `Rates.rate` has it.
+    """
+    return rates is None or unit in TOKEN_CLASSES
+
+
+class RateCards:
+    """The price versions at hand, and the rates found in them.
+
+    A version never changes, so neither does what was found in it; the memory of found rates is
+    dropped whole at `FOUND_MAX`, because model names come from outside.
+    """
+
+    FOUND_MAX = 20_000
+
+    def __init__(self) -> None:
+        self._versions: dict[str, RatesByModel] = {}
+        self._found: dict[tuple[str, str, str, str], Rates | None] = {}
+
+    def add(self, card: RatesByModel) -> None:
+        """Take a version in."""
+        self._versions[card.version] = card
+
+    def missing(self, event: UsageEvent) -> tuple[str, ...]:
+        """The versions that the event needs and that are not here yet."""
+        return tuple(name for name in versions_needed(event) if name not in self._versions)
+
+    def rate(self, event: UsageEvent) -> RatedEvent:
+        """The event at its own versions' prices, all of which must be here."""
+        sell = self._rates(event, event.sell_version) if event.billable else None
+        return rate_at(event, self._rates(event, event.cost_version), sell)
+
+    def _rates(self, event: UsageEvent, version: str | None) -> Rates | None:
+        if version is None:
+            return None
+        key = (version, event.provider, event.model_upstream, event.model_requested)
+        if key not in self._found:
+            if len(self._found) >= self.FOUND_MAX:
+                self._found.clear()
+            self._found[key] = _find(event, self._versions[version])
+        return self._found[key]
+
+
+def _find(event: UsageEvent, card: RatesByModel | None) -> Rates | None:
+    if card is None:
+        return None
+    return card.find(
+        provider=event.provider, model=event.model_upstream, public_name=event.model_requested
+    )

@@ -1,0 +1,334 @@
+"""The settlement worker: takes usage events from the streams and books them.
+
+Order: own unfinished entries, then those of consumers that died, then new ones. A batch is one
+database transaction; entries are acknowledged after it. A kill at any point therefore repeats work
+and never loses or doubles it. Trouble with Redis or the database condemns no event: the worker
+backs off, says so, and starts over from what it was given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from metering.clock import monotonic_s, now_ns
+from metering.redis_keys import RedisKeys
+from metering.settlement.batches import Batch, BatchReport, Booking
+from metering.settlement.entries import Arrival, Entry, Malformed, read_entry
+from metering.settlement.ledger.rollups import update_rollups
+from metering.settlement.ledger.standing import confirmed_spool, settled_positions
+from metering.settlement.ledger.store import Ledger, open_ledger
+from metering.settlement.ledger.writer import write_batch
+from metering.settlement.price_shelf import PriceShelf
+from metering.settlement.redis_stream import BATCH_MAX, KEEP_MS, StreamReader, connect, lanes
+from metering.settlement.redis_windows import rebuild_windows
+
+DRAIN_BLOCK_MS = 50
+"""A drain waits no longer than this to see that nothing comes."""
+
+
+class Log(Protocol):
+    """What the worker needs of a logger: structlog's shape."""
+
+    def info(self, event: str, **values: Any) -> Any:
+        """Say that something happened."""
+
+    def warning(self, event: str, **values: Any) -> Any:
+        """Say that something should be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often the worker does what; the defaults are production's."""
+
+    block_ms: int = 500
+    """Longest wait for a new entry: bounds how late a stop is noticed."""
+    claim_every_s: float = 30.0
+    claim_idle_ms: int = 60_000
+    """Far above the time a batch takes: whoever is silent for so long is dead."""
+    upkeep_every_s: float = 5.0
+    """Rollups, windows, trimming."""
+    keep_ms: int = KEEP_MS
+    retry_first_s: float = 0.2
+    retry_max_s: float = 10.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run came to."""
+
+    batches: int = 0
+    settled: int = 0
+    repeats: int = 0
+    conflicts: int = 0
+    malformed: int = 0
+
+    def add(self, report: BatchReport) -> None:
+        """Count a batch in."""
+        self.batches += 1
+        self.settled += report.settled
+        self.repeats += report.repeats
+        self.conflicts += report.conflicts
+        self.malformed += report.malformed
+
+
+async def run(
+    redis_url: str,
+    keys: RedisKeys,
+    ledger_url: str,
+    *,
+    stop: asyncio.Event,
+    drain: bool = False,
+    consumer: str = "worker-1",
+    timing: Timing | None = None,
+    one_server: bool = True,
+    log: Log | None = None,
+) -> Tally:
+    """Settle until `stop` is set, or with `drain` until nothing is left; what that came to.
+
+    `consumer` names this worker in the group: stable over restarts, different for each worker that
+    runs at the same time. `one_server=False` reads each shard by itself, as a Cluster needs it.
+    """
+    ledger, redis = open_ledger(ledger_url), connect(redis_url)
+    log = structlog.get_logger("settlement") if log is None else log
+    settlement = Settlement(ledger, redis, keys, timing=timing or Timing(), log=log)
+    try:
+        await asyncio.to_thread(ledger.migrate)
+        async with asyncio.TaskGroup() as group:
+            for shards in lanes(keys, together=one_server):
+                reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
+                group.create_task(settlement.consume(reader, stop=stop, drain=drain))
+    finally:
+        await redis.aclose()
+        ledger.close()
+    return settlement.tally
+
+
+@dataclass(slots=True)
+class _Lane:
+    """Where a lane stands: what waits for a price, and when something is due (monotonic s)."""
+
+    waiting: set[str] = field(default_factory=set)
+    """Price versions that entries of this lane wait for."""
+    recovered: bool = False
+    retry_s: float = 0.0
+    retry_at: float = 0.0
+    claim_at: float = 0.0
+    upkeep_at: float = 0.0
+
+
+class Settlement:
+    """The worker's work, free of how it is started. Lanes share one writer to the ledger."""
+
+    def __init__(
+        self, ledger: Ledger, redis: Redis, keys: RedisKeys, *, timing: Timing, log: Log
+    ) -> None:
+        self._ledger = ledger
+        self._redis = redis
+        self._keys = keys
+        self._timing = timing
+        self._log = log
+        self._prices = PriceShelf(ledger, redis, keys)
+        self._writing = asyncio.Lock()
+        self._held_back: dict[tuple[int, str], tuple[str, int]] = {}
+        self.tally = Tally()
+
+    async def consume(self, reader: StreamReader, *, stop: asyncio.Event, drain: bool) -> None:
+        """Settle what `reader` reads; the loop of one lane."""
+        lane = _Lane()
+        failures = 0
+        while not stop.is_set():
+            try:
+                left = await self._step(reader, lane, drain=drain)
+                failures = 0
+            except (RedisError, SQLAlchemyError, OSError) as error:
+                lane.recovered = False
+                delay_s = min(self._timing.retry_first_s * 2**failures, self._timing.retry_max_s)
+                failures = min(failures + 1, 16)
+                self._log.warning("settlement_retries", error=repr(error), delay_s=delay_s)
+                await _sleep(delay_s, stop)
+                continue
+            if drain and not left:
+                return
+
+    async def _step(self, reader: StreamReader, lane: _Lane, *, drain: bool) -> bool:
+        """Do what is due, then take new entries; whether anything may be left."""
+        timing, now_s = self._timing, monotonic_s()
+        if not lane.recovered:
+            await self._recover(reader, lane)
+        elif lane.waiting and now_s >= lane.retry_at:
+            await self._settle_own(reader, lane)
+        if now_s >= lane.claim_at:
+            await self._settle(reader, lane, await reader.claim_idle(idle_ms=timing.claim_idle_ms))
+            lane.claim_at = now_s + timing.claim_every_s
+        block_ms = self._block_ms(lane)
+        entries = await reader.read_new(
+            block_ms=min(block_ms, DRAIN_BLOCK_MS) if drain else block_ms
+        )
+        await self._settle(reader, lane, entries)
+        if not entries or now_s >= lane.upkeep_at + timing.upkeep_every_s:
+            await self._upkeep(reader, lane, force=drain and not entries)
+        if entries or not drain:
+            return True
+        return bool(lane.waiting) or await reader.pending() > 0
+
+    def _block_ms(self, lane: _Lane) -> int:
+        if not lane.waiting:
+            return self._timing.block_ms
+        left_ms = int((lane.retry_at - monotonic_s()) * 1_000)
+        return max(1, min(self._timing.block_ms, left_ms))
+
+    async def _recover(self, reader: StreamReader, lane: _Lane) -> None:
+        """Stand where a worker stands that has just started, whatever went before."""
+        await reader.ensure_groups()
+        await self._rebuild_windows()
+        await self._settle_own(reader, lane)
+        await self._confirm(reader)
+        lane.recovered = True
+
+    async def _settle_own(self, reader: StreamReader, lane: _Lane) -> None:
+        """Settle what this consumer was given before and has not acknowledged."""
+        lane.waiting.clear()
+        after: dict[int, str] = {}
+        while entries := await reader.read_own(after):
+            after.update({entry.shard: entry.stream_id for entry in entries})
+            await self._settle(reader, lane, entries)
+        if not lane.waiting:
+            lane.retry_s = 0.0
+
+    async def _settle(self, reader: StreamReader, lane: _Lane, entries: Sequence[Entry]) -> None:
+        for start in range(0, len(entries), BATCH_MAX):
+            await self._settle_batch(reader, lane, entries[start : start + BATCH_MAX])
+
+    async def _settle_batch(
+        self, reader: StreamReader, lane: _Lane, entries: Sequence[Entry]
+    ) -> None:
+        """Rate, post, acknowledge. What waits for a price stays unacknowledged."""
+        arrivals, malformed = _sort(entries)
+        ready, waiting = await self._prices.split(arrivals)
+        batch = self._rate(ready, malformed)
+        self._note_waiting(lane, waiting)
+        if batch.bookings or batch.malformed:
+            async with self._writing:
+                report = await asyncio.to_thread(self._post, batch)
+            done = [booking.arrival.entry for booking in batch.bookings]
+            done += [dead.entry for dead in batch.malformed]
+            await reader.acknowledge(done)
+            for entry in done:
+                self._held_back.pop((entry.shard, entry.stream_id), None)
+            if report.confirmed:
+                await self._confirm(reader)
+            self._say(report)
+
+    def _rate(self, ready: Sequence[Arrival], malformed: Sequence[Malformed]) -> Batch:
+        """Every event at its own prices; one that cannot be rated by its data is malformed."""
+        bookings, dead = [], list(malformed)
+        for arrival in ready:
+            try:
+                bookings.append(Booking(arrival, self._prices.cards.rate(arrival.event)))
+            except ValueError as error:
+                dead.append(Malformed(arrival.entry, str(error)))
+        return Batch(bookings, dead)
+
+    def _post(self, batch: Batch) -> BatchReport:
+        unsaved = self._prices.unsaved()
+        report = write_batch(self._ledger, batch, prices=unsaved, now_ns=now_ns())
+        self._prices.saved(unsaved)
+        return report
+
+    def _note_waiting(self, lane: _Lane, waiting: Sequence[Arrival]) -> None:
+        """Remember what waits for a price, and try again later and later."""
+        if not waiting:
+            return
+        versions = {name for one in waiting for name in self._prices.cards.missing(one.event)}
+        if not versions <= lane.waiting:
+            lane.waiting |= versions
+            first, last = self._timing.retry_first_s, self._timing.retry_max_s
+            lane.retry_s = min(max(lane.retry_s * 2, first), last)
+            lane.retry_at = monotonic_s() + lane.retry_s
+            self._log.warning(
+                "settlement_waits_for_prices",
+                versions=sorted(versions),
+                entries=len(waiting),
+                retry_s=lane.retry_s,
+            )
+        for one in waiting:
+            if one.event.spool_seq is not None:
+                key = (one.entry.shard, one.entry.stream_id)
+                self._held_back[key] = (one.event.proxy_id, one.event.spool_seq)
+
+    async def _confirm(self, reader: StreamReader) -> None:
+        """Publish how far each proxy's spool is in the ledger.
+
+        Never from a waiting event's sequence on: its proxy would drop the one copy of it that
+        lies outside Redis.
+        """
+        confirmed = await asyncio.to_thread(confirmed_spool, self._ledger, reader.shards)
+        for (shard, _), (proxy_id, sequence) in self._held_back.items():
+            if (highest := confirmed.get((shard, proxy_id))) is not None:
+                confirmed[shard, proxy_id] = min(highest, sequence - 1)
+        await reader.confirm(confirmed)
+
+    async def _upkeep(self, reader: StreamReader, lane: _Lane, *, force: bool) -> None:
+        """Rollups, windows, trimming: what may be late."""
+        now_s = monotonic_s()
+        if not force and now_s < lane.upkeep_at:
+            return
+        lane.upkeep_at = now_s + self._timing.upkeep_every_s
+        await self._rebuild_windows()
+        async with self._writing:
+            await asyncio.to_thread(update_rollups, self._ledger)
+        settled = await asyncio.to_thread(settled_positions, self._ledger)
+        await reader.trim(settled, keep_ms=self._timing.keep_ms)
+
+    async def _rebuild_windows(self) -> None:
+        async with self._writing:  # one lane is enough for all shards
+            rebuilt = await rebuild_windows(self._ledger, self._redis, self._keys)
+        if rebuilt:
+            self._log.info("windows_rebuilt", shards=list(rebuilt))
+
+    def _say(self, report: BatchReport) -> None:
+        self.tally.add(report)
+        if report.conflicts or report.malformed or report.unpriced:
+            self._log.warning(
+                "settlement_found_faults",
+                conflicts=report.conflicts,
+                malformed=report.malformed,
+                unpriced=report.unpriced,
+            )
+        for difference in report.differences:
+            self._log.warning(
+                "rating_differs",
+                tenant=difference.tenant,
+                events=difference.events,
+                sell_nano=difference.sell_nano,
+                cost_nano=difference.cost_nano,
+            )
+
+
+def _sort(entries: Sequence[Entry]) -> tuple[list[Arrival], list[Malformed]]:
+    arrivals: list[Arrival] = []
+    malformed: list[Malformed] = []
+    for entry in entries:
+        match read_entry(entry):
+            case Arrival() as arrival:
+                arrivals.append(arrival)
+            case Malformed() as dead:
+                malformed.append(dead)
+    return arrivals, malformed
+
+
+async def _sleep(delay_s: float, stop: asyncio.Event) -> None:
+    """Wait, but not past a stop."""
+    try:
+        async with asyncio.timeout(delay_s):
+            await stop.wait()
+    except TimeoutError:
+        return

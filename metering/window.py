@@ -1,0 +1,71 @@
+"""The sliding window, as specification: what Lua must do, in forty lines of Python.
+
+Rules: the window is `buckets` full buckets plus the current one, and the oldest counts whole, so
+the true spend of any `bucket_ms * buckets` milliseconds never passes what the window reports. `lo`
+is always a bucket that holds spend. A clock that steps back adds to the newest bucket there is.
+Pure: the time is an argument, Unix milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from metering.caps import Vector, Window
+
+NOTHING = Vector()
+
+
+def plus(left: Vector, right: Vector) -> Vector:
+    """The sum, dimension by dimension."""
+    return Vector(
+        left.nano + right.nano, left.tokens + right.tokens, left.requests + right.requests
+    )
+
+
+def minus(left: Vector, right: Vector) -> Vector:
+    """The difference, dimension by dimension."""
+    return Vector(
+        left.nano - right.nano, left.tokens - right.tokens, left.requests - right.requests
+    )
+
+
+@dataclass(slots=True)
+class SlidingWindow:
+    """The spend of one scope in one window. Call `advance` before reading anything."""
+
+    window: Window
+    buckets: dict[int, Vector] = field(default_factory=dict)
+    spent: Vector = NOTHING
+
+    def advance(self, now_ms: int) -> None:
+        """Drop what has left the window."""
+        oldest = now_ms // self.window.bucket_ms - self.window.buckets
+        for index in sorted(self.buckets):
+            if index >= oldest:
+                break
+            self.spent = minus(self.spent, self.buckets.pop(index))
+
+    def add(self, now_ms: int, amount: Vector) -> None:
+        """Book an amount at this time; nothing leaves no trace."""
+        self.advance(now_ms)
+        if amount == NOTHING:
+            return
+        current = max(now_ms // self.window.bucket_ms, max(self.buckets, default=0))
+        self.buckets[current] = plus(self.buckets.get(current, NOTHING), amount)
+        self.spent = plus(self.spent, amount)
+
+    def reset_ms(self) -> int | None:
+        """When room frees next; None when nothing is spent."""
+        return self._leaves_ms(min(self.buckets)) if self.buckets else None
+
+    def frees_at_ms(self, dimension: str, need: int) -> int:
+        """When the oldest buckets that together hold `need` (1 .. spent) will all have left."""
+        freed = 0
+        for index in sorted(self.buckets):
+            freed += getattr(self.buckets[index], dimension)
+            if freed >= need:
+                return self._leaves_ms(index)
+        raise AssertionError(f"{need} {dimension} is more than the {freed} spent")
+
+    def _leaves_ms(self, index: int) -> int:
+        return (index + self.window.buckets + 1) * self.window.bucket_ms

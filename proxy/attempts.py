@@ -1,0 +1,177 @@
+"""One attempt: what was sent where, how it ended, and the usage event that records it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from metering.events import Reason, Status, UsageEvent
+from metering.ids import uuid7
+from metering.meter import Meter
+from metering.tenants import Principal
+from metering.usage import TOKEN_CLASSES, MeteredUsage
+from proxy.wire.openai_chat import Reply
+from routing.fallback import Outcome
+from routing.policy import Option
+
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of an exchange before anything is sent. Labels come from the client."""
+
+    exchange_id: str
+    request_id: str
+    principal: Principal
+    proxy_id: str
+    occurred_at: int
+    model_requested: str
+    stream: bool
+    user: str | None = None
+    feature: str | None = None
+    session: str | None = None
+    run: str | None = None
+    step: int | None = None
+    client_retry_count: int | None = None
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One send to one upstream, filled in as it goes. Times are UTC nanoseconds."""
+
+    number: int
+    option: Option
+    vendor: str
+    meter: Meter
+    started_at: int
+    fallback_reason: str | None = None
+    degrade_step: str | None = None
+    is_sent: bool = False
+    first_byte_at: int | None = None
+    ended_at: int | None = None
+    http_status: int | None = None
+    upstream_request_id: str | None = None
+    outcome: Outcome | None = None
+    client_disconnected: bool = False
+    reply: Reply = field(default_factory=Reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What an attempt comes to: nano-USD and tokens, zero unless billable."""
+
+    usage: MeteredUsage
+    units: dict[str, int]
+    sell_nano: int
+    cost_nano: int
+    tokens: int
+    billable: bool
+    reason: Reason
+
+
+_UNBILLED: dict[Outcome, Reason] = {
+    Outcome.REFUSED: Reason.UPSTREAM_REFUSED,
+    Outcome.UNREACHABLE: Reason.NOT_SENT,
+}
+_STATUS: dict[Outcome, Status] = {
+    Outcome.SERVED: Status.SUCCESS,
+    Outcome.TRUNCATED: Status.TRUNCATED,
+    Outcome.CLIENT_GONE: Status.CANCELLED,
+}
+
+
+def charge(attempt: Attempt) -> Charge:
+    """What to bill for an attempt.
+
+    Served, truncated and abandoned attempts are billed for what was metered; an abandoned one at
+    least for its input, which the upstream has read. What failed before the first byte is not.
+    """
+    usage = attempt.meter.final()
+    outcome = attempt.outcome
+    if outcome not in _STATUS or not attempt.is_sent:
+        reason = _UNBILLED.get(outcome or Outcome.UNREACHABLE, Reason.UPSTREAM_ERROR)
+        if not attempt.is_sent:
+            reason = Reason.NOT_SENT
+        return Charge(usage, {}, 0, 0, 0, billable=False, reason=reason)
+    tokens = {unit: count for unit, count in usage.units.items() if count}
+    units = {**tokens, "api_call": 1}
+    if outcome is Outcome.SERVED:
+        units["inference"] = 1
+    price = attempt.option.price
+    return Charge(
+        usage=usage,
+        units=units,
+        sell_nano=price.sell.total_nano(units) if price else 0,
+        cost_nano=price.cost.total_nano(units) if price else 0,
+        tokens=sum(count for unit, count in tokens.items() if unit in TOKEN_CLASSES),
+        billable=True,
+        reason=Reason.SERVED if outcome is Outcome.SERVED else Reason.PARTIAL,
+    )
+
+
+def usage_event(
+    facts: Facts,
+    attempt: Attempt,
+    charged: Charge,
+    *,
+    emitted_at: int,
+    random: bytes,
+    spool_seq: int | None = None,
+) -> UsageEvent:
+    """The event of one attempt; `random` is ten bytes for its id."""
+    upstream = attempt.option.upstream
+    price = attempt.option.price
+    ended_at = attempt.ended_at or emitted_at
+    outcome = attempt.outcome or Outcome.CLIENT_GONE
+    return UsageEvent(
+        event_id=uuid7(emitted_at // _NS_PER_MS, random),
+        exchange_id=facts.exchange_id,
+        attempt=attempt.number,
+        request_id=facts.request_id,
+        upstream_request_id=attempt.upstream_request_id,
+        tenant=facts.principal.tenant.id,
+        project=facts.principal.key.project,
+        api_key_id=facts.principal.key.id,
+        feature=facts.feature,
+        user=facts.user,
+        session=facts.session,
+        run=facts.run,
+        step=facts.step,
+        occurred_at=facts.occurred_at,
+        completed_at=ended_at,
+        emitted_at=emitted_at,
+        vendor=attempt.vendor,
+        provider=upstream.provider,
+        model_requested=facts.model_requested,
+        model_upstream=upstream.model,
+        model_answered=attempt.reply.model,
+        model_version=attempt.reply.version,
+        service_tier=attempt.reply.service_tier,
+        units=charged.units,
+        usage_source=charged.usage.source,
+        tokenizer=charged.usage.tokenizer,
+        counted=charged.usage.counted,
+        usage_suspect=charged.usage.suspect,
+        cost_version=price.cost.version if price else None,
+        sell_version=price.sell.version if price else None,
+        cost_nano=charged.cost_nano,
+        admission_nano=charged.sell_nano,
+        latency_ms=max(0, ended_at - attempt.started_at) // _NS_PER_MS,
+        ttft_ms=(
+            None
+            if attempt.first_byte_at is None
+            else max(0, attempt.first_byte_at - attempt.started_at) // _NS_PER_MS
+        ),
+        status=_STATUS.get(outcome, Status.ERROR),
+        http_status=attempt.http_status,
+        finish_reason=attempt.reply.finish_reason,
+        client_retry_count=facts.client_retry_count,
+        fallback_reason=attempt.fallback_reason,
+        degrade_step=attempt.degrade_step,
+        stream=facts.stream,
+        client_disconnected=attempt.client_disconnected,
+        billable=charged.billable,
+        reason_code=charged.reason,
+        proxy_id=facts.proxy_id,
+        spool_seq=spool_seq,
+    )

@@ -1,0 +1,78 @@
+"""What `weir serve` tells the person who started it, on stdout, once requests are answered."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.settings import Secret, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What there is to say: where we listen, the minted keys, what needs attention."""
+
+    url: str
+    settings: Settings
+    keys: Sequence[Secret]
+    keys_refused: bool
+    options: str
+
+
+def render(started: Started) -> str:
+    """The lines: URL, demo key, a curl line that works as it stands, and what to try next."""
+    tenants = [minted.tenant for minted in started.settings.minted_keys] or ["TENANT"]
+    weir = program()
+    lines = ["", f"Tokenweir listens on {started.url}", ""]
+    if started.keys:
+        key = started.keys[0].reveal()
+        lines += [f"  demo key   {key}", "", "Try it:", "", *_curl(started, key), ""]
+    elif started.keys_refused:
+        lines += ["  The demo key works on 127.0.0.1 only and is switched off here.", ""]
+        lines += [f"  Make a key: {weir} keys new --tenant {tenants[0]}", ""]
+    lines += [
+        "Then:",
+        "",
+        f"  {weir} usage{started.options}",
+        f"  {weir} invoice --tenant {tenants[0]}{started.options}",
+        f"  {weir} config check",
+        "",
+        "Ctrl-C stops everything.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def options(settings: Settings, *, data_dir: Path | None) -> str:
+    """The options that the next commands need in order to find what this process uses."""
+    words = []
+    source = settings.source
+    if source is not None and source.resolve() != Path("config.yaml").resolve():
+        words += ["--config", str(source)]
+    if data_dir is not None:
+        words += ["--data-dir", str(data_dir)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def program() -> str:
+    """How to call us from the same shell: `weir` when it is on PATH, else where it lies."""
+    called = Path(sys.argv[0])
+    if shutil.which("weir") is not None or called.name != "weir":
+        return "weir"
+    return os.path.relpath(called) if called.is_absolute() else str(called)
+
+
+def _curl(started: Started, key: str) -> list[str]:
+    models = started.settings.models
+    model = "demo" if "demo" in models else next(iter(models), "MODEL")
+    body = f'{{"model":"{model}","stream":true,"messages":[{{"role":"user","content":"Hi!"}}]}}'
+    return [
+        f"  curl -N {started.url}/v1/chat/completions \\",
+        f"    -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\",
+        f"    -d '{body}'",
+    ]

@@ -1,0 +1,38 @@
+"""The neutral chat request: what admission, routing and metering need to know of one.
+
+Formats translate to and from this, never to each other. Where the client's format is the
+upstream's, `body` travels on with only the fields changed that must be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+CHOICES_MAX = 128
+"""OpenAI's own bound for `n`."""
+
+OUTPUT_TOKENS_MAX = 10**9
+"""More than any model can say; what is above it is a mistake or an attack."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One request for a chat completion.
+
+    `output_limit` is the largest of the limits the client set, None when it set none; `choices`
+    is `n`; `wants_usage` is whether the client asked for the usage chunk of a stream.
+    """
+
+    model: str
+    body: dict[str, Any]
+    stream: bool
+    wants_usage: bool
+    output_limit: int | None
+    choices: int
+    user: str | None
+
+    def output_bound(self, default_output_tokens: int) -> int:
+        """How many output tokens the hold must cover, over all choices."""
+        limit = default_output_tokens if self.output_limit is None else self.output_limit
+        return limit * self.choices

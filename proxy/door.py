@@ -1,0 +1,69 @@
+"""What every exchange of a process shares, as the exchange sees it: protocols, no machinery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from metering.caps import Caps, Hold, Vector
+from proxy.settings import Settings
+from proxy.transport import Transport
+
+HOLD_TTL_MS = 180_000
+"""A hold outlives three missed renewals; then its room is given back."""
+
+RENEW_EVERY_S = 60.0
+
+
+class Spool(Protocol):
+    """Where usage goes when Redis does not take it: durable once `append` returns."""
+
+    def take_seq(self) -> int:
+        """The next sequence number, for events that must carry it before they are encoded."""
+        ...
+
+    async def append(
+        self, hold: Hold, actual: Vector, events: Sequence[bytes], *, seq: int | None = None
+    ) -> int:
+        """Write the commit down, fsync it, return its sequence number."""
+        ...
+
+
+class Holding(Protocol):
+    """An exchange that holds something, as far as renewing it goes."""
+
+    @property
+    def hold(self) -> Hold:
+        """What is held, and under which caps."""
+        ...
+
+    @property
+    def checkpoint(self) -> dict[str, int]:
+        """The units counted so far."""
+        ...
+
+
+class OpenExchanges(Protocol):
+    """The exchanges of this process that hold something; their holds are renewed."""
+
+    def add(self, exchange: Holding) -> None:
+        """Start renewing the hold of this exchange."""
+        ...
+
+    def discard(self, exchange: Holding) -> None:
+        """It has ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The open things and settings that an exchange works with."""
+
+    settings: Settings
+    caps: Caps
+    transport: Transport
+    spool: Spool
+    open: OpenExchanges
+    log: Any
+    proxy_id: str

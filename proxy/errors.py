@@ -1,0 +1,282 @@
+"""Every refusal a client can see, in one tree; status, code and retryability are class attributes.
+
+    ApiError                          OpenAI-shaped body, x-request-id, maybe x-should-retry
+    |-- InvalidRequest                400 invalid_request_error
+    |   |-- UnpricedModel             400 model_not_priced
+    |   `-- RequestExceedsBudget      400 request_exceeds_budget
+    |-- InvalidApiKey                 401 invalid_api_key
+    |-- ModelNotAllowed, TenantPaused, RunKilled        403
+    |-- ModelNotFound, PathNotFound                     404
+    |-- MethodNotAllowed              405
+    |-- BodyTimeout                   408
+    |-- BodyTooLarge                  413
+    |-- UnsupportedEncoding           415
+    |-- SpendExhausted, HeldByOthers                    429
+    |-- InternalError                 500
+    |-- UpstreamFailed                502 upstream_error
+    |   `-- UpstreamAuth              502 upstream_auth
+    |-- BudgetBackendUnavailable, UpstreamQuota, ProviderUnavailable, Draining    503
+    `-- UpstreamTimeout               504
+
+The shape `{"error": {message, type, param, code, metadata?}}` is OpenAI's (its API description,
+`components.schemas.Error`); `code` is always a string or null. The SDKs retry 408, 409, 429 and
+5xx unless `x-should-retry` says otherwise, so a refusal that waiting cannot mend says `false`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import orjson
+
+ERROR_SOURCE = "x-weir-error-source"
+
+
+class ApiError(Exception):
+    """A refusal on its way to the client: what happened, which thing, and what to do."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "api_error"
+    code: ClassVar[str | None] = None
+    should_retry: ClassVar[bool | None] = None
+    """Sent as `x-should-retry` when not None; the stock SDKs obey it."""
+    from_upstream: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.metadata = metadata
+        self._code = code
+        self._headers = dict(headers or {})
+
+    def body(self) -> bytes:
+        """The JSON body, in OpenAI's shape."""
+        error: dict[str, Any] = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self._code or self.code,
+        }
+        if self.metadata:
+            error["metadata"] = dict(self.metadata)
+        return orjson.dumps({"error": error})
+
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to the refusal itself, beside those of every answer."""
+        headers = dict(self._headers)
+        if self.should_retry is not None:
+            headers["x-should-retry"] = "true" if self.should_retry else "false"
+        if self.from_upstream:
+            headers[ERROR_SOURCE] = "upstream"
+        return headers
+
+    def add_headers(self, headers: Mapping[str, str]) -> None:
+        """Headers of the answer this refusal becomes; its own go before them."""
+        self._headers = {**headers, **self._headers}
+
+    @property
+    def label(self) -> str:
+        """The code for logs and metrics; never empty."""
+        return self._code or self.code or self.type
+
+
+class InvalidRequest(ApiError):
+    """The body or a header cannot be accepted as it is; `param` names the field."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class UnpricedModel(InvalidRequest):
+    """The model has no price and the tenant has a money cap."""
+
+    code = "model_not_priced"
+
+
+class RequestExceedsBudget(InvalidRequest):
+    """This request alone is larger than the whole cap; waiting would not help."""
+
+    code = "request_exceeds_budget"
+
+
+class InvalidApiKey(ApiError):
+    """No key, or one that is not known; the body is the same for both."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class ModelNotAllowed(ApiError):
+    """The tenant's allow-list does not have this model."""
+
+    status = 403
+    type = "permission_error"
+    code = "model_not_allowed"
+
+
+class TenantPaused(ApiError):
+    """The tenant was paused by a person or by a guard."""
+
+    status = 403
+    type = "permission_error"
+    code = "tenant_paused"
+    should_retry = False
+
+
+class RunKilled(ApiError):
+    """The run, session or key was stopped."""
+
+    status = 403
+    type = "permission_error"
+    code = "run_killed"
+    should_retry = False
+
+
+class ModelNotFound(ApiError):
+    """No model of that name is configured."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class PathNotFound(ApiError):
+    """No such path here."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "unknown_url"
+
+
+class MethodNotAllowed(ApiError):
+    """The path exists, the method does not."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class BodyTimeout(ApiError):
+    """The request's body did not arrive in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class BodyTooLarge(ApiError):
+    """The request's body is over `server.max_body_mb`."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UnsupportedEncoding(ApiError):
+    """A compressed request body: refused unread, it could unpack to anything."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_content_encoding"
+
+
+class SpendExhausted(ApiError):
+    """What is spent leaves too little room under a cap; retrying soon cannot help."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    should_retry = False
+
+
+class HeldByOthers(ApiError):
+    """It would fit but for exchanges in flight; carries Retry-After."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class InternalError(ApiError):
+    """A bug of ours; the log has the cause under the request id."""
+
+    status = 500
+    type = "api_error"
+    code = "internal_error"
+
+
+class UpstreamFailed(ApiError):
+    """The upstream could not be reached, broke off, or gave what is not its protocol."""
+
+    status = 502
+    type = "api_error"
+    code = "upstream_error"
+    from_upstream = True
+
+
+class UpstreamAuth(UpstreamFailed):
+    """The upstream refused our credentials; its words stay in our log."""
+
+    code = "upstream_auth"
+
+
+class BudgetBackendUnavailable(ApiError):
+    """Spend cannot be checked now: Redis is away, or its windows are being rebuilt."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "budget_backend_unavailable"
+    should_retry = True
+
+
+class UpstreamQuota(ApiError):
+    """Our account at the upstream is out of quota."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "upstream_quota"
+    should_retry = False
+    from_upstream = True
+
+
+class ProviderUnavailable(ApiError):
+    """The provider is configured but cannot be called: its credential is not set."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "provider_unavailable"
+    should_retry = False
+
+
+class Draining(ApiError):
+    """This process is stopping; another one will answer."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "draining"
+    should_retry = True
+
+
+class UpstreamTimeout(ApiError):
+    """The upstream did not answer, or stopped answering, within `providers.*.timeout_s`."""
+
+    status = 504
+    type = "timeout_error"
+    code = "upstream_timeout"
+    from_upstream = True
+
+
+def in_band(error: ApiError) -> bytes:
+    """The refusal as a server-sent event, for a stream whose status has long been sent."""
+    return b"data: " + error.body() + b"\n\n"

@@ -1,0 +1,391 @@
+"""One request, top to bottom. Read this file first.
+
+    authenticate (ingress) -> estimate -> rank -> reserve -> forward -> count -> commit -> end
+
+Rules kept here: one Redis round trip before the first upstream byte and one after the last; every
+hold is committed or left to lapse, whoever cancels; the client gets its end only after the commit
+or the spool has taken the usage; no fallback once the client has seen a byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+from metering.background import spawn
+from metering.caps import (
+    Candidate,
+    CapState,
+    CapsUnavailableError,
+    Denial,
+    Hold,
+    HoldEndedError,
+    Reservation,
+    Vector,
+)
+from metering.clock import now_ns
+from metering.events import encode
+from metering.meter import Meter
+from metering.money import format_usd
+from metering.tokenizer import tokenizer_for
+from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
+from proxy import vendors
+from proxy.admission import Plan, PromptCount, caps_of
+from proxy.attempts import Attempt, Charge, Facts, charge, usage_event
+from proxy.chat import ChatRequest
+from proxy.door import HOLD_TTL_MS, Door
+from proxy.errors import ERROR_SOURCE
+from proxy.refusals import backend_unavailable, broken_off, cap_headers, denied, failed
+from proxy.relay import (
+    ERROR_BODY_BYTES_MAX,
+    EVENT_STREAM,
+    OUTCOME_OF_FAULT,
+    Client,
+    ClientGoneError,
+    Relayed,
+    StreamRelay,
+    relay_body,
+)
+from proxy.settings import Provider
+from proxy.transport import Answer, Call, TransportError
+from proxy.wire import openai_chat
+from routing.fallback import FallbackPlan, Outcome, Try
+from routing.policy import Option
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an exchange that was served: what the client still has to get.
+
+    `body` and `headers` are those of a whole answer; for a stream `tail` is its withheld end.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes | None = None
+    tail: bytes = b""
+
+
+class Exchange:
+    """One client request with its answer; `run` once."""
+
+    def __init__(
+        self, door: Door, facts: Facts, request: ChatRequest, plan: Plan, prompt: PromptCount
+    ) -> None:
+        self._door = door
+        self._facts = facts
+        self._request = request
+        self._plan = plan
+        self._prompt = prompt
+        self._attempts: list[Attempt] = []
+        self._held = Vector()
+        self._states: tuple[CapState, ...] = ()
+        self._error_answer: tuple[int, dict[str, str], bytes] | None = None
+        self._last: Relayed | None = None
+        self._sell_nano = 0
+        self.is_degraded = False
+        tenant = facts.principal.tenant
+        self.hold = Hold(tenant.id, facts.exchange_id, caps_of(tenant.limits))
+
+    async def run(self, client: Client) -> Finished:
+        """Serve the request; raises the ApiError that stands in its way."""
+        reservation = await self._reserve()
+        steps = FallbackPlan(self._order(reservation.index))
+        outcome = Outcome.CLIENT_GONE
+        try:
+            while isinstance(step := steps.next(), Try):
+                if step.reason is not None and not await self._fits(step.option):
+                    break
+                outcome = await self._attempt(step, client)
+                steps.record(outcome)
+        finally:
+            await self._settle()
+        return self._finish(outcome)
+
+    # -- admission ----------------------------------------------------------------------------
+
+    async def _reserve(self) -> Reservation:
+        door = self._door
+        admission = self._plan.admission
+        try:
+            answer = await door.caps.reserve(
+                self.hold, admission.candidates, owner=door.proxy_id, ttl_ms=HOLD_TTL_MS
+            )
+        except (CapsUnavailableError, HoldEndedError, asyncio.CancelledError) as error:
+            # it may have been applied: give back what nobody will use
+            spawn(self._give_back(), name="release-orphan")
+            if not isinstance(error, asyncio.CancelledError):
+                door.log.warning("caps_unavailable", step="reserve", cause=str(error))
+                raise backend_unavailable() from error
+            raise
+        if isinstance(answer, Denial):
+            raise denied(answer, self.hold.tenant)
+        self._held = admission.candidates[answer.index].vector
+        self._states = answer.states
+        self.is_degraded = admission.steps[answer.index]
+        door.open.add(self)
+        return answer
+
+    async def _give_back(self) -> None:
+        try:
+            await self._door.caps.release(self.hold)
+        except CapsUnavailableError:
+            self._door.log.warning("release_failed", exchange_id=self.hold.exchange_id)
+
+    def _order(self, index: int) -> list[Option]:
+        """The admitted option, the rest of its model's, then those of the fallback models."""
+        options, steps = self._plan.admission.options, self._plan.admission.steps
+        same = [
+            option
+            for option, is_step in zip(options[index:], steps[index:], strict=True)
+            if is_step == steps[index]
+        ]
+        return [*same, *self._plan.spare]
+
+    async def _fits(self, option: Option) -> bool:
+        """Move the hold to a dearer upstream before it is called; a cheaper one fits as it is."""
+        wanted = option.hold
+        if wanted.nano <= self._held.nano and wanted.tokens <= self._held.tokens:
+            return True
+        try:
+            answer = await self._door.caps.swap(self.hold, Candidate(option.upstream.label, wanted))
+        except (CapsUnavailableError, HoldEndedError):
+            return False
+        if isinstance(answer, Denial):
+            self._door.log.info("swap_denied", upstream=option.upstream.label)
+            return False
+        self._held, self._states = wanted, answer.states
+        return True
+
+    # -- forwarding ---------------------------------------------------------------------------
+
+    async def _attempt(self, step: Try, client: Client) -> Outcome:
+        upstream = step.option.upstream
+        provider = self._door.settings.providers[upstream.provider]
+        attempt = Attempt(
+            number=len(self._attempts) + 1,
+            option=step.option,
+            vendor=provider.type,
+            meter=Meter(tokenizer_for(upstream.model), self._prompt.tokens(upstream)),
+            started_at=now_ns(),
+            fallback_reason=step.reason,
+            degrade_step=upstream.public_name if self.is_degraded else None,
+        )
+        self._attempts.append(attempt)
+        self._error_answer = None
+        try:
+            attempt.outcome = await self._send(attempt, provider, client)
+        except asyncio.CancelledError:
+            attempt.outcome = Outcome.CLIENT_GONE
+            attempt.client_disconnected = True
+            raise
+        finally:
+            attempt.ended_at = now_ns()
+        return attempt.outcome
+
+    async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
+        upstream = attempt.option.upstream
+        vendor = vendors.vendor(provider.type)
+        injects = provider.stream_usage == "inject"
+        call = Call(
+            url=vendor.chat_url(provider),
+            headers={**_REQUEST_HEADERS, **vendor.headers(provider)},
+            body=openai_chat.upstream_body(
+                self._request, model=upstream.model, inject_usage=injects
+            ),
+            timeout_s=provider.timeout_s,
+            connect_timeout_s=provider.connect_timeout_s,
+        )
+        attempt.is_sent = True
+        try:
+            answer = await self._door.transport.send(call)
+        except TransportError as error:
+            self._log_failure(attempt, str(error))
+            return OUTCOME_OF_FAULT[error.fault]
+        try:
+            return await self._receive(attempt, answer, client)
+        finally:
+            answer.close()
+
+    async def _receive(self, attempt: Attempt, answer: Answer, client: Client) -> Outcome:
+        attempt.http_status = answer.status
+        attempt.upstream_request_id = answer.header("x-request-id")
+        if answer.status != 200:
+            return await self._refused(attempt, answer)
+        if self._request.stream and (answer.header("content-type") or "").startswith(EVENT_STREAM):
+            relay = StreamRelay(
+                answer,
+                attempt.meter,
+                strip_usage=not self._request.wants_usage,
+                drains=self.drains,
+                begin=lambda: self._begin(attempt),
+            )
+            relayed = await relay.run(client)
+        else:
+            relayed = await relay_body(answer, attempt.meter)
+            attempt.first_byte_at = now_ns()
+        self._last = relayed
+        attempt.reply = relayed.reply
+        attempt.client_disconnected = relayed.is_client_gone
+        if relayed.outcome is not Outcome.SERVED:
+            self._log_failure(attempt, relayed.outcome)
+        return relayed.outcome
+
+    def _begin(self, attempt: Attempt) -> dict[str, str]:
+        attempt.first_byte_at = now_ns()
+        return self.headers()
+
+    async def _refused(self, attempt: Attempt, answer: Answer) -> Outcome:
+        try:
+            body = await answer.read(ERROR_BODY_BYTES_MAX)
+        except TransportError as error:
+            self._log_failure(attempt, str(error))
+            return OUTCOME_OF_FAULT[error.fault]
+        outcome = openai_chat.classify_error(answer.status, body)
+        self._log_failure(attempt, f"status {answer.status}")
+        if outcome in _RELAYED_ERRORS:
+            headers = {
+                name: value for name in _ERROR_HEADERS if (value := answer.header(name)) is not None
+            }
+            self._error_answer = (answer.status, headers, body)
+        return outcome
+
+    def _log_failure(self, attempt: Attempt, cause: str) -> None:
+        self._door.log.warning(
+            "attempt_failed",
+            attempt=attempt.number,
+            upstream=attempt.option.upstream.label,
+            cause=cause,
+        )
+
+    # -- settling -----------------------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        """Record the usage, whoever cancels us meanwhile; the client's end waits for this."""
+        recording = spawn(self._record(), name="record-usage")
+        was_cancelled = False
+        while not recording.done():
+            try:
+                await asyncio.shield(recording)
+            except asyncio.CancelledError:
+                was_cancelled = True
+        self._door.open.discard(self)
+        recording.result()
+        if was_cancelled:
+            raise asyncio.CancelledError
+
+    async def _record(self) -> None:
+        door = self._door
+        if not self._attempts:
+            await self._give_back()
+            return
+        charges = [charge(attempt) for attempt in self._attempts]
+        emitted_at = now_ns()
+        spools_always = door.settings.metering.spool == "always"
+        spool_seq = door.spool.take_seq() if spools_always else None
+        events = [
+            encode(
+                usage_event(
+                    self._facts,
+                    attempt,
+                    charged,
+                    emitted_at=emitted_at,
+                    random=os.urandom(10),
+                    spool_seq=spool_seq,
+                )
+            )
+            for attempt, charged in zip(self._attempts, charges, strict=True)
+        ]
+        self._sell_nano = sum(charged.sell_nano for charged in charges)
+        actual = Vector(
+            nano=self._sell_nano, tokens=sum(charged.tokens for charged in charges), requests=1
+        )
+        self._log(charges)
+        if door.settings.metering.spool == "always":
+            await door.spool.append(self.hold, actual, events)
+        try:
+            committed = await door.caps.commit(self.hold, actual, events)
+        except CapsUnavailableError as error:
+            door.log.warning("caps_unavailable", step="commit", cause=str(error))
+            if door.settings.metering.spool != "always":
+                await door.spool.append(self.hold, actual, events)
+            return
+        self._states = committed.states or self._states
+
+    def _log(self, charges: list[Charge]) -> None:
+        attempt, charged = self._attempts[-1], charges[-1]
+        self._door.log.info(
+            "exchange",
+            tenant=self.hold.tenant,
+            exchange_id=self.hold.exchange_id,
+            model=self._request.model,
+            upstream=attempt.option.upstream.label,
+            outcome=attempt.outcome,
+            attempts=len(self._attempts),
+            units=charged.units,
+            usage_source=charged.usage.source,
+            drift_tokens=charged.usage.drift_tokens,
+            sell_usd=format_usd(self._sell_nano, places=9),
+            duration_ms=((attempt.ended_at or 0) - self._facts.occurred_at) // 1_000_000,
+        )
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def _finish(self, outcome: Outcome) -> Finished:
+        last, upstream = self._last, self._attempts[-1].option.upstream
+        if outcome is Outcome.SERVED and last is not None:
+            return Finished(200, self.headers(with_cost=True), last.body, last.tail)
+        if outcome is Outcome.CLIENT_GONE:
+            raise ClientGoneError
+        if outcome is Outcome.TRUNCATED:
+            raise broken_off(upstream=upstream.provider)
+        if self._error_answer is not None:
+            status, headers, body = self._error_answer
+            return Finished(status, {**self.headers(), **headers, ERROR_SOURCE: "upstream"}, body)
+        error = failed(outcome, upstream=upstream.provider)
+        error.add_headers(self.headers())
+        raise error
+
+    def headers(self, *, with_cost: bool = False) -> dict[str, str]:
+        """The `x-weir-*` headers as far as they are known now."""
+        attempt = self._attempts[-1]
+        upstream, price = attempt.option.upstream, attempt.option.price
+        headers = {"x-weir-model": upstream.public_name, "x-weir-provider": upstream.provider}
+        if self.is_degraded:
+            headers["x-weir-degraded"] = (
+                f"from={self._request.model}; to={upstream.public_name}; reason=burst_threshold"
+            )
+        if price is not None:
+            headers["x-weir-price-version"] = price.sell.version
+        if with_cost:
+            headers["x-weir-cost-usd"] = format_usd(self._sell_nano, places=9)
+        if self._states:
+            headers.update(cap_headers(self._states[0]))
+        return headers
+
+    @property
+    def drains(self) -> bool:
+        """Whether the upstream is read to its end although the client has left."""
+        return self._door.settings.server.on_disconnect == "drain"
+
+    @property
+    def checkpoint(self) -> dict[str, int]:
+        """The units counted so far, for the hold's record."""
+        if not self._attempts:
+            return {}
+        attempt = self._attempts[-1]
+        return {
+            INPUT_UNCACHED: self._prompt.tokens(attempt.option.upstream),
+            OUTPUT_TEXT: attempt.meter.output_tokens,
+        }
+
+
+_REQUEST_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json, text/event-stream",
+    "Accept-Encoding": "identity",
+    "User-Agent": "tokenweir",
+}
+_ERROR_HEADERS = ("content-type", "retry-after", "retry-after-ms")
+_RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})

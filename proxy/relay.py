@@ -1,0 +1,165 @@
+"""The pump: an upstream's answer to the client while the meter counts.
+
+Nothing is sent to the client before the upstream's first whole event, so until then another
+upstream may still be tried. What ends the answer (`[DONE]`, a whole JSON body) is not sent here:
+the exchange sends it once the usage is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from metering.meter import Meter
+from proxy.transport import Answer, Fault, TransportError
+from proxy.wire import openai_chat
+from proxy.wire.openai_chat import Reply, StreamReader
+from routing.fallback import Outcome
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""A whole JSON answer is held in memory; the largest real ones (audio, logprobs) are a few MB."""
+
+ERROR_BODY_BYTES_MAX = 256 * 1024
+
+EVENT_STREAM = "text/event-stream"
+
+
+class ClientGoneError(Exception):
+    """The client's connection is closed; nothing can be sent to it any more."""
+
+
+class Client(Protocol):
+    """The other end of an exchange. Every method raises ClientGoneError when it has left."""
+
+    async def start_stream(self, headers: Mapping[str, str]) -> None:
+        """Send status 200, these headers and those of an event stream."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes of the stream; waits while the client reads slower than we write."""
+        ...
+
+
+@dataclass(slots=True)
+class Relayed:
+    """How the relaying of one answer ended.
+
+    `tail` is the withheld end of a stream, `body` a whole JSON answer; `has_started` says that
+    the client has bytes, so no other upstream may be tried.
+    """
+
+    outcome: Outcome
+    reply: Reply
+    tail: bytes = b""
+    body: bytes | None = None
+    has_started: bool = False
+    is_client_gone: bool = False
+
+
+OUTCOME_OF_FAULT = {
+    Fault.UNREACHABLE: Outcome.UNREACHABLE,
+    Fault.TIMEOUT: Outcome.TIMEOUT,
+    Fault.BROKEN: Outcome.NONSENSE,
+    Fault.NONSENSE: Outcome.NONSENSE,
+    Fault.TOO_LARGE: Outcome.NONSENSE,
+}
+
+
+async def relay_body(answer: Answer, meter: Meter) -> Relayed:
+    """Read and meter a whole JSON answer."""
+    try:
+        body = await answer.read(BODY_BYTES_MAX)
+    except TransportError as error:
+        return Relayed(OUTCOME_OF_FAULT[error.fault], Reply())
+    reply = openai_chat.read_reply(body, meter)
+    if reply is None:
+        return Relayed(Outcome.NONSENSE, Reply())
+    return Relayed(Outcome.SERVED, reply, body=body)
+
+
+class StreamRelay:
+    """Relays one event stream. `drains` keeps reading for the meter after the client has left.
+
+    `begin` is called at the first byte for the client and gives the headers to start with.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        meter: Meter,
+        *,
+        strip_usage: bool,
+        drains: bool,
+        begin: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._answer = answer
+        self._reader = StreamReader(meter, strip_usage=strip_usage)
+        self._drains = drains
+        self._begin = begin
+        self._has_started = False
+        self._is_client_gone = False
+
+    async def run(self, client: Client) -> Relayed:
+        """Pump until the stream ends, breaks, or the client leaves and nobody drains."""
+        try:
+            outcome = await self._pump(client)
+        except TransportError as error:
+            outcome = self._broken(error)
+        except asyncio.CancelledError:
+            # the server cancels the handler of a client that left; what was counted is billed
+            self._is_client_gone = True
+            outcome = self._abandoned()
+        return Relayed(
+            outcome,
+            self._reader.reply,
+            tail=self._reader.tail,
+            has_started=self._has_started,
+            is_client_gone=self._is_client_gone,
+        )
+
+    async def _pump(self, client: Client) -> Outcome:
+        reader, answer = self._reader, self._answer
+        while chunk := await answer.chunk():
+            passed = reader.feed(chunk)
+            if passed:
+                if reader.reply.error is not None and not self._has_started:
+                    return Outcome.SERVER_ERROR
+                await self._send(client, passed)
+                if self._is_client_gone and not self._drains:
+                    return self._abandoned()
+            if reader.reply.is_done:
+                return self._ended(Outcome.SERVED)
+        rest = reader.flush()
+        if rest:
+            await self._send(client, rest)
+        if reader.reply.is_finished:
+            return self._ended(Outcome.SERVED)
+        return self._ended(Outcome.TRUNCATED if self._has_started else Outcome.NONSENSE)
+
+    async def _send(self, client: Client, data: bytes) -> None:
+        if self._is_client_gone:
+            return
+        try:
+            if not self._has_started:
+                headers = self._begin()
+                self._has_started = True
+                await client.start_stream(headers)
+            await client.send(data)
+        except ClientGoneError:
+            self._is_client_gone = True
+
+    def _ended(self, outcome: Outcome) -> Outcome:
+        return self._abandoned() if self._is_client_gone else outcome
+
+    def _broken(self, error: TransportError) -> Outcome:
+        if self._is_client_gone or self._reader.reply.is_finished:
+            return self._abandoned()
+        if self._has_started:
+            return Outcome.TRUNCATED
+        return OUTCOME_OF_FAULT[error.fault]
+
+    def _abandoned(self) -> Outcome:
+        # many clients close right after the last chunk: the upstream's word decides, not the socket
+        return Outcome.SERVED if self._reader.reply.is_finished else Outcome.CLIENT_GONE

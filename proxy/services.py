@@ -1,0 +1,223 @@
+"""What a process holds open: opened in order, closed in reverse. Run by the supervisor's children.
+
+`run_proxy` is one proxy process, `run_worker` the settlement worker. A Redis that is not there yet
+does not stop a proxy from listening: it refuses by name until Redis comes, and needs no restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+from aiohttp import web
+
+from metering.background import spawn
+from metering.caps import CapsUnavailableError
+from metering.redis_caps import CapsSetupError, RedisCaps
+from metering.redis_events import is_rebuilt, publish_prices
+from metering.redis_keys import RedisKeys
+from metering.redis_link import RedisLink
+from metering.redis_url import parse_redis_url
+from metering.spool import Spool
+from proxy import telemetry
+from proxy.app import create_app
+from proxy.door import Door
+from proxy.renewals import Renewals
+from proxy.settings import Settings
+from proxy.transport import AiohttpTransport
+
+if TYPE_CHECKING:
+    from proxy.supervisor import ProxyProcess
+
+KEEPALIVE_S = 75.0
+"""Also the deadline for a request's headers: aiohttp uses one value for both."""
+
+DRAIN_S = 25.0
+"""How long streams may go on after SIGTERM; below the supervisor's own patience of 30 s."""
+
+REDIS_AT_START_S = 2.0
+REPLAY_EVERY_S = 1.0
+PREPARE_AGAIN_S = 1.0
+
+
+@dataclass(slots=True)
+class Services:
+    """The open things of a proxy process; `failed` carries a set-up error that only a person can
+    mend."""
+
+    door: Door
+    link: RedisLink
+    keys: RedisKeys
+    spool: Spool
+    failed: asyncio.Future[None]
+    is_prepared: bool = False
+
+    async def ready(self) -> bool:
+        """Whether spend can be checked: Redis answers, and its windows are whole."""
+        if not self.is_prepared or not self.link.is_up:
+            return False
+        try:
+            whole = await asyncio.gather(
+                *(is_rebuilt(self.link, self.keys, shard) for shard in range(self.keys.shards))
+            )
+        except CapsUnavailableError:
+            return False
+        return all(whole)
+
+
+def redis_keys(settings: Settings) -> RedisKeys:
+    """The key names of these settings."""
+    redis = settings.redis
+    return RedisKeys(prefix=redis.prefix, shards=redis.shards, queue=settings.metering.queue)
+
+
+@contextlib.asynccontextmanager
+async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[Services]:
+    """Everything one proxy process needs, for as long as the block runs."""
+    assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
+    log = telemetry.logger("proxy")
+    keys = redis_keys(settings)
+    link = RedisLink(
+        parse_redis_url(settings.redis.url.reveal()),
+        timeout_ms=settings.redis.timeout_ms,
+        name=f"weir-{proxy_id}",
+    )
+    caps = RedisCaps(link, keys)
+    spool = Spool(settings.data_dir, proxy_id)
+    transport = AiohttpTransport()
+    renewals = Renewals(caps, log)
+    door = Door(settings, caps, transport, spool, renewals, log, proxy_id)
+    services = Services(door, link, keys, spool, asyncio.get_running_loop().create_future())
+    async with link, contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(transport.close)
+        await spool.open()
+        stack.push_async_callback(spool.close)
+        prepared = asyncio.Event()
+        for name, work in {
+            "prepare": _prepare(services, caps, prepared),
+            "renewals": renewals.run(),
+            "replay": _replay(services, prepared),
+        }.items():
+            task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
+            stack.push_async_callback(_stopped, task)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REDIS_AT_START_S):
+                await asyncio.wait(
+                    [services.failed, spawn(prepared.wait(), name="prepared")],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+        yield services
+
+
+def run_proxy(process: ProxyProcess) -> int:
+    """One proxy process, until SIGTERM; returns its exit code."""
+    return int(uvloop.run(_serve(process)))
+
+
+def run_worker(settings: Settings, *, drain: bool = False) -> int:
+    """The settlement worker, until SIGTERM or, draining, until nothing is left."""
+    return asyncio.run(_settle(settings, drain=drain))
+
+
+async def _serve(process: ProxyProcess) -> int:
+    stop = _stop_on_signals()
+    async with open_services(process.settings, proxy_id=process.proxy_id) as services:
+        log = services.door.log
+        runner = web.AppRunner(
+            create_app(services.door, services.ready),
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_S,
+            shutdown_timeout=DRAIN_S,
+        )
+        await runner.setup()
+        try:
+            for listening in process.sockets:
+                await web.SockSite(runner, listening).start()
+            process.report_ready()
+            log.info("listening", url_path="/v1/chat/completions", index=process.index)
+            stopping = spawn(stop.wait(), name="stop")
+            await asyncio.wait([stopping, services.failed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await runner.cleanup()
+        if services.failed.done() and services.failed.exception() is not None:
+            log.error("cannot_run", cause=str(services.failed.exception()))
+            return 1
+    return 0
+
+
+async def _prepare(services: Services, caps: RedisCaps, prepared: asyncio.Event) -> None:
+    """Check Redis and publish the prices, as soon as it can be asked."""
+    prices = services.door.settings.prices
+    bodies = {
+        prices.cost_version: prices.body(sell=False),
+        prices.sell_version: prices.body(sell=True),
+    }
+    while True:
+        try:
+            await services.link.wait_up(PREPARE_AGAIN_S)
+            for warning in await caps.prepare():
+                services.door.log.warning("redis", detail=warning)
+            await publish_prices(services.link, services.keys, bodies)
+        except CapsUnavailableError as error:
+            services.door.log.warning("redis_away", cause=str(error))
+            await asyncio.sleep(PREPARE_AGAIN_S)
+        else:
+            services.is_prepared = True
+            prepared.set()
+            return
+
+
+async def _replay(services: Services, prepared: asyncio.Event) -> None:
+    """Bring what was spooled to Redis, whenever Redis is there to take it."""
+    await prepared.wait()
+    log = services.door.log
+    keeps = services.door.settings.metering.spool == "always"
+    while True:
+        try:
+            report = await services.spool.replay(services.door.caps, keep=keeps)
+            if report.records:
+                log.info("spool_replayed", records=report.records)
+        except CapsUnavailableError as error:
+            log.warning("spool_waits", cause=str(error))
+        await asyncio.sleep(REPLAY_EVERY_S)
+
+
+async def _settle(settings: Settings, *, drain: bool) -> int:
+    from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
+
+    assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
+    telemetry.configure()
+    await worker.run(
+        settings.redis.url.reveal(),
+        redis_keys(settings),
+        settings.ledger_url,
+        stop=_stop_on_signals(),
+        drain=drain,
+        log=telemetry.logger("settlement"),
+    )
+    return 0
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _fail(services: Services, error: BaseException) -> None:
+    if not services.failed.done():
+        known = isinstance(error, CapsSetupError)
+        services.failed.set_exception(error if known else RuntimeError(repr(error)))
+
+
+async def _stopped(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

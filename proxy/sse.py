@@ -1,0 +1,95 @@
+"""Server-sent events, decoded from bytes as they come and kept as they came.
+
+The decoder follows the WHATWG grammar (lines end in LF, CR or CRLF; `data` lines are joined by
+LF; comments and other fields are passed over; one BOM at the start is dropped from what is read)
+and gives the same events however the bytes are cut. Each event carries its raw bytes, blank line
+included, so that a relay can pass them on untouched. An event longer than `event_bytes_max` is
+given out in raw pieces without data: relayed, not understood.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+EVENT_BYTES_MAX = 1024 * 1024
+"""Past this an event is opaque. The longest real ones are tool arguments of some 100 kB."""
+
+BOM = b"\xef\xbb\xbf"
+DONE = b"[DONE]"
+DONE_EVENT = b"data: [DONE]\n\n"
+
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class Event(NamedTuple):
+    """`raw` is what came, `data` the joined data lines; None when there were none (comments)."""
+
+    raw: bytes
+    data: bytes | None
+
+
+class Decoder:
+    """Feed it bytes, get whole events; `flush` gives what was left when the stream ended."""
+
+    __slots__ = ("_buffer", "_event_bytes_max", "_is_opaque", "_is_start")
+
+    def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        self._buffer = b""
+        self._event_bytes_max = event_bytes_max
+        self._is_opaque = False
+        self._is_start = True
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that these bytes complete, in order."""
+        buffer = self._buffer + chunk if self._buffer else chunk
+        if b"\r" not in buffer:
+            *blocks, self._buffer = buffer.split(b"\n\n")
+            events = [self._event(block, b"\n\n") for block in blocks]
+        else:
+            events = self._feed_any_dialect(buffer)
+        if self._is_opaque or len(self._buffer) > self._event_bytes_max:
+            events.append(Event(self._buffer[:-3], None))
+            self._buffer = self._buffer[-3:]
+            self._is_opaque = True
+        return events
+
+    def flush(self) -> Event | None:
+        """What is left without its blank line; a browser would drop it, a relay must not."""
+        if not self._buffer:
+            return None
+        rest, self._buffer = self._buffer, b""
+        return self._event(rest, b"")
+
+    def _feed_any_dialect(self, buffer: bytes) -> list[Event]:
+        events = []
+        start = 0
+        for match in _BLANK_LINE.finditer(buffer):
+            if match.end() == len(buffer) and buffer.endswith(b"\r"):
+                break  # the LF of this CRLF may still come
+            events.append(self._event(buffer[start : match.start()], match.group()))
+            start = match.end()
+        self._buffer = buffer[start:]
+        return events
+
+    def _event(self, block: bytes, ending: bytes) -> Event:
+        raw = block + ending
+        if self._is_opaque:
+            self._is_opaque = False
+            return Event(raw, None)
+        if self._is_start:
+            self._is_start = False
+            block = block.removeprefix(BOM)
+        if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
+            return Event(raw, block[6:])
+        return Event(raw, _joined_data(block))
+
+
+def _joined_data(block: bytes) -> bytes | None:
+    lines = []
+    for line in _LINE_END.split(block):
+        name, colon, value = line.partition(b":")
+        if name == b"data":
+            lines.append(value.removeprefix(b" ") if colon else b"")
+    return b"\n".join(lines) if lines else None

@@ -1,0 +1,16 @@
+"""The bundled simulator: an OpenAI-compatible server that needs no key."""
+
+from __future__ import annotations
+
+from proxy.settings import Provider
+from proxy.vendors import openai
+
+
+def chat_url(provider: Provider) -> str:
+    """As OpenAI's; the base URL is filled in when the simulator has its port."""
+    return openai.chat_url(provider)
+
+
+def headers(provider: Provider) -> dict[str, str]:
+    """None: it takes anybody."""
+    return {}

@@ -1,0 +1,126 @@
+"""Caps, holds and a clock for tests, and one subject per implementation of `Caps`."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from metering.caps import (
+    ROLLING_DAY,
+    Candidate,
+    Cap,
+    Caps,
+    Hold,
+    Limit,
+    Scope,
+    ScopeKind,
+    Vector,
+    Window,
+)
+from metering.ids import uuid7
+from metering.memory_caps import MemoryCaps
+from metering.redis_caps import RedisCaps
+from metering.redis_events import mark_epoch
+from metering.redis_keys import RedisKeys
+from metering.redis_link import RedisLink
+
+NOW_MS = 1_763_700_000_000
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+TENANT = Scope(ScopeKind.TENANT)
+KEY = Scope(ScopeKind.KEY, "k1")
+USER = Scope(ScopeKind.USER, "u1")
+SHORT = Window(label="short", bucket_ms=1_000, buckets=3)
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class ManualClock:
+    """A clock that moves when told."""
+
+    ms: int = NOW_MS
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+class Subject(Protocol):
+    """A `Caps` with what a test must be able to do to it from outside."""
+
+    caps: Caps
+    clock: ManualClock
+
+    async def set_flag(self, tenant: str, flag: str) -> None: ...
+    async def empty(self) -> None: ...
+    async def events(self, tenant: str) -> list[bytes]: ...
+
+
+@dataclass
+class MemorySubject:
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        self.caps = MemoryCaps(now_ms=self.clock)
+
+    async def set_flag(self, tenant: str, flag: str) -> None:
+        self.caps.model.flags.setdefault(tenant, set()).add(flag)
+
+    async def empty(self) -> None:
+        self.caps.model.is_rebuilt = False
+
+    async def events(self, tenant: str) -> list[bytes]:
+        return self.caps.model.events
+
+
+@dataclass
+class RedisSubject:
+    link: RedisLink
+    keys: RedisKeys
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        self.caps = RedisCaps(self.link, self.keys, now_ms=self.clock)
+
+    async def mark(self) -> None:
+        for shard in range(self.keys.shards):
+            await mark_epoch(self.link, self.keys, shard, now_ms=NOW_MS)
+
+    async def set_flag(self, tenant: str, flag: str) -> None:
+        await self.link.call("HSET", self.keys.state(tenant), flag, "1")
+
+    async def empty(self) -> None:
+        await self.link.call("FLUSHALL")
+
+    async def events(self, tenant: str) -> list[bytes]:
+        stream = self.keys.stream(self.keys.shard(tenant))
+        return [fields[1] for _, fields in await self.link.call("XRANGE", stream, "-", "+")]
+
+
+def exchange_id(number: int | None = None) -> str:
+    """A UUIDv7 nobody else has; the same number gives the same id."""
+    count = next(_numbers) if number is None else number
+    return uuid7(NOW_MS, count.to_bytes(10, "big"))
+
+
+def cap(
+    nano: int | None = None,
+    *,
+    scope: Scope = TENANT,
+    window: Window = ROLLING_DAY,
+    tokens: int | None = None,
+    requests: int | None = None,
+) -> Cap:
+    """A cap, of the tenant's rolling day unless told otherwise."""
+    return Cap(scope, window, Limit(nano, tokens, requests))
+
+
+def hold(*caps: Cap, tenant: str = "acme", number: int | None = None) -> Hold:
+    """A hold of a new exchange under these caps."""
+    return Hold(tenant, exchange_id(number), caps)
+
+
+def ask(nano: int = 0, tokens: int = 0, requests: int = 1, *, share: float = 1) -> Candidate:
+    """A candidate that is allowed up to `share` of a cap."""
+    return Candidate("acme/model", Vector(nano, tokens, requests), round(share * 1_000_000))

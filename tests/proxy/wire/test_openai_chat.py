@@ -1,0 +1,392 @@
+"""OpenAI chat: requests checked, usage normalised, streams metered and relayed untouched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.meter import Meter
+from metering.tokenizer import tokenizer_for
+from proxy.errors import InvalidRequest
+from proxy.wire.openai_chat import (
+    StreamReader,
+    classify_error,
+    parse_request,
+    read_reply,
+    read_usage,
+    upstream_body,
+)
+from routing.fallback import Outcome
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def request(**fields: Any) -> bytes:
+    return orjson.dumps({"model": "m", "messages": MESSAGES, **fields})
+
+
+def meter() -> Meter:
+    return Meter(tokenizer_for("gpt-4o"), 7)
+
+
+def event(**fields: Any) -> bytes:
+    return b"data: " + orjson.dumps(fields) + b"\n\n"
+
+
+def content(text: str, **fields: Any) -> bytes:
+    return event(
+        id="c", model="gpt-4o-x", choices=[{"index": 0, "delta": {"content": text}}], **fields
+    )
+
+
+FINISH = event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+USAGE_ONLY = event(choices=[], usage=USAGE)
+DONE = b"data: [DONE]\n\n"
+
+REFUSED = {
+    "not_json": (b"{", None),
+    "not_utf8": (b'{"model": "\xff"}', None),
+    "list": (b"[]", None),
+    "no_model": (b'{"messages": []}', "model"),
+    "empty_model": (request(model=""), "model"),
+    "model_list": (request(model=["m"]), "model"),
+    "no_messages": (b'{"model": "m"}', "messages"),
+    "stream_string": (request(stream="yes"), "stream"),
+    "options_list": (request(stream_options=[]), "stream_options"),
+    "zero_max": (request(max_tokens=0), "max_tokens"),
+    "negative_max": (request(max_tokens=-1), "max_tokens"),
+    "float_max": (request(max_tokens=1.5), "max_tokens"),
+    "string_max": (request(max_tokens="10"), "max_tokens"),
+    "bool_max": (request(max_completion_tokens=True), "max_completion_tokens"),
+    "huge_max": (request(max_tokens=10**10), "max_tokens"),
+    "zero_n": (request(n=0), "n"),
+    "many_n": (request(n=129), "n"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_wrong_request_is_refused_by_name(name: str) -> None:
+    """T-54: what cannot be priced is refused, and `param` names the field."""
+    raw, param = REFUSED[name]
+
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request(raw)
+
+    assert caught.value.param == param
+
+
+def test_the_larger_of_two_limits_bounds_the_output() -> None:
+    """T-54: `max_tokens: 1` beside a larger `max_completion_tokens` does not shrink the hold."""
+    parsed = parse_request(request(max_tokens=1, max_completion_tokens=10_000, n=2))
+
+    assert parsed.output_bound(default_output_tokens=4096) == 20_000
+
+
+def test_no_limit_means_the_default() -> None:
+    """Without a limit, and with an explicit null, the configured default is held."""
+    parsed = parse_request(request(max_tokens=None))
+
+    assert parsed.output_bound(default_output_tokens=4096) == 4096
+
+
+def test_the_last_duplicate_is_what_is_priced_and_sent() -> None:
+    """T-46: a second `model` key cannot smuggle a dearer model past the price."""
+    raw = b'{"model": "cheap", "model": "dear", "messages": [], "x": {"y": [1, 2.5, null]}}'
+
+    parsed = parse_request(raw)
+    sent = orjson.loads(upstream_body(parsed, model="up", inject_usage=True))
+
+    assert parsed.model == "dear"
+    assert sent == {"model": "up", "messages": [], "x": {"y": [1, 2.5, None]}}
+
+
+@pytest.mark.parametrize("asked", [None, {}, {"include_usage": False}, {"other": 1}])
+def test_usage_is_asked_for_whatever_the_client_said(asked: object) -> None:
+    """A client's `include_usage: false` does not evade metering; its other options survive."""
+    parsed = parse_request(request(stream=True, stream_options=asked))
+
+    sent = orjson.loads(upstream_body(parsed, model="m", inject_usage=True))
+
+    assert sent["stream_options"] == {**(asked or {}), "include_usage": True}
+    assert parsed.wants_usage is False
+
+
+def test_a_bottomless_body_is_refused() -> None:
+    """T-46: JSON can be read deeper than it can be written; that is a 400, not a failure."""
+    raw = b'{"model": "m", "messages": [], "x": ' + b"[" * 300 + b"]" * 300 + b"}"
+
+    with pytest.raises(InvalidRequest):
+        upstream_body(parse_request(raw), model="m", inject_usage=False)
+
+
+USAGES: dict[str, tuple[dict[str, Any], dict[str, int], dict[str, int]]] = {
+    "plain": (
+        {"prompt_tokens": 10, "completion_tokens": 5},
+        {"input_uncached": 10},
+        {"output_text": 5},
+    ),
+    "cached_and_reasoning": (
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 50,
+            "total_tokens": 150,
+            "prompt_tokens_details": {"cached_tokens": 80, "audio_tokens": 5},
+            "completion_tokens_details": {"reasoning_tokens": 30, "audio_tokens": 2},
+        },
+        {"input_uncached": 15, "input_cache_read": 80, "input_audio": 5},
+        {"output_text": 18, "output_reasoning": 30, "output_audio": 2},
+    ),
+    "reasoning_beside_completion": (
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 5,
+            "total_tokens": 45,
+            "completion_tokens_details": {"reasoning_tokens": 30},
+        },
+        {"input_uncached": 10},
+        {"output_text": 5, "output_reasoning": 30},
+    ),
+    "null_details": (
+        {"prompt_tokens": 3, "completion_tokens": 0, "prompt_tokens_details": None},
+        {"input_uncached": 3},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USAGES)
+def test_usage_becomes_disjoint_classes(name: str) -> None:
+    """Cached, audio and reasoning tokens are taken out of the totals that include them."""
+    usage, expected_input, expected_output = USAGES[name]
+
+    reported = read_usage(usage)
+
+    assert {k: v for k, v in (reported.input or {}).items() if v} == expected_input
+    assert {k: v for k, v in (reported.output or {}).items() if v} == expected_output
+    assert reported.suspect is None
+
+
+LIES = [-1, 2**53 + 1, 2**64, 1e308, 1.0, "12", True, [], {}]
+
+
+@pytest.mark.parametrize("lie", LIES, ids=repr)
+def test_a_lying_count_is_not_believed(lie: object) -> None:
+    """T-26: a count that cannot be is left out and said to be suspect."""
+    reported = read_usage({"prompt_tokens": 5, "completion_tokens": lie})
+
+    assert reported.output is None
+    assert reported.suspect is not None
+
+
+counts = st.integers(0, 10**6)
+
+
+@given(counts, counts, counts, counts, counts, counts, counts)
+def test_classes_sum_to_the_total(
+    prompt: int, cached: int, audio: int, image: int, completion: int, reasoning: int, spoken: int
+) -> None:
+    """Whatever the details say, the classes of a side sum to its total."""
+    reported = read_usage(
+        {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {
+                "cached_tokens": cached,
+                "audio_tokens": audio,
+                "image_tokens": image,
+            },
+            "completion_tokens_details": {"reasoning_tokens": reasoning, "audio_tokens": spoken},
+        }
+    )
+
+    assert reported.input is not None
+    assert sum(reported.input.values()) == prompt
+    assert reported.output is not None
+    assert sum(reported.output.values()) == completion
+
+
+def test_the_injected_usage_chunk_is_taken_out() -> None:
+    """All but the injected usage chunk and the end is relayed, byte for byte."""
+    reader = StreamReader(used := meter(), strip_usage=True)
+
+    relayed = reader.feed(content("Hello wor") + content("ld") + FINISH + USAGE_ONLY + DONE)
+
+    assert relayed == content("Hello wor") + content("ld") + FINISH
+    assert reader.tail == DONE
+    assert used.final().units == {"input_uncached": 7, "output_text": 3}
+    assert used.final().source == "provider"
+
+
+def test_an_asked_for_usage_chunk_stays() -> None:
+    """A client that asked for usage gets the chunk as the upstream wrote it."""
+    reader = StreamReader(meter(), strip_usage=False)
+
+    assert reader.feed(FINISH + USAGE_ONLY) == FINISH + USAGE_ONLY
+
+
+def test_usage_on_a_content_chunk_is_taken_and_relayed() -> None:
+    """Usage may ride on a chunk with choices; such a chunk is never taken out."""
+    reader = StreamReader(used := meter(), strip_usage=True)
+    chunk = content("hi", usage=USAGE)
+
+    assert reader.feed(chunk) == chunk
+    assert used.final().units["output_text"] == 3
+
+
+def test_cumulative_usage_is_not_summed() -> None:
+    """Usage on every chunk is a running total: the last one holds."""
+    reader = StreamReader(used := meter(), strip_usage=True)
+
+    for tokens in (1, 2, 3):
+        reader.feed(content("a", usage={**USAGE, "completion_tokens": tokens}))
+
+    assert used.final().units["output_text"] == 3
+
+
+def test_a_null_usage_says_nothing() -> None:
+    """`usage: null` on the chunks before the last one is not a report of zero."""
+    reader = StreamReader(used := meter(), strip_usage=True)
+
+    reader.feed(content("Hello world", usage=None) + FINISH + DONE)
+
+    assert used.final().source == "counted"
+    assert used.final().units == {"input_uncached": 7, "output_text": 2}
+
+
+STREAM = (
+    b": hello\n\n"
+    + content("Grüße, 世界 👋 ")
+    + event(choices=[{"index": 0, "delta": {"reasoning_content": "think"}}])
+    + event(
+        choices=[
+            {
+                "index": 0,
+                "delta": {
+                    "tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{"}}]
+                },
+            }
+        ]
+    )
+    + FINISH
+    + USAGE_ONLY
+    + DONE
+)
+
+
+def test_cut_at_every_byte_the_relay_and_the_meter_agree() -> None:
+    """Cut anywhere, the bytes relayed and the tokens counted are the same."""
+    whole = StreamReader(whole_meter := meter(), strip_usage=True)
+    expected = whole.feed(STREAM)
+
+    for cut in range(1, len(STREAM)):
+        reader = StreamReader(cut_meter := meter(), strip_usage=True)
+        relayed = reader.feed(STREAM[:cut]) + reader.feed(STREAM[cut:])
+        assert relayed == expected
+        assert reader.tail == DONE
+        assert cut_meter.final() == whole_meter.final()
+
+
+def test_end_without_done_is_an_end_when_all_finished() -> None:
+    """A finish reason for every open choice is an end; a closed connection alone is none."""
+    reader = StreamReader(meter(), strip_usage=True)
+
+    reader.feed(content("a"))
+    assert not reader.reply.is_finished
+    reader.feed(FINISH)
+    assert reader.reply.is_finished
+
+
+def test_one_of_two_choices_finished_is_no_end() -> None:
+    """With n = 2, the first finish reason does not end the stream."""
+    reader = StreamReader(meter(), strip_usage=True)
+    reader.feed(event(choices=[{"index": 0, "delta": {"content": "a"}}]))
+    reader.feed(event(choices=[{"index": 1, "delta": {"content": "b"}}]))
+
+    reader.feed(FINISH)
+
+    assert not reader.reply.is_finished
+
+
+def test_a_json_reply_is_metered() -> None:
+    """A whole answer without usage is counted from its text, tool arguments included."""
+    used = meter()
+    said = {"content": "Hello world", "tool_calls": [{"function": {"arguments": "{}"}}]}
+    raw = orjson.dumps({"model": "m", "choices": [{"message": said, "finish_reason": "stop"}]})
+
+    reply = read_reply(raw, used)
+
+    assert reply is not None
+    assert reply.finish_reason == "stop"
+    assert used.final().units["output_text"] == 3
+
+
+@pytest.mark.parametrize("raw", [b"<html>", b"[]", b"{}", b'{"choices": {}}', b""])
+def test_nonsense_is_no_reply(raw: bytes) -> None:
+    """T-28: what is not a chat completion is not passed off as one."""
+    assert read_reply(raw, meter()) is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "delta",
+                    "message",
+                    "content",
+                    "usage",
+                    "tool_calls",
+                    "function",
+                    "index",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_hostile_shapes_do_not_break_the_reader(value: object) -> None:
+    """Upstreams are untrusted: any JSON at all is relayed and metered without a failure."""
+    raw = b"data: " + orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS) + b"\n\n"
+    used = meter()
+
+    StreamReader(used, strip_usage=True).feed(raw)
+
+    assert used.final().counted
+
+
+ERRORS = [
+    (400, b"", Outcome.REFUSED),
+    (401, b"", Outcome.AUTH),
+    (402, b"", Outcome.QUOTA),
+    (403, b"", Outcome.AUTH),
+    (404, b"{}", Outcome.REFUSED),
+    (408, b"", Outcome.SERVER_ERROR),
+    (429, b"", Outcome.RATE_LIMITED),
+    (429, b'{"error": {"code": "insufficient_quota"}}', Outcome.QUOTA),
+    (429, b'{"error": {"code": null, "type": "insufficient_quota"}}', Outcome.QUOTA),
+    (429, b'{"error": "slow"}', Outcome.RATE_LIMITED),
+    (302, b"", Outcome.NONSENSE),
+    (204, b"", Outcome.NONSENSE),
+    (500, b"", Outcome.SERVER_ERROR),
+    (529, b"", Outcome.SERVER_ERROR),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "outcome"), ERRORS)
+def test_error_statuses(status: int, body: bytes, outcome: Outcome) -> None:
+    """Status first, then the error's code, say what an upstream's refusal means."""
+    assert classify_error(status, body) is outcome
