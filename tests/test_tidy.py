@@ -33,12 +33,16 @@ def _name(path: Path) -> str:
 @pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=_name)
 def test_files_are_short(path: Path) -> None:
     """A file can be read in one sitting."""
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= FILE_LINES_MAX
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+
+    assert lines <= FILE_LINES_MAX
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=_name)
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.parent.name != "versions"], ids=_name
+)
 def test_functions_are_short(path: Path) -> None:
-    """A function fits on a screen."""
+    """A function fits on a screen; migrations, which are lists of columns and frozen, aside."""
     long = [
         f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -21,7 +21,7 @@ def config(tmp_path: Path) -> Iterator[Path]:
     ledger = new_ledger(tmp_path)
     book(ledger, [make_event(), make_event(project="web")])
     ledger.close()
-    yield path
+    return path
 
 
 def run(config: Path, *words: str) -> Result:
