@@ -84,7 +84,7 @@ def redis_keys(settings: Settings) -> RedisKeys:
 async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[Services]:
     """Everything one proxy process needs, for as long as the block runs."""
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
-    log = telemetry.logger("proxy")
+    log = telemetry.logger("proxy").bind()  # bound once: a lazy logger is made anew at each use
     keys = redis_keys(settings)
     link = RedisLink(
         parse_redis_url(settings.redis.url.reveal()),
