@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -90,10 +91,15 @@ def serve(
 @_shared
 def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json: bool) -> NoReturn:
     """Run the settlement worker: from the streams to the ledger."""
-    loaded = _load(config_file, data_dir, as_json)
+    settings = _load(config_file, data_dir, as_json).settings
+    from proxy.embedded_redis import redis_url
     from proxy.services import run_worker
+    from proxy.settings import Secret
 
-    sys.exit(run_worker(loaded.settings, drain))
+    if settings.redis.url is None:
+        redis = replace(settings.redis, url=Secret(redis_url(settings.data_dir)))
+        settings = replace(settings, redis=redis)
+    sys.exit(run_worker(settings, drain=drain))
 
 
 @weir.group()

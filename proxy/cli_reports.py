@@ -6,19 +6,21 @@ where Redis could not be asked (nothing serves this data directory now).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import redis
+from redis.exceptions import RedisError
 from rich.console import RenderableType
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering.redis_keys import GROUP, RedisKeys
+from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
 from metering.settlement.ledger.queries import invoice_report, usage_report
 from metering.settlement.ledger.store import Ledger, open_ledger
+from metering.settlement.redis_stream import connect, stream_pending
 from proxy import cli_tables
 from proxy.embedded_redis import redis_url
 from proxy.settings import Settings
@@ -100,34 +102,15 @@ def _read(settings: Settings, ask: Callable[[Ledger], _Answer]) -> _Answer:
 def pending_events(settings: Settings) -> int | None:
     """Events in the streams that the ledger does not have yet; None when Redis is away."""
     keys = RedisKeys(settings.redis.prefix, settings.redis.shards, settings.metering.queue)
-    streams = [keys.stream(shard) for shard in range(settings.redis.shards)]
+    url = settings.redis.url
     try:
-        with redis.Redis.from_url(
-            _redis_url(settings),
-            socket_timeout=_REDIS_TIMEOUT_S,
-            socket_connect_timeout=_REDIS_TIMEOUT_S,
-        ) as client:
-            return sum(_waiting(client, stream, GROUP) for stream in streams)
-    except (redis.RedisError, OSError):
+        return asyncio.run(
+            _ask(redis_url(settings.data_dir) if url is None else url.reveal(), keys)
+        )
+    except (RedisError, OSError):
         return None
 
 
-def _redis_url(settings: Settings) -> str:
-    if settings.redis.url is not None:
-        return settings.redis.url.reveal()
-    return redis_url(settings.data_dir)
-
-
-def _waiting(client: Any, stream: str, group: str) -> int:
-    """Entries not acknowledged: handed out and open, or behind what was handed out last.
-
-    `lag` of XINFO GROUPS would say the second, but only from Redis 7.0 on, and not always there.
-    """
-    if not client.exists(stream):
-        return 0
-    for found in client.xinfo_groups(stream):
-        if found["name"] in (group, group.encode()):
-            last = found["last-delivered-id"]
-            last = last.decode() if isinstance(last, bytes) else last
-            return int(found["pending"]) + len(client.xrange(stream, min=f"({last}", max="+"))
-    return int(client.xlen(stream))
+async def _ask(url: str, keys: RedisKeys) -> int:
+    async with connect(url) as client, asyncio.timeout(_REDIS_TIMEOUT_S):
+        return await stream_pending(client, keys)

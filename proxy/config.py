@@ -131,14 +131,8 @@ UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
         "the settlement worker works on one batch at a time yet",
         frozenset(),
     ),
-    ("metering.spool", "events are not spooled to disk yet", frozenset({"always"})),
     ("redis.on_outage", _OUTAGE, frozenset({"local", "open"})),
     ("server.metrics_port", "there is no metrics endpoint yet", frozenset()),
-    (
-        "server.on_disconnect",
-        "when the client leaves its upstream is always stopped (`abort`)",
-        frozenset({"drain"}),
-    ),
 )
 """What is accepted and not enforced: pattern of the path, reason, the values it goes for (all).
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from metering.ids import is_id
 from metering.prices import PriceBook
+from metering.redis_url import parse_redis_url
 from metering.tenants import Tenant
 from proxy.config_decode import Findings, suggest
 from proxy.config_prices import RULES, build_prices
@@ -25,7 +26,6 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 """Where a provider of type openai is when it gives no `base_url`: as in OpenAI's own SDKs."""
 
 LEDGER_SCHEMES = ("sqlite", "postgresql")
-REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
 def build(
@@ -88,8 +88,12 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
             findings.fault(
                 path, f"{name!r} cannot be part of a Redis key", "use letters, digits, . _ -"
             )
-    _check_scheme(("redis", "url"), shape.redis.url, REDIS_SCHEMES, findings)
-    _check_scheme(("ledger", "url"), shape.ledger.url, LEDGER_SCHEMES, findings)
+    if shape.redis.url is not None:
+        try:
+            parse_redis_url(shape.redis.url)
+        except ValueError as error:
+            findings.fault(("redis", "url"), str(error), "write it like redis://host:6379/0")
+    _check_ledger_url(shape.ledger.url, findings)
     schedule = shape.metering.reconciliation_schedule
     if schedule is not None and len(schedule.split()) != 5:
         findings.fault(
@@ -101,18 +105,16 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
         findings.fault(("server", "host"), "must not be empty", "0.0.0.0 listens everywhere")
 
 
-def _check_scheme(
-    path: Path, url: str | None, schemes: tuple[str, ...], findings: Findings
-) -> None:
-    """The URL may hold a password, so the message shows its scheme only."""
+def _check_ledger_url(url: str | None, findings: Findings) -> None:
+    """The URL may hold a password, so the message shows nothing of it."""
     if url is None:
         return
-    scheme = url.partition(":")[0].partition("+")[0]
-    if scheme not in schemes or ":" not in url:
+    scheme, colon, _ = url.partition(":")
+    scheme = scheme.partition("+")[0]
+    if scheme not in LEDGER_SCHEMES or not colon:
+        begin = " or ".join(f"{each}:" for each in LEDGER_SCHEMES)
         findings.fault(
-            path,
-            f"must begin with {' or '.join(f'{each}:' for each in schemes)}",
-            suggest(scheme, schemes),
+            ("ledger", "url"), f"must begin with {begin}", suggest(scheme, LEDGER_SCHEMES)
         )
 
 
@@ -261,9 +263,10 @@ def _refuse_minted(shape: FileShape, findings: Findings) -> None:
 
 
 def _warn_of_gaps(shape: FileShape, providers: Mapping[str, Provider], findings: Findings) -> None:
-    if not shape.models:
+    is_sound = not findings.faults  # else the section may just be misspelt
+    if is_sound and not shape.models:
         findings.warn(("models",), "no models: there is nothing to ask for")
-    if not shape.tenants:
+    if is_sound and not shape.tenants:
         findings.warn(("tenants",), "no tenants: every request is refused")
     for provider in providers.values():
         if provider.unavailable:

@@ -281,7 +281,8 @@ class _Reader:
             taken = True
             name, default = match["name"], match["default"]
             if name is None or (default is not None and "${" in default):
-                self._add(path, f"{text!r} is not a variable", "write ${NAME} or ${NAME:-default}")
+                # The text is not shown: it may be a password with a dollar in it.
+                self._add(path, "a malformed variable", "write ${NAME} or ${NAME:-default}")
                 return ""
             value = self._env.get(name)
             if default is not None:

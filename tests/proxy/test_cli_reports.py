@@ -1,0 +1,111 @@
+"""`weir usage` and `weir invoice` over a real ledger: JSON for programs, tables for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from fixtures_ledger import book, make_event, new_ledger
+
+from proxy.cli import weir
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Path]:
+    """A configuration whose ledger holds two events of acme; no Redis runs."""
+    path = tmp_path / "config.yaml"
+    path.write_text("data_dir: .\ntenants: [{id: acme}, {id: idle}]\n")
+    ledger = new_ledger(tmp_path)
+    book(ledger, [make_event(), make_event(project="web")])
+    ledger.close()
+    return path
+
+
+def run(config: Path, *words: str) -> Result:
+    return CliRunner().invoke(weir, [*words, "--config", str(config)], env={"WEIR_CONFIG": None})
+
+
+def test_usage_as_json(config: Path) -> None:
+    """The documented shape: rows and totals, settled through when, and how many are pending."""
+    body = json.loads(run(config, "usage", "--json").stdout)
+
+    assert body["rows"] == [
+        {
+            "tenant": "acme",
+            "model": "gpt-4o",
+            "requests": 2,
+            "units": {"input_uncached": 1000, "output_text": 400},
+            "cost_nano": 11_000_000,
+            "admission_nano": 11_000_000,
+        }
+    ]
+    assert (body["totals"]["requests"], body["pending"]) == (2, None)
+    assert body["settled_through"].startswith("2026-11-")
+
+
+def test_usage_for_people(config: Path) -> None:
+    """The same as a table."""
+    text = run(config, "usage", "--tenant", "acme").stdout
+
+    assert "0.011000" in text
+    assert "pending unknown (Redis is away)" in text
+
+
+def test_usage_since(config: Path) -> None:
+    """What lies before --since is left out."""
+    body = json.loads(run(config, "usage", "--since", "2026-12-01T00:00:00Z", "--json").stdout)
+
+    assert (body["rows"], body["totals"]["requests"]) == ([], 0)
+
+
+def test_invoice_as_json(config: Path) -> None:
+    """Lines sum to the total to the nano; the total is a string in cents."""
+    result = run(config, "invoice", "--tenant", "acme", "--period", "2026-11", "--json")
+
+    body = json.loads(result.stdout)
+    assert sum(line["amount_nano"] for line in body["lines"]) == body["total_nano"] == 11_000_000
+    assert (body["total"], body["currency"], len(body["lines"])) == ("0.01", "USD", 4)
+
+
+def test_invoice_for_people(config: Path) -> None:
+    """The same as a table, with its month."""
+    text = run(config, "invoice", "--tenant", "acme", "--period", "2026-11").stdout
+
+    for part in ("Invoice acme, 2026-11 (UTC)", "0.01 USD", "web", "settled through 2026-11-"):
+        assert part in text
+
+
+@pytest.mark.parametrize("command", ["usage", "invoice"])
+def test_a_tenant_that_used_nothing(config: Path, command: str) -> None:
+    """A tenant of the file without usage has an empty report; an unknown one is exit 3."""
+    idle = run(config, command, "--tenant", "idle", "--json")
+    unknown = run(config, command, "--tenant", "nobody")
+
+    assert idle.exit_code == 0
+    assert not (json.loads(idle.stdout).get("rows") or json.loads(idle.stdout).get("lines"))
+    assert (unknown.exit_code, "no tenant 'nobody'" in unknown.stderr) == (3, True)
+
+
+def test_no_ledger_yet(config: Path) -> None:
+    """Where nothing was ever served there is no ledger: exit 3, and no file is made."""
+    elsewhere = config.parent / "elsewhere"
+
+    result = run(config, "usage", "--data-dir", str(elsewhere))
+
+    assert (result.exit_code, elsewhere.exists()) == (3, False)
+    assert f"no ledger at {elsewhere}/ledger.db yet" in result.stderr
+
+
+def test_a_ledger_that_cannot_be_read(config: Path) -> None:
+    """A broken database is exit 1, named, without a traceback."""
+    (config.parent / "ledger.db").write_bytes(b"this is no database" * 100)
+    for side in ("ledger.db-wal", "ledger.db-shm"):
+        (config.parent / side).unlink(missing_ok=True)
+
+    result = run(config, "usage")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("weir: cannot read the ledger sqlite:///")
