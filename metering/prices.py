@@ -62,7 +62,7 @@ class PriceRule:
         return {"model": self.model, "provider": self.provider, "rates_pico": rates}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rates:
     """Pico-USD per unit, by unit; the price of one model in one version."""
 
@@ -83,9 +83,16 @@ class Rates:
 
     def hold_nano(self, *, input_tokens: int, output_tokens: int) -> int:
         """An upper bound: every token at the dearest class of its side, rounded up."""
-        dearest_input = max(self.rates_pico[name] for name in INPUT_CLASSES)
-        dearest_output = max(self.rates_pico[name] for name in OUTPUT_CLASSES)
+        dearest_input, dearest_output = self._dearest
         return hold_nano(input_tokens, dearest_input) + hold_nano(output_tokens, dearest_output)
+
+    @cached_property
+    def _dearest(self) -> tuple[int, int]:
+        """The dearest rate of each side, in pico-USD per token."""
+        return (
+            max(self.rates_pico[name] for name in INPUT_CLASSES),
+            max(self.rates_pico[name] for name in OUTPUT_CLASSES),
+        )
 
 
 @dataclass(frozen=True, slots=True)

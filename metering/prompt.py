@@ -10,7 +10,10 @@ counted wherever it may reach the model. Time grows with the length of the body 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+from tiktoken import Encoding
 
 from metering.images import ASSUMED_SIZE, ImageRule, image_size, image_tokens
 from metering.schema_text import leaves, minified, render_tools
@@ -32,6 +35,7 @@ AUDIO_TOKENS_PER_S = 10
 _AUDIO_BYTES_PER_S = 16_000  # mp3 at 128 kbit/s; wav comes out dearer than it is
 
 _SYSTEM_ROLES = ("system", "developer")
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _FILE_PARTS = ("file", "input_file", "document", "video_url", "video")
 
 
@@ -75,7 +79,7 @@ class _Prompt:
 
     def _message(self, message: Mapping[str, Any], *, end: str) -> int:
         role = _text(message.get("role"))
-        tokens = _PER_MESSAGE + self._tokens(role) + self._content(message.get("content"), end=end)
+        tokens = _PER_MESSAGE + self._role(role) + self._content(message.get("content"), end=end)
         if name := _text(message.get("name")):
             tokens += _PER_NAME + self._tokens(name)
         if role == "function":
@@ -89,6 +93,12 @@ class _Prompt:
             said = _text(call.get("arguments")) or _text(call.get("input"))
             tokens += _PER_CALL + self._tokens(_text(call.get("name"))) + self._tokens(said)
         return tokens
+
+    def _role(self, role: str) -> int:
+        """Roles are few and short: counted once per encoding."""
+        if role not in _ROLES:
+            return self._tokens(role)
+        return _role_tokens(self._tokenizer.encoding, role)
 
     def _content(self, content: object, *, end: str) -> int:
         if isinstance(content, str):
@@ -140,6 +150,11 @@ class _Prompt:
 
     def _tokens(self, text: str) -> int:
         return count_text(self._tokenizer.encoding, text) if text else 0
+
+
+@cache
+def _role_tokens(encoding: Encoding, role: str) -> int:
+    return count_text(encoding, role)
 
 
 def _text(value: object) -> str:

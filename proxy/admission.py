@@ -1,37 +1,78 @@
 """From a request to what may be reserved for it: which upstreams, at which price, holding what.
 
-Pure: takes settings and a request, returns an `Admission` or raises the refusal that stands in its
-way. The hold covers the prompt as we count it plus every output token the request may ask for.
+Pure: takes settings and a request, returns what to reserve or raises the refusal that stands in
+its way. What depends on the model and the tenant's limits alone is a `Route`, found once; the hold
+covers the prompt as we count it plus every output token the request may ask for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind, Vector
 from metering.money import PPM
-from metering.prices import PriceBook
+from metering.prices import Price
 from metering.prompt import count_prompt
-from metering.tenants import Principal, SpendLimits, Tenant
+from metering.tenants import SpendLimits, Tenant
 from metering.tokenizer import Tokenizer, tokenizer_for
 from proxy.chat import ChatRequest
-from proxy.errors import ModelNotAllowed, ModelNotFound, ProviderUnavailable, UnpricedModel
+from proxy.errors import (
+    ApiError,
+    ModelNotAllowed,
+    ModelNotFound,
+    ProviderUnavailable,
+    UnpricedModel,
+)
 from proxy.settings import Settings
 from routing.policy import Admission, Loser, Option, admission, rank
 from routing.upstreams import Upstream, candidates
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """An upstream with what its requests need: its price and its tokenizer."""
+
+    upstream: Upstream
+    price: Price | None
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the requests for one model under one set of limits may go.
+
+    `own` are the upstreams of the first model that can be called, `degraded` those of the tenant's
+    fallback model, `spare` those of the fallback models of the route.
+    """
+
+    own: tuple[Place, ...]
+    degraded: tuple[Place, ...]
+    spare: tuple[Place, ...]
+    losers: tuple[Loser, ...]
+    threshold_ppm: int
+    default_output_tokens: int
+    tokenizers: tuple[Tokenizer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PromptCount:
-    """The prompt's tokens in each tokenizer that a candidate needs, counted once each."""
+    """The prompt's tokens by the name of each tokenizer of the route, counted once each."""
 
     by_tokenizer: Mapping[str, int]
 
     def tokens(self, upstream: Upstream) -> int:
         """The prompt in this upstream's tokenizer."""
         return self.by_tokenizer[tokenizer_for(upstream.model).name]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to reserve, and where to go when the first choice fails."""
+
+    admission: Admission
+    spare: tuple[Option, ...]
 
 
 @lru_cache(maxsize=4096)
@@ -49,120 +90,117 @@ def caps_of(limits: SpendLimits) -> tuple[Cap, ...]:
     )
 
 
-def check_model(settings: Settings, principal: Principal, model: str) -> None:
-    """Raise the refusal for a model that does not exist or that this tenant may not use."""
-    if model not in settings.models:
-        raise ModelNotFound(
-            f"The model `{model[:100]}` does not exist here. GET /v1/models lists those that do.",
-            param="model",
-        )
-    if not principal.tenant.may_use(model):
-        raise ModelNotAllowed(
-            f"Tenant `{principal.tenant.id}` may not use the model `{model}`; "
-            "its allow-list is `tenants[].models` in the configuration.",
-            param="model",
-        )
+class Routes:
+    """The routes of these settings, each found once. Replaced as a whole with the settings."""
 
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._unavailable = {
+            name: provider.unavailable
+            for name, provider in settings.providers.items()
+            if provider.unavailable
+        }
+        self._found: dict[tuple[str, SpendLimits], Route | ApiError] = {}
 
-def upstreams_needed(settings: Settings, tenant: Tenant, model: str) -> list[Upstream]:
-    """Every upstream this request could reach: by route, by fallback, by degradation."""
-    found = candidates(settings.models, model)
-    if tenant.limits.fallback_model:
-        found += candidates(settings.models, tenant.limits.fallback_model)
-    return list(dict.fromkeys(found))
-
-
-def count_prompts(request: ChatRequest, upstreams: list[Upstream]) -> PromptCount:
-    """Count the prompt once per tokenizer. The costly step: give long prompts a thread."""
-    tokenizers: dict[str, Tokenizer] = {}
-    for upstream in upstreams:
-        tokenizer = tokenizer_for(upstream.model)
-        tokenizers[tokenizer.name] = tokenizer
-    return PromptCount(
-        {name: count_prompt(tokenizer, request.body) for name, tokenizer in tokenizers.items()}
-    )
-
-
-def price_option(
-    upstream: Upstream,
-    request: ChatRequest,
-    prompt: PromptCount,
-    *,
-    prices: PriceBook,
-    default_output_tokens: int,
-) -> Option:
-    """The upstream with its price and what it would hold."""
-    price = prices.find(
-        provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
-    )
-    input_tokens = prompt.tokens(upstream)
-    output_tokens = request.output_bound(default_output_tokens)
-    nano = (
-        price.sell.hold_nano(input_tokens=input_tokens, output_tokens=output_tokens) if price else 0
-    )
-    return Option(
-        upstream, price, Vector(nano=nano, tokens=input_tokens + output_tokens, requests=1)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to reserve, and where to go when the first choice fails.
-
-    `spare` are the options of fallback models: tried after those of the admitted model.
-    """
-
-    admission: Admission
-    spare: tuple[Option, ...]
-    losers: tuple[Loser, ...]
-
-
-def plan(
-    settings: Settings,
-    principal: Principal,
-    request: ChatRequest,
-    prompt: PromptCount,
-    unavailable: Mapping[str, str],
-) -> Plan:
-    """Rank the request's upstreams and say what to reserve; raises when none can be called."""
-    limits = principal.tenant.limits
-    is_capped = limits.daily_cap_nano is not None
-
-    def options(upstreams: list[Upstream]) -> list[Option]:
-        return [
-            price_option(
-                upstream,
-                request,
-                prompt,
-                prices=settings.prices,
-                default_output_tokens=settings.default_output_tokens,
+    def find(self, tenant: Tenant, model: str) -> Route:
+        """The route for a model; raises the refusal when the tenant cannot have it."""
+        if model not in self._settings.models:
+            raise ModelNotFound(
+                f"The model `{model[:100]}` does not exist here. "
+                "GET /v1/models lists those that do.",
+                param="model",
             )
-            for upstream in upstreams
-        ]
+        if not tenant.may_use(model):
+            raise ModelNotAllowed(
+                f"Tenant `{tenant.id}` may not use the model `{model}`; "
+                "its allow-list is `tenants[].models` in the configuration.",
+                param="model",
+            )
+        key = (model, tenant.limits)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._search(model, tenant.limits)
+        if isinstance(found, ApiError):
+            raise found.again()
+        return found
 
-    reachable = options(candidates(settings.models, request.model))
-    ranked = rank(reachable, unavailable=unavailable, must_be_priced=is_capped)
-    if not ranked.options:
-        raise _nothing_left(request.model, ranked.losers, unavailable)
-    first_model = ranked.options[0].upstream.public_name
-    own = [option for option in ranked.options if option.upstream.public_name == first_model]
-    degraded: list[Option] = []
-    fallback = limits.fallback_model
-    if fallback and fallback in settings.models and fallback != request.model:
-        cheaper = options(candidates(settings.models, fallback))
-        degraded = list(rank(cheaper, unavailable=unavailable, must_be_priced=True).options)
+    def _search(self, model: str, limits: SpendLimits) -> Route | ApiError:
+        settings = self._settings
+        is_capped = limits.daily_cap_nano is not None
+        priced = self._prices(candidates(settings.models, model))
+        ranked = rank(priced, unavailable=self._unavailable, must_be_priced=is_capped)
+        if not ranked.upstreams:
+            return _nothing_left(model, ranked.losers, self._unavailable)
+        first = ranked.upstreams[0].public_name
+        own = [each for each in ranked.upstreams if each.public_name == first]
+        degraded: tuple[Upstream, ...] = ()
+        fallback = limits.fallback_model
+        if is_capped and fallback and fallback != model:
+            cheaper = self._prices(candidates(settings.models, fallback))
+            degraded = rank(cheaper, unavailable=self._unavailable, must_be_priced=True).upstreams
+        spare = [each for each in ranked.upstreams if each not in own]
+        used = [*own, *degraded, *spare]
+        return Route(
+            own=self._places(own),
+            degraded=self._places(degraded),
+            spare=self._places(spare),
+            losers=ranked.losers,
+            threshold_ppm=limits.burst_threshold_ppm if is_capped else PPM,
+            default_output_tokens=settings.default_output_tokens,
+            tokenizers=tuple(
+                {
+                    tokenizer_for(each.model).name: tokenizer_for(each.model) for each in used
+                }.values()
+            ),
+        )
+
+    def _prices(self, upstreams: Sequence[Upstream]) -> dict[Upstream, Price | None]:
+        return {upstream: self._price(upstream) for upstream in upstreams}
+
+    def _price(self, upstream: Upstream) -> Price | None:
+        return self._settings.prices.find(
+            provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
+        )
+
+    def _places(self, upstreams: Sequence[Upstream]) -> tuple[Place, ...]:
+        return tuple(
+            Place(upstream, self._price(upstream), tokenizer_for(upstream.model))
+            for upstream in upstreams
+        )
+
+
+def count_prompts(request: ChatRequest, route: Route) -> PromptCount:
+    """Count the prompt once per tokenizer. The costly step: give long prompts a thread."""
+    return PromptCount({each.name: count_prompt(each, request.body) for each in route.tokenizers})
+
+
+def plan(route: Route, request: ChatRequest, prompt: PromptCount) -> Plan:
+    """What to reserve for this request on its route."""
+    output_tokens = request.output_bound(route.default_output_tokens)
+
+    def option(place: Place) -> Option:
+        input_tokens = prompt.by_tokenizer[place.tokenizer.name]
+        nano = 0
+        if place.price is not None:
+            nano = place.price.sell.hold_nano(
+                input_tokens=input_tokens, output_tokens=output_tokens
+            )
+        hold = Vector(nano=nano, tokens=input_tokens + output_tokens, requests=1)
+        return Option(place.upstream, place.price, hold)
+
     return Plan(
         admission=admission(
-            own, degraded, threshold_ppm=limits.burst_threshold_ppm if is_capped else PPM
+            [option(place) for place in route.own],
+            [option(place) for place in route.degraded],
+            threshold_ppm=route.threshold_ppm,
         ),
-        spare=tuple(option for option in ranked.options if option not in own),
-        losers=ranked.losers,
+        spare=tuple([option(place) for place in route.spare]),
     )
 
 
 def _nothing_left(
     model: str, losers: tuple[Loser, ...], unavailable: Mapping[str, str]
-) -> ProviderUnavailable | UnpricedModel:
+) -> ApiError:
     callable_losers = [loser for loser in losers if loser.upstream.provider not in unavailable]
     if callable_losers:
         upstream = callable_losers[0].upstream
@@ -171,8 +209,7 @@ def _nothing_left(
             f"`{upstream.model}` (or `{model}`) to `pricing.rules`.",
             param="model",
         )
+    reasons = sorted({f"{loser.upstream.provider}: {loser.reason}" for loser in losers})
     return ProviderUnavailable(
-        f"No provider of the model `{model}` can be called: "
-        + "; ".join(sorted({f"{loser.upstream.provider}: {loser.reason}" for loser in losers}))
-        + "."
+        f"No provider of the model `{model}` can be called: {'; '.join(reasons)}."
     )

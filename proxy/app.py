@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 
+from proxy.admission import Routes
 from proxy.auth import Authenticator
 from proxy.door import Door
 from proxy.ingress import (
     AUTHENTICATOR,
     DOOR,
-    UNAVAILABLE,
+    ROUTES,
     chat_completions,
     get_model,
     list_models,
     not_found,
 )
 
-READY = web.AppKey("ready", Callable[[], Awaitable[bool]])
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """How to ask whether spend can be checked."""
+
+    ask: Callable[[], Awaitable[bool]]
+
+
+READY = web.AppKey("ready", Readiness)
 
 
 def create_app(door: Door, ready: Callable[[], Awaitable[bool]]) -> web.Application:
@@ -27,12 +36,8 @@ def create_app(door: Door, ready: Callable[[], Awaitable[bool]]) -> web.Applicat
     app = web.Application(client_max_size=settings.server.max_body_mb * 1024 * 1024)
     app[DOOR] = door
     app[AUTHENTICATOR] = Authenticator(settings.tenants.values())
-    app[UNAVAILABLE] = {
-        name: provider.unavailable
-        for name, provider in settings.providers.items()
-        if provider.unavailable
-    }
-    app[READY] = ready
+    app[ROUTES] = Routes(settings)
+    app[READY] = Readiness(ready)
     app.router.add_post("/v1/chat/completions", chat_completions)
     app.router.add_get("/v1/models", list_models, allow_head=False)
     app.router.add_get("/v1/models/{model}", get_model, allow_head=False)
@@ -49,6 +54,6 @@ async def healthz(request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """Ready: spend can be checked, so requests can be served."""
-    if await request.app[READY]():
+    if await request.app[READY].ask():
         return web.json_response({"status": "ready"})
     return web.json_response({"status": "not_ready"}, status=503)

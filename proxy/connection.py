@@ -57,11 +57,11 @@ class Connection(asyncio.Protocol):
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        self._parser = httptools.HttpResponseParser(self)
         self.is_open = False
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
         self._chunks: list[bytes] = []
         self._unread = 0
@@ -125,10 +125,7 @@ class Connection(asyncio.Protocol):
         """Done with the answer: back to the pool if it was read to its end, else closed."""
         self._unwatch()
         is_reusable = (
-            self._is_complete
-            and self.is_open
-            and self._failure is None
-            and self._keeps_alive
+            self._is_complete and self.is_open and self._failure is None and self._keeps_alive
         )
         if is_reusable:
             self._on_idle(self)

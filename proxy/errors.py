@@ -26,7 +26,7 @@ The shape `{"error": {message, type, param, code, metadata?}}` is OpenAI's (its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import orjson
 
@@ -83,6 +83,16 @@ class ApiError(Exception):
     def add_headers(self, headers: Mapping[str, str]) -> None:
         """Headers of the answer this refusal becomes; its own go before them."""
         self._headers = {**headers, **self._headers}
+
+    def again(self) -> Self:
+        """The same refusal for another request: an exception object is raised once."""
+        return type(self)(
+            self.message,
+            param=self.param,
+            code=self._code,
+            metadata=self.metadata,
+            headers=self._headers,
+        )
 
     @property
     def label(self) -> str:

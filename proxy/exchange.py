@@ -10,6 +10,7 @@ or the spool has taken the usage; no fallback once the client has seen a byte.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -65,6 +66,15 @@ class Finished:
     headers: dict[str, str]
     body: bytes | None = None
     tail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """A commit as it will be made: the true amounts, the events, and their place in the spool."""
+
+    actual: Vector
+    events: list[bytes]
+    spool_seq: int | None
 
 
 class Exchange:
@@ -264,27 +274,26 @@ class Exchange:
 
     async def _settle(self) -> None:
         """Record the usage, whoever cancels us meanwhile; the client's end waits for this."""
-        recording = spawn(self._record(), name="record-usage")
-        was_cancelled = False
-        while not recording.done():
+        try:
+            if not self._attempts:
+                spawn(self._give_back(), name="release-unused")
+                return
+            bill = self._bill()
             try:
-                await asyncio.shield(recording)
+                await self._record(bill)
             except asyncio.CancelledError:
-                was_cancelled = True
-        self._door.open.discard(self)
-        recording.result()
-        if was_cancelled:
-            raise asyncio.CancelledError
+                # what the first try did is unknown; a second one out of reach adds nothing twice
+                await _finished(spawn(self._record(bill), name="record-again"))
+                raise
+        finally:
+            self._door.open.discard(self)
 
-    async def _record(self) -> None:
-        door = self._door
-        if not self._attempts:
-            await self._give_back()
-            return
+    def _bill(self) -> _Bill:
+        """What this exchange comes to, and its events: made once, so that a repeat is a repeat."""
+        spool = self._door.settings.metering.spool
+        seq = self._door.spool.take_seq() if spool == "always" else None
         charges = [charge(attempt) for attempt in self._attempts]
         emitted_at = now_ns()
-        spools_always = door.settings.metering.spool == "always"
-        spool_seq = door.spool.take_seq() if spools_always else None
         events = [
             encode(
                 usage_event(
@@ -293,26 +302,28 @@ class Exchange:
                     charged,
                     emitted_at=emitted_at,
                     random=os.urandom(10),
-                    spool_seq=spool_seq,
+                    spool_seq=seq,
                 )
             )
             for attempt, charged in zip(self._attempts, charges, strict=True)
         ]
-        self._sell_nano = sum(charged.sell_nano for charged in charges)
-        actual = Vector(
-            nano=self._sell_nano, tokens=sum(charged.tokens for charged in charges), requests=1
-        )
+        self._sell_nano = sum([charged.sell_nano for charged in charges])
+        tokens = sum([charged.tokens for charged in charges])
         self._tell(charges)
-        if door.settings.metering.spool == "always":
-            await door.spool.append(self.hold, actual, events)
+        return _Bill(Vector(nano=self._sell_nano, tokens=tokens, requests=1), events, seq)
+
+    async def _record(self, bill: _Bill) -> None:
+        door = self._door
+        if bill.spool_seq is not None:
+            await door.spool.append(self.hold, bill.actual, bill.events, seq=bill.spool_seq)
         try:
-            committed = await door.caps.commit(self.hold, actual, events)
+            committed = await door.caps.commit(self.hold, bill.actual, bill.events)
         except CapsUnavailableError as error:
             self._log.warning("caps_unavailable", step="commit", cause=str(error))
-            if door.settings.metering.spool != "always":
-                await door.spool.append(self.hold, actual, events)
-            return
-        self._states = committed.states or self._states
+            if bill.spool_seq is None:
+                await door.spool.append(self.hold, bill.actual, bill.events)
+        else:
+            self._states = committed.states or self._states
 
     def _tell(self, charges: list[Charge]) -> None:
         attempt, charged = self._attempts[-1], charges[-1]
@@ -380,6 +391,14 @@ class Exchange:
             INPUT_UNCACHED: self._prompt.tokens(attempt.option.upstream),
             OUTPUT_TEXT: attempt.meter.output_tokens,
         }
+
+
+async def _finished(task: asyncio.Task[None]) -> None:
+    """Wait for a task that must end, however often we are cancelled meanwhile."""
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
 
 
 _REQUEST_HEADERS = {

@@ -17,7 +17,7 @@ from metering.background import spawn
 from metering.clock import now_ns
 from metering.ids import is_id, uuid7
 from metering.tenants import Principal
-from proxy.admission import PromptCount, check_model, count_prompts, plan, upstreams_needed
+from proxy.admission import PromptCount, Route, Routes, count_prompts, plan
 from proxy.attempts import Facts
 from proxy.auth import Authenticator
 from proxy.chat import ChatRequest
@@ -48,7 +48,7 @@ otherwise stop every other stream. tiktoken lets go of the interpreter while it 
 
 DOOR = web.AppKey("door", Door)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
-UNAVAILABLE = web.AppKey("unavailable", dict[str, str])
+ROUTES = web.AppKey("routes", Routes)
 
 _EVERY_ANSWER = {"Server": "tokenweir"}
 """In place of the server library's name and version, which are nobody's business."""
@@ -109,7 +109,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     try:
         principal = authenticated(request)
         chat = openai_chat.parse_request(await read_body(request, door))
-        check_model(door.settings, principal, chat.model)
+        route = request.app[ROUTES].find(principal.tenant, chat.model)
         facts = Facts(
             exchange_id=exchange_id,
             request_id=request_id,
@@ -125,8 +125,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
             ),
             **_labels(request.headers),
         )
-        prompt = await _count(door, principal, chat, request)
-        planned = plan(door.settings, principal, chat, prompt, request.app[UNAVAILABLE])
+        prompt = await _count(request, chat, route)
+        planned = plan(route, chat, prompt)
         finished = await _serve(Exchange(door, facts, chat, planned, prompt), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
@@ -189,6 +189,8 @@ async def read_body(request: web.Request, door: Door) -> bytes:
     if encoding.lower() != "identity":
         raise UnsupportedEncoding("Send the body uncompressed: Content-Encoding is not accepted.")
     try:
+        if request.content.is_eof():
+            return await request.read()
         async with asyncio.timeout(BODY_DEADLINE_S):
             return await request.read()
     except TimeoutError:
@@ -215,13 +217,10 @@ def refusal(error: ApiError, request_id: str) -> web.Response:
     return response
 
 
-async def _count(
-    door: Door, principal: Principal, chat: ChatRequest, request: web.Request
-) -> PromptCount:
-    upstreams = upstreams_needed(door.settings, principal.tenant, chat.model)
+async def _count(request: web.Request, chat: ChatRequest, route: Route) -> PromptCount:
     if (request.content_length or THREAD_ABOVE_BYTES + 1) > THREAD_ABOVE_BYTES:
-        return await asyncio.to_thread(count_prompts, chat, upstreams)
-    return count_prompts(chat, upstreams)
+        return await asyncio.to_thread(count_prompts, chat, route)
+    return count_prompts(chat, route)
 
 
 async def _serve(exchange: Exchange, client: WebClient) -> Finished:

@@ -6,6 +6,7 @@ Every number in a refusal is the tenant's own sell amount; what a provider charg
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from metering.caps import CapState, Denial, DenialReason, ScopeKind
 from metering.money import format_usd
@@ -131,6 +132,7 @@ def cap_headers(state: CapState) -> dict[str, str]:
     return headers
 
 
+@lru_cache(maxsize=256)
 def rfc3339_ms(unix_ms: int) -> str:
     """Unix milliseconds as RFC 3339 in UTC, to the second, rounded up."""
     return datetime.fromtimestamp(-(-unix_ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ from proxy.settings import Settings
 
 if TYPE_CHECKING:
     from proxy.supervisor import ProxyProcess
+
+GC_THRESHOLD = (20_000, 20, 100)
+"""Requests leave next to no cycles; at Python's own 700 the collector took 5 % of the CPU."""
 
 KEEPALIVE_S = 75.0
 """Also the deadline for a request's headers: aiohttp uses one value for both."""
@@ -126,6 +130,7 @@ def run_worker(settings: Settings, *, drain: bool = False) -> int:
 
 async def _serve(process: ProxyProcess) -> int:
     stop = _stop_on_signals()
+    gc.set_threshold(*GC_THRESHOLD)
     async with open_services(process.settings, proxy_id=process.proxy_id) as services:
         log = services.door.log
         runner = web.AppRunner(

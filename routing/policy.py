@@ -33,9 +33,9 @@ class Loser:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """`options` in the order to try them, `losers` with their reasons."""
+    """`upstreams` in the order to try them, `losers` with their reasons."""
 
-    options: tuple[Option, ...]
+    upstreams: tuple[Upstream, ...]
     losers: tuple[Loser, ...] = ()
 
 
@@ -50,26 +50,26 @@ class Admission:
 
 
 def rank(
-    options: Sequence[Option],
+    priced: Mapping[Upstream, Price | None],
     *,
     unavailable: Mapping[str, str],
     must_be_priced: bool,
 ) -> Ranking:
-    """The options that can be called, in the order given, and the reasons against the rest.
+    """The upstreams that can be called, in the order given, and the reasons against the rest.
 
     `unavailable` maps a provider's name to why it cannot be called; `must_be_priced` is set for
     tenants under a money cap, who are never served at a price nobody knows.
     """
-    kept: list[Option] = []
+    kept: list[Upstream] = []
     losers: list[Loser] = []
-    for option in options:
-        reason = unavailable.get(option.upstream.provider)
-        if reason is None and must_be_priced and option.price is None:
+    for upstream, price in priced.items():
+        reason = unavailable.get(upstream.provider)
+        if reason is None and must_be_priced and price is None:
             reason = "it has no price"
         if reason is None:
-            kept.append(option)
+            kept.append(upstream)
         else:
-            losers.append(Loser(option.upstream, reason))
+            losers.append(Loser(upstream, reason))
     return Ranking(tuple(kept), tuple(losers))
 
 
@@ -87,8 +87,8 @@ def admission(
     return Admission(
         options=(*own, *cheaper),
         candidates=(
-            *(Candidate(option.upstream.label, option.hold, fraction) for option in own),
-            *(Candidate(option.upstream.label, option.hold) for option in cheaper),
+            *[Candidate(option.upstream.label, option.hold, fraction) for option in own],
+            *[Candidate(option.upstream.label, option.hold) for option in cheaper],
         ),
         steps=(False,) * len(own) + (True,) * len(cheaper),
     )
