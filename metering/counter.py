@@ -20,6 +20,7 @@ from metering.split import for_encoding
 TAIL_MAX = 384  # characters kept for recounting; smaller costs exactness on runs, larger costs time
 _MARGIN = 128  # characters left behind a forced cut: the longest tokens are runs of 128 blanks
 _WINDOW = 8192  # characters looked at for one forced cut
+LATER = 256  # characters taken note of before they are counted: nobody reads most counts
 SLICE = 16_384  # characters per call: 1 MB in one stalls, and 999,999 blanks crash tiktoken
 
 
@@ -36,6 +37,8 @@ class IncrementalCounter:
         "_forced",
         "_half",
         "_last_cut",
+        "_later",
+        "_later_size",
         "_settled",
         "_tail",
         "_tail_count",
@@ -51,32 +54,49 @@ class IncrementalCounter:
         self._closed = 0
         self._tail = ""
         self._tail_count = 0  # -1: the tail has changed since it was counted
+        self._later: list[str] = []  # deltas that no reader has asked about yet
+        self._later_size = 0
         self._half = ""  # the first half of a surrogate pair whose second is still to come
         self._forced = 0
 
     @property
     def closed(self) -> int:
         """Tokens that later text cannot change any more. Never falls, unlike `count`."""
+        self._catch_up()
         return self._closed
 
     @property
     def forced(self) -> int:
         """How often a piece was cut inside because it was too long; 0 means `count` is exact."""
+        self._catch_up()
         return self._forced
 
     @property
     def count(self) -> int:
         """Tokens of the whole text so far. May fall by one or two: " wor" + "ld" is one token."""
+        self._catch_up()
         if self._tail_count < 0:
             self._tail_count = len(self._encode(self._tail + self._half))
         return self._closed + self._tail_count
 
     def feed(self, delta: str) -> None:
         """Append `delta`, of any length; emoji may come as two JSON escapes in two deltas."""
-        if len(delta) > SLICE:
-            for start in range(0, len(delta), SLICE):
-                self.feed(delta[start : start + SLICE])
+        self._later.append(delta)
+        self._later_size += len(delta)
+        if self._later_size > LATER:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Count what was only noted; where the text was cut makes no difference to the count."""
+        if not self._later:
             return
+        text = self._later[0] if len(self._later) == 1 else "".join(self._later)
+        self._later.clear()
+        self._later_size = 0
+        for start in range(0, len(text), SLICE):
+            self._append(text[start : start + SLICE])
+
+    def _append(self, delta: str) -> None:
         if self._half or not delta.isascii():
             delta = self._join_surrogates(delta)
         if not delta:

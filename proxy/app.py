@@ -20,6 +20,7 @@ from proxy.ingress import (
     not_found,
 )
 
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """How to ask whether spend can be checked."""

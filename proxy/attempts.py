@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from metering.events import Reason, Status, UsageEvent
-from metering.ids import uuid7
+from metering.caps import Vector
+from metering.events import Reason, Status, UsageEvent, encode
 from metering.meter import Meter
 from metering.tenants import Principal
 from metering.usage import TOKEN_CLASSES, MeteredUsage
 from proxy.wire.openai_chat import Reply
 from routing.fallback import Outcome
 from routing.policy import Option
-
-_NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,7 @@ class Attempt:
     """One send to one upstream, filled in as it goes. Times are UTC nanoseconds."""
 
     number: int
+    event_id: str
     option: Option
     vendor: str
     meter: Meter
@@ -54,6 +54,10 @@ class Attempt:
     outcome: Outcome | None = None
     client_disconnected: bool = False
     reply: Reply = field(default_factory=Reply)
+
+    def mark_sent(self) -> None:
+        """The request is on its way: from here on the upstream may be working for us."""
+        self.is_sent = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,29 +113,56 @@ def charge(attempt: Attempt) -> Charge:
     )
 
 
-def usage_event(
-    facts: Facts,
-    attempt: Attempt,
-    charged: Charge,
-    *,
-    emitted_at: int,
-    random: bytes,
-    spool_seq: int | None = None,
-) -> UsageEvent:
-    """The event of one attempt; `random` is ten bytes for its id."""
-    upstream = attempt.option.upstream
-    price = attempt.option.price
-    ended_at = attempt.ended_at or emitted_at
-    outcome = attempt.outcome or Outcome.CLIENT_GONE
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """A commit as it will be made: the true amounts, the events, and their place in the spool."""
+
+    actual: Vector
+    events: list[bytes]
+    charges: list[Charge]
+    spool_seq: int | None = None
+
+
+def bill(
+    facts: Facts, attempts: Sequence[Attempt], *, emitted_at: int, spool_seq: int | None
+) -> Bill:
+    """What an exchange comes to. Made once, so that committing it again is a repeat."""
+    charges = [charge(attempt) for attempt in attempts]
+    moment = _Moment(emitted_at, spool_seq)
+    return Bill(
+        actual=Vector(
+            nano=sum([charged.sell_nano for charged in charges]),
+            tokens=sum([charged.tokens for charged in charges]),
+            requests=1,
+        ),
+        events=[
+            encode(_usage_event(facts, attempt, charged, moment))
+            for attempt, charged in zip(attempts, charges, strict=True)
+        ],
+        charges=charges,
+        spool_seq=spool_seq,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    emitted_at: int
+    spool_seq: int | None
+
+
+def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Moment) -> UsageEvent:
+    upstream, price, reply = attempt.option.upstream, attempt.option.price, attempt.reply
+    key, usage = facts.principal.key, charged.usage
+    ended_at = attempt.ended_at or moment.emitted_at
     return UsageEvent(
-        event_id=uuid7(emitted_at // _NS_PER_MS, random),
+        event_id=attempt.event_id,
         exchange_id=facts.exchange_id,
         attempt=attempt.number,
         request_id=facts.request_id,
         upstream_request_id=attempt.upstream_request_id,
         tenant=facts.principal.tenant.id,
-        project=facts.principal.key.project,
-        api_key_id=facts.principal.key.id,
+        project=key.project,
+        api_key_id=key.id,
         feature=facts.feature,
         user=facts.user,
         session=facts.session,
@@ -139,33 +170,29 @@ def usage_event(
         step=facts.step,
         occurred_at=facts.occurred_at,
         completed_at=ended_at,
-        emitted_at=emitted_at,
+        emitted_at=moment.emitted_at,
         vendor=attempt.vendor,
         provider=upstream.provider,
         model_requested=facts.model_requested,
         model_public=upstream.public_name,
         model_upstream=upstream.model,
-        model_answered=attempt.reply.model,
-        model_version=attempt.reply.version,
-        service_tier=attempt.reply.service_tier,
+        model_answered=reply.model,
+        model_version=reply.version,
+        service_tier=reply.service_tier,
         units=charged.units,
-        usage_source=charged.usage.source,
-        tokenizer=charged.usage.tokenizer,
-        counted=charged.usage.counted,
-        usage_suspect=charged.usage.suspect,
+        usage_source=usage.source,
+        tokenizer=usage.tokenizer,
+        counted=usage.counted,
+        usage_suspect=usage.suspect,
         cost_version=price.cost.version if price else None,
         sell_version=price.sell.version if price else None,
         cost_nano=charged.cost_nano,
         admission_nano=charged.sell_nano,
-        latency_ms=max(0, ended_at - attempt.started_at) // _NS_PER_MS,
-        ttft_ms=(
-            None
-            if attempt.first_byte_at is None
-            else max(0, attempt.first_byte_at - attempt.started_at) // _NS_PER_MS
-        ),
-        status=_STATUS.get(outcome, Status.ERROR),
+        latency_ms=_ms(ended_at - attempt.started_at),
+        ttft_ms=attempt.first_byte_at and _ms(attempt.first_byte_at - attempt.started_at),
+        status=_STATUS.get(attempt.outcome or Outcome.CLIENT_GONE, Status.ERROR),
         http_status=attempt.http_status,
-        finish_reason=attempt.reply.finish_reason,
+        finish_reason=reply.finish_reason,
         client_retry_count=facts.client_retry_count,
         fallback_reason=attempt.fallback_reason,
         degrade_step=attempt.degrade_step,
@@ -174,5 +201,10 @@ def usage_event(
         billable=charged.billable,
         reason_code=charged.reason,
         proxy_id=facts.proxy_id,
-        spool_seq=spool_seq,
+        spool_seq=moment.spool_seq,
     )
+
+
+def _ms(duration_ns: int) -> int:
+    """A wall clock may jump back; a latency is never negative."""
+    return max(0, duration_ns) // 1_000_000

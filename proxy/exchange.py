@@ -26,14 +26,14 @@ from metering.caps import (
     Vector,
 )
 from metering.clock import now_ns
-from metering.events import encode
+from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import format_usd
 from metering.tokenizer import tokenizer_for
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy import vendors
 from proxy.admission import Plan, PromptCount, caps_of
-from proxy.attempts import Attempt, Charge, Facts, charge, usage_event
+from proxy.attempts import Attempt, Bill, Charge, Facts, bill
 from proxy.chat import ChatRequest
 from proxy.door import HOLD_TTL_MS, Door
 from proxy.errors import ERROR_SOURCE
@@ -66,15 +66,6 @@ class Finished:
     headers: dict[str, str]
     body: bytes | None = None
     tail: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class _Bill:
-    """A commit as it will be made: the true amounts, the events, and their place in the spool."""
-
-    actual: Vector
-    events: list[bytes]
-    spool_seq: int | None
 
 
 class Exchange:
@@ -174,12 +165,14 @@ class Exchange:
     async def _attempt(self, step: Try, client: Client) -> Outcome:
         upstream = step.option.upstream
         provider = self._door.settings.providers[upstream.provider]
+        started_at = now_ns()
         attempt = Attempt(
             number=len(self._attempts) + 1,
+            event_id=uuid7(started_at // 1_000_000, os.urandom(10)),
             option=step.option,
             vendor=provider.type,
             meter=Meter(tokenizer_for(upstream.model), self._prompt.tokens(upstream)),
-            started_at=now_ns(),
+            started_at=started_at,
             fallback_reason=step.reason,
             degrade_step=upstream.public_name if self.is_degraded else None,
         )
@@ -208,9 +201,8 @@ class Exchange:
             timeout_s=provider.timeout_s,
             connect_timeout_s=provider.connect_timeout_s,
         )
-        attempt.is_sent = True
         try:
-            answer = await self._door.transport.send(call)
+            answer = await self._door.transport.send(call, attempt.mark_sent)
         except TransportError as error:
             self._tell_failure(attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
@@ -278,50 +270,30 @@ class Exchange:
             if not self._attempts:
                 spawn(self._give_back(), name="release-unused")
                 return
-            bill = self._bill()
+            spools = self._door.settings.metering.spool == "always"
+            seq = self._door.spool.take_seq() if spools else None
+            made = bill(self._facts, self._attempts, emitted_at=now_ns(), spool_seq=seq)
+            self._sell_nano = made.actual.nano
+            self._tell(made.charges)
             try:
-                await self._record(bill)
+                await self._record(made)
             except asyncio.CancelledError:
                 # what the first try did is unknown; a second one out of reach adds nothing twice
-                await _finished(spawn(self._record(bill), name="record-again"))
+                await _finished(spawn(self._record(made), name="record-again"))
                 raise
         finally:
             self._door.open.discard(self)
 
-    def _bill(self) -> _Bill:
-        """What this exchange comes to, and its events: made once, so that a repeat is a repeat."""
-        spool = self._door.settings.metering.spool
-        seq = self._door.spool.take_seq() if spool == "always" else None
-        charges = [charge(attempt) for attempt in self._attempts]
-        emitted_at = now_ns()
-        events = [
-            encode(
-                usage_event(
-                    self._facts,
-                    attempt,
-                    charged,
-                    emitted_at=emitted_at,
-                    random=os.urandom(10),
-                    spool_seq=seq,
-                )
-            )
-            for attempt, charged in zip(self._attempts, charges, strict=True)
-        ]
-        self._sell_nano = sum([charged.sell_nano for charged in charges])
-        tokens = sum([charged.tokens for charged in charges])
-        self._tell(charges)
-        return _Bill(Vector(nano=self._sell_nano, tokens=tokens, requests=1), events, seq)
-
-    async def _record(self, bill: _Bill) -> None:
+    async def _record(self, made: Bill) -> None:
         door = self._door
-        if bill.spool_seq is not None:
-            await door.spool.append(self.hold, bill.actual, bill.events, seq=bill.spool_seq)
+        if made.spool_seq is not None:
+            await door.spool.append(self.hold, made.actual, made.events, seq=made.spool_seq)
         try:
-            committed = await door.caps.commit(self.hold, bill.actual, bill.events)
+            committed = await door.caps.commit(self.hold, made.actual, made.events)
         except CapsUnavailableError as error:
             self._log.warning("caps_unavailable", step="commit", cause=str(error))
-            if bill.spool_seq is None:
-                await door.spool.append(self.hold, bill.actual, bill.events)
+            if made.spool_seq is None:
+                await door.spool.append(self.hold, made.actual, made.events)
         else:
             self._states = committed.states or self._states
 

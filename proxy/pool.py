@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -26,10 +27,11 @@ class HttpTransport:
         self._idle: dict[_Origin, deque[tuple[float, Connection]]] = {}
         self._is_closed = False
 
-    async def send(self, call: Call) -> Connection:
+    async def send(self, call: Call, on_sent: Callable[[], None] = lambda: None) -> Connection:
         """Send the call on an idle connection, or on a new one; see `Transport`."""
         origin, head = _head(call)
         connection = self._take(origin) or await self._connect(origin, call.connect_timeout_s)
+        on_sent()
         await connection.send(head, call)
         return connection
 

@@ -11,7 +11,7 @@ Why not aiohttp's client here: it costs more CPU per request than all of the met
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -74,8 +74,11 @@ class Answer(Protocol):
 class Transport(Protocol):
     """Something that can send a `Call`."""
 
-    async def send(self, call: Call) -> Answer:
-        """The answer once its status and headers are there; TransportError otherwise."""
+    async def send(self, call: Call, on_sent: Callable[[], None] = ...) -> Answer:
+        """The answer once its status and headers are there; TransportError otherwise.
+
+        `on_sent` is called when the request is written: from then on the upstream may be working.
+        """
         ...
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import aiohttp
 
@@ -22,7 +23,7 @@ class AiohttpTransport:
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
-    async def send(self, call: Call) -> AiohttpAnswer:
+    async def send(self, call: Call, on_sent: Callable[[], None] = lambda: None) -> AiohttpAnswer:
         """POST the call; see `Transport`."""
         try:
             response = await self._session.post(
@@ -36,6 +37,7 @@ class AiohttpTransport:
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _mapped(error) from error
+        on_sent()
         return AiohttpAnswer(response)
 
     async def close(self) -> None:

@@ -55,7 +55,9 @@ def _messages(path: Path) -> list[str]:
         return [str(fault) for fault in failure.faults]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None
+)
 @given(st.data())
 def test_any_value_anywhere_is_answered(tmp_path: Path, data: st.DataObject) -> None:
     """Up to three values of the example replaced by anything: settings or faults, never a crash."""
