@@ -26,7 +26,7 @@ from metering.redis_link import RedisLink
 from metering.redis_url import parse_redis_url
 from metering.spool import Spool
 from proxy import telemetry
-from proxy.app import create_app
+from proxy.app import create_app, create_runner
 from proxy.door import Door
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 GC_THRESHOLD = (20_000, 20, 100)
 """Requests leave next to no cycles; at Python's own 700 the collector took 5 % of the CPU."""
-
-KEEPALIVE_S = 75.0
-"""Also the deadline for a request's headers: aiohttp uses one value for both."""
 
 DRAIN_S = 25.0
 """How long streams may go on after SIGTERM; below the supervisor's own patience of 30 s."""
@@ -133,13 +130,8 @@ async def _serve(process: ProxyProcess) -> int:
     gc.set_threshold(*GC_THRESHOLD)
     async with open_services(process.settings, proxy_id=process.proxy_id) as services:
         log = services.door.log
-        runner = web.AppRunner(
-            create_app(services.door, services.ready),
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_S,
-            shutdown_timeout=DRAIN_S,
-        )
+        app = create_app(services.door, services.ready)
+        runner = create_runner(app, shutdown_timeout_s=DRAIN_S)
         await runner.setup()
         try:
             for listening in process.sockets:
