@@ -313,6 +313,18 @@ def test_one_of_two_choices_finished_is_no_end() -> None:
     assert not reader.reply.is_finished
 
 
+def test_what_follows_the_end_goes_out_with_the_end() -> None:
+    """Usage after `[DONE]` is taken, and nothing overtakes the end on its way to the client."""
+    reader = StreamReader(used := meter(), strip_usage=True)
+    late = content("late")
+
+    relayed = reader.feed(content("Hello") + FINISH + DONE + USAGE_ONLY + late)
+
+    assert relayed == content("Hello") + FINISH
+    assert reader.tail == DONE + USAGE_ONLY + late
+    assert used.final().source == "provider"
+
+
 def test_a_json_reply_is_metered() -> None:
     """A whole answer without usage is counted from its text, tool arguments included."""
     used = meter()
