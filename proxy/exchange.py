@@ -374,5 +374,5 @@ _REQUEST_HEADERS = {
     "Accept-Encoding": "identity",
     "User-Agent": "tokenweir",
 }
-_ERROR_HEADERS = ("content-type", "retry-after", "retry-after-ms")
+_ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 _RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})

@@ -230,8 +230,13 @@ async def _count(request: web.Request, chat: ChatRequest, route: Route) -> Promp
 async def _serve(exchange: Exchange, client: WebClient) -> Finished:
     if exchange.drains:
         # the exchange goes on for the meter when the client's handler is cancelled
-        return await asyncio.shield(spawn(exchange.run(client), name="exchange"))
+        running = spawn(exchange.run(client), name="exchange", on_error=_told_already)
+        return await asyncio.shield(running)
     return await exchange.run(client)
+
+
+def _told_already(error: BaseException) -> None:
+    """How an exchange ended is in its log line and its event, whether or not somebody waits."""
 
 
 async def _refuse(client: WebClient, error: ApiError, request_id: str) -> web.StreamResponse:

@@ -283,3 +283,16 @@ async def _close(writer: asyncio.StreamWriter) -> None:
 def _address(door: RunningDoor) -> tuple[str, int]:
     host, _, port = door.url.removeprefix("http://").partition(":")
     return host, int(port)
+
+
+async def test_a_relayed_refusal_has_one_content_type(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """The upstream's own content type replaces ours; two of them would be a framing puzzle."""
+    upstream.scripts = [
+        [b"HTTP/1.1 400 X\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nno"]
+    ]
+
+    async with door.http.post(f"{door.url}{CHAT}", data=BODY, headers=AUTH) as answer:
+        assert answer.headers.getall("Content-Type") == ["text/plain"]
+        assert await answer.read() == b"no"
