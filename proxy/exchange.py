@@ -81,6 +81,7 @@ class Exchange:
         self._log = door.log.bind(request_id=facts.request_id)
         self._prompt = prompt
         self._attempts: list[Attempt] = []
+        self._answers: list[Answer] = []
         self._held = Vector()
         self._states: tuple[CapState, ...] = ()
         self._error_answer: tuple[int, dict[str, str], bytes] | None = None
@@ -99,11 +100,24 @@ class Exchange:
             while isinstance(step := steps.next(), Try):
                 if step.reason is not None and not await self._fits(step.option):
                     break
+                self._close_answers()
                 outcome = await self._attempt(step, client)
                 steps.record(outcome)
         finally:
-            await self._settle()
+            if outcome is not Outcome.SERVED:
+                self._close_answers()
+            try:
+                await self._settle()
+            finally:
+                self._close_answers()
         return self._finish(outcome)
+
+    def _close_answers(self) -> None:
+        """An answer that was served is closed after the commit: by then the last bytes of its
+        framing have come, and its connection can be used again."""
+        for answer in self._answers:
+            answer.close()
+        self._answers.clear()
 
     # -- admission ----------------------------------------------------------------------------
 
@@ -201,10 +215,8 @@ class Exchange:
         except TransportError as error:
             self._tell_failure(attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
-        try:
-            return await self._receive(attempt, answer, client)
-        finally:
-            answer.close()
+        self._answers.append(answer)
+        return await self._receive(attempt, answer, client)
 
     async def _receive(self, attempt: Attempt, answer: Answer, client: Client) -> Outcome:
         attempt.http_status = answer.status

@@ -9,7 +9,16 @@ from typing import Any
 import orjson
 import pytest
 from fixtures_door import KEY, OpenDoor, RunningDoor, rule, settings, tenant
-from fixtures_upstream import ScriptedUpstream, completion
+from fixtures_upstream import (
+    DONE,
+    FINISH,
+    LAST_CHUNK,
+    ScriptedUpstream,
+    chunk,
+    completion,
+    delta,
+    stream_head,
+)
 
 from metering.memory_caps import MemoryCaps
 from proxy.settings import Server
@@ -296,3 +305,21 @@ async def test_a_relayed_refusal_has_one_content_type(
     async with door.http.post(f"{door.url}{CHAT}", data=BODY, headers=AUTH) as answer:
         assert answer.headers.getall("Content-Type") == ["text/plain"]
         assert await answer.read() == b"no"
+
+
+async def test_a_streams_connection_is_used_again(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """The last bytes of a stream's framing may come after its `[DONE]`; the connection is kept."""
+    events = [delta("a"), FINISH, DONE]
+    upstream.scripts = [[stream_head(), *map(chunk, events), LAST_CHUNK]]
+
+    for _ in range(3):
+        async with door.http.post(
+            f"{door.url}{CHAT}",
+            data=b'{"model":"m","messages":[],"stream":true}',
+            headers=AUTH,
+        ) as answer:
+            assert (await answer.read()).endswith(DONE)
+
+    assert upstream.connections == 1
