@@ -30,7 +30,7 @@ from proxy.app import create_app
 from proxy.door import Door
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
-from proxy.settings import Settings
+from proxy.settings import Settings, redis_keys
 
 if TYPE_CHECKING:
     from proxy.supervisor import ProxyProcess
@@ -47,6 +47,7 @@ DRAIN_S = 25.0
 REDIS_AT_START_S = 2.0
 REPLAY_EVERY_S = 1.0
 PREPARE_AGAIN_S = 1.0
+READY_POLL_S = 0.02
 
 
 @dataclass(slots=True)
@@ -72,12 +73,6 @@ class Services:
         except CapsUnavailableError:
             return False
         return all(whole)
-
-
-def redis_keys(settings: Settings) -> RedisKeys:
-    """The key names of these settings."""
-    redis = settings.redis
-    return RedisKeys(prefix=redis.prefix, shards=redis.shards, queue=settings.metering.queue)
 
 
 @contextlib.asynccontextmanager
@@ -144,8 +139,8 @@ async def _serve(process: ProxyProcess) -> int:
         try:
             for listening in process.sockets:
                 await web.SockSite(runner, listening).start()
-            process.report_ready()
             log.info("listening", url_path="/v1/chat/completions", index=process.index)
+            spawn(_report_ready(process, services), name="report-ready")
             stopping = spawn(stop.wait(), name="stop")
             await asyncio.wait([stopping, services.failed], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -154,6 +149,21 @@ async def _serve(process: ProxyProcess) -> int:
             log.error("cannot_run", cause=str(services.failed.exception()))
             return 1
     return 0
+
+
+async def _report_ready(process: ProxyProcess, services: Services) -> None:
+    """Say so once requests are served, or when waiting for that has taken long enough.
+
+    Until then they are refused by name: whoever reads the banner should not be the first to know.
+    """
+    try:
+        async with asyncio.timeout(process.ready_wait_s):
+            while not await services.ready():
+                await asyncio.sleep(READY_POLL_S)
+    except TimeoutError:
+        if process.ready_wait_s:
+            services.door.log.warning("not_ready_yet", waited_s=process.ready_wait_s)
+    process.report_ready()
 
 
 async def _prepare(services: Services, caps: RedisCaps, prepared: asyncio.Event) -> None:

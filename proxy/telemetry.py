@@ -19,10 +19,17 @@ from functools import lru_cache
 from typing import Any, TextIO, cast
 
 import orjson
-import structlog
-from structlog.types import EventDict, Processor, WrappedLogger
 
 from proxy.settings import Secret
+
+# structlog imports rich where it finds it: 0.1 s of every start, and for tracebacks with locals,
+# which we never let it draw. None in this place makes the import fail, as if it were not there.
+_rich = sys.modules.setdefault("rich", cast("Any", None))
+import structlog  # noqa: E402 - see above
+from structlog.types import EventDict, Processor, WrappedLogger  # noqa: E402 - see above
+
+if _rich is None:
+    del sys.modules["rich"]
 
 LEVEL_VARIABLE = "WEIR_LOG"
 """debug, info, warning or error; info when unset."""
