@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +75,7 @@ def environment(**more: str) -> dict[str, str]:
 def serving(
     folder: Path, *, config: Path = ROOT / "config.yaml", words: tuple[str, ...] = ()
 ) -> Iterator[Weir]:
-    """Start `weir serve` in `folder` and wait until it answers; killed at the end."""
+    """Start `weir serve` in `folder` and wait for its banner; killed at the end."""
     data_dir = folder / "data"
     with (folder / "serve.log").open("a") as log:
         process = subprocess.Popen(
@@ -101,9 +100,7 @@ def serving(
         state = orjson.loads((data_dir / "serve.json").read_bytes())
         keys = sorted((data_dir / "keys").glob("*"))
         key = keys[0].read_text().strip() if keys else ""
-        weir = Weir(process, config, data_dir, state["url"], key, banner)
-        _wait_ready(weir)
-        yield weir
+        yield Weir(process, config, data_dir, state["url"], key, banner)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -124,19 +121,6 @@ def _banner(process: subprocess.Popen[str], folder: Path) -> str:
         if "Ctrl-C" in line:
             return "".join(lines)
     raise AssertionError(f"weir serve ended: {(folder / 'serve.log').read_text()[-3000:]}")
-
-
-def _wait_ready(weir: Weir) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"{weir.url}/readyz", timeout=5) as answer,
-        ):
-            if answer.status == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError("weir serve did not become ready")
 
 
 @pytest.fixture(scope="session")
