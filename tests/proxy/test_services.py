@@ -48,7 +48,7 @@ def test_the_first_answer_comes_within_two_seconds(tmp_path: Path) -> None:
         folder.mkdir()
         for times in took_s.values():
             started_s = time.monotonic()
-            with serving(folder) as weir:
+            with serving(folder, settles=False) as weir:
                 assert ask(weir) == 200
                 times.append(time.monotonic() - started_s)
 
@@ -76,7 +76,7 @@ def test_without_a_worker_nobody_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "ledger.db").touch()
 
-    with serving(tmp_path, words=("--no-worker",)) as weir:
+    with serving(tmp_path, words=("--no-worker",), settles=False) as weir:
         with pytest.raises(urllib.error.HTTPError) as refused:
             ask(weir)
         refused.value.close()
@@ -87,7 +87,7 @@ def test_without_a_worker_nobody_is_waited_for(tmp_path: Path) -> None:
 def test_a_worker_of_its_own_settles_what_serve_left(tmp_path: Path) -> None:
     """`serve --no-worker`, one request, `worker --drain`, and `weir usage` shows it."""
     need("redis-server")
-    with serving(tmp_path, words=("--no-worker",)) as weir:
+    with serving(tmp_path, words=("--no-worker",), settles=False) as weir:
         ask(weir)
 
         done = weir.run("worker", "--drain")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.dialects import sqlite
 
+from metering.settlement.ledger.new_schema import create_schema
 from metering.settlement.ledger.tables import HEAD_REVISION
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Ledger:
         if self.revision() == HEAD_REVISION:
             return
         with self.write() as connection:
-            if _revision(connection) != HEAD_REVISION:  # another process may have been first
+            # Another process may have been first.
+            if _revision(connection) != HEAD_REVISION and not create_schema(connection):
                 _upgrade(connection)
 
     def close(self) -> None:
