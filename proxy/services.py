@@ -151,7 +151,11 @@ async def _serve(process: ProxyProcess) -> int:
             for listening in process.sockets:
                 await web.SockSite(runner, listening).start()
             log.info("listening", url_path="/v1/chat/completions", index=process.index)
-            spawn(_report_ready(process, services), name="report-ready")
+            spawn(
+                _report_ready(process, services),
+                name="report-ready",
+                on_error=lambda error: _fail(services, error),
+            )
             stopping = spawn(stop.wait(), name="stop")
             await asyncio.wait([stopping, services.failed], return_when=asyncio.FIRST_COMPLETED)
         finally:

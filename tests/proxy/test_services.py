@@ -70,6 +70,24 @@ def test_the_banner_waits_for_windows_that_must_be_rebuilt(tmp_path: Path) -> No
     assert "not_ready_yet" not in said
 
 
+@pytest.mark.slow(30)
+def test_a_worker_that_cannot_work_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    """After some seconds the banner comes all the same; the log says why nothing is served."""
+    need("redis-server")
+    (tmp_path / "data" / "ledger.db").mkdir(parents=True)  # no database can be opened there
+
+    with serving(tmp_path, settles=False) as weir:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(weir)
+        refused.value.close()
+        assert refused.value.code == 503
+        assert weir.process.poll() is None
+    said = [line["message"] for line in log_of(tmp_path)]
+    assert "not_ready_yet" in said
+    assert "settlement_retries" in said
+    assert "child ended" not in said
+
+
 def test_without_a_worker_nobody_is_waited_for(tmp_path: Path) -> None:
     """With --no-worker the banner comes at once, even where windows are to be rebuilt."""
     need("redis-server")
