@@ -54,11 +54,11 @@ class Subject:
 
 
 def cpu_s(process: psutil.Process | None) -> float:
-    """User and system seconds of a process so far."""
+    """Seconds that the threads of a process were on a CPU so far, as the scheduler counts them."""
     if process is None:
         return 0.0
-    times = process.cpu_times()
-    return times.user + times.system
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def load(subject_url: str, key: str, kind: str, connections: int, requests: int) -> dict[str, Any]:
@@ -108,7 +108,10 @@ def free_port() -> int:
 def child(*command: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process for the length of the block."""
     process = subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.DEVNULL, env={**os.environ, **env}
+        [sys.executable, *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **env},
     )
     try:
         yield process
@@ -144,9 +147,7 @@ def tokenweir(upstream: str, folder: Path) -> Iterator[Subject]:
     data_dir = folder / "data"
     words = ["serve", "--config", str(folder / "config.yaml"), "--data-dir", str(data_dir),
              "--port", str(port), "--workers", "1"]  # fmt: skip
-    with child(
-        "-c", "from proxy.cli import main; main()", *words, WEIR_LOG="warning", BENCH_KEY="k"
-    ) as supervisor:
+    with child("-c", "from proxy.cli import main; main()", *words, BENCH_KEY="k") as supervisor:
         wait_ready(f"http://127.0.0.1:{port}/readyz")
         family = psutil.Process(supervisor.pid).children(recursive=True)
         proxy = next(each for each in family if listens(each, port))
@@ -209,7 +210,9 @@ def main() -> None:
             plain = compare(subjects, "plain", 32, options.requests, options.rounds)
             calm = compare(subjects, "plain", 1, 500, options.rounds)
             direct = load(upstream, "x", "plain", 1, 500)
-            streams = compare(subjects, "stream", options.streams, options.streams, options.rounds)
+            streams = compare(
+                subjects, "stream", options.streams, options.streams * 4, options.rounds
+            )
     report(plain, calm, direct, streams, options.streams)
 
 

@@ -118,6 +118,8 @@ class Meter:
             if output_total(visible) > 0 and output_total(reported) == 0:
                 suspect = f"no output was reported, {output_total(visible)} tokens were counted"
                 reported = None
+                if not any((self._input or {}).values()):
+                    self._input = None  # a report of nothing at all says nothing of the prompt
         sides = (self._input is not None, reported is not None)
         units = {
             **(prompt if self._input is None else self._input),

@@ -99,6 +99,13 @@ def format_usd(nano: int, *, places: int = 6) -> str:
     return f"{sign}{whole}.{part:0{places}d}"
 
 
+def format_short(nano: int) -> str:
+    """USD with as many digits as the amount has, at least two: 10.00, 0.004."""
+    text = format_usd(nano, places=9).rstrip("0")
+    whole, _, part = text.partition(".")
+    return f"{whole}.{part.ljust(2, '0')}"
+
+
 def format_cents(nano: int) -> str:
     """USD with two digits, half-even, signed: the form of an invoice's total."""
     return format_usd(nano, places=2)

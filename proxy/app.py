@@ -18,7 +18,12 @@ from proxy.ingress import (
     get_model,
     list_models,
     not_found,
+    plain_json,
 )
+
+KEEPALIVE_S = 75.0
+"""How long an idle connection is kept, and the deadline for a request's headers: aiohttp uses one
+value for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +53,31 @@ def create_app(door: Door, ready: Callable[[], Awaitable[bool]]) -> web.Applicat
     return app
 
 
+def create_runner(
+    app: web.Application, *, shutdown_timeout_s: float, handler_cancellation: bool = True
+) -> web.AppRunner:
+    """The server around the application, with the limits that aiohttp leaves open.
+
+    Bodies are never unpacked (a compressed one is refused, whatever it is compressed with), a
+    handler is told when its client leaves, and slow headers have a deadline.
+    """
+    return web.AppRunner(
+        app,
+        handler_cancellation=handler_cancellation,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=KEEPALIVE_S,
+        shutdown_timeout=shutdown_timeout_s,
+    )
+
+
 async def healthz(request: web.Request) -> web.Response:
     """Alive: this process answers. Says nothing of what it depends on."""
-    return web.json_response({"status": "ok"})
+    return plain_json({"status": "ok"})
 
 
 async def readyz(request: web.Request) -> web.Response:
     """Ready: spend can be checked, so requests can be served."""
     if await request.app[READY].ask():
-        return web.json_response({"status": "ready"})
-    return web.json_response({"status": "not_ready"}, status=503)
+        return plain_json({"status": "ready"})
+    return plain_json({"status": "not_ready"}, status=503)

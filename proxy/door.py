@@ -11,7 +11,7 @@ from proxy.settings import Settings
 from proxy.transport import Transport
 
 HOLD_TTL_MS = 180_000
-"""A hold outlives three missed renewals; then its room is given back."""
+"""A hold that nobody renews for so long is given back: its process is gone."""
 
 RENEW_EVERY_S = 60.0
 
@@ -53,6 +53,10 @@ class OpenExchanges(Protocol):
 
     def discard(self, exchange: Holding) -> None:
         """It has ended."""
+        ...
+
+    def give_back(self, hold: Hold) -> None:
+        """Release a hold that nobody will use, as soon as Redis takes it."""
         ...
 
 

@@ -15,7 +15,7 @@
     |-- InternalError                 500
     |-- UpstreamFailed                502 upstream_error
     |   `-- UpstreamAuth              502 upstream_auth
-    |-- BudgetBackendUnavailable, UpstreamQuota, ProviderUnavailable, Draining    503
+    |-- BudgetBackendUnavailable, UpstreamQuota, ProviderUnavailable    503
     `-- UpstreamTimeout               504
 
 The shape `{"error": {message, type, param, code, metadata?}}` is OpenAI's (its API description,
@@ -267,15 +267,6 @@ class ProviderUnavailable(ApiError):
     type = "service_unavailable_error"
     code = "provider_unavailable"
     should_retry = False
-
-
-class Draining(ApiError):
-    """This process is stopping; another one will answer."""
-
-    status = 503
-    type = "service_unavailable_error"
-    code = "draining"
-    should_retry = True
 
 
 class UpstreamTimeout(ApiError):

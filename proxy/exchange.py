@@ -86,7 +86,7 @@ class Exchange:
         self._error_answer: tuple[int, dict[str, str], bytes] | None = None
         self._last: Relayed | None = None
         self._sell_nano = 0
-        self.is_degraded = False
+        self._degraded: str | None = None
         tenant = facts.principal.tenant
         self.hold = Hold(tenant.id, facts.exchange_id, caps_of(tenant.limits))
 
@@ -116,7 +116,7 @@ class Exchange:
             )
         except (CapsUnavailableError, HoldEndedError, asyncio.CancelledError) as error:
             # it may have been applied: give back what nobody will use
-            spawn(self._give_back(), name="release-orphan")
+            door.open.give_back(self.hold)
             if not isinstance(error, asyncio.CancelledError):
                 self._log.warning("caps_unavailable", step="reserve", cause=str(error))
                 raise backend_unavailable() from error
@@ -125,15 +125,10 @@ class Exchange:
             raise denied(answer, self.hold.tenant)
         self._held = admission.candidates[answer.index].vector
         self._states = answer.states
-        self.is_degraded = admission.steps[answer.index]
+        if admission.steps[answer.index]:
+            self._degraded = "burst_threshold" if answer.passed_threshold else "cap"
         door.open.add(self)
         return answer
-
-    async def _give_back(self) -> None:
-        try:
-            await self._door.caps.release(self.hold)
-        except CapsUnavailableError:
-            self._log.warning("release_failed", exchange_id=self.hold.exchange_id)
 
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models."""
@@ -174,7 +169,7 @@ class Exchange:
             meter=Meter(tokenizer_for(upstream.model), self._prompt.tokens(upstream)),
             started_at=started_at,
             fallback_reason=step.reason,
-            degrade_step=upstream.public_name if self.is_degraded else None,
+            degrade_step=upstream.public_name if self._degraded else None,
         )
         self._attempts.append(attempt)
         self._error_answer = None
@@ -268,7 +263,7 @@ class Exchange:
         """Record the usage, whoever cancels us meanwhile; the client's end waits for this."""
         try:
             if not self._attempts:
-                spawn(self._give_back(), name="release-unused")
+                self._door.open.give_back(self.hold)
                 return
             spools = self._door.settings.metering.spool == "always"
             seq = self._door.spool.take_seq() if spools else None
@@ -336,9 +331,9 @@ class Exchange:
         attempt = self._attempts[-1]
         upstream, price = attempt.option.upstream, attempt.option.price
         headers = {"x-weir-model": upstream.public_name, "x-weir-provider": upstream.provider}
-        if self.is_degraded:
+        if self._degraded:
             headers["x-weir-degraded"] = (
-                f"from={self._request.model}; to={upstream.public_name}; reason=burst_threshold"
+                f"from={self._request.model}; to={upstream.public_name}; reason={self._degraded}"
             )
         if price is not None:
             headers["x-weir-price-version"] = price.sell.version
@@ -379,5 +374,5 @@ _REQUEST_HEADERS = {
     "Accept-Encoding": "identity",
     "User-Agent": "tokenweir",
 }
-_ERROR_HEADERS = ("content-type", "retry-after", "retry-after-ms")
+_ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 _RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})

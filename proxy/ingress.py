@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from metering.background import spawn
 from metering.clock import now_ns
@@ -146,7 +146,7 @@ async def list_models(request: web.Request) -> web.Response:
         models = _visible_models(request)
     except ApiError as error:
         return refusal(error, _fresh_request_id())
-    return _json({"object": "list", "data": models})
+    return plain_json({"object": "list", "data": models})
 
 
 async def get_model(request: web.Request) -> web.Response:
@@ -155,7 +155,7 @@ async def get_model(request: web.Request) -> web.Response:
     try:
         for model in _visible_models(request):
             if model["id"] == name:
-                return _json(model)
+                return plain_json(model)
         raise ModelNotFound(f"The model `{name[:100]}` does not exist here.", param="model")
     except ApiError as error:
         return refusal(error, _fresh_request_id())
@@ -163,11 +163,15 @@ async def get_model(request: web.Request) -> web.Response:
 
 async def not_found(request: web.Request) -> web.Response:
     """Every path that is not in the table; the upstream's path is never the client's."""
-    known = {resource.canonical for resource in request.app.router.resources()}
-    if request.path in known:
-        error: ApiError = MethodNotAllowed(f"{request.method} is not allowed on {request.path}.")
-    else:
-        error = PathNotFound(f"There is no {request.method} {request.path[:200]} here.")
+    path = request.path[:200]
+    error: ApiError = PathNotFound(f"There is no {request.method} {path} here.")
+    for resource in request.app.router.resources():
+        _, allowed = await resource.resolve(request)
+        if allowed and request.method not in allowed and hdrs.METH_ANY not in allowed:
+            error = MethodNotAllowed(
+                f"{request.method} is not allowed on {path}.",
+                headers={"Allow": ", ".join(sorted(allowed))},
+            )
     return refusal(error, _fresh_request_id())
 
 
@@ -226,8 +230,13 @@ async def _count(request: web.Request, chat: ChatRequest, route: Route) -> Promp
 async def _serve(exchange: Exchange, client: WebClient) -> Finished:
     if exchange.drains:
         # the exchange goes on for the meter when the client's handler is cancelled
-        return await asyncio.shield(spawn(exchange.run(client), name="exchange"))
+        running = spawn(exchange.run(client), name="exchange", on_error=_told_already)
+        return await asyncio.shield(running)
     return await exchange.run(client)
+
+
+def _told_already(error: BaseException) -> None:
+    """How an exchange ended is in its log line and its event, whether or not somebody waits."""
 
 
 async def _refuse(client: WebClient, error: ApiError, request_id: str) -> web.StreamResponse:
@@ -295,8 +304,10 @@ def _fresh_request_id() -> str:
     return f"req_{uuid7(now_ns() // 1_000_000, os.urandom(10)).replace('-', '')}"
 
 
-def _json(body: object) -> web.Response:
+def plain_json(body: object, *, status: int = 200) -> web.Response:
+    """An answer of our own making, with the headers of every answer."""
     return web.Response(
+        status=status,
         body=orjson.dumps(body),
         headers={
             **_EVERY_ANSWER,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from metering.caps import CapState, Denial, DenialReason, ScopeKind
-from metering.money import format_usd
+from metering.money import format_short, format_usd
 from proxy.errors import (
     ApiError,
     BudgetBackendUnavailable,
@@ -76,7 +76,7 @@ def _over_cap(denial: Denial, state: CapState, tenant: str) -> ApiError:
         "remedy": _REMEDIES[denial.reason],
     }
     headers = {**cap_headers(state), "x-weir-limit-source": source}
-    cap = f"the {state.cap.window.label} cap of ${format_usd(limit, places=2)} for {scope}"
+    cap = f"the {state.cap.window.label} cap of ${format_short(limit)} for {scope}"
     spent = f"spent ${format_usd(state.spent.nano)}, held ${format_usd(state.held.nano)}"
     if denial.reason is DenialReason.NEVER:
         return RequestExceedsBudget(

@@ -28,7 +28,7 @@ from metering.redis_url import parse_redis_url
 from metering.spool import Spool
 from proxy import data_dir as data_dirs
 from proxy import telemetry
-from proxy.app import create_app
+from proxy.app import create_app, create_runner
 from proxy.door import Door
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
@@ -41,9 +41,6 @@ GC_THRESHOLD = (20_000, 20, 100)
 """Requests leave next to no cycles; at Python's own 700 the collector took 5 % of the CPU.
 
 The worker settles a fifth more with it, and with what it has loaded kept out of the collector."""
-
-KEEPALIVE_S = 75.0
-"""Also the deadline for a request's headers: aiohttp uses one value for both."""
 
 DRAIN_S = 25.0
 """How long streams may go on after SIGTERM; below the supervisor's own patience of 30 s."""
@@ -83,7 +80,7 @@ class Services:
 async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[Services]:
     """Everything one proxy process needs, for as long as the block runs."""
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
-    log = telemetry.logger("proxy")
+    log = telemetry.logger("proxy").bind()  # bound once: a lazy logger is made anew at each use
     keys = redis_keys(settings)
     link = RedisLink(
         parse_redis_url(settings.redis.url.reveal()),
@@ -139,13 +136,8 @@ async def _serve(process: ProxyProcess) -> int:
     gc.set_threshold(*GC_THRESHOLD)
     async with open_services(process.settings, proxy_id=process.proxy_id) as services:
         log = services.door.log
-        runner = web.AppRunner(
-            create_app(services.door, services.ready),
-            handler_cancellation=True,
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_S,
-            shutdown_timeout=DRAIN_S,
-        )
+        app = create_app(services.door, services.ready)
+        runner = create_runner(app, shutdown_timeout_s=DRAIN_S)
         await runner.setup()
         try:
             for listening in process.sockets:

@@ -33,36 +33,55 @@ class Event(NamedTuple):
 class Decoder:
     """Feed it bytes, get whole events; `flush` gives what was left when the stream ended."""
 
-    __slots__ = ("_buffer", "_event_bytes_max", "_is_opaque", "_is_start")
+    __slots__ = ("_edge", "_event_bytes_max", "_is_opaque", "_is_start", "_parts", "_size")
 
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
-        self._buffer = b""
+        self._parts: list[bytes] = []  # an event that has begun: joined only when it ends
+        self._size = 0
+        self._edge = b""
         self._event_bytes_max = event_bytes_max
         self._is_opaque = False
         self._is_start = True
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that these bytes complete, in order."""
-        buffer = self._buffer + chunk if self._buffer else chunk
-        if b"\r" not in buffer:
-            *blocks, self._buffer = buffer.split(b"\n\n")
+        if self._parts:
+            seam = self._edge + chunk
+            if b"\n\n" not in seam and (b"\r" not in seam or not _BLANK_LINE.search(seam)):
+                return self._keep(chunk)
+            self._parts.append(chunk)
+            chunk = b"".join(self._parts)
+            self._parts.clear()
+            self._size = 0
+        if b"\r" not in chunk:
+            *blocks, rest = chunk.split(b"\n\n")
             events = [self._event(block, b"\n\n") for block in blocks]
         else:
-            events = self._feed_any_dialect(buffer)
-        if self._is_opaque or len(self._buffer) > self._event_bytes_max:
-            events.append(Event(self._buffer[:-3], None))
-            self._buffer = self._buffer[-3:]
-            self._is_opaque = True
-        return events
+            events, rest = self._split_any_dialect(chunk)
+        return [*events, *self._keep(rest)] if rest else events
 
     def flush(self) -> Event | None:
         """What is left without its blank line; a browser would drop it, a relay must not."""
-        if not self._buffer:
+        if not self._parts:
             return None
-        rest, self._buffer = self._buffer, b""
+        rest = b"".join(self._parts)
+        self._parts.clear()
         return self._event(rest, b"")
 
-    def _feed_any_dialect(self, buffer: bytes) -> list[Event]:
+    def _keep(self, data: bytes) -> list[Event]:
+        """Put aside what has no end yet; past the bound it is given out unread."""
+        self._parts.append(data)
+        self._size += len(data)
+        self._edge = (self._edge + data)[-3:] if len(data) < 3 else data[-3:]
+        if not self._is_opaque and self._size <= self._event_bytes_max:
+            return []
+        raw = b"".join(self._parts)
+        self._parts = [raw[-3:]]
+        self._size = len(self._parts[0])
+        self._is_opaque = True
+        return [Event(raw[:-3], None)]
+
+    def _split_any_dialect(self, buffer: bytes) -> tuple[list[Event], bytes]:
         events = []
         start = 0
         for match in _BLANK_LINE.finditer(buffer):
@@ -70,8 +89,7 @@ class Decoder:
                 break  # the LF of this CRLF may still come
             events.append(self._event(buffer[start : match.start()], match.group()))
             start = match.end()
-        self._buffer = buffer[start:]
-        return events
+        return events, buffer[start:]
 
     def _event(self, block: bytes, ending: bytes) -> Event:
         raw = block + ending

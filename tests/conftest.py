@@ -1,5 +1,14 @@
 """Fixtures of the whole suite live in plugins beside this file, one per thing that is started."""
 
+import os
+
+from hypothesis import settings
+
+# A busy machine is slow, not wrong; and a submission is judged by the same examples each time.
+settings.register_profile("weir", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "weir")
+
 pytest_plugins = [
     "fixtures_needs",
     "fixtures_redis",

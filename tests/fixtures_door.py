@@ -20,7 +20,7 @@ from metering.memory_caps import MemoryCaps
 from metering.money import rate_pico_per_mtok, usd_to_nano
 from metering.prices import PriceBook, PriceRule
 from metering.tenants import ApiKey, SpendLimits, Tenant
-from proxy.app import create_app
+from proxy.app import create_app, create_runner
 from proxy.door import Door
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
@@ -199,8 +199,8 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         async def ready() -> bool:
             return True
 
-        runner = web.AppRunner(
-            create_app(door, ready), handler_cancellation=cancels, shutdown_timeout=0.1
+        runner = create_runner(
+            create_app(door, ready), handler_cancellation=cancels, shutdown_timeout_s=0.1
         )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

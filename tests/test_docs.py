@@ -1,19 +1,28 @@
-"""What can be set or typed stands in the documentation."""
+"""What can be set, typed, met or read stands in the documentation, and links lead somewhere."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
 import pytest
 
+from metering.caps import DenialReason
+from metering.events import Kind, Reason, Status, UsageEvent
+from metering.settlement.journal import Account
+from metering.settlement.ledger import tables
+from metering.usage import UNITS
 from proxy.cli import weir
 from proxy.config import UNENFORCED
 from proxy.config_decode import shape_keys
+from proxy.errors import ApiError
+from proxy.simulator_faults import BEHAVIOURS
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
 ROWS = {
@@ -61,3 +70,139 @@ def test_every_command_is_documented(name: str, command: click.Command) -> None:
 
     assert section
     assert [option for option in options if f"`{option}" not in section + everywhere] == []
+
+
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+
+WRITTEN_LATER = frozenset({"docs/performance.md"})
+"""Pages that are linked before they exist."""
+
+READERS_PATHS = frozenset({"v1", "healthz", "readyz", "models", "metrics", "etc", "bin", "tmp"})
+
+
+def _page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def _first_cells(page: str) -> set[str]:
+    """What stands in backticks in the first cell of a table's rows."""
+    rows = re.findall(r"^\| ([^|]+) \|", page, flags=re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def _refusals(kind: type[ApiError] = ApiError) -> Iterator[type[ApiError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _refusals(each)
+
+
+@pytest.mark.parametrize("refusal", list(_refusals()), ids=lambda refusal: refusal.__name__)
+def test_every_error_is_documented(refusal: type[ApiError]) -> None:
+    """Every refusal has a row with its code and status."""
+    name = refusal.code or f"null` (type `{refusal.type}"
+
+    assert f"| `{name}`" in _page("http")
+    assert re.search(rf"^\| `{re.escape(name)}[^|]*\| {refusal.status} \|", _page("http"), re.M)
+
+
+def test_no_error_is_made_up() -> None:
+    """A code in the table of errors is one that a refusal has."""
+    table = _page("http").partition("\n## Errors\n")[2].partition("\n| Reason |")[0]
+    codes = {refusal.code for refusal in _refusals()}
+
+    assert _first_cells(table) - {"null", "invalid_request_error"} == codes - {None}
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("http", list(DenialReason)),
+        ("events", [field.name for field in fields(UsageEvent)]),
+        ("events", [*Status, *Reason]),
+        ("ledger", [*tables.metadata.tables, *Account]),
+        ("simulator", list(BEHAVIOURS)),
+        ("redis", [path.stem for path in (ROOT / "metering/lua").glob("*.lua")]),
+    ],
+    ids=["denials", "event-fields", "event-words", "ledger", "simulator", "scripts"],
+)
+def test_every_name_has_a_row(page: str, names: list[str]) -> None:
+    """What the code can say has a row in the page about it."""
+    shared = {"scopes", "admission"}  # put before other scripts; no verbs of their own
+
+    assert [name for name in names if name not in _first_cells(_page(page)) | shared] == []
+
+
+def test_every_unit_and_kind_is_documented() -> None:
+    """Units that we count and kinds of events are explained."""
+    said = set(re.findall(r"`([^`]+)`", _page("events")))
+    counted = [unit for unit in UNITS if unit.startswith(("input", "output", "api_", "infer"))]
+
+    assert [name for name in [*counted, *Kind] if name not in said] == []
+
+
+@pytest.mark.parametrize("header", ["x-weir-", "x-should-retry", "x-request-id"])
+def test_every_header_is_documented(header: str) -> None:
+    """Every header that the source names stands in the page about HTTP."""
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "proxy").rglob("*.py")]
+    named = {
+        found
+        for source in sources
+        for found in re.findall(rf'"({re.escape(header)}[a-z-]*)"', source)
+        if not found.endswith("-")
+    }
+
+    assert named == {name for name in named if f"`{name}`" in _page("http")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link leads to a file, and every anchor to a heading."""
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", text)
+    dead = []
+    for link in (markdown or html for markdown, html in links):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if str(target.relative_to(ROOT)) in WRITTEN_LATER and not target.exists():
+            continue
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            dead.append(link)
+
+    assert dead == []
+
+
+def test_pages_written_later_are_still_missing() -> None:
+    """The list of pages to come shrinks as they come."""
+    assert [name for name in WRITTEN_LATER if (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_name_only_what_readers_have(page: Path) -> None:
+    """Absolute paths are those of our HTTP API or of every Linux; addresses are loopback's."""
+    text = page.read_text(encoding="utf-8")
+    heads = set(re.findall(r"(?<![\w.:/~)`>\]*-])/([a-zA-Z]\w*)|`/([a-zA-Z]\w*)", text))
+    hosts = set(re.findall(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", text))
+
+    assert {first or second for first, second in heads} <= READERS_PATHS
+    assert hosts <= {"127.0.0.1", "0.0.0.0"}
+
+
+def test_decisions_are_numbered() -> None:
+    """Decisions count from 0001 without gaps, and each says why, what, and what follows."""
+    decisions = sorted((DOCS / "decisions").glob("*.md"))
+
+    assert [path.name[:4] for path in decisions] == [
+        f"{number:04d}" for number in range(1, len(decisions) + 1)
+    ]
+    for path in decisions:
+        headings = re.findall(r"^## (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert headings == ["Context", "Choice", "Consequences"], path.name
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }

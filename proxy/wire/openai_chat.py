@@ -218,7 +218,6 @@ class Reply:
     service_tier: str | None = None
     finish_reason: str | None = None
     error: dict[str, Any] | None = None
-    has_usage: bool = False
     is_done: bool = False
     """`[DONE]` was received, or the answer came as one whole JSON body."""
     unfinished: set[int] = field(default_factory=set)
@@ -272,25 +271,31 @@ class StreamReader:
         return event.raw if event is not None and self._passes(event) else b""
 
     def _passes(self, event: Event) -> bool:
+        """Read an event; whether it may go on now. What follows the end goes out with the end."""
         data = event.data
-        if data is None:
-            return not self.tail
-        if data.strip() == DONE:
-            self.reply.is_done = True
+        is_end = data is not None and data.strip() == DONE
+        if is_end or self.tail:
             self.tail += event.raw
+        if is_end:
+            self.reply.is_done = True
             return False
-        try:
-            chunk = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            return True
-        if not isinstance(chunk, dict):
-            return True
-        had_usage = self.reply.has_usage
-        self.reply.has_usage = False
+        chunk = _object(data)
+        if chunk is None:
+            return not self.tail
         _read_object(chunk, self.reply, self._meter, "delta")
-        is_usage_only = self.reply.has_usage and not chunk.get("choices")
-        self.reply.has_usage |= had_usage
-        return not (is_usage_only and self._strip_usage)
+        is_usage_only = isinstance(chunk.get("usage"), dict) and not chunk.get("choices")
+        return not (self.tail or (is_usage_only and self._strip_usage))
+
+
+def _object(data: bytes | None) -> dict[str, Any] | None:
+    """The JSON object in an event's data; None for comments and for what is no object."""
+    if data is None:
+        return None
+    try:
+        chunk = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return chunk if isinstance(chunk, dict) else None
 
 
 def _read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) -> None:
@@ -301,7 +306,6 @@ def _read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) 
                 _read_choice(choice, reply, meter, part)
     usage = answer.get("usage")
     if isinstance(usage, dict):
-        reply.has_usage = True
         meter.report(read_usage(usage))
     if reply.model is None:
         reply.id = _text(answer.get("id"))

@@ -93,3 +93,14 @@ def test_an_endless_event_is_relayed_unread() -> None:
     assert b"".join(event.raw for event in events) == b"".join(pieces)
     assert [event.data for event in events if event.data is not None] == [b"a"]
     assert all(len(event.raw) < 300 for event in events)
+
+
+def test_many_tiny_pieces_of_one_long_event_are_cheap() -> None:
+    """T-25: an event that comes in 200,000 pieces is joined once, not at each of them."""
+    decoder = Decoder()
+    pieces = [b"data: ", *([b"ab"] * 200_000), *([b"a\n"] * 50_000), b"\n"]
+
+    events = [event for piece in pieces for event in decoder.feed(piece)]
+
+    assert len(events) == 1
+    assert len(events[0].raw) == sum(map(len, pieces))

@@ -17,7 +17,6 @@ from proxy.wire.openai_chat import (
     classify_error,
     parse_request,
     read_reply,
-    read_usage,
     upstream_body,
 )
 from routing.fallback import Outcome
@@ -124,93 +123,6 @@ def test_a_bottomless_body_is_refused() -> None:
         upstream_body(parse_request(raw), model="m", inject_usage=False)
 
 
-USAGES: dict[str, tuple[dict[str, Any], dict[str, int], dict[str, int]]] = {
-    "plain": (
-        {"prompt_tokens": 10, "completion_tokens": 5},
-        {"input_uncached": 10},
-        {"output_text": 5},
-    ),
-    "cached_and_reasoning": (
-        {
-            "prompt_tokens": 100,
-            "completion_tokens": 50,
-            "total_tokens": 150,
-            "prompt_tokens_details": {"cached_tokens": 80, "audio_tokens": 5},
-            "completion_tokens_details": {"reasoning_tokens": 30, "audio_tokens": 2},
-        },
-        {"input_uncached": 15, "input_cache_read": 80, "input_audio": 5},
-        {"output_text": 18, "output_reasoning": 30, "output_audio": 2},
-    ),
-    "reasoning_beside_completion": (
-        {
-            "prompt_tokens": 10,
-            "completion_tokens": 5,
-            "total_tokens": 45,
-            "completion_tokens_details": {"reasoning_tokens": 30},
-        },
-        {"input_uncached": 10},
-        {"output_text": 5, "output_reasoning": 30},
-    ),
-    "null_details": (
-        {"prompt_tokens": 3, "completion_tokens": 0, "prompt_tokens_details": None},
-        {"input_uncached": 3},
-        {},
-    ),
-}
-
-
-@pytest.mark.parametrize("name", USAGES)
-def test_usage_becomes_disjoint_classes(name: str) -> None:
-    """Cached, audio and reasoning tokens are taken out of the totals that include them."""
-    usage, expected_input, expected_output = USAGES[name]
-
-    reported = read_usage(usage)
-
-    assert {k: v for k, v in (reported.input or {}).items() if v} == expected_input
-    assert {k: v for k, v in (reported.output or {}).items() if v} == expected_output
-    assert reported.suspect is None
-
-
-LIES = [-1, 2**53 + 1, 2**64, 1e308, 1.0, "12", True, [], {}]
-
-
-@pytest.mark.parametrize("lie", LIES, ids=repr)
-def test_a_lying_count_is_not_believed(lie: object) -> None:
-    """T-26: a count that cannot be is left out and said to be suspect."""
-    reported = read_usage({"prompt_tokens": 5, "completion_tokens": lie})
-
-    assert reported.output is None
-    assert reported.suspect is not None
-
-
-counts = st.integers(0, 10**6)
-
-
-@given(counts, counts, counts, counts, counts, counts, counts)
-def test_classes_sum_to_the_total(
-    prompt: int, cached: int, audio: int, image: int, completion: int, reasoning: int, spoken: int
-) -> None:
-    """Whatever the details say, the classes of a side sum to its total."""
-    reported = read_usage(
-        {
-            "prompt_tokens": prompt,
-            "completion_tokens": completion,
-            "total_tokens": prompt + completion,
-            "prompt_tokens_details": {
-                "cached_tokens": cached,
-                "audio_tokens": audio,
-                "image_tokens": image,
-            },
-            "completion_tokens_details": {"reasoning_tokens": reasoning, "audio_tokens": spoken},
-        }
-    )
-
-    assert reported.input is not None
-    assert sum(reported.input.values()) == prompt
-    assert reported.output is not None
-    assert sum(reported.output.values()) == completion
-
-
 def test_the_injected_usage_chunk_is_taken_out() -> None:
     """All but the injected usage chunk and the end is relayed, byte for byte."""
     reader = StreamReader(used := meter(), strip_usage=True)
@@ -311,6 +223,18 @@ def test_one_of_two_choices_finished_is_no_end() -> None:
     reader.feed(FINISH)
 
     assert not reader.reply.is_finished
+
+
+def test_what_follows_the_end_goes_out_with_the_end() -> None:
+    """Usage after `[DONE]` is taken, and nothing overtakes the end on its way to the client."""
+    reader = StreamReader(used := meter(), strip_usage=True)
+    late = content("late")
+
+    relayed = reader.feed(content("Hello") + FINISH + DONE + USAGE_ONLY + late)
+
+    assert relayed == content("Hello") + FINISH
+    assert reader.tail == DONE + USAGE_ONLY + late
+    assert used.final().source == "provider"
 
 
 def test_a_json_reply_is_metered() -> None:
