@@ -90,7 +90,11 @@ def serve(
 @click.option("--drain", is_flag=True, help="Settle what is waiting, then stop.")
 @_shared
 def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json: bool) -> NoReturn:
-    """Run the settlement worker: from the streams to the ledger."""
+    """Run the settlement worker: from the streams to the ledger.
+
+    Without --drain it waits for as long as Redis is away. With it, it gives up after 10 seconds
+    without Redis, or without the prices of what is left, and exits with 1.
+    """
     settings = _load(config_file, data_dir, as_json).settings
     from proxy.embedded_redis import redis_url
     from proxy.services import run_worker

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
+import re
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -22,6 +25,8 @@ ORPHANS_S = 40.0
 """How long children of a supervisor that crashed may take to finish; they drain for less."""
 
 _POLL_S = 0.05
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 class DataDirError(Exception):
@@ -91,6 +96,24 @@ def installation_id(data_dir: Path) -> str:
     made = secrets.token_hex(4)
     path.write_text(made + "\n", encoding="ascii")
     return made
+
+
+@contextlib.contextmanager
+def worker_name(data_dir: Path) -> Iterator[str]:
+    """The name of a settlement worker of this directory, its own for as long as the block runs.
+
+    The first free of `<host>-<installation>-w0`, `-w1`, ...: a worker that is started again finds
+    under its name what it had not finished, and two at once never share one.
+    """
+    host = _NOT_IN_NAMES.sub("-", socket.gethostname())
+    for seat in itertools.count():
+        descriptor = os.open(data_dir / f"worker-{seat}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if _try_lock(descriptor):
+                yield f"{host}-{installation_id(data_dir)}-w{seat}"
+                return
+        finally:
+            os.close(descriptor)
 
 
 def state_path(data_dir: Path) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from metering.prices import PriceBook
+from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
 from routing.upstreams import Model
 
@@ -117,3 +118,9 @@ class Settings:
     metering: Metering
     default_output_tokens: int = 4096
     minted_keys: tuple[MintedKey, ...] = field(default=())
+
+
+def redis_keys(settings: Settings) -> RedisKeys:
+    """The key names of these settings."""
+    redis = settings.redis
+    return RedisKeys(prefix=redis.prefix, shards=redis.shards, queue=settings.metering.queue)

@@ -25,12 +25,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from metering.clock import monotonic_s
-from proxy import banner, children, demo_keys, embedded_redis, sockets, telemetry
+from proxy import banner, children, demo_keys, embedded_redis, first_start, sockets, telemetry
 from proxy import data_dir as data_dirs
 from proxy.settings import Provider, Secret, Settings
 
 DRAIN_S = 30.0
 """How long proxies, and then the worker, may finish what they have begun."""
+
+READY_WAIT_S = 5.0
+"""How long a proxy waits for our worker to make the windows whole before it says it is ready."""
 
 SIMULATOR_STOP_S = 3.0
 REDIS_CHECK_S = 1.0
@@ -66,7 +69,7 @@ class ProxyProcess:
     """All that one proxy child needs.
 
     `proxy_id` names the machine's installation and the index, so it survives restarts. The child
-    calls `report_ready` once it answers requests.
+    calls `report_ready` once it serves requests, or when `ready_wait_s` did not suffice for that.
     """
 
     settings: Settings
@@ -74,6 +77,7 @@ class ProxyProcess:
     index: int
     proxy_id: str
     ready_fd: int | None = None
+    ready_wait_s: float = 0.0
 
     def report_ready(self) -> None:
         """Tell the supervisor that requests are answered; harmless when said twice."""
@@ -276,7 +280,8 @@ def _open(settings: Settings, stack: contextlib.ExitStack) -> _Opened:
         redis = opened.redis = embedded_redis.start(settings.data_dir)
         filled = dataclasses.replace(settings.redis, url=Secret(redis.url))
         opened.settings = dataclasses.replace(settings, redis=filled)
-        _log.info("embedded Redis", socket=str(redis.socket), adopted=redis.adopted)
+        first = first_start.open_windows(opened.settings, redis.socket)
+        _log.info("embedded Redis", socket=str(redis.socket), adopted=redis.adopted, first=first)
     return opened
 
 
@@ -297,7 +302,10 @@ def _family(
         sockets.close_all(each for at, each in enumerate(opened.listening) if at != index)
         proxy_id = f"{opened.proxy_id}-{index}"
         own = tuple(opened.listening[index])
-        return run_proxy(ProxyProcess(settings, own, index, proxy_id, opened.ready_write_fd))
+        wait_s = READY_WAIT_S if run_worker is not None else 0.0
+        return run_proxy(
+            ProxyProcess(settings, own, index, proxy_id, opened.ready_write_fd, wait_s)
+        )
 
     def worker() -> int:
         sockets.close_all(opened.listening)

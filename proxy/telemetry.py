@@ -19,10 +19,18 @@ from functools import lru_cache
 from typing import Any, TextIO, cast
 
 import orjson
-import structlog
-from structlog.types import EventDict, Processor, WrappedLogger
 
 from proxy.settings import Secret
+
+# structlog imports rich where it finds it: 0.1 s of every start, and for tracebacks with locals,
+# which we never let it draw. None in this place makes the import fail, as if it were not there.
+_had_rich = "rich" in sys.modules
+sys.modules.setdefault("rich", cast("Any", None))
+import structlog  # noqa: E402 - see above
+from structlog.types import EventDict, Processor, WrappedLogger  # noqa: E402 - see above
+
+if not _had_rich:
+    del sys.modules["rich"]
 
 LEVEL_VARIABLE = "WEIR_LOG"
 """debug, info, warning or error; info when unset."""

@@ -159,6 +159,12 @@ class RunningDoor:
         await self.http.close()
 
 
+def held(door: RunningDoor) -> list[str]:
+    """The states of hold records that are left."""
+    assert isinstance(door.caps, MemoryCaps)
+    return [record.state for record in door.caps.model.records.values()]
+
+
 OpenDoor = Callable[..., Awaitable[RunningDoor]]
 
 

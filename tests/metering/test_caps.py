@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 from caps_samples import (
     DAY_MS,
@@ -12,15 +10,14 @@ from caps_samples import (
     NOW_MS,
     SHORT,
     MemorySubject,
-    RedisSubject,
     Subject,
     ask,
     cap,
     hold,
 )
+from fixtures_caps import denied, held, reserve, spend
 
 from metering.caps import (
-    Candidate,
     Commit,
     CommitResult,
     Denial,
@@ -30,43 +27,6 @@ from metering.caps import (
     Reservation,
     Vector,
 )
-from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink
-
-TTL_MS = 60_000
-
-
-@pytest.fixture(params=["memory", "redis_server", "redis_62_server"])
-async def subject(request: pytest.FixtureRequest, redis_keys: RedisKeys) -> AsyncIterator[Subject]:
-    if request.param == "memory":
-        yield MemorySubject()
-        return
-    server = request.getfixturevalue(request.param)
-    async with RedisLink(server.target, timeout_ms=5_000) as link:
-        await link.wait_up(5)
-        redis = RedisSubject(link, redis_keys)
-        await redis.mark()
-        yield redis
-
-
-async def reserve(subject: Subject, what: Hold, *candidates: Candidate) -> Reservation | Denial:
-    return await subject.caps.reserve(what, candidates, owner="proxy-1", ttl_ms=TTL_MS)
-
-
-async def held(subject: Subject, what: Hold, *candidates: Candidate) -> Reservation:
-    answer = await reserve(subject, what, *candidates)
-    assert isinstance(answer, Reservation), answer
-    return answer
-
-
-async def denied(subject: Subject, what: Hold, *candidates: Candidate) -> Denial:
-    answer = await reserve(subject, what, *candidates)
-    assert isinstance(answer, Denial), answer
-    return answer
-
-
-async def spend(subject: Subject, *caps: object, nano: int, tokens: int = 0) -> Commit:
-    return await subject.caps.commit(hold(*caps), Vector(nano, tokens, 1), [])  # type: ignore[arg-type]
 
 
 async def test_a_hold_is_placed_in_every_scope_and_given_back_by_the_commit(
@@ -253,104 +213,6 @@ async def test_a_commit_after_a_release_is_taken(subject: Subject) -> None:
 
     assert late.result is CommitResult.LATE
     assert late.states[0].spent.nano == 30
-
-
-async def test_a_lapsed_hold_gives_room_and_its_commit_still_counts(subject: Subject) -> None:
-    """A crashed proxy blocks nobody for longer than its hold; money is not lost by being late."""
-    bound = cap(100)
-    slow = hold(bound)
-    await held(subject, slow, ask(100))
-    subject.clock.ms += TTL_MS
-
-    other = await held(subject, hold(bound), ask(60))
-    late = await subject.caps.commit(slow, Vector(90, 0, 1), [b"{}"])
-
-    assert other.states[0].held.nano == 60
-    assert late.result is CommitResult.LATE
-    assert (late.states[0].spent.nano, late.states[0].held.nano) == (90, 60)
-
-
-async def test_a_lapsed_hold_can_be_swapped_back_but_not_reserved_again(subject: Subject) -> None:
-    """Swapping asks for the room anew; reserving would hide that it was gone."""
-    bound = cap(100)
-    slow = hold(bound)
-    await held(subject, slow, ask(50))
-    subject.clock.ms += TTL_MS
-    await held(subject, hold(bound), ask(60))
-
-    with pytest.raises(HoldEndedError):
-        await reserve(subject, slow, ask(50))
-    refused = await subject.caps.swap(slow, ask(50))
-    revived = await subject.caps.swap(slow, ask(40))
-
-    assert isinstance(refused, Denial)
-    assert isinstance(revived, Reservation)
-    assert revived.states[0].held.nano == 100
-
-
-async def test_a_swap_counts_its_own_hold_as_room_and_fails_whole(subject: Subject) -> None:
-    """Used - old + new must fit in every cap; refused, the old hold stays."""
-    wide, narrow = cap(1_000), cap(100, scope=KEY)
-    exchange = hold(wide, narrow)
-    await held(subject, exchange, ask(80))
-
-    grown = await subject.caps.swap(exchange, ask(100))
-    refused = await subject.caps.swap(exchange, ask(101))
-    after = await held(subject, hold(wide), ask(0))
-
-    assert isinstance(grown, Reservation)
-    assert isinstance(refused, Denial)
-    assert refused.state is not None
-    assert refused.state.cap == narrow
-    assert after.states[0].held.nano == 100
-
-
-async def test_swapping_what_holds_nothing_is_an_error(subject: Subject) -> None:
-    """There is no owner and no expiry to give it."""
-    with pytest.raises(HoldEndedError):
-        await subject.caps.swap(hold(cap(100)), ask(1))
-
-
-async def test_a_renewed_hold_outlives_its_first_expiry(subject: Subject) -> None:
-    """Long streams keep their room; a hold that is gone says so."""
-    bound = cap(100)
-    stream = hold(bound)
-    await held(subject, stream, ask(100))
-    subject.clock.ms += TTL_MS - 1
-
-    renewed = await subject.caps.renew(stream, ttl_ms=TTL_MS, checkpoint={"output_text": 7})
-    subject.clock.ms += TTL_MS - 1
-    still = await denied(subject, hold(bound), ask(1))
-    subject.clock.ms += 1
-    await held(subject, hold(bound), ask(1))
-
-    assert renewed
-    assert still.reason is DenialReason.HELD
-    assert not await subject.caps.renew(stream, ttl_ms=TTL_MS)
-    assert not await subject.caps.renew(hold(bound), ttl_ms=TTL_MS)
-
-
-@pytest.mark.parametrize(
-    ("flag", "reason"),
-    [
-        ("paused", DenialReason.PAUSED),
-        ("killed", DenialReason.KILLED),
-        ("killed:key/k1", DenialReason.KILLED),
-    ],
-)
-async def test_a_flag_stops_new_holds_and_lets_old_ones_end(
-    subject: Subject, flag: str, reason: DenialReason
-) -> None:
-    """What is under way is counted; nothing more is admitted."""
-    bounds = (cap(100), cap(100, scope=KEY))
-    running = hold(*bounds)
-    await held(subject, running, ask(10))
-    await subject.set_flag("acme", flag)
-
-    assert await denied(subject, hold(*bounds), ask(1)) == Denial(reason)
-    assert await subject.caps.swap(running, ask(20)) == Denial(reason)
-    ended = await subject.caps.commit(running, Vector(10, 0, 1), [])
-    assert ended.result is CommitResult.COMMITTED
 
 
 async def test_an_empty_store_is_not_a_new_tenant(subject: Subject) -> None:

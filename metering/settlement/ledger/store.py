@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
+from metering.settlement.ledger.new_schema import create_schema
 from metering.settlement.ledger.tables import HEAD_REVISION
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another (a migration, `weir` on the command line) before it fails."""
@@ -27,7 +31,7 @@ _WAL_RETRY_MS = 20
 
 _READ_ONLY = "ledger_read_only"
 
-Insert = sqlite.Insert | postgresql.Insert
+Insert: TypeAlias = "sqlite.Insert | postgresql.Insert"
 
 
 class Ledger:
@@ -62,7 +66,8 @@ class Ledger:
         if self.revision() == HEAD_REVISION:
             return
         with self.write() as connection:
-            if _revision(connection) != HEAD_REVISION:  # another process may have been first
+            # Another process may have been first.
+            if _revision(connection) != HEAD_REVISION and not create_schema(connection):
                 _upgrade(connection)
 
     def close(self) -> None:
@@ -85,6 +90,8 @@ def insert_into(connection: Connection, table: Table) -> Insert:
     """An INSERT that can say ON CONFLICT; both databases spell it alike, SQLAlchemy does not."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - 0.1 s of every start on SQLite
+
     return postgresql.insert(table)
 
 

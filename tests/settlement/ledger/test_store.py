@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.schema import CreateTable
 
-from metering.settlement.ledger import tables
+from metering.settlement.ledger import store, tables
 from metering.settlement.ledger.store import Ledger, open_ledger
 
 
@@ -51,13 +51,18 @@ def test_two_that_migrate_at_once_both_succeed(tmp_path: Path) -> None:
         ledger.close()
 
 
-def test_the_migrations_end_where_the_tables_are(ledger: Ledger) -> None:
+def test_the_migrations_end_where_the_tables_are(tmp_path: Path) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
+
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    with ledger.write() as connection:
+        store._upgrade(connection)
 
     with ledger.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
+    ledger.close()
 
 
 def test_the_head_in_code_is_the_newest_migration() -> None:

@@ -1,0 +1,31 @@
+"""Names of workers; the lock and the rest of the directory are met in test_supervisor."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from proxy.data_dir import installation_id, worker_name
+
+
+def test_a_worker_finds_its_name_again(tmp_path: Path) -> None:
+    """One after the other: the same name, which tells the installation."""
+    names = []
+    for _ in range(2):
+        with worker_name(tmp_path) as name:
+            names.append(name)
+
+    assert names[0] == names[1]
+    assert names[0].endswith(f"-{installation_id(tmp_path)}-w0")
+
+
+def test_workers_at_once_have_names_of_their_own(tmp_path: Path) -> None:
+    """And whoever comes after one has left takes its place."""
+    with ExitStack() as others, ExitStack() as first:
+        left = first.enter_context(worker_name(tmp_path))
+        stay = [others.enter_context(worker_name(tmp_path)) for _ in range(2)]
+        first.close()
+        next_one = others.enter_context(worker_name(tmp_path))
+
+    assert next_one == left
+    assert len({left, *stay}) == 3

@@ -1,0 +1,194 @@
+"""Streams on their way to the client: cut, ended oddly, abandoned, drained; billed once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from fixtures_door import OpenDoor, RunningDoor, held, settings
+from fixtures_upstream import (
+    DONE,
+    FINISH,
+    Act,
+    ScriptedUpstream,
+    chunk,
+    completion,
+    delta,
+    stream_head,
+    streamed,
+    usage_event,
+)
+
+CUTS = {
+    "reset": [stream_head(), chunk(delta("Hello world")), Act.RESET],
+    "closed": [stream_head(), chunk(delta("Hello world")), Act.CLOSE],
+    "close_delimited": [
+        b"HTTP/1.1 200 X\r\nContent-Type: text/event-stream\r\n\r\n",
+        delta("Hello world"),
+        Act.CLOSE,
+    ],
+    "stalled": [stream_head(), chunk(delta("Hello world")), Act.HANG],
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+async def test_a_cut_stream_is_billed_and_told(
+    open_door: OpenDoor, upstream: ScriptedUpstream, name: str
+) -> None:
+    """After the first byte a break is told in-band, without `[DONE]`, and billed as counted."""
+    door = await open_door(settings({"one": upstream.url}, timeout_s=0.2))
+    upstream.scripts = [CUTS[name]]
+
+    answer = await door.chat(stream=True)
+    received = await answer.read()
+
+    assert received.startswith(delta("Hello world"))
+    assert b'"code":"upstream_error"' in received
+    assert DONE not in received
+    event = door.events[0]
+    assert (event.status, event.reason_code, event.billable) == ("truncated", "partial", True)
+    assert event.units["output_text"] == 2
+    assert event.usage_source == "counted"
+
+
+async def test_a_stream_cut_before_its_first_event_falls_back(
+    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
+) -> None:
+    """Headers are no byte for the client: a stream that dies before an event is tried elsewhere."""
+    door = await open_door(settings({"one": upstream.url, "two": other_upstream.url}))
+    upstream.scripts = [[stream_head(), chunk(b"data: {"), Act.CLOSE]]
+    other_upstream.scripts = [streamed(delta("b"), FINISH, DONE)]
+
+    answer = await door.chat(stream=True)
+
+    assert await answer.read() == delta("b") + FINISH + DONE
+
+
+async def test_an_error_as_first_event_falls_back(
+    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
+) -> None:
+    """A 200 whose first event is an error is a failure, not an answer."""
+    door = await open_door(settings({"one": upstream.url, "two": other_upstream.url}))
+    upstream.scripts = [streamed(b'data: {"error": {"message": "overloaded"}}\n\n')]
+    other_upstream.scripts = [streamed(delta("b"), FINISH, DONE)]
+
+    answer = await door.chat(stream=True)
+
+    assert await answer.read() == delta("b") + FINISH + DONE
+
+
+async def test_no_done_is_an_end_when_finished(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """A server that sends no `[DONE]` but a finish reason has ended its stream."""
+    upstream.scripts = [streamed(delta("Hello world"), FINISH)]
+
+    answer = await door.chat(stream=True)
+
+    assert await answer.read() == delta("Hello world") + FINISH
+    assert door.events[0].status == "success"
+
+
+async def test_zero_usage_with_content_is_suspect(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """T-58: content with a usage of zero is billed by our count and flagged."""
+    upstream.scripts = [streamed(delta("Hello world"), FINISH, usage_event(10, 0), DONE)]
+
+    await (await door.chat(stream=True)).read()
+
+    event = door.events[0]
+    assert event.units["output_text"] == 2
+    assert event.usage_suspect is not None
+    assert event.usage_source == "mixed"
+
+
+async def test_json_where_a_stream_was_asked_for(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """T-28: a server that ignores `stream` is served as what it sent, and metered."""
+    upstream.scripts = [[completion(prompt=1, output=1)]]
+
+    answer = await door.chat(stream=True)
+
+    assert (await answer.json())["usage"]["completion_tokens"] == 1
+    assert door.events[0].units["output_text"] == 1
+
+
+@pytest.mark.parametrize("sent", [[delta("Hello world")], []], ids=["in_stream", "before_it"])
+async def test_a_client_that_leaves_stops_the_upstream(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    sent: list[bytes],
+) -> None:
+    """T-59: when the client leaves, the upstream is stopped and what was counted is billed."""
+    door = await open_door(settings({"one": upstream.url}))
+    upstream.scripts = [[stream_head(), *map(chunk, sent), Act.HANG]]
+
+    asking = asyncio.ensure_future(door.chat(stream=True))
+    if sent:
+        await (await asking).content.readany()
+    else:
+        while not upstream.received:
+            await asyncio.sleep(0)
+        asking.cancel()
+    await door.http.close()
+    await upstream.left.wait()
+    while not door.events:
+        await asyncio.sleep(0)
+
+    event = door.events[0]
+    assert (event.status, event.client_disconnected) == ("cancelled", True)
+    assert event.units.get("output_text", 0) == (2 if sent else 0)
+    assert event.units["input_uncached"] > 0
+    assert event.billable
+    assert held(door) == []
+
+
+async def test_a_client_that_leaves_a_server_that_does_not_cancel(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Without handler cancellation the next write finds out; it is billed the same."""
+    door = await open_door(settings({"one": upstream.url}), cancels=False)
+    endless = [chunk(delta("Hello world ") * 50) for _ in range(400)]
+    upstream.scripts = [[stream_head(), chunk(delta("first")), Act.WAIT, *endless, Act.HANG]]
+
+    answer = await door.chat(stream=True)
+    await answer.content.readany()
+    answer.close()
+    await door.http.close()
+    upstream.proceed.set()
+    while not door.events:
+        await asyncio.sleep(0)
+
+    assert (door.events[0].status, door.events[0].client_disconnected) == ("cancelled", True)
+    assert held(door) == []
+
+
+async def test_draining_reads_on_for_the_meter(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """`on_disconnect: drain`: the client has left, the provider's own usage is still learnt."""
+    from proxy.settings import Server
+
+    door = await open_door(settings({"one": upstream.url}, server=Server(on_disconnect="drain")))
+    upstream.scripts = [
+        [
+            stream_head(),
+            chunk(delta("Hello world")),
+            Act.WAIT,
+            *map(chunk, [delta(" again"), FINISH, usage_event(10, 3), DONE]),
+            b"0\r\n\r\n",
+        ]
+    ]
+
+    answer = await door.chat(stream=True)
+    await answer.content.readany()
+    answer.close()
+    await door.http.close()
+    upstream.proceed.set()
+    while not door.events:
+        await asyncio.sleep(0)
+
+    assert door.events[0].units["output_text"] == 3
+    assert door.events[0].usage_source == "provider"
