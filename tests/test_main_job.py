@@ -242,8 +242,10 @@ def test_settlement_keeps_up(weir: Weir, client: OpenAI) -> None:
     assert weir.json("usage")["totals"]["requests"] > before
 
 
-def test_people_get_tables(weir: Weir) -> None:
+def test_people_get_tables(weir: Weir, client: OpenAI) -> None:
     """Without `--json` the reports are tables that say how far they are settled."""
+    client.chat.completions.create(model="demo", messages=HI)
+    weir.settled(1)
     for words in (("usage",), ("invoice", "--tenant", "demo")):
         done = weir.run(*words)
         assert done.returncode == 0
