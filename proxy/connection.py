@@ -25,6 +25,9 @@ HEAD_BYTES_MAX = 64 * 1024
 READ_AHEAD_BYTES = 256 * 1024
 """Above this much unread body the socket is not read: the upstream waits for the client."""
 
+_NO_BODY = frozenset({204, 304})
+"""Answers that end with their headers (RFC 9112, 6.3)."""
+
 
 class _NextMessageError(Exception):
     """Thrown into the parser to stop it: another message begins where ours has ended."""
@@ -278,11 +281,16 @@ class Connection(asyncio.Protocol):
         self._until_close = (
             "content-length" not in self._headers
             and "transfer-encoding" not in self._headers
-            and status not in {204, 304}
+            and status not in _NO_BODY
         )
+        # a length in such an answer announces nothing (a 304's is that of the 200); the parser
+        # would wait for it, so without its `on_message_complete` the connection is not kept
+        self._is_complete = status in _NO_BODY
 
     def on_body(self, body: bytes) -> None:
         """Bytes of the body."""
+        if self._is_complete:
+            return
         self._framing_bytes = 0
         self._chunks.append(body)
         self._unread += len(body)
