@@ -156,7 +156,7 @@ def _target(url: str) -> tuple[_Origin, bytes]:
     """Where a URL leads, and the first lines of a POST there; URLs come from settings only."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{url!r} is not an http(s) URL")
+        raise ValueError("not an http(s) URL")
     is_tls = parts.scheme == "https"
     path = parts.path or "/"
     if parts.query:
@@ -166,7 +166,10 @@ def _target(url: str) -> tuple[_Origin, bytes]:
 
 
 def _head(call: Call) -> tuple[_Origin, bytes]:
-    origin, start = _target(call.url)
+    try:
+        origin, start = _target(call.url)
+    except ValueError as error:
+        raise TransportError(Fault.UNREACHABLE, "the URL is not one to send to") from error
     values = "".join(call.headers) + "".join(call.headers.values())
     if _UNSENDABLE.search(values):
         raise TransportError(Fault.UNREACHABLE, _unsendable(call.headers))

@@ -216,6 +216,15 @@ async def test_a_header_that_cannot_be_sent(
     assert upstream.connections == 0
 
 
+@pytest.mark.parametrize("url", ["ftp://x", "x", "http://", "http://x:99999", "http://x/gr\u00f6"])
+async def test_a_url_that_cannot_be_sent_to(transport: HttpTransport, url: str) -> None:
+    """A URL that is none is a fault like an unreachable host, not a crash."""
+    with pytest.raises(TransportError) as caught:
+        await transport.send(call(url))
+
+    assert caught.value.fault is Fault.UNREACHABLE
+
+
 async def test_a_latin_header_is_sent(transport: HttpTransport, upstream: ScriptedUpstream) -> None:
     """Tabs and Latin-1 are allowed in a header's value and arrive as they are."""
     upstream.scripts = [[body(b"x")]]
