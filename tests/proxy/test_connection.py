@@ -73,12 +73,12 @@ async def test_after_a_held_back_answer_the_connection_reads_on(
 
 LONG = b"a" * 1000
 ENDLESS = {
-    "headers": [b"HTTP/1.1 200 OK\r\n", *[b"X: " + LONG + b"\r\n"] * 100],
-    "one_header": [b"HTTP/1.1 200 OK\r\nX: ", *[LONG] * 100],
-    "interim": [b"HTTP/1.1 103 X\r\nLink: " + LONG + b"\r\n\r\n"] * 100,
-    "trailers": [stream_head() + chunk(b"x") + b"0\r\n", *[b"X: " + LONG + b"\r\n"] * 100],
-    "one_trailer": [stream_head() + chunk(b"x") + b"0\r\nX: ", *[LONG] * 100],
-    "chunk_extension": [stream_head() + chunk(b"x") + b"1;x=", *[LONG] * 100],
+    "headers": [b"HTTP/1.1 200 OK\r\n", *[b"X: " + LONG + b"\r\n"] * 400],
+    "one_header": [b"HTTP/1.1 200 OK\r\nX: ", *[LONG] * 400],
+    "interim": [b"HTTP/1.1 103 X\r\nLink: " + LONG + b"\r\n\r\n"] * 400,
+    "trailers": [stream_head() + chunk(b"x") + b"0\r\n", *[b"X: " + LONG + b"\r\n"] * 400],
+    "one_trailer": [stream_head() + chunk(b"x") + b"0\r\nX: ", *[LONG] * 400],
+    "chunk_extension": [stream_head() + chunk(b"x") + b"1;x=", *[LONG] * 400],
 }
 
 
