@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -48,7 +48,22 @@ def _shared(command: _Command) -> _Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Weir(click.Group):
+    """The group of all commands. With --json its usage errors are one line of JSON, like any."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        if "--json" not in words:
+            return super().main(words, *more, **options)
+        try:
+            sys.exit(super().main(words, *more, **(options | {"standalone_mode": False})))
+        except click.ClickException as error:
+            _fail(error.exit_code, error.format_message(), as_json=True)
+        except click.Abort:
+            _fail(FAILED, "aborted", as_json=True)
+
+
+@click.group(cls=_Weir, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tokenweir", prog_name="weir")
 def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
@@ -74,6 +89,9 @@ def serve(
     loaded = _load(config_file, data_dir, as_json)
     from proxy.supervisor import serve as run
 
+    if no_worker:
+        _warn_unsettled()
+        loaded = replace(loaded, settings=replace(loaded.settings, settles=False))
     sys.exit(
         run(
             loaded,
@@ -86,6 +104,14 @@ def serve(
     )
 
 
+def _warn_unsettled() -> None:
+    from proxy import telemetry
+    from proxy.banner import UNSETTLED
+
+    telemetry.configure()
+    telemetry.logger("supervisor").warning("no settlement worker here", detail=UNSETTLED)
+
+
 @weir.command()
 @click.option("--drain", is_flag=True, help="Settle what is waiting, then stop.")
 @_shared
@@ -96,14 +122,24 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
     without Redis, or without the prices of what is left, and exits with 1.
     """
     settings = _load(config_file, data_dir, as_json).settings
+    from sqlalchemy.exc import SQLAlchemyError
+
     from proxy.embedded_redis import redis_url
     from proxy.services import run_worker
     from proxy.settings import Secret
 
     if settings.redis.url is None:
+        if drain and not settings.data_dir.is_dir():
+            message = f"no data_dir {settings.data_dir}: `weir serve` makes it"
+            _fail(NOT_FOUND, message, as_json)
         redis = replace(settings.redis, url=Secret(redis_url(settings.data_dir)))
         settings = replace(settings, redis=redis)
-    sys.exit(run_worker(settings, drain=drain))
+    try:
+        sys.exit(run_worker(settings, drain=drain))
+    except (SQLAlchemyError, ImportError) as error:
+        _fail(FAILED, f"cannot use the ledger: {getattr(error, 'orig', None) or error}", as_json)
+    except (OSError, ValueError) as error:
+        _fail(FAILED, f"the worker cannot run: {error}", as_json)
 
 
 @weir.group()

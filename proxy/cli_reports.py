@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from redis.exceptions import RedisError
 from rich.console import RenderableType
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
@@ -22,6 +22,7 @@ from metering.settlement.ledger.queries import invoice_report, usage_report
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.redis_stream import connect, stream_pending
 from proxy import cli_tables
+from proxy.data_dir import is_served
 from proxy.embedded_redis import redis_url
 from proxy.settings import Settings
 
@@ -47,7 +48,7 @@ def usage(settings: Settings, tenant: str | None, since: int | None) -> Report:
     report = _read(settings, lambda ledger: usage_report(ledger, tenant, since, pending=pending))
     if report is None:
         _require_configured(settings, tenant)
-        totals = {"requests": 0, "units": {}, "cost_nano": 0, "admission_nano": 0}
+        totals = {"requests": 0, "units": {}, "cost_nano": 0, "admission_nano": 0, "unpriced": 0}
         report = {"rows": [], "totals": totals, "settled_through": None, "pending": pending}
     return report, cli_tables.usage(report)
 
@@ -78,25 +79,42 @@ def _require_configured(settings: Settings, tenant: str | None) -> None:
         raise NotFoundError(f"no tenant {tenant!r}, neither in the ledger nor in {settings.source}")
 
 
-def _read(settings: Settings, ask: Callable[[Ledger], _Answer]) -> _Answer:
-    """What `ask` answers for the open ledger."""
-    url = make_url(settings.ledger_url)
+def _read(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> _Answer | None:
+    """What `ask` answers for the open ledger.
+
+    None as well where there is none yet and somebody serves: nothing is settled, nothing is amiss.
+    """
+    try:
+        url = make_url(settings.ledger_url)
+    except ArgumentError:
+        raise LedgerError("`ledger.url` is no SQLAlchemy URL") from None
     is_file = url.get_backend_name() == "sqlite" and url.database
     if is_file and not Path(url.database or "").exists():
-        raise NotFoundError(f"no ledger at {url.database} yet: `weir serve` makes it")
+        _require_served(settings, f"no ledger at {url.database} yet: `weir serve` makes it")
+        return None
+    safe = url.render_as_string(hide_password=True)
     try:
         ledger = open_ledger(settings.ledger_url)
         try:
             if ledger.revision() is None:
-                raise NotFoundError(
-                    "the ledger is empty yet: `weir serve` or `weir worker` fills it"
+                _require_served(
+                    settings, "the ledger is empty yet: `weir serve` or `weir worker` fills it"
                 )
+                return None
             return ask(ledger)
         finally:
             ledger.close()
     except SQLAlchemyError as error:
-        safe = url.render_as_string(hide_password=True)
+        cause = error.orig if isinstance(error, DBAPIError) else error  # without SQL and advice
+        raise LedgerError(f"cannot read the ledger {safe}: {cause}") from error
+    except ImportError as error:
         raise LedgerError(f"cannot read the ledger {safe}: {error}") from error
+
+
+def _require_served(settings: Settings, message: str) -> None:
+    """NotFoundError when nobody serves this data directory, so that nobody will settle."""
+    if not is_served(settings.data_dir):
+        raise NotFoundError(message)
 
 
 def pending_events(settings: Settings) -> int | None:
@@ -107,7 +125,7 @@ def pending_events(settings: Settings) -> int | None:
         return asyncio.run(
             _ask(redis_url(settings.data_dir) if url is None else url.reveal(), keys)
         )
-    except (RedisError, OSError):
+    except (RedisError, OSError, ValueError):  # ValueError: a path too long for a socket, or NUL
         return None
 
 
