@@ -87,6 +87,7 @@ def serve(
 ) -> NoReturn:
     """Run the proxy, its Redis and the settlement worker until Ctrl-C."""
     loaded = _load(config_file, data_dir, as_json)
+    _require_driver(loaded.settings.ledger_url, as_json)
     from proxy.supervisor import serve as run
 
     if no_worker:
@@ -102,6 +103,20 @@ def serve(
             with_worker=not no_worker,
         )
     )
+
+
+def _require_driver(ledger_url: str, as_json: bool) -> None:
+    """The worker could not start without the database's driver, so `serve` does not either."""
+    if ledger_url.startswith("sqlite:///"):  # comes with Python; and SQLAlchemy loads slowly
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from metering.settlement.ledger.store import open_ledger
+
+    try:
+        open_ledger(ledger_url).close()
+    except (SQLAlchemyError, ImportError) as error:
+        _fail(FAILED, f"cannot use the ledger: {error}", as_json)
 
 
 def _warn_unsettled() -> None:
@@ -364,7 +379,12 @@ def _fail(exit_code: int, message: str, as_json: bool, **details: Any) -> NoRetu
 
 
 def _absolute(path: Path | None) -> Path | None:
-    return None if path is None else Path.cwd() / path.expanduser()
+    if path is None:
+        return None
+    try:
+        return Path.cwd() / path.expanduser()
+    except RuntimeError as error:  # ~somebody who has no home
+        raise click.BadParameter(f"{path}: {error}", param_hint="--data-dir") from None
 
 
 def _fault_json(fault: Fault) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from rich.console import RenderableType
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from metering.ids import is_id
 from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
 from metering.settlement.ledger.queries import invoice_report, usage_report
@@ -44,6 +45,7 @@ class LedgerError(Exception):
 
 def usage(settings: Settings, tenant: str | None, since: int | None) -> Report:
     """Usage by tenant and model; NotFoundError for a tenant that neither file nor ledger knows."""
+    _require_id(settings, tenant)
     pending = pending_events(settings)  # before the ledger: what moves in between counts twice
     report = _read(settings, lambda ledger: usage_report(ledger, tenant, since, pending=pending))
     if report is None:
@@ -55,6 +57,7 @@ def usage(settings: Settings, tenant: str | None, since: int | None) -> Report:
 
 def invoice(settings: Settings, tenant: str, period: str) -> Report:
     """A month's invoice; empty for a tenant that used nothing, NotFoundError for an unknown one."""
+    _require_id(settings, tenant)
     pending = pending_events(settings)
     found = _read(settings, lambda ledger: invoice_report(ledger, tenant, period, pending=pending))
     if found is None:
@@ -72,6 +75,12 @@ def invoice(settings: Settings, tenant: str, period: str) -> Report:
             "sha256": found.sha256,
         }
     return body, cli_tables.invoice(body)
+
+
+def _require_id(settings: Settings, tenant: str | None) -> None:
+    """What cannot be an id is no tenant's, and may be more than a database takes."""
+    if tenant is not None and not is_id(tenant):
+        _require_configured(settings, tenant)
 
 
 def _require_configured(settings: Settings, tenant: str | None) -> None:

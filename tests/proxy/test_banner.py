@@ -73,9 +73,7 @@ def test_without_a_worker_the_banner_says_what_is_missing():
 
     assert "No settlement worker runs here. Start one: weir worker --data-dir d" in text
     assert "503" in text
-    assert "settlement worker" not in banner.render(
-        banner.Started(URL, settings(), [], False, "")
-    )
+    assert "settlement worker" not in banner.render(banner.Started(URL, settings(), [], False, ""))
 
 
 def test_a_program_outside_path_is_called_by_its_path(monkeypatch, tmp_path):

@@ -243,6 +243,22 @@ def test_wrong_usage_as_json(words: list[str]) -> None:
     assert json.loads(line)["error"]["exit_code"] == 2
 
 
+def test_serve_needs_the_ledgers_driver(tmp_path: Path) -> None:
+    """Without it the worker could not live, so that is said before anything is opened."""
+    path = tmp_path / "config.yaml"
+    path.write_text("ledger: {url: 'postgresql+nodriver://u:secret@h/db'}\n")
+
+    result = run("serve", "--config", str(path))
+
+    assert (result.exit_code, "secret" in result.stderr) == (1, False)
+    assert result.stderr.startswith("weir: cannot use the ledger: ")
+
+
+def test_a_name_too_long_is_not_found() -> None:
+    """A path that the system does not take is a file that is not there."""
+    assert run("config", "check", "x" * 5_000).exit_code == 2
+
+
 def test_help_with_json_is_help() -> None:
     """Asking for help is no error, whatever else is asked for."""
     result = run("usage", "--json", "--help")

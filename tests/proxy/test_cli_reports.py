@@ -136,7 +136,8 @@ HOSTILE = {
     "no such database": ["--config", "postgres.yaml"],
     "a malformed URL": ["--config", "malformed.yaml"],
     "a ledger below a file": ["--data-dir", "config.yaml/below"],
-    "a long path": ["--data-dir", "x" * 200],
+    "a long path": ["--data-dir", "x" * 300],
+    "the home of nobody": ["--data-dir", "~no-such-user/data"],
 }
 
 
@@ -152,11 +153,23 @@ def test_what_cannot_be_opened_is_one_line(
             f"data_dir: nowhere\nledger: {{url: '{url}'}}\ntenants: [{{id: acme}}]\n"
         )
 
-    result = run(config, *command, *words)
+    words = words if "--config" in words else [*words, "--config", str(config)]
+    result = CliRunner().invoke(weir, [*command, *words])
 
-    assert result.exit_code in (1, 3)
+    assert result.exit_code in (1, 2, 3)
     assert isinstance(result.exception, SystemExit)
-    assert len(result.stderr.splitlines()) == 1
+    assert len([line for line in result.stderr.splitlines() if line.startswith(SAID)]) == 1
+
+
+SAID = ("weir: ", "Error: ")
+
+
+@pytest.mark.parametrize("tenant", ["\udcff", "no/id", ""])
+def test_a_tenant_that_cannot_be(config: Path, tenant: str) -> None:
+    """What cannot be an id is not found, whatever the database would say to it."""
+    assert [
+        run(config, command, "--tenant", tenant).exit_code for command in ("usage", "invoice")
+    ] == [3, 3]
 
 
 def test_a_ledger_that_cannot_be_read(config: Path) -> None:

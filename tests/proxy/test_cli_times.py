@@ -42,7 +42,9 @@ def test_months() -> None:
     assert (parse_month(None, NOW_NS), parse_month("2025-12", NOW_NS)) == ("2026-09", "2025-12")
 
 
-@pytest.mark.parametrize("text", ["9999-12", "1969-12", "2262-01", "2026-13", "2026-1", "26-01", "0000-01", "2026-01-01"])
+@pytest.mark.parametrize(
+    "text", ["9999-12", "1969-12", "2262-01", "2026-13", "2026-1", "26-01", "0000-01", "2026-01-01"]
+)
 def test_no_months(text: str) -> None:
     """A month is YYYY-MM."""
     with pytest.raises(ValueError, match="YYYY-MM"):

@@ -97,7 +97,9 @@ def test_settled_through_is_when_the_newest_attempt_was_over(ledger: Ledger) -> 
     short = make_event(occurred_at=NOVEMBER_NS + second, completed_at=NOVEMBER_NS + 2 * second)
     book(ledger, [long, short])
 
-    found = [report["settled_through"] for t in (None, "acme") if (report := usage_report(ledger, t))]
+    found = [
+        report["settled_through"] for t in (None, "acme") if (report := usage_report(ledger, t))
+    ]
 
     assert found == ["2026-11-16T00:01:30.000000Z"] * 2
 
