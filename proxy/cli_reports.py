@@ -7,8 +7,8 @@ where Redis could not be asked (nothing serves this data directory now).
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
@@ -98,7 +98,7 @@ def _read(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> _Answe
     except ArgumentError:
         raise LedgerError("`ledger.url` is no SQLAlchemy URL") from None
     is_file = url.get_backend_name() == "sqlite" and url.database
-    if is_file and not Path(url.database or "").exists():
+    if is_file and not os.path.exists(url.database or ""):  # noqa: PTH110 - a name too long is False
         _require_served(settings, f"no ledger at {url.database} yet: `weir serve` makes it")
         return None
     safe = url.render_as_string(hide_password=True)
