@@ -61,8 +61,8 @@ def _unsettled(started: Started, weir: str) -> list[str]:
 
 
 UNSETTLED = (
-    "Until one has run, usage waits in Redis, and while windows are to be rebuilt (redis.url is new "
-    "or lost its data) requests get 503; /readyz tells."
+    "Until one has run, usage waits in Redis, and while windows are to be rebuilt "
+    "(a redis.url that is new or lost its data) requests get 503; /readyz tells."
 )
 """What goes on without a settlement worker, and what does not."""
 
