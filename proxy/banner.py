@@ -40,12 +40,31 @@ def render(started: Started) -> str:
         "",
         f"  {weir} usage{started.options}",
         f"  {weir} invoice --tenant {tenants[0]}{started.options}",
-        f"  {weir} config check",
+        f"  {weir} config check{started.options}",
         "",
+        *_unsettled(started, weir),
         "Ctrl-C stops everything.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _unsettled(started: Started, weir: str) -> list[str]:
+    """What has to run elsewhere when no settlement worker runs here."""
+    if started.settings.settles:
+        return []
+    return [
+        f"No settlement worker runs here. Start one: {weir} worker{started.options}",
+        UNSETTLED,
+        "",
+    ]
+
+
+UNSETTLED = (
+    "Until one has run, usage waits in Redis, and while windows are to be rebuilt "
+    "(a redis.url that is new or lost its data) requests get 503; /readyz tells."
+)
+"""What goes on without a settlement worker, and what does not."""
 
 
 def options(settings: Settings, *, data_dir: Path | None) -> str:

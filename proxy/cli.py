@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -48,7 +48,22 @@ def _shared(command: _Command) -> _Command:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Weir(click.Group):
+    """The group of all commands. With --json its usage errors are one line of JSON, like any."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        if "--json" not in words:
+            return super().main(words, *more, **options)
+        try:
+            sys.exit(super().main(words, *more, **(options | {"standalone_mode": False})))
+        except click.ClickException as error:
+            _fail(error.exit_code, error.format_message(), as_json=True)
+        except click.Abort:
+            _fail(FAILED, "aborted", as_json=True)
+
+
+@click.group(cls=_Weir, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="tokenweir", prog_name="weir")
 def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
@@ -72,8 +87,12 @@ def serve(
 ) -> NoReturn:
     """Run the proxy, its Redis and the settlement worker until Ctrl-C."""
     loaded = _load(config_file, data_dir, as_json)
+    _require_driver(loaded.settings.ledger_url, as_json)
     from proxy.supervisor import serve as run
 
+    if no_worker:
+        _warn_unsettled()
+        loaded = replace(loaded, settings=replace(loaded.settings, settles=False))
     sys.exit(
         run(
             loaded,
@@ -86,24 +105,52 @@ def serve(
     )
 
 
+def _require_driver(ledger_url: str, as_json: bool) -> None:
+    """The worker could not start without the database's driver, so `serve` does not either."""
+    if ledger_url.startswith("sqlite:///"):  # comes with Python; and SQLAlchemy loads slowly
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from metering.settlement.ledger.store import open_ledger
+
+    try:
+        open_ledger(ledger_url).close()
+    except (SQLAlchemyError, ImportError) as error:
+        _fail(FAILED, f"cannot use the ledger: {error}", as_json)
+
+
+def _warn_unsettled() -> None:
+    from proxy import telemetry
+    from proxy.banner import UNSETTLED
+
+    telemetry.configure()
+    telemetry.logger("supervisor").warning("no settlement worker here", detail=UNSETTLED)
+
+
 @weir.command()
 @click.option("--drain", is_flag=True, help="Settle what is waiting, then stop.")
 @_shared
 def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json: bool) -> NoReturn:
     """Run the settlement worker: from the streams to the ledger.
 
-    Without --drain it waits for as long as Redis is away. With it, it gives up after 10 seconds
-    without Redis, or without the prices of what is left, and exits with 1.
+    Without --drain it waits while Redis is away; with it, it gives up after 10 s without progress.
     """
     settings = _load(config_file, data_dir, as_json).settings
+    from sqlalchemy.exc import SQLAlchemyError
+
     from proxy.embedded_redis import redis_url
     from proxy.services import run_worker
     from proxy.settings import Secret
 
     if settings.redis.url is None:
+        if drain and not os.path.isdir(settings.data_dir):  # noqa: PTH112 - a name too long is False
+            _fail(NOT_FOUND, f"no data_dir {settings.data_dir}: `weir serve` makes it", as_json)
         redis = replace(settings.redis, url=Secret(redis_url(settings.data_dir)))
         settings = replace(settings, redis=redis)
-    sys.exit(run_worker(settings, drain=drain))
+    try:
+        sys.exit(run_worker(settings, drain=drain))
+    except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
+        _fail(FAILED, f"cannot settle: {getattr(error, 'orig', None) or error}", as_json)
 
 
 @weir.group()
@@ -205,8 +252,7 @@ def keys_new(
     if project is not None and project not in owner.projects:
         _fail(NOT_FOUND, f"tenant {tenant!r} has no project {project!r}", as_json)
     key = new_key()
-    key_id = public_id(key) if key_id is None else key_id
-    if not is_id(key_id):
+    if not is_id(key_id := public_id(key) if key_id is None else key_id):
         _fail(BAD_CONFIG, f"{key_id!r} cannot be an id: letters, digits, . _ - only", as_json)
     if any(each.id == key_id for each in owner.keys):
         _fail(BAD_CONFIG, f"tenant {tenant!r} has a key {key_id!r} already", as_json)
@@ -328,7 +374,12 @@ def _fail(exit_code: int, message: str, as_json: bool, **details: Any) -> NoRetu
 
 
 def _absolute(path: Path | None) -> Path | None:
-    return None if path is None else Path.cwd() / path.expanduser()
+    if path is None:
+        return None
+    try:
+        return Path.cwd() / path.expanduser()
+    except RuntimeError as error:  # ~somebody who has no home
+        raise click.BadParameter(f"{path}: {error}", param_hint="--data-dir") from None
 
 
 def _fault_json(fault: Fault) -> dict[str, Any]:

@@ -7,21 +7,23 @@ where Redis could not be asked (nothing serves this data directory now).
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 from rich.console import RenderableType
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from metering.ids import is_id
 from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
 from metering.settlement.ledger.queries import invoice_report, usage_report
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.redis_stream import connect, stream_pending
 from proxy import cli_tables
+from proxy.data_dir import is_served
 from proxy.embedded_redis import redis_url
 from proxy.settings import Settings
 
@@ -43,17 +45,19 @@ class LedgerError(Exception):
 
 def usage(settings: Settings, tenant: str | None, since: int | None) -> Report:
     """Usage by tenant and model; NotFoundError for a tenant that neither file nor ledger knows."""
+    _require_id(settings, tenant)
     pending = pending_events(settings)  # before the ledger: what moves in between counts twice
     report = _read(settings, lambda ledger: usage_report(ledger, tenant, since, pending=pending))
     if report is None:
         _require_configured(settings, tenant)
-        totals = {"requests": 0, "units": {}, "cost_nano": 0, "admission_nano": 0}
+        totals = {"requests": 0, "units": {}, "cost_nano": 0, "admission_nano": 0, "unpriced": 0}
         report = {"rows": [], "totals": totals, "settled_through": None, "pending": pending}
     return report, cli_tables.usage(report)
 
 
 def invoice(settings: Settings, tenant: str, period: str) -> Report:
     """A month's invoice; empty for a tenant that used nothing, NotFoundError for an unknown one."""
+    _require_id(settings, tenant)
     pending = pending_events(settings)
     found = _read(settings, lambda ledger: invoice_report(ledger, tenant, period, pending=pending))
     if found is None:
@@ -73,30 +77,53 @@ def invoice(settings: Settings, tenant: str, period: str) -> Report:
     return body, cli_tables.invoice(body)
 
 
+def _require_id(settings: Settings, tenant: str | None) -> None:
+    """What cannot be an id is no tenant's, and may be more than a database takes."""
+    if tenant is not None and not is_id(tenant):
+        _require_configured(settings, tenant)
+
+
 def _require_configured(settings: Settings, tenant: str | None) -> None:
     if tenant is not None and tenant not in settings.tenants:
         raise NotFoundError(f"no tenant {tenant!r}, neither in the ledger nor in {settings.source}")
 
 
-def _read(settings: Settings, ask: Callable[[Ledger], _Answer]) -> _Answer:
-    """What `ask` answers for the open ledger."""
-    url = make_url(settings.ledger_url)
+def _read(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> _Answer | None:
+    """What `ask` answers for the open ledger.
+
+    None as well where there is none yet and somebody serves: nothing is settled, nothing is amiss.
+    """
+    try:
+        url = make_url(settings.ledger_url)
+    except ArgumentError:
+        raise LedgerError("`ledger.url` is no SQLAlchemy URL") from None
     is_file = url.get_backend_name() == "sqlite" and url.database
-    if is_file and not Path(url.database or "").exists():
-        raise NotFoundError(f"no ledger at {url.database} yet: `weir serve` makes it")
+    if is_file and not os.path.exists(url.database or ""):  # noqa: PTH110 - a name too long is False
+        _require_served(settings, f"no ledger at {url.database} yet: `weir serve` makes it")
+        return None
+    safe = url.render_as_string(hide_password=True)
     try:
         ledger = open_ledger(settings.ledger_url)
         try:
             if ledger.revision() is None:
-                raise NotFoundError(
-                    "the ledger is empty yet: `weir serve` or `weir worker` fills it"
+                _require_served(
+                    settings, "the ledger is empty yet: `weir serve` or `weir worker` fills it"
                 )
+                return None
             return ask(ledger)
         finally:
             ledger.close()
     except SQLAlchemyError as error:
-        safe = url.render_as_string(hide_password=True)
+        cause = error.orig if isinstance(error, DBAPIError) else error  # without SQL and advice
+        raise LedgerError(f"cannot read the ledger {safe}: {cause}") from error
+    except ImportError as error:
         raise LedgerError(f"cannot read the ledger {safe}: {error}") from error
+
+
+def _require_served(settings: Settings, message: str) -> None:
+    """NotFoundError when nobody serves this data directory, so that nobody will settle."""
+    if not is_served(settings.data_dir):
+        raise NotFoundError(message)
 
 
 def pending_events(settings: Settings) -> int | None:
@@ -107,7 +134,7 @@ def pending_events(settings: Settings) -> int | None:
         return asyncio.run(
             _ask(redis_url(settings.data_dir) if url is None else url.reveal(), keys)
         )
-    except (RedisError, OSError):
+    except (RedisError, OSError, ValueError):  # ValueError: a path too long for a socket, or NUL
         return None
 
 

@@ -49,7 +49,10 @@ def usage(report: Mapping[str, Any]) -> RenderableType:
         table.add_row(row["tenant"], row["model"], *_figures(row, other))
     table.add_section()
     table.add_row("Total", "", *_figures(report["totals"], other), style="bold")
-    return Group(table, _settled(report))
+    notes: list[RenderableType] = [table, _settled(report)]
+    if unpriced := report["totals"].get("unpriced"):
+        notes.append(_unpriced(unpriced, "billed nothing for those"))
+    return Group(*notes)
 
 
 def invoice(body: Mapping[str, Any]) -> RenderableType:
@@ -73,8 +76,8 @@ def invoice(body: Mapping[str, Any]) -> RenderableType:
     table.add_section()
     table.add_row("Total", "", "", "", "", "", f"{body['total']} {body['currency']}", style="bold")
     notes: list[RenderableType] = [table, _settled(body)]
-    if body.get("unpriced"):
-        notes.append(Text(f"{body['unpriced']} events hold a unit without a rate; not on a line."))
+    if unpriced := body.get("unpriced"):
+        notes.append(_unpriced(unpriced, "on no line of this invoice and not in its total"))
     return Group(*notes)
 
 
@@ -114,6 +117,18 @@ def _figures(row: Mapping[str, Any], other: list[str]) -> list[str]:
 def _settled(report: Mapping[str, Any]) -> Text:
     through = report["settled_through"]
     pending = report["pending"]
-    settled = "nothing settled yet" if through is None else f"settled through {through}"
     waiting = "pending unknown (Redis is away)" if pending is None else f"{pending:,} pending"
-    return Text(f"{settled}, {waiting}")
+    if pending:
+        waiting += " (not in these numbers)"
+    if through is None:
+        return Text(f"nothing settled yet, {waiting}")
+    return Text(f"settled through {through}, {waiting}")
+
+
+def _unpriced(events: int, consequence: str) -> Text:
+    """What was served without a price, and where prices are written."""
+    count = "1 event is" if events == 1 else f"{events:,} events are"
+    return Text(
+        f"{count} unpriced: some of the units found no rate; {consequence}. "
+        "`weir config check` names the models that lack a rule in pricing.rules."
+    )

@@ -8,13 +8,17 @@ from datetime import UTC, datetime, timedelta
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _NS_PER_S = 1_000_000_000
+_FIRST_MONTH, _LAST_MONTH = "1970-01", "2261-12"
+"""What UTC nanoseconds in 64 bits can count, which is how the ledger keeps times."""
+_LAST_NS = 2**63 - 1
 
 
 def parse_since_ns(text: str, now_ns: int) -> int:
     """Unix nanoseconds of `24h`, `7d` (back from now) or of an RFC 3339 time."""
     duration = _DURATION.fullmatch(text)
     if duration:
-        return now_ns - int(duration[1]) * _UNIT_S[duration[2]] * _NS_PER_S
+        back_ns = int(duration[1]) * _UNIT_S[duration[2]] * _NS_PER_S
+        return max(0, now_ns - back_ns)  # before 1970 there was nothing, and no room for more
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -22,13 +26,17 @@ def parse_since_ns(text: str, now_ns: int) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return (moment - epoch) // timedelta(microseconds=1) * 1_000
+    since_ns = (moment - epoch) // timedelta(microseconds=1) * 1_000
+    return min(max(0, since_ns), _LAST_NS)
 
 
 def parse_month(text: str | None, now_ns: int) -> str:
     """The month asked for, or the current one (UTC); ValueError when it is none."""
     if text is None:
         return datetime.fromtimestamp(now_ns // _NS_PER_S, UTC).strftime("%Y-%m")
-    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text) or text.startswith("0000"):
-        raise ValueError(f"{text!r} is not a month: write YYYY-MM")
+    is_month = re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", text)
+    if not is_month or not _FIRST_MONTH <= text <= _LAST_MONTH:
+        raise ValueError(
+            f"{text!r} is not a month between {_FIRST_MONTH} and {_LAST_MONTH}: write YYYY-MM"
+        )
     return text

@@ -6,6 +6,7 @@ raises once, with every fault of the file; a file with warnings only is a sound 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -70,8 +71,9 @@ def find_config(explicit: str | None, env: Mapping[str, str], cwd: FilePath) -> 
     named = explicit or env.get(WEIR_CONFIG)
     tried = [cwd / named] if named else [cwd / "config.yaml", *_usual_places(env)]
     for path in tried:
-        if path.is_file():
-            return path
+        with contextlib.suppress(OSError, ValueError):  # a name too long, say, is no file either
+            if path.is_file():
+                return path
     raise ConfigNotFound(tried)
 
 
@@ -132,6 +134,11 @@ UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
         frozenset(),
     ),
     ("redis.on_outage", _OUTAGE, frozenset({"local", "open"})),
+    (
+        "pricing.effective_from",
+        "the rules hold from the start of `weir serve` on; the time only goes into the version",
+        frozenset(),
+    ),
     ("server.metrics_port", "there is no metrics endpoint yet", frozenset()),
 )
 """What is accepted and not enforced: pattern of the path, reason, the values it goes for (all).

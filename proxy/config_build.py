@@ -14,7 +14,7 @@ from metering.ids import is_id
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url
 from metering.tenants import Tenant
-from proxy.config_decode import Findings, suggest
+from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_prices import RULES, build_prices
 from proxy.config_shape import FileShape, ModelShape, ProviderShape
 from proxy.config_tenants import build_tenants, check_id
@@ -43,7 +43,7 @@ def build(
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
         _check_priced(tenants.by_id, models, prices, providers, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
-        _refuse_minted(shape, findings)
+        _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
     server, metering = shape.server, shape.metering
     return Settings(
@@ -191,7 +191,7 @@ def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings)
             findings.fault(
                 (*path, "fallbacks", index),
                 f"unknown model {fallback!r}",
-                suggest(fallback, shape.models),
+                suggest_model(fallback, shape.models),
             )
     return Model(
         name=name,
@@ -220,26 +220,43 @@ def _check_priced(
     providers: Container[str],
     findings: Findings,
 ) -> None:
-    """Every upstream that a tenant with a money cap may reach has a price; one fault for each."""
-    unpriced: dict[Upstream, list[str]] = {}
+    """Every upstream that a tenant may reach has a price: one fault or warning for each.
+
+    Under a money cap it is refused, so that is a fault; without one it is served for nothing.
+    """
+    capped: dict[Upstream, list[str]] = {}
+    uncapped: dict[Upstream, list[str]] = {}
     for tenant in tenants.values():
-        if tenant.limits.daily_cap_nano is None:
-            continue
+        unpriced = uncapped if tenant.limits.daily_cap_nano is None else capped
         for upstream in _reachable(tenant, models):
             price = prices.find(
                 provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
             )
             if price is None and upstream.provider in providers and upstream.model:
                 unpriced.setdefault(upstream, []).append(tenant.id)
-    for upstream, ids in unpriced.items():
+    for upstream in {**capped, **uncapped}:
         index = models[upstream.public_name].upstreams.index(upstream)
-        who = f"tenant {ids[0]!r}" + (f" and {len(ids) - 1} more" if len(ids) > 1 else "")
-        findings.fault(
-            ("models", upstream.public_name, "upstreams", index, "model"),
-            f"no price for {upstream.label}, which {who} may use under a money cap",
+        path = ("models", upstream.public_name, "upstreams", index, "model")
+        hint = (
             f"add to pricing.rules: {{model: {upstream.model}, input_per_mtok: ..., "
-            "output_per_mtok: ...}",
+            "output_per_mtok: ...}"
         )
+        if upstream in capped:
+            who = _who(capped[upstream])
+            message = f"no price for {upstream.label}, which {who} may use under a money cap"
+            findings.fault(path, message, hint)
+        else:
+            who = _who(uncapped[upstream])
+            message = (
+                f"no price for {upstream.label}, which {who} may use without a money cap: "
+                "served unpriced, billed nothing, listed as unpriced"
+            )
+            findings.warn(path, message, hint)
+
+
+def _who(tenants: list[str]) -> str:
+    more = f" and {len(tenants) - 1} more" if len(tenants) > 1 else ""
+    return f"tenant {tenants[0]!r}{more}"
 
 
 def _reachable(tenant: Tenant, models: Mapping[str, Model]) -> dict[Upstream, None]:
@@ -250,19 +267,22 @@ def _reachable(tenant: Tenant, models: Mapping[str, Model]) -> dict[Upstream, No
     return dict.fromkeys(each for name in names for each in candidates(models, name))
 
 
-def _refuse_minted(shape: FileShape, findings: Findings) -> None:
+def _warn_of_minted(shape: FileShape, findings: Findings) -> None:
     for tenant_index, tenant in enumerate(shape.tenants):
         for key_index, key in enumerate(tenant.keys):
             if key.mint:
-                findings.fault(
+                findings.warn(
                     ("tenants", tenant_index, "keys", key_index, "mint"),
                     f"a minted key is for trying out, and server.host {shape.server.host!r} "
-                    "is reachable from outside",
+                    "is reachable from outside: it is switched off there",
                     f"make one with `weir keys new --tenant {tenant.id}` and write its sha256",
                 )
 
 
 def _warn_of_gaps(shape: FileShape, providers: Mapping[str, Provider], findings: Findings) -> None:
+    if findings.document.tree is None and not findings.faults:
+        findings.warn((), "the file is empty: no models and no tenants, every request is refused")
+        return
     is_sound = not findings.faults  # else the section may just be misspelt
     if is_sound and not shape.models:
         findings.warn(("models",), "no models: there is nothing to ask for")

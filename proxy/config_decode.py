@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from proxy.config_shape import FILE, FileShape
+from proxy.config_shape import FILE, FileShape, ModelShape
 from proxy.config_yaml import Document, Fault, Path
 
 
@@ -76,10 +76,19 @@ _ROUNDS_MAX = 16
 def suggest(name: str, known: Iterable[str]) -> str | None:
     """The closest of the known names as a question, or the names themselves when they are few."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    folded = {each.casefold(): each for each in names}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {folded[close[0]]!r}?"
     return f"known: {', '.join(names)}" if 0 < len(names) <= 8 else None
+
+
+def suggest_model(name: str, models: Mapping[str, ModelShape]) -> str | None:
+    """The route that was meant: one that calls an upstream model of that name, or a close name."""
+    for route, model in sorted(models.items()):
+        if name and any(upstream.model == name for upstream in model.upstreams):
+            return f"the route to it is called {route!r}"
+    return suggest(name, models)
 
 
 def keys_at(path: Path) -> list[str]:

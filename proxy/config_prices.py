@@ -50,11 +50,11 @@ def _check_names(shape: FileShape, rule: RuleShape, path: Path, findings: Findin
     if not rule.model:
         findings.fault((*path, "model"), "must not be empty")
     if rule.provider is not None and rule.provider not in shape.providers:
-        findings.fault(
-            (*path, "provider"),
-            f"unknown provider {rule.provider!r}",
-            suggest(rule.provider, shape.providers),
-        )
+        at, message = (*path, "provider"), f"unknown provider {rule.provider!r}"
+        if shape.providers:
+            findings.fault(at, message, suggest(rule.provider, shape.providers))
+        else:  # a published template has prices and no providers
+            findings.warn(at, message, "add it to `providers`")
 
 
 def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule:

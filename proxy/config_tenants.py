@@ -18,7 +18,7 @@ from metering.tenants import (
     Tenant,
 )
 from proxy.api_keys import key_sha256
-from proxy.config_decode import Findings, suggest
+from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_shape import FeatureShape, FileShape, KeyShape, TenantLimitsShape, TenantShape
 from proxy.config_yaml import Path
 from proxy.settings import MintedKey
@@ -145,7 +145,7 @@ class _TopLimits:
             return
         message, models = f"unknown model {name!r}", self._shape.models
         if models:
-            self._findings.fault(path, message, suggest(name, models))
+            self._findings.fault(path, message, suggest_model(name, models))
         else:  # a file of prices and limits only, published as a template, is fit to be checked
             self._findings.warn(path, message, "add it to `models`")
 
@@ -269,5 +269,7 @@ def _check_models(shape: FileShape, tenant: TenantShape, path: Path, findings: F
     for index, name in enumerate(tenant.models or ()):
         if name not in shape.models:
             findings.fault(
-                (*path, "models", index), f"unknown model {name!r}", suggest(name, shape.models)
+                (*path, "models", index),
+                f"unknown model {name!r}",
+                suggest_model(name, shape.models),
             )

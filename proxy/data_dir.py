@@ -131,6 +131,15 @@ def write_state(data_dir: Path, url: str) -> None:
     unfinished.replace(path)
 
 
+def is_served(data_dir: Path) -> bool:
+    """Whether somebody serves this directory now, as far as the state file tells."""
+    try:
+        state = orjson.loads(state_path(data_dir).read_bytes())
+        return _is_running(str(state["pid"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def clear_state(data_dir: Path) -> None:
     """Nobody serves it any more."""
     state_path(data_dir).unlink(missing_ok=True)

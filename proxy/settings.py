@@ -118,6 +118,8 @@ class Settings:
     metering: Metering
     default_output_tokens: int = 4096
     minted_keys: tuple[MintedKey, ...] = field(default=())
+    settles: bool = True
+    """False when `serve` starts no settlement worker (`--no-worker`)."""
 
 
 def redis_keys(settings: Settings) -> RedisKeys:

@@ -74,6 +74,8 @@ def _addresses(host: str) -> list[str]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as failure:
         raise ListenError(f"cannot listen on {host!r}: {failure.strerror}") from failure
+    except UnicodeError:
+        raise ListenError(f"cannot listen on {host!r}: it cannot be the name of a host") from None
     # IPv4 first, so that port 0 is chosen there; a name may stand for both families.
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -85,11 +85,17 @@ class StreamReader:
         """Take over what another consumer was given and has not settled for `idle_ms`."""
         claimed: list[Entry] = []
         for stream, shard in self._shard_of.items():
-            _, found, gone = await self._redis.xautoclaim(
+            # since 7.0 there is a third item, the ids of entries that were deleted meanwhile;
+            # before, such an entry stands among the found ones without an id
+            _, found, *deleted = await self._redis.xautoclaim(
                 stream, GROUP, self._consumer, idle_ms, "0-0", count=BATCH_MAX
             )
-            claimed += [make_entry(shard, stream_id, fields) for stream_id, fields in found]
-            claimed += [make_entry(shard, stream_id, None) for stream_id in gone]
+            claimed += [
+                make_entry(shard, stream_id, fields)
+                for stream_id, fields in found
+                if stream_id is not None
+            ]
+            claimed += [make_entry(shard, gone, None) for gone in (deleted[0] if deleted else ())]
         return claimed
 
     async def acknowledge(self, entries: Iterable[Entry]) -> None:

@@ -56,6 +56,26 @@ def test_the_next_commands_find_the_same_files(source, data_dir, expected):
     assert banner.options(settings(source), data_dir=data_dir) == expected
 
 
+def test_every_next_command_has_the_options():
+    """Whichever line is copied, it asks about what is served here."""
+    started = banner.Started(URL, settings(), [], False, " --config other.yaml")
+
+    following = banner.render(started).partition("Then:")[2].splitlines()
+    commands = [line for line in following if "weir" in line]
+    assert len(commands) == 3
+    assert all(line.endswith(" --config other.yaml") for line in commands)
+
+
+def test_without_a_worker_the_banner_says_what_is_missing():
+    """Windows are rebuilt and usage is settled by the worker alone, so it has to run somewhere."""
+    without = settings(settles=False)
+    text = banner.render(banner.Started(URL, without, [], False, " --data-dir d"))
+
+    assert "No settlement worker runs here. Start one: weir worker --data-dir d" in text
+    assert "503" in text
+    assert "settlement worker" not in banner.render(banner.Started(URL, settings(), [], False, ""))
+
+
 def test_a_program_outside_path_is_called_by_its_path(monkeypatch, tmp_path):
     """After `make run` the command lies in .venv, and a bare `weir` would not be found."""
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -222,6 +222,61 @@ def test_wrong_usage(words: list[str]) -> None:
     assert run(*words).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["usage", "--since", "yesterday"],
+        ["invoice"],
+        ["invoice", "--tenant", "demo", "--period", "9999-12"],
+        ["serve", "--port", "99999"],
+        ["usage", "--frobnicate"],
+        ["frobnicate"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_as_json(words: list[str]) -> None:
+    """With --json a usage error is one line of JSON too, and stdout stays empty."""
+    result = run(*words, "--json")
+
+    (line,) = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert json.loads(line)["error"]["exit_code"] == 2
+
+
+def test_serve_needs_the_ledgers_driver(tmp_path: Path) -> None:
+    """Without it the worker could not live, so that is said before anything is opened."""
+    path = tmp_path / "config.yaml"
+    path.write_text("ledger: {url: 'postgresql+nodriver://u:secret@h/db'}\n")
+
+    result = run("serve", "--config", str(path))
+
+    assert (result.exit_code, "secret" in result.stderr) == (1, False)
+    assert result.stderr.startswith("weir: cannot use the ledger: ")
+
+
+def test_a_name_too_long_is_not_found() -> None:
+    """A path that the system does not take is a file that is not there."""
+    assert run("config", "check", "x" * 5_000).exit_code == 2
+
+
+def test_help_with_json_is_help() -> None:
+    """Asking for help is no error, whatever else is asked for."""
+    result = run("usage", "--json", "--help")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: ")
+
+
+def test_draining_what_never_was(tmp_path: Path) -> None:
+    """A data directory that does not exist has nothing to drain: exit 3, and none is made."""
+    elsewhere = tmp_path / "elsewhere"
+
+    result = run("worker", "--drain", "--config", EXAMPLE, "--data-dir", str(elsewhere))
+
+    assert (result.exit_code, elsewhere.exists()) == (3, False)
+    assert result.stderr == f"weir: no data_dir {elsewhere}: `weir serve` makes it\n"
+
+
 def test_every_command_takes_the_shared_options() -> None:
     """--config, --data-dir and --json work everywhere."""
     for command in ("serve", "worker", "config check", "keys new", "usage", "invoice"):

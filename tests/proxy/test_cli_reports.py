@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 from fixtures_ledger import book, make_event, new_ledger
 
+from metering.settlement.ledger.store import open_ledger
 from proxy.cli import weir
+from proxy.data_dir import write_state
 
 
 @pytest.fixture
@@ -42,6 +44,7 @@ def test_usage_as_json(config: Path) -> None:
             "admission_nano": 11_000_000,
         }
     ]
+    assert body["totals"]["unpriced"] == 0
     assert (body["totals"]["requests"], body["pending"]) == (2, None)
     assert body["settled_through"].startswith("2026-11-")
 
@@ -97,6 +100,76 @@ def test_no_ledger_yet(config: Path) -> None:
 
     assert (result.exit_code, elsewhere.exists()) == (3, False)
     assert f"no ledger at {elsewhere}/ledger.db yet" in result.stderr
+
+
+def test_no_ledger_yet_while_somebody_serves(config: Path) -> None:
+    """The worker makes the ledger after the start: until then nothing is settled, and exit 0."""
+    elsewhere = config.parent / "elsewhere"
+    elsewhere.mkdir()
+    write_state(elsewhere, "http://127.0.0.1:8080")
+
+    usage = run(config, "usage", "--data-dir", str(elsewhere))
+    invoice = run(config, "invoice", "--tenant", "idle", "--data-dir", str(elsewhere), "--json")
+
+    assert (usage.exit_code, invoice.exit_code) == (0, 0)
+    assert "nothing settled yet, pending unknown" in usage.stdout
+    assert json.loads(invoice.stdout)["settled_through"] is None
+    assert not (elsewhere / "ledger.db").exists()
+
+
+def test_unpriced_usage_is_told(config: Path) -> None:
+    """What was served without a price is billed nothing, and a person is told so."""
+    ledger = open_ledger(f"sqlite:///{config.parent / 'ledger.db'}")
+    book(ledger, [make_event(cost_version=None, sell_version=None, model_upstream="new")])
+    ledger.close()
+
+    texts = [run(config, *words).stdout for words in (["usage"], INVOICE)]
+    bodies = [json.loads(run(config, *words, "--json").stdout) for words in (["usage"], INVOICE)]
+
+    assert all("1 event is unpriced" in text for text in texts)
+    assert [bodies[0]["totals"]["unpriced"], bodies[1]["unpriced"]] == [1, 1]
+
+
+INVOICE = ["invoice", "--tenant", "acme", "--period", "2026-11"]
+
+HOSTILE = {
+    "no such database": ["--config", "postgres.yaml"],
+    "a malformed URL": ["--config", "malformed.yaml"],
+    "a ledger below a file": ["--data-dir", "config.yaml/below"],
+    "a long path": ["--data-dir", "x" * 300],
+    "the home of nobody": ["--data-dir", "~no-such-user/data"],
+}
+
+
+@pytest.mark.parametrize("command", [["usage"], INVOICE, ["worker", "--drain"]], ids=str)
+@pytest.mark.parametrize("words", HOSTILE.values(), ids=HOSTILE)
+def test_what_cannot_be_opened_is_one_line(
+    config: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], words: list[str]
+) -> None:
+    """A place that cannot be used is an exit code and a line, never a traceback."""
+    monkeypatch.chdir(config.parent)
+    for name, url in {"postgres": "postgresql+nodriver://h/db", "malformed": "sqlite:x"}.items():
+        (config.parent / f"{name}.yaml").write_text(
+            f"data_dir: nowhere\nledger: {{url: '{url}'}}\ntenants: [{{id: acme}}]\n"
+        )
+
+    words = words if "--config" in words else [*words, "--config", str(config)]
+    result = CliRunner().invoke(weir, [*command, *words])
+
+    assert result.exit_code in (1, 2, 3)
+    assert isinstance(result.exception, SystemExit)
+    assert len([line for line in result.stderr.splitlines() if line.startswith(SAID)]) == 1
+
+
+SAID = ("weir: ", "Error: ")
+
+
+@pytest.mark.parametrize("tenant", ["\udcff", "no/id", ""])
+def test_a_tenant_that_cannot_be(config: Path, tenant: str) -> None:
+    """What cannot be an id is not found, whatever the database would say to it."""
+    assert [
+        run(config, command, "--tenant", tenant).exit_code for command in ("usage", "invoice")
+    ] == [3, 3]
 
 
 def test_a_ledger_that_cannot_be_read(config: Path) -> None:

@@ -60,7 +60,33 @@ def test_usage() -> None:
 
     for part in ("1,234", "1,000,000", "image", "2.500000", "3.000000001", "Total"):
         assert part in text
-    assert "settled through 2026-11-21T00:00:00.000000Z, 3 pending" in text
+    assert "unpriced" not in text
+
+
+THROUGH = "2026-11-21T00:00:00.000000Z"
+SETTLED = [
+    (THROUGH, 0, f"settled through {THROUGH}, 0 pending"),
+    (THROUGH, 3, f"settled through {THROUGH}, 3 pending (not in these numbers)"),
+    (THROUGH, None, f"settled through {THROUGH}, pending unknown (Redis is away)"),
+    (None, 0, "nothing settled yet, 0 pending"),
+    (None, 2, "nothing settled yet, 2 pending (not in these numbers)"),
+]
+
+
+@pytest.mark.parametrize(("through", "pending", "line"), SETTLED)
+def test_settled(through: str | None, pending: int | None, line: str) -> None:
+    """Through when everything is settled is only said when nothing is pending."""
+    report = USAGE | {"settled_through": through, "pending": pending}
+
+    assert _text(usage(report)).splitlines()[-1].rstrip() == line
+
+
+def test_unpriced_events() -> None:
+    """Events without a price are counted below the table, with where to look."""
+    text = _text(usage(USAGE | {"totals": ROW | {"unpriced": 2}}))
+
+    assert "2 events are unpriced" in text
+    assert "`weir config check`" in text
 
 
 def test_invoice() -> None:
@@ -70,7 +96,7 @@ def test_invoice() -> None:
     for part in ("output, reasoning", "10.00 USD", "10.000000", "abc123abc123", "2026-11 (UTC)"):
         assert part in text
     assert "nothing settled yet, pending unknown (Redis is away)" in text
-    assert "1 events hold a unit without a rate" in text
+    assert "1 event is unpriced: some of the units found no rate; on no line" in text
 
 
 def test_an_invoice_of_nothing() -> None:

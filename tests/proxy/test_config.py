@@ -135,6 +135,28 @@ def test_the_published_template_loads(tmp_path: Path) -> None:
     ]
 
 
+def test_prices_of_a_provider_load_without_providers(tmp_path: Path) -> None:
+    """A template may name the provider of a price; that is known only once there are some."""
+    path = tmp_path / "template.yaml"
+    path.write_text(
+        "pricing: {rules: [{model: m, provider: openai, input_rate: 1e-6, output_rate: 1e-6}]}\n"
+    )
+
+    warnings = [each.message for each in load(path, {}).warnings]
+
+    assert "unknown provider 'openai'" in warnings
+
+
+def test_an_empty_file_says_so(tmp_path: Path) -> None:
+    """One warning, and no talk of sections."""
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing yet\n")
+
+    (warning,) = load(path, {}).warnings
+
+    assert warning.message.startswith("the file is empty")
+
+
 def test_an_empty_file_loads(tmp_path: Path) -> None:
     """Every section may be missing or empty; then the defaults hold."""
     for text in ("", "# nothing yet\n", "server:\nmodels:\ntenants:\n"):

@@ -48,8 +48,32 @@ def test_a_money_cap_over_an_unpriced_model(tmp_path: Path) -> None:
             "output_per_mtok: ...})"
         )
     ]
-    assert loaded(tmp_path, unpriced + CAPPED.replace("daily_cap: 5", "daily_cap: null"))
-    assert loaded(tmp_path, BASE + CAPPED)
+    assert loaded(tmp_path, BASE + CAPPED).warnings == ()
+
+
+def test_an_unpriced_model_without_a_money_cap(tmp_path: Path) -> None:
+    """It is served for nothing, so its author is warned, with the rule to add."""
+    unpriced = BASE.replace('"up-*"', "up-big")
+
+    found = loaded(tmp_path, unpriced + CAPPED.replace("daily_cap: 5", "daily_cap: null"))
+
+    assert [str(each) for each in found.warnings] == [
+        (
+            "5:46 models.small.upstreams[0].model: no price for sim/up-small, which tenant 't' may "
+            "use without a money cap: served unpriced, billed nothing, listed as unpriced "
+            "(add to pricing.rules: {model: up-small, input_per_mtok: ..., output_per_mtok: ...})"
+        )
+    ]
+
+
+def test_models_are_suggested_by_either_name(tmp_path: Path) -> None:
+    """Who writes an upstream's name, or other capitals, is told the name of the route."""
+    text = BASE + "tenants: [{id: t, models: [up-big, SMALL]}]\n"
+
+    assert [each.partition("unknown model ")[2] for each in faults(tmp_path, text)] == [
+        "'up-big' (the route to it is called 'big')",
+        "'SMALL' (did you mean 'small'?)",
+    ]
 
 
 def test_a_fallback_cycle(tmp_path: Path) -> None:
@@ -65,10 +89,14 @@ def test_a_fallback_cycle(tmp_path: Path) -> None:
 
 
 def test_the_example_of_a_minted_key_stays_at_home(tmp_path: Path) -> None:
-    """A key that `serve` mints is refused when other machines could use it."""
+    """A key that `serve` mints is switched off when other machines could use it: a warning."""
     text = "tenants: [{id: t, keys: [{id: k, mint: true}]}]\nserver: {host: HOST}\n"
 
+    def is_warned_of(host: str) -> bool:
+        warnings = loaded(tmp_path, text.replace("HOST", host)).warnings
+        return any("it is switched off there" in each.message for each in warnings)
+
     for host in ("127.0.0.1", "localhost", '"::1"', "127.8.8.8"):
-        assert loaded(tmp_path, text.replace("HOST", host)).settings.minted_keys
+        assert not is_warned_of(host)
     for host in ("0.0.0.0", "10.0.0.1", "proxy.internal", '"::"'):
-        assert "a minted key is for trying out" in faults(tmp_path, text.replace("HOST", host))[0]
+        assert is_warned_of(host)

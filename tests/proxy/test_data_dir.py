@@ -5,7 +5,16 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
-from proxy.data_dir import installation_id, worker_name
+import pytest
+
+from proxy.data_dir import (
+    clear_state,
+    installation_id,
+    is_served,
+    state_path,
+    worker_name,
+    write_state,
+)
 
 
 def test_a_worker_finds_its_name_again(tmp_path: Path) -> None:
@@ -29,3 +38,21 @@ def test_workers_at_once_have_names_of_their_own(tmp_path: Path) -> None:
 
     assert next_one == left
     assert len({left, *stay}) == 3
+
+
+def test_who_serves_can_be_asked(tmp_path: Path) -> None:
+    """From the first answer on, until the end."""
+    answers = [is_served(tmp_path)]
+    write_state(tmp_path, "http://127.0.0.1:8080")
+    answers.append(is_served(tmp_path))
+    clear_state(tmp_path)
+
+    assert [*answers, is_served(tmp_path)] == [False, True, False]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "me"}', '{"pid": 4194999}'])
+def test_a_state_file_that_tells_nothing(tmp_path: Path, text: str) -> None:
+    """A leftover or damaged state file is nobody serving."""
+    state_path(tmp_path).write_text(text)
+
+    assert not is_served(tmp_path)

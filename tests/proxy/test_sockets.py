@@ -74,3 +74,10 @@ def test_a_name_that_is_none():
     """The line names the host."""
     with pytest.raises(sockets.ListenError, match=r"nowhere\.invalid"):
         sockets.listen("nowhere.invalid", 0)
+
+
+@pytest.mark.parametrize("host", ["x" * 300, "a..b\u00e9", "no such host"])
+def test_what_is_no_host(host):
+    """A name that no resolver takes is a refusal of ours, not the codec's."""
+    with pytest.raises(sockets.ListenError, match="cannot listen on"):
+        sockets.listen(host, 0)

@@ -2,6 +2,9 @@
 
 Reads only. Each report is one consistent view; `pending` is passed in by whoever asked the
 streams, so that a number is never shown without saying what it may still lack.
+
+`settled_through` is when the newest attempt in the ledger was over. It is all there is up to now
+when nothing is pending; while something is, older attempts may be among that.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
+from metering.events import Kind
 from metering.settlement.invoices import (
     Charge,
     InvoiceReport,
@@ -31,6 +35,9 @@ _EVENT = usage_event.c
 _FETCH = 1_000
 """Rows read at a time: a month may have millions."""
 
+_EXCHANGE_NS_MAX = 24 * 3_600_000_000_000
+"""No exchange lasts longer."""
+
 
 def usage_report(
     ledger: Ledger,
@@ -43,7 +50,9 @@ def usage_report(
 
     `{rows: [{tenant, model, requests, units: {unit: n}, cost_nano, admission_nano}], totals,
     settled_through, pending}`. Requests are exchanges, however many attempts each took; an
-    exchange that was tried on two models counts in both rows and once in `totals`.
+    exchange counts in the row of its last attempt, so `totals` is the sum of the rows. A row with
+    nothing to show (every attempt failed, and something else answered) is left out.
+    `totals.unpriced` counts the events that hold a unit without a rate.
     """
     chosen: list[ColumnElement[bool]] = []
     if tenant is not None:
@@ -54,11 +63,13 @@ def usage_report(
         if tenant is not None and not _knows(connection, tenant):
             return None
         other = _other_units(connection, chosen)
-        rows = [_usage_row(row, other) for row in connection.execute(_usage_query(chosen))]
-        requests = select(func.count(_EVENT.exchange_id.distinct())).where(*chosen)
+        requests = _requests(connection, chosen)
+        found = connection.execute(_usage_query(chosen)).all()
+        rows = [_usage_row(row, other, requests) for row in found]
+        rows = [row for row in rows if _shows_something(row)]
         return {
             "rows": rows,
-            "totals": _totals(rows, requests=connection.execute(requests).scalar_one()),
+            "totals": _totals(rows, unpriced=sum(row.unpriced for row in found)),
             "settled_through": _settled_through(connection, tenant),
             "pending": pending,
         }
@@ -142,9 +153,9 @@ def _usage_query(chosen: list[ColumnElement[bool]]) -> Select[Any]:
         select(
             _EVENT.tenant,
             _EVENT.model_upstream,
-            func.count(_EVENT.exchange_id.distinct()).label("requests"),
             func.sum(_EVENT.cost_nano).label("cost_nano"),
             func.sum(_EVENT.admission_nano).label("admission_nano"),
+            func.sum(case((_EVENT.unpriced.is_(True), 1), else_=0)).label("unpriced"),
             *quantities,
         )
         .where(*chosen)
@@ -153,18 +164,49 @@ def _usage_query(chosen: list[ColumnElement[bool]]) -> Select[Any]:
     )
 
 
-def _usage_row(row: Row[Any], other: dict[tuple[str, str], dict[str, int]]) -> dict[str, Any]:
+def _requests(
+    connection: Connection, chosen: list[ColumnElement[bool]]
+) -> dict[tuple[str, str], int]:
+    """By tenant and model, the exchanges whose last attempt went there."""
+    place = func.row_number().over(
+        partition_by=(_EVENT.tenant, _EVENT.exchange_id),
+        order_by=(_EVENT.attempt.desc(), _EVENT.event_id.desc()),
+    )
+    attempts = (
+        select(_EVENT.tenant, _EVENT.model_upstream, place.label("place"))
+        .where(_EVENT.kind == Kind.USAGE, *chosen)  # a correction is no request
+        .subquery()
+        .c
+    )
+    query = (
+        select(attempts.tenant, attempts.model_upstream, func.count())
+        .where(attempts.place == 1)
+        .group_by(attempts.tenant, attempts.model_upstream)
+    )
+    return {(tenant, model): count for tenant, model, count in connection.execute(query)}
+
+
+def _usage_row(
+    row: Row[Any],
+    other: dict[tuple[str, str], dict[str, int]],
+    requests: dict[tuple[str, str], int],
+) -> dict[str, Any]:
     sums = {unit: getattr(row, quantity_column(unit)) for unit in TOKEN_CLASSES}
     units = {unit: int(n) for unit, n in sums.items() if n is not None}
     units.update(other.get((row.tenant, row.model_upstream), {}))
     return {
         "tenant": row.tenant,
         "model": row.model_upstream,
-        "requests": row.requests,
+        "requests": requests.get((row.tenant, row.model_upstream), 0),
         "units": units,
         "cost_nano": int(row.cost_nano),
         "admission_nano": int(row.admission_nano),
     }
+
+
+def _shows_something(row: dict[str, Any]) -> bool:
+    amounts = (row["requests"], row["cost_nano"], row["admission_nano"])
+    return any(amounts) or any(row["units"].values())
 
 
 def _other_units(
@@ -182,15 +224,16 @@ def _other_units(
     return sums
 
 
-def _totals(rows: list[dict[str, Any]], *, requests: int) -> dict[str, Any]:
+def _totals(rows: list[dict[str, Any]], *, unpriced: int) -> dict[str, Any]:
     units: dict[str, int] = {}
     for row in rows:
         _add(units, row["units"])
     return {
-        "requests": requests,
+        "requests": sum(row["requests"] for row in rows),
         "units": units,
         "cost_nano": sum(row["cost_nano"] for row in rows),
         "admission_nano": sum(row["admission_nano"] for row in rows),
+        "unpriced": int(unpriced),
     }
 
 
@@ -200,13 +243,20 @@ def _add(sums: dict[str, int], more: dict[str, int]) -> None:
 
 
 def _settled_through(connection: Connection, tenant: str | None) -> str | None:
-    """When the newest event in the ledger was admitted: of a tenant, or of all."""
+    """When the newest attempt in the ledger was over: of a tenant, or of all."""
     if tenant is None:
-        query = select(func.max(watermark.c.occurred_at)).where(watermark.c.events > 0)
+        chosen = []
+        began = select(func.max(watermark.c.occurred_at)).where(watermark.c.events > 0)
     else:
-        query = select(func.max(_EVENT.occurred_at)).where(_EVENT.tenant == tenant)
-    newest_ns = connection.execute(query).scalar()
-    return None if newest_ns is None else _rfc3339(int(newest_ns))
+        chosen = [_EVENT.tenant == tenant]
+        began = select(func.max(_EVENT.occurred_at)).where(*chosen)
+    began_ns = connection.execute(began).scalar()
+    if began_ns is None:
+        return None
+    # Only the beginnings have an index.
+    chosen.append(_EVENT.occurred_at >= began_ns - _EXCHANGE_NS_MAX)
+    ended_ns = connection.execute(select(func.max(_EVENT.completed_at)).where(*chosen)).scalar()
+    return None if ended_ns is None else _rfc3339(int(ended_ns))
 
 
 def _rfc3339(time_ns: int) -> str:
