@@ -29,8 +29,11 @@ from proxy import banner, children, demo_keys, embedded_redis, first_start, sock
 from proxy import data_dir as data_dirs
 from proxy.settings import Provider, Secret, Settings
 
-DRAIN_S = 30.0
-"""How long proxies, and then the worker, may finish what they have begun."""
+DRAIN_S = 20.0
+"""How long exchanges may go on after a stop; then they are cut, and billed as far as they came."""
+
+PATIENCE_S = 10.0
+"""How much longer a child may take that has to end: what was cut is settled in it."""
 
 READY_WAIT_S = 5.0
 """How long a proxy waits for our worker to make the windows whole before it says it is ready."""
@@ -78,6 +81,7 @@ class ProxyProcess:
     proxy_id: str
     ready_fd: int | None = None
     ready_wait_s: float = 0.0
+    drain_s: float = DRAIN_S
 
     def report_ready(self) -> None:
         """Tell the supervisor that requests are answered; harmless when said twice."""
@@ -123,6 +127,7 @@ def serve(
                 run_proxy or _imported("proxy.services", "run_proxy"),
                 (run_worker or _imported("proxy.services", "run_worker")) if with_worker else None,
                 run_simulator or _imported("proxy.simulator", "serve_simulator"),
+                drain_s=drain_s,
             )
             _preload(settings)
             hints = banner.options(settings, data_dir=data_dir)
@@ -249,8 +254,10 @@ class _Supervisor:
         opened, family = self._opened, self._family
         # Our copies must go too, or the kernel goes on accepting for a proxy that has closed.
         sockets.close_all(opened.listening)
-        children.stop(family.proxies, timeout_s=self._drain_s, hurry=_asked_again)
-        children.stop(family.worker, timeout_s=self._drain_s, hurry=_asked_again)
+        patience_s = self._drain_s + PATIENCE_S
+        if children.stop(family.proxies, timeout_s=patience_s, hurry=_asked_again):
+            patience_s = children.HURRY_S  # the worker goes on where it was at the next start
+        children.stop(family.worker, timeout_s=patience_s, hurry=_asked_again)
         children.stop(family.simulator, timeout_s=SIMULATOR_STOP_S, hurry=_asked_again)
 
 
@@ -295,6 +302,8 @@ def _family(
     run_proxy: RunProxy,
     run_worker: RunWorker | None,
     run_simulator: RunSimulator,
+    *,
+    drain_s: float,
 ) -> _Family:
     settings, simulator = opened.settings, opened.simulator
 
@@ -304,7 +313,9 @@ def _family(
         own = tuple(opened.listening[index])
         wait_s = READY_WAIT_S if run_worker is not None else 0.0
         return run_proxy(
-            ProxyProcess(settings, own, index, proxy_id, opened.ready_write_fd, wait_s)
+            ProxyProcess(
+                settings, own, index, proxy_id, opened.ready_write_fd, wait_s, drain_s=drain_s
+            )
         )
 
     def worker() -> int:

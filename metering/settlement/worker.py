@@ -2,13 +2,14 @@
 
 Order: own unfinished entries, then those of consumers that died, then new ones. A batch is one
 database transaction; entries are acknowledged after it. A kill at any point therefore repeats work
-and never loses or doubles it. Trouble with Redis or the database condemns no event: the worker
+and never loses or doubles it. A stop takes what stands in the streams first, within bounds. Trouble with Redis or the database condemns no event: the worker
 backs off, says so, and starts over from what it was given.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -65,6 +66,10 @@ class Timing:
     retry_max_s: float = 10.0
     drain_patience_s: float = 10.0
     """A drain that gets nowhere for so long is given up: somebody waits for its end."""
+    stop_patience_s: float = 20.0
+    """What stands in the streams at a stop is settled for no longer; the next start goes on."""
+    stop_tries: int = 3
+    """How often a stop bears with trouble; what is in the streams is safe there."""
 
 
 @dataclass(slots=True)
@@ -92,6 +97,7 @@ async def run(
     ledger_url: str,
     *,
     stop: asyncio.Event,
+    hurry: asyncio.Event | None = None,
     drain: bool = False,
     consumer: str = "worker-1",
     timing: Timing | None = None,
@@ -100,6 +106,7 @@ async def run(
 ) -> Tally:
     """Settle until `stop` is set, or with `drain` until nothing is left; what that came to.
 
+    At a stop, what had come into the streams until then is settled first; with `hurry` nothing is.
     A drain that cannot end (no Redis, no price) is a DrainGaveUpError; what waits stays as it is.
     `consumer` names this worker in the group: stable over restarts, different for each worker that
     runs at the same time. `one_server=False` reads each shard by itself, as a Cluster needs it.
@@ -111,7 +118,7 @@ async def run(
         async with asyncio.TaskGroup() as group:
             for shards in lanes(keys, together=one_server):
                 reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
-                group.create_task(settlement.consume(reader, stop=stop, drain=drain))
+                group.create_task(settlement.settle(reader, stop=stop, hurry=hurry, drain=drain))
     finally:
         await redis.aclose()
         ledger.close()
@@ -152,9 +159,44 @@ class Settlement:
         self.gave_up: str | None = None
         """Why a drain was given up."""
 
-    async def consume(self, reader: StreamReader, *, stop: asyncio.Event, drain: bool) -> None:
-        """Settle what `reader` reads; the loop of one lane."""
+    async def settle(
+        self, reader: StreamReader, *, stop: asyncio.Event, hurry: asyncio.Event | None, drain: bool
+    ) -> None:
+        """Settle what `reader` reads, and at a stop what stands there; the life of one lane."""
         lane = _Lane()
+        await self._consume(reader, lane, stop=stop, drain=drain)
+        if not stop.is_set() or self.gave_up is not None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timing.stop_patience_s):
+                await self._finish(reader, lane, hurry or asyncio.Event())
+
+    async def _finish(self, reader: StreamReader, lane: _Lane, hurry: asyncio.Event) -> None:
+        """Settle until a read that came after the stop has found less than it may bring.
+
+        What came later is another's; while proxies elsewhere go on, the streams are never empty.
+        """
+        failures = 0
+        while not hurry.is_set():
+            try:
+                if not lane.recovered:
+                    await self._recover(reader, lane)
+                entries = await reader.read_new(block_ms=1)
+                await self._settle(reader, lane, entries)
+                if len(entries) < BATCH_MAX:
+                    await self._settle_own(reader, lane)
+                    await self._upkeep(reader, lane, force=True)
+                    return
+            except (RedisError, SQLAlchemyError, OSError) as error:
+                failures += 1
+                self._log.warning("stop_leaves_events", error=repr(error), tries=failures)
+                if failures >= self._timing.stop_tries:
+                    return
+                await _sleep(self._timing.retry_first_s, hurry)
+
+    async def _consume(
+        self, reader: StreamReader, lane: _Lane, *, stop: asyncio.Event, drain: bool
+    ) -> None:
         failures = 0
         while not stop.is_set():
             began_s, batches = monotonic_s(), self.tally.batches
