@@ -166,7 +166,7 @@ class RedisLink:
                 continue
             except (OSError, CapsUnavailableError) as error:
                 self._last_failure = str(error) or type(error).__name__
-            except Exception as error:  # the top of a task: without it nobody would reconnect
+            except Exception as error:  # noqa: BLE001 - the top of a task, which must reconnect
                 self._last_failure = repr(error)
                 if self._on_error is not None:
                     self._on_error(error)

@@ -202,7 +202,7 @@ class Spool:
                     data = b"".join(each.data for each in batch)
                     await self._on_disk(partial(self._write, data))
                     failure = None
-                except Exception as error:  # the top of a task; those who wait must hear of it
+                except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
                     reason = getattr(error, "strerror", None) or str(error) or repr(error)
                     failure = SpoolError(f"cannot write {self._path}: {reason}")
                     failure.__cause__ = error
@@ -252,11 +252,10 @@ class Spool:
         A segment that it has in part is written anew without that part; a crash in between leaves
         both, which repeats what is harmless to repeat for a while.
         """
-        if self._size:
-            with contextlib.suppress(OSError):  # as after a crash, then: all of it is replayed
-                self._rotate()
-                for path in self._segments("ready"):
-                    self._leave_rest(path, keep=keep)
+        self._close_segment()
+        with contextlib.suppress(OSError):  # as after a crash, then: all of it is replayed
+            for path in [*self._segments("ready"), *self._segments("open")]:
+                self._leave_rest(path, keep=keep)
         self._close_segment()
 
     def _leave_rest(self, path: Path, *, keep: bool) -> None:
@@ -264,6 +263,8 @@ class Spool:
         rest = [record for record in records if self._may_lack(record)]
         if damage or len(rest) == len(records):
             return
+        if self._file is None:
+            self._start_segment()  # the newest stays, for the sake of the numbers
         if rest:
             self._write(b"".join(encode_record(record) for record in rest))
         _put_away(path, keep=keep, is_damaged=False)

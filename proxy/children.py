@@ -15,7 +15,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from metering.clock import monotonic_s
@@ -26,6 +26,9 @@ QUICK_DEATH_S = 1.0
 
 QUICK_DEATHS_MAX = 5
 """So many in a row mean that another start will not help."""
+
+WAITED_FOR = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+"""The signals that a parent takes one at a time."""
 
 HURRY = signal.SIGUSR1
 """A child that hears it leaves what it waits for, keeps what it has, and ends."""
@@ -127,6 +130,22 @@ def stop(
             os.waitpid(child.pid, 0)
             child.pid = None
     return asked > 0
+
+
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Keep what the parent waits for from reaching it otherwise."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def asked_again(timeout_s: float) -> bool:
+    """Wait for a child to end; True when the person has asked for the end once more."""
+    taken = signal.sigtimedwait(WAITED_FOR, timeout_s)
+    return taken is not None and taken.si_signo in (signal.SIGTERM, signal.SIGINT)
 
 
 def _still_alive(children: list[Child]) -> list[Child]:

@@ -78,7 +78,7 @@ class Renewals:
                 except CapsUnavailableError:
                     await asyncio.sleep(RELEASE_AGAIN_S)
                     continue
-                except Exception as error:  # the top of a task; this hold lapses by itself
+                except Exception as error:  # noqa: BLE001 - the top of a task; it lapses by itself
                     self._log.error(
                         "release_failed", exchange_id=hold.exchange_id, cause=repr(error)
                     )
@@ -92,7 +92,7 @@ class Renewals:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
                 await self.turn()
-            except Exception as error:  # the top of a task; the next turn tries again
+            except Exception as error:  # noqa: BLE001 - the top of a task; the next turn tries again
                 self._log.error("renewals_failed", cause=repr(error))
 
     async def turn(self) -> None:

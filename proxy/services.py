@@ -198,11 +198,13 @@ async def _quiet(runner: web.AppRunner, open_now: Renewals, hurry: asyncio.Event
     while not hurry.is_set():
         if len(open_now):
             busy_s = monotonic_s()
-        elif runner.server is None or not runner.server.connections:
-            return
-        elif monotonic_s() - busy_s > QUIET_S:
+        elif not _connections(runner) or monotonic_s() - busy_s > QUIET_S:
             return
         await asyncio.sleep(STOP_POLL_S)
+
+
+def _connections(runner: web.AppRunner) -> int:
+    return len(runner.server.connections) if runner.server is not None else 0
 
 
 async def _cut(open_now: Renewals, log: Any) -> None:
@@ -272,7 +274,7 @@ async def _replay(services: Services, prepared: asyncio.Event) -> None:
                 log.error("spool_damaged", records=list(report.refused))
         except CapsUnavailableError as error:
             log.warning("spool_waits", cause=str(error))
-        except Exception as error:  # the top of a task: a full disk, a file that cannot be read
+        except Exception as error:  # noqa: BLE001 - the top of a task: a full disk, say
             log.error("spool_waits", cause=repr(error))
         await asyncio.sleep(REPLAY_EVERY_S)
 

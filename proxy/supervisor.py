@@ -18,7 +18,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,8 +40,6 @@ READY_WAIT_S = 5.0
 
 SIMULATOR_STOP_S = 3.0
 REDIS_CHECK_S = 1.0
-
-_WAITED_FOR = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 _log = telemetry.logger("supervisor")
 
@@ -187,7 +185,7 @@ class _Supervisor:
 
     def run(self) -> int:
         """Until a signal ends it (0) or a child cannot be kept alive (1)."""
-        with _signals_blocked():
+        with children.signals_blocked():
             # What exists now stays shared with the children: the collector does not touch it.
             gc.collect()
             gc.freeze()
@@ -201,7 +199,7 @@ class _Supervisor:
         while True:
             now_s = monotonic_s()
             children.start_due(self._family.all(), now_s)
-            taken = signal.sigtimedwait(_WAITED_FOR, self._patience_s(now_s))
+            taken = signal.sigtimedwait(children.WAITED_FOR, self._patience_s(now_s))
             number = taken.si_signo if taken is not None else None
             if number in (signal.SIGTERM, signal.SIGINT):
                 _log.info("stopping", signal=signal.Signals(number).name)
@@ -255,10 +253,10 @@ class _Supervisor:
         # Our copies must go too, or the kernel goes on accepting for a proxy that has closed.
         sockets.close_all(opened.listening)
         patience_s = self._drain_s + PATIENCE_S
-        if children.stop(family.proxies, timeout_s=patience_s, hurry=_asked_again):
+        if children.stop(family.proxies, timeout_s=patience_s, hurry=children.asked_again):
             patience_s = children.HURRY_S  # the worker goes on where it was at the next start
-        children.stop(family.worker, timeout_s=patience_s, hurry=_asked_again)
-        children.stop(family.simulator, timeout_s=SIMULATOR_STOP_S, hurry=_asked_again)
+        children.stop(family.worker, timeout_s=patience_s, hurry=children.asked_again)
+        children.stop(family.simulator, timeout_s=SIMULATOR_STOP_S, hurry=children.asked_again)
 
 
 def _open(settings: Settings, stack: contextlib.ExitStack) -> _Opened:
@@ -393,18 +391,3 @@ def _preload(settings: Settings) -> None:
 def _imported(module: str, name: str) -> Any:
     """Imported late and by name, but before the fork, so that every child shares the pages."""
     return getattr(importlib.import_module(module), name)
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _asked_again(timeout_s: float) -> bool:
-    """Wait for a child to end; True when the person has asked for the end once more."""
-    taken = signal.sigtimedwait(_WAITED_FOR, timeout_s)
-    return taken is not None and taken.si_signo in (signal.SIGTERM, signal.SIGINT)

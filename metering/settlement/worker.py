@@ -2,8 +2,9 @@
 
 Order: own unfinished entries, then those of consumers that died, then new ones. A batch is one
 database transaction; entries are acknowledged after it. A kill at any point therefore repeats work
-and never loses or doubles it. A stop takes what stands in the streams first, within bounds. Trouble with Redis or the database condemns no event: the worker
-backs off, says so, and starts over from what it was given.
+and never loses or doubles it. A stop takes what stands in the streams first, within bounds. Trouble
+with Redis or the database condemns no event: the worker backs off, says so, and starts over from
+what it was given.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
 from metering.settlement.batches import Batch, BatchReport, Booking
-from metering.settlement.entries import Arrival, Entry, Malformed, read_entry
+from metering.settlement.entries import Arrival, Entry, Malformed, sort_entries
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import confirmed_spool, settled_positions
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.price_shelf import PriceShelf
-from metering.settlement.redis_stream import BATCH_MAX, KEEP_MS, StreamReader, connect, lanes
+from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
 from metering.settlement.redis_windows import rebuild_windows
+from metering.settlement.timing import Timing
 
 DRAIN_BLOCK_MS = 50
 """A drain waits no longer than this to see that nothing comes."""
@@ -48,28 +50,6 @@ class Log(Protocol):
 
     def warning(self, event: str, **values: Any) -> Any:
         """Say that something should be looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How often the worker does what; the defaults are production's."""
-
-    block_ms: int = 500
-    """Longest wait for a new entry: bounds how late a stop is noticed."""
-    claim_every_s: float = 30.0
-    claim_idle_ms: int = 60_000
-    """Far above the time a batch takes: whoever is silent for so long is dead."""
-    upkeep_every_s: float = 5.0
-    """Rollups, windows, trimming."""
-    keep_ms: int = KEEP_MS
-    retry_first_s: float = 0.2
-    retry_max_s: float = 10.0
-    drain_patience_s: float = 10.0
-    """A drain that gets nowhere for so long is given up: somebody waits for its end."""
-    stop_patience_s: float = 20.0
-    """What stands in the streams at a stop is settled for no longer; the next start goes on."""
-    stop_tries: int = 3
-    """How often a stop bears with trouble; what is in the streams is safe there."""
 
 
 @dataclass(slots=True)
@@ -292,7 +272,7 @@ class Settlement:
         self, reader: StreamReader, lane: _Lane, entries: Sequence[Entry]
     ) -> None:
         """Rate, post, acknowledge. What waits for a price stays unacknowledged."""
-        arrivals, malformed = _sort(entries)
+        arrivals, malformed = sort_entries(entries)
         ready, waiting = await self._prices.split(arrivals)
         batch = self._rate(ready, malformed)
         self._note_waiting(lane, waiting)
@@ -392,18 +372,6 @@ class Settlement:
                 sell_nano=difference.sell_nano,
                 cost_nano=difference.cost_nano,
             )
-
-
-def _sort(entries: Sequence[Entry]) -> tuple[list[Arrival], list[Malformed]]:
-    arrivals: list[Arrival] = []
-    malformed: list[Malformed] = []
-    for entry in entries:
-        match read_entry(entry):
-            case Arrival() as arrival:
-                arrivals.append(arrival)
-            case Malformed() as dead:
-                malformed.append(dead)
-    return arrivals, malformed
 
 
 def _missing_prices(lane: _Lane) -> str | None:

@@ -29,8 +29,9 @@ from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.ledger.verify import verify
 from metering.settlement.redis_stream import connect, stream_pending
+from metering.settlement.timing import Timing
 
-FAST = worker.Timing(
+FAST = Timing(
     block_ms=20, claim_idle_ms=50, claim_every_s=0.05, retry_first_s=0.02, retry_max_s=0.1
 )
 
@@ -325,8 +326,9 @@ _WORKER = """
 import asyncio, sys
 from metering.redis_keys import RedisKeys
 from metering.settlement import worker
+from metering.settlement.timing import Timing
 url, prefix, ledger, name = sys.argv[1:]
-timing = worker.Timing(block_ms=20, claim_idle_ms=300, claim_every_s=0.1)
+timing = Timing(block_ms=20, claim_idle_ms=300, claim_every_s=0.1)
 asyncio.run(worker.run(url, RedisKeys(prefix=prefix), ledger, stop=asyncio.Event(),
                        consumer=name, timing=timing))
 """
