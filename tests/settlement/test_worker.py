@@ -141,6 +141,31 @@ async def test_new_events_are_settled_at_once_and_a_stop_ends_it(site: Site) -> 
     assert (await running).settled == 2
 
 
+async def test_a_stop_takes_what_stands_in_the_streams(site: Site) -> None:
+    """What proxies left when they ended is in the ledger before the worker ends."""
+    await site.publish_prices()
+    site.stop.set()
+    await site.commit(*[make_event(tenant=f"t{n % 20}") for n in range(700)])
+
+    tally = await site.work(drain=False)
+
+    assert tally.settled == 700
+    assert await stream_pending(site.redis, site.keys) == 0
+    assert site.count("rollup") > 0
+
+
+async def test_a_stop_in_a_hurry_takes_nothing(site: Site) -> None:
+    """What is in the streams is safe there, and the next start goes on."""
+    await site.publish_prices()
+    hurry = asyncio.Event()
+    hurry.set()
+    site.stop.set()
+    await site.commit(make_event())
+
+    assert (await site.work(drain=False, hurry=hurry)).settled == 0
+    assert await stream_pending(site.redis, site.keys) == 1
+
+
 async def test_each_shard_can_be_read_by_itself(site: Site) -> None:
     await site.publish_prices()
     await site.commit(*[make_event(tenant=f"t{n}") for n in range(60)])
