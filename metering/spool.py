@@ -165,9 +165,8 @@ class Spool:
                     continue
                 self.committed(record.seq)
                 taken += 1
-            await self._on_disk(
-                partial(_put_away, path, keep=keep, is_damaged=bool(damage or refused))
-            )
+            is_kept, is_damaged = keep and bool(records), bool(damage or refused)
+            await self._on_disk(partial(_put_away, path, keep=is_kept, is_damaged=is_damaged))
             for record in records:
                 self.committed(record.seq)
             report = ReplayReport(
