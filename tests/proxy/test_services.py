@@ -261,3 +261,20 @@ def test_a_clean_stop_has_settled_everything(tmp_path: Path) -> None:
         assert weir.stop() == 0
 
         assert weir.json("usage")["totals"]["requests"] == 15
+
+
+def test_a_spool_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
+    """The disk fails a replay: it is said, and requests are served."""
+    need("redis-server")
+    with serving(tmp_path) as weir:
+        [spool] = (weir.data_dir / "spool").iterdir()
+        (spool / "000000000000-00000000000000000001.ready").mkdir()
+        deadline_s = time.monotonic() + 10
+        while "spool_waits" not in [line["message"] for line in log_of(tmp_path)]:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+
+        assert ask(weir) == 200
+        assert weir.stop() == 0
+
+    assert "cannot_run" not in [line["message"] for line in log_of(tmp_path)]
