@@ -253,12 +253,21 @@ def test_a_second_stop_does_not_wait_and_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_clean_stop_has_settled_everything(tmp_path: Path) -> None:
-    """Requests that ended just before the stop are in the ledger after it."""
+    """Requests that ended just before the stop are in the ledger after it.
+
+    The worker is held until its stop has been asked for, so that it cannot have settled before.
+    """
     need("redis-server")
     with serving(tmp_path) as weir:
+        family = {each.name(): each for each in psutil.Process(weir.process.pid).children()}
+        family["weir-worker"].suspend()
         for _ in range(15):
             ask(weir)
-        assert weir.stop() == 0
+        weir.process.terminate()
+        family["weir-proxy-0"].wait(20)
+        time.sleep(0.2)  # by now it has been told to stop
+        family["weir-worker"].resume()
+        assert weir.process.wait(20) == 0
 
         assert weir.json("usage")["totals"]["requests"] == 15
 
