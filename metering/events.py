@@ -37,6 +37,8 @@ class Reason(StrEnum):
     NOT_SENT = "not_sent"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_REFUSED = "upstream_refused"
+    INTERNAL_ERROR = "internal_error"
+    """We failed before the client had a byte; the log has the cause under the request id."""
     RETRY = "retry"
     CACHE_HIT = "cache_hit"
 

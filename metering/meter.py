@@ -1,7 +1,8 @@
 """The meter of one attempt: counts what streams past, hears what the provider says, decides.
 
 The provider's numbers win, one side at a time; ours fill in what it did not say or said wrongly.
-Reports replace each other and are never added: providers send running totals.
+Reports replace each other and are never added: providers send running totals. A report that more
+text followed is an interim one: the larger of it and our count is billed.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Meter:
         "_counters",
         "_final",
         "_input",
+        "_is_stale",
         "_output",
         "_prompt_tokens",
         "_suspect",
@@ -48,6 +50,7 @@ class Meter:
         self._counters: dict[Channel, IncrementalCounter] = {}
         self._input: Mapping[str, int] | None = None
         self._output: Mapping[str, int] | None = None
+        self._is_stale = False  # text came after the last report of output
         self._suspect: str | None = None
         self._final: MeteredUsage | None = None
 
@@ -60,6 +63,7 @@ class Meter:
         if counter is None:
             counter = self._open(channel)
         counter.feed(delta)
+        self._is_stale = True
 
     def report(self, usage: ReportedUsage) -> None:
         """Take note of usage seen on any chunk; each side that is not None replaces the last.
@@ -70,6 +74,7 @@ class Meter:
         if usage.input is not None:
             self._input = self._believed("input", usage.input, INPUT_CLASSES, usage.suspect)
         if usage.output is not None:
+            self._is_stale = False
             self._output = self._believed("output", usage.output, OUTPUT_CLASSES, usage.suspect)
         if usage.suspect is not None:
             self._suspect = usage.suspect
@@ -120,6 +125,10 @@ class Meter:
                 reported = None
                 if not any((self._input or {}).values()):
                     self._input = None  # a report of nothing at all says nothing of the prompt
+            elif self._is_stale and output_total(visible) > output_total(reported):
+                # an interim or placeholder number, then the stream went on: billing it would let
+                # a client pay one token for an answer by leaving before the end
+                reported = None
         sides = (self._input is not None, reported is not None)
         units = {
             **(prompt if self._input is None else self._input),

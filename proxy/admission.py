@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind, Vector
-from metering.money import PPM
+from metering.money import AMOUNT_NANO_MAX, PPM
 from metering.prices import Price
 from metering.prompt import count_prompt
 from metering.tenants import SpendLimits, Tenant
@@ -53,18 +53,22 @@ class Route:
     losers: tuple[Loser, ...]
     threshold_ppm: int
     default_output_tokens: int
-    tokenizers: tuple[Tokenizer, ...]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Every place this request could reach."""
+        return (*self.own, *self.degraded, *self.spare)
 
 
 @dataclass(frozen=True, slots=True)
 class PromptCount:
-    """The prompt's tokens by the name of each tokenizer of the route, counted once each."""
+    """The prompt's tokens by the name of each upstream model of the route."""
 
-    by_tokenizer: Mapping[str, int]
+    by_model: Mapping[str, int]
 
     def tokens(self, upstream: Upstream) -> int:
-        """The prompt in this upstream's tokenizer."""
-        return self.by_tokenizer[tokenizer_for(upstream.model).name]
+        """The prompt as this upstream's model counts it."""
+        return self.by_model[upstream.model]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,6 @@ class Routes:
             cheaper = self._prices(candidates(settings.models, fallback))
             degraded = rank(cheaper, unavailable=self._unavailable, must_be_priced=True).upstreams
         spare = [each for each in ranked.upstreams if each not in own]
-        used = [*own, *degraded, *spare]
         return Route(
             own=self._places(own),
             degraded=self._places(degraded),
@@ -147,11 +150,6 @@ class Routes:
             losers=ranked.losers,
             threshold_ppm=limits.burst_threshold_ppm if is_capped else PPM,
             default_output_tokens=settings.default_output_tokens,
-            tokenizers=tuple(
-                {
-                    tokenizer_for(each.model).name: tokenizer_for(each.model) for each in used
-                }.values()
-            ),
         )
 
     def _prices(self, upstreams: Sequence[Upstream]) -> dict[Upstream, Price | None]:
@@ -170,8 +168,25 @@ class Routes:
 
 
 def count_prompts(request: ChatRequest, route: Route) -> PromptCount:
-    """Count the prompt once per tokenizer. The costly step: give long prompts a thread."""
-    return PromptCount({each.name: count_prompt(each, request.body) for each in route.tokenizers})
+    """Count the prompt as each upstream model does. The costly step: give long ones a thread.
+
+    Models that share a tokenizer share the count of plain text; what an image costs depends on
+    the model it is sent to.
+    """
+    messages = request.body["messages"]
+    is_plain = not any(
+        isinstance(message, dict) and isinstance(message.get("content"), list)
+        for message in messages
+    )
+    counted: dict[str, int] = {}
+    by_model: dict[str, int] = {}
+    for place in route.places:
+        model = place.upstream.model
+        key = place.tokenizer.name if is_plain else model
+        if key not in counted:
+            counted[key] = count_prompt(place.tokenizer, {**request.body, "model": model})
+        by_model[model] = counted[key]
+    return PromptCount(by_model)
 
 
 def plan(route: Route, request: ChatRequest, prompt: PromptCount) -> Plan:
@@ -179,12 +194,14 @@ def plan(route: Route, request: ChatRequest, prompt: PromptCount) -> Plan:
     output_tokens = request.output_bound(route.default_output_tokens)
 
     def option(place: Place) -> Option:
-        input_tokens = prompt.by_tokenizer[place.tokenizer.name]
+        input_tokens = prompt.tokens(place.upstream)
         nano = 0
         if place.price is not None:
             nano = place.price.sell.hold_nano(
                 input_tokens=input_tokens, output_tokens=output_tokens
             )
+        # more than any cap can be: it is refused as what can never fit, not as a failure of ours
+        nano = min(nano, AMOUNT_NANO_MAX)
         hold = Vector(nano=nano, tokens=input_tokens + output_tokens, requests=1)
         return Option(place.upstream, place.price, hold)
 

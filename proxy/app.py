@@ -20,6 +20,7 @@ from proxy.ingress import (
     not_found,
     plain_json,
 )
+from proxy.server import Runner
 
 KEEPALIVE_S = 75.0
 """How long an idle connection is kept, and the deadline for a request's headers: aiohttp uses one
@@ -61,7 +62,7 @@ def create_runner(
     Bodies are never unpacked (a compressed one is refused, whatever it is compressed with), a
     handler is told when its client leaves, and slow headers have a deadline.
     """
-    return web.AppRunner(
+    return Runner(
         app,
         handler_cancellation=handler_cancellation,
         access_log=None,

@@ -73,33 +73,28 @@ class Charge:
     reason: Reason
 
 
-_UNBILLED: dict[Outcome, Reason] = {
-    Outcome.REFUSED: Reason.UPSTREAM_REFUSED,
-    Outcome.UNREACHABLE: Reason.NOT_SENT,
+_BILLED: dict[Outcome, tuple[Reason, Status]] = {
+    Outcome.SERVED: (Reason.SERVED, Status.SUCCESS),
+    Outcome.TRUNCATED: (Reason.PARTIAL, Status.TRUNCATED),
+    Outcome.CLIENT_GONE: (Reason.PARTIAL, Status.CANCELLED),
 }
-_STATUS: dict[Outcome, Status] = {
-    Outcome.SERVED: Status.SUCCESS,
-    Outcome.TRUNCATED: Status.TRUNCATED,
-    Outcome.CLIENT_GONE: Status.CANCELLED,
-}
+"""Outcomes that are billed for what was metered, once the request is out and was not refused."""
 
 
 def charge(attempt: Attempt) -> Charge:
     """What to bill for an attempt.
 
     Served, truncated and abandoned attempts are billed for what was metered; an abandoned one at
-    least for its input, which the upstream has read. What failed before the first byte is not.
+    least for its input, which the upstream has read. What failed before the first byte, and what
+    the upstream answered with an error, is not.
     """
     usage = attempt.meter.final()
-    outcome = attempt.outcome
-    if outcome not in _STATUS or not attempt.is_sent:
-        reason = _UNBILLED.get(outcome or Outcome.UNREACHABLE, Reason.UPSTREAM_ERROR)
-        if not attempt.is_sent:
-            reason = Reason.NOT_SENT
+    reason, is_billed = _reason(attempt)
+    if not is_billed:
         return Charge(usage, {}, 0, 0, 0, billable=False, reason=reason)
     tokens = {unit: count for unit, count in usage.units.items() if count}
     units = {**tokens, "api_call": 1}
-    if outcome is Outcome.SERVED:
+    if attempt.outcome is Outcome.SERVED:
         units["inference"] = 1
     price = attempt.option.price
     return Charge(
@@ -107,10 +102,30 @@ def charge(attempt: Attempt) -> Charge:
         units=units,
         sell_nano=price.sell.total_nano(units) if price else 0,
         cost_nano=price.cost.total_nano(units) if price else 0,
-        tokens=sum(count for unit, count in tokens.items() if unit in TOKEN_CLASSES),
+        tokens=sum([count for unit, count in tokens.items() if unit in TOKEN_CLASSES]),
         billable=True,
-        reason=Reason.SERVED if outcome is Outcome.SERVED else Reason.PARTIAL,
+        reason=reason,
     )
+
+
+def _reason(attempt: Attempt) -> tuple[Reason, bool]:
+    """Why an attempt is billed or not, and whether it is."""
+    outcome = attempt.outcome
+    if not attempt.is_sent:
+        return Reason.NOT_SENT, False
+    if outcome is None:
+        return Reason.INTERNAL_ERROR, False
+    if outcome is Outcome.REFUSED:
+        return Reason.UPSTREAM_REFUSED, False
+    if outcome not in _BILLED or attempt.http_status not in {None, 200}:
+        return Reason.UPSTREAM_ERROR, False
+    return _BILLED[outcome][0], True
+
+
+def _status(attempt: Attempt) -> Status:
+    if attempt.outcome is None or attempt.outcome not in _BILLED:
+        return Status.ERROR
+    return _BILLED[attempt.outcome][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +205,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         admission_nano=charged.sell_nano,
         latency_ms=_ms(ended_at - attempt.started_at),
         ttft_ms=attempt.first_byte_at and _ms(attempt.first_byte_at - attempt.started_at),
-        status=_STATUS.get(attempt.outcome or Outcome.CLIENT_GONE, Status.ERROR),
+        status=_status(attempt),
         http_status=attempt.http_status,
         finish_reason=reply.finish_reason,
         client_retry_count=facts.client_retry_count,

@@ -21,7 +21,8 @@ class ChatRequest:
     """One request for a chat completion.
 
     `output_limit` is the largest of the limits the client set, None when it set none; `choices`
-    is `n`; `wants_usage` is whether the client asked for the usage chunk of a stream.
+    is `n`, `candidates` what is generated for them (`best_of`, where a server has it);
+    `wants_usage` is whether the client asked for the usage chunk of a stream.
     """
 
     model: str
@@ -30,9 +31,10 @@ class ChatRequest:
     wants_usage: bool
     output_limit: int | None
     choices: int
+    candidates: int
     user: str | None
 
     def output_bound(self, default_output_tokens: int) -> int:
         """How many output tokens the hold must cover, over all choices."""
         limit = default_output_tokens if self.output_limit is None else self.output_limit
-        return limit * self.choices
+        return limit * self.candidates

@@ -2,13 +2,15 @@
 
 Parsing is httptools' (llhttp, the parser of Node.js). What is kept here is what a proxy needs and
 a general client makes dear: no copies of the body, no task or timer per chunk, one watchdog per
-connection. An answer ends well only by its own framing; a connection that closes early, sends
-more than it announced, or stays silent for the call's `timeout_s` is a TransportError.
+connection. An answer ends well only by its own framing; a connection that closes early, or stays
+silent for the call's `timeout_s`, is a TransportError. What follows a whole answer belongs to
+nobody: the answer is served, the connection is not used again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import cast
 
@@ -18,10 +20,17 @@ from metering.clock import monotonic_s
 from proxy.transport import Call, Fault, TransportError
 
 HEAD_BYTES_MAX = 64 * 1024
-"""Status line and headers of an answer; real ones are below 8 kB."""
+"""Status line and headers of an answer, and its trailers; real ones are below 8 kB."""
 
 READ_AHEAD_BYTES = 256 * 1024
 """Above this much unread body the socket is not read: the upstream waits for the client."""
+
+_NO_BODY = frozenset({204, 304})
+"""Answers that end with their headers (RFC 9112, 6.3)."""
+
+
+class _NextMessageError(Exception):
+    """Thrown into the parser to stop it: another message begins where ours has ended."""
 
 
 class Connection(asyncio.Protocol):
@@ -35,7 +44,7 @@ class Connection(asyncio.Protocol):
         "_call_timeout_s",
         "_chunks",
         "_failure",
-        "_head_bytes",
+        "_framing_bytes",
         "_headers",
         "_is_complete",
         "_is_paused",
@@ -65,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._chunks: list[bytes] = []
         self._unread = 0
-        self._head_bytes = 0
+        self._framing_bytes = 0
         self._is_complete = False
         self._is_paused = False
         self._keeps_alive = False
@@ -124,13 +133,23 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Done with the answer: back to the pool if it was read to its end, else closed."""
         self._unwatch()
-        is_reusable = (
-            self._is_complete and self.is_open and self._failure is None and self._keeps_alive
-        )
-        if is_reusable:
+        if self._is_complete and self._keeps_alive and self._failure is None and self.is_quiet():
             self._on_idle(self)
         else:
             self.abort()
+
+    def is_quiet(self) -> bool:
+        """Whether a call can be sent: open, all written, and nothing waits to be read.
+
+        The loop may not have come to read yet that the upstream closed, or sent what nobody asked
+        for; a call sent then would break, or get a foreign answer. One poll of the socket tells.
+        """
+        transport = self._transport
+        if not self.is_open or transport is None or transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0) and not transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Close the connection at once; the upstream sees that nobody listens any more."""
@@ -197,14 +216,13 @@ class Connection(asyncio.Protocol):
         if self._is_complete or not self._call_timeout_s:
             self.abort()
             return
-        if not self.status:
-            self._head_bytes += len(data)
+        self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(TransportError(Fault.NONSENSE, type(error).__name__))
+            self._stop(error)
             return
-        if not self.status and self._head_bytes > HEAD_BYTES_MAX:
+        if self._framing_bytes > HEAD_BYTES_MAX and not self._is_complete:
             self._fail(TransportError(Fault.NONSENSE, "the headers do not end"))
             return
         if self._unread > READ_AHEAD_BYTES and not self._is_paused and not self._is_complete:
@@ -214,8 +232,17 @@ class Connection(asyncio.Protocol):
         if self._chunks or self.status:
             self._wake()
 
+    def _stop(self, error: Exception) -> None:
+        """The parser stopped: in the answer, which is broken, or after it, which harms nobody."""
+        if self._is_complete:
+            self.abort()
+            self._wake()
+        else:
+            self._fail(TransportError(Fault.NONSENSE, type(error).__name__))
+
     def eof_received(self) -> None:
         """The upstream closed its side; `connection_lost` follows."""
+        self.is_open = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end of the connection is the end of the answer only if the answer says so."""
@@ -233,8 +260,15 @@ class Connection(asyncio.Protocol):
 
     # -- httptools' side ----------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        """A message begins: ours, an interim one before it, or one that nobody asked for."""
+        if self._is_complete:
+            raise _NextMessageError
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; of several with one name the first counts."""
+        """A header; of several with one name the first counts. Trailers come here too: dropped."""
+        if self.status:
+            return
         self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
@@ -247,11 +281,17 @@ class Connection(asyncio.Protocol):
         self._until_close = (
             "content-length" not in self._headers
             and "transfer-encoding" not in self._headers
-            and status not in {204, 304}
+            and status not in _NO_BODY
         )
+        # a length in such an answer announces nothing (a 304's is that of the 200); the parser
+        # would wait for it, so without its `on_message_complete` the connection is not kept
+        self._is_complete = status in _NO_BODY
 
     def on_body(self, body: bytes) -> None:
         """Bytes of the body."""
+        if self._is_complete:
+            return
+        self._framing_bytes = 0
         self._chunks.append(body)
         self._unread += len(body)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from metering.caps import Candidate, Caps, Hold, Vector
@@ -72,6 +72,13 @@ class OpenExchanges(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class Lifecycle:
+    """Where the process is in its life; `is_stopping` once exchanges are cut to end in time."""
+
+    is_stopping: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """The open things and settings that an exchange works with."""
@@ -83,3 +90,4 @@ class Door:
     open: OpenExchanges
     log: Any
     proxy_id: str
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)

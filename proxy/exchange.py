@@ -10,11 +10,9 @@ or the spool has taken the usage; no fallback once the client has seen a byte.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from dataclasses import dataclass
 
-from metering.background import spawn
 from metering.caps import (
     Candidate,
     CapState,
@@ -33,24 +31,26 @@ from metering.tokenizer import tokenizer_for
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy import vendors
 from proxy.admission import Plan, PromptCount, caps_of
-from proxy.attempts import Attempt, Bill, Charge, Facts, bill
+from proxy.attempts import Attempt, Charge, Facts, bill
 from proxy.chat import ChatRequest
 from proxy.door import HOLD_TTL_MS, Door
 from proxy.errors import ERROR_SOURCE
+from proxy.recording import record
 from proxy.refusals import backend_unavailable, broken_off, cap_headers, denied, failed
 from proxy.relay import (
     ERROR_BODY_BYTES_MAX,
-    EVENT_STREAM,
     OUTCOME_OF_FAULT,
     Client,
     ClientGoneError,
     Relayed,
     StreamRelay,
+    is_stream,
     relay_body,
 )
 from proxy.settings import Provider
 from proxy.transport import Answer, Call, TransportError
 from proxy.wire import openai_chat
+from proxy.wire.openai_chat import StreamReader
 from routing.fallback import FallbackPlan, Outcome, Try
 from routing.policy import Option
 
@@ -101,7 +101,7 @@ class Exchange:
         try:
             while isinstance(step := steps.next(), Try):
                 if step.reason is not None and not await self._fits(step.option):
-                    break
+                    continue
                 self._close_answers()
                 outcome = await self._attempt(step, client)
                 steps.record(outcome)
@@ -154,7 +154,7 @@ class Exchange:
             for option, is_step in zip(options[index:], steps[index:], strict=True)
             if is_step == steps[index]
         ]
-        return [*same, *self._plan.spare]
+        return list({option.upstream: option for option in (*same, *self._plan.spare)}.values())
 
     async def _fits(self, option: Option) -> bool:
         """Move the hold to a dearer upstream before it is called; a cheaper one fits as it is."""
@@ -193,7 +193,11 @@ class Exchange:
             attempt.outcome = await self._send(attempt, provider, client)
         except asyncio.CancelledError:
             attempt.outcome = Outcome.CLIENT_GONE
-            attempt.client_disconnected = True
+            attempt.client_disconnected = not self._door.lifecycle.is_stopping
+            raise
+        except Exception:
+            # a bug of ours: what the client has seen is billed, and the caller tells it
+            attempt.outcome = Outcome.TRUNCATED if attempt.first_byte_at else None
             raise
         finally:
             attempt.ended_at = now_ns()
@@ -222,16 +226,23 @@ class Exchange:
 
     async def _receive(self, attempt: Attempt, answer: Answer, client: Client) -> Outcome:
         attempt.http_status = answer.status
-        attempt.upstream_request_id = answer.header("x-request-id")
+        attempt.upstream_request_id = openai_chat.label(answer.header("x-request-id"))
+        if (answer.header("content-encoding") or "identity").lower() != "identity":
+            self._tell_failure(attempt, "an encoded answer to a request for a plain one")
+            return Outcome.NONSENSE
         if answer.status != 200:
             return await self._refused(attempt, answer)
-        if self._request.stream and (answer.header("content-type") or "").startswith(EVENT_STREAM):
+        if self._request.stream and is_stream(answer.header("content-type")):
             relay = StreamRelay(
                 answer,
-                attempt.meter,
-                strip_usage=not self._request.wants_usage,
+                StreamReader(
+                    attempt.meter,
+                    strip_usage=not self._request.wants_usage,
+                    choices=self._request.choices,
+                ),
                 drains=self.drains,
                 begin=lambda: self._begin(attempt),
+                lifecycle=self._door.lifecycle,
             )
             relayed = await relay.run(client)
         else:
@@ -275,36 +286,19 @@ class Exchange:
 
     async def _settle(self) -> None:
         """Record the usage, whoever cancels us meanwhile; the client's end waits for this."""
+        door = self._door
         try:
             if not self._attempts:
-                self._door.open.give_back(self.hold)
+                door.open.give_back(self.hold)
                 return
-            spools = self._door.settings.metering.spool == "always"
-            seq = self._door.spool.take_seq() if spools else None
+            spools = door.settings.metering.spool == "always"
+            seq = door.spool.take_seq() if spools else None
             made = bill(self._facts, self._attempts, emitted_at=now_ns(), spool_seq=seq)
             self._sell_nano = made.actual.nano
             self._tell(made.charges)
-            try:
-                await self._record(made)
-            except asyncio.CancelledError:
-                # what the first try did is unknown; a second one out of reach adds nothing twice
-                await _finished(spawn(self._record(made), name="record-again"))
-                raise
+            self._states = await record(door, self.hold, made, self._log) or self._states
         finally:
-            self._door.open.discard(self)
-
-    async def _record(self, made: Bill) -> None:
-        door = self._door
-        if made.spool_seq is not None:
-            await door.spool.append(self.hold, made.actual, made.events, seq=made.spool_seq)
-        try:
-            committed = await door.caps.commit(self.hold, made.actual, made.events)
-        except CapsUnavailableError as error:
-            self._log.warning("caps_unavailable", step="commit", cause=str(error))
-            if made.spool_seq is None:
-                await door.spool.append(self.hold, made.actual, made.events)
-        else:
-            self._states = committed.states or self._states
+            door.open.discard(self)
 
     def _tell(self, charges: list[Charge]) -> None:
         attempt, charged = self._attempts[-1], charges[-1]
@@ -351,7 +345,7 @@ class Exchange:
             )
         if price is not None:
             headers["x-weir-price-version"] = price.sell.version
-        if with_cost:
+        if with_cost and price is not None:
             headers["x-weir-cost-usd"] = format_usd(self._sell_nano, places=9)
         if self._states:
             headers.update(cap_headers(self._states[0]))
@@ -363,6 +357,13 @@ class Exchange:
         return self._door.settings.server.on_disconnect == "drain"
 
     @property
+    def held(self) -> Candidate | None:
+        """What is held, to be placed again if it lapses while the exchange goes on."""
+        if not self._attempts:
+            return None
+        return Candidate(self._attempts[-1].option.upstream.label, self._held)
+
+    @property
     def checkpoint(self) -> dict[str, int]:
         """The units counted so far, for the hold's record."""
         if not self._attempts:
@@ -372,14 +373,6 @@ class Exchange:
             INPUT_UNCACHED: self._prompt.tokens(attempt.option.upstream),
             OUTPUT_TEXT: attempt.meter.output_tokens,
         }
-
-
-async def _finished(task: asyncio.Task[None]) -> None:
-    """Wait for a task that must end, however often we are cancelled meanwhile."""
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-    task.result()
 
 
 _REQUEST_HEADERS = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -16,15 +17,35 @@ from proxy.transport import Call, Fault, TransportError
 
 IDLE_CONNECTION_S = 30.0
 """How long an unused connection is kept. Servers close theirs after 5 s (uvicorn) to minutes; the
-closer to theirs, the likelier a request meets a connection that is just being closed."""
+closer to theirs, the likelier a request meets a connection that is just being closed. One that
+says `Keep-Alive: timeout=N` is taken at its word, less `KEEP_ALIVE_MARGIN_S`."""
+
+KEEP_ALIVE_MARGIN_S = 1.0
+"""A request that is under way when the server's timeout ends would break, and we could not know
+whether it was worked on (RFC 9112, 9.3.1), so it could not be sent again."""
+
+IDLE_CONNECTIONS_MAX = 256
+"""Per origin; what a burst opened beyond that is closed when it has been answered."""
+
+SWEEP_S = 5.0
+"""How often lapsed connections are looked for while any is idle."""
+
+_KEEP_ALIVE_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE)
+
+_UNSENDABLE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+"""What must not stand in a header: control characters, line breaks, what is not Latin-1."""
 
 
 class HttpTransport:
     """Connections to upstreams, kept while they are good; make it inside a running loop."""
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, tls: ssl.SSLContext | None = None, clock: Callable[[], float] = monotonic_s
+    ) -> None:
         self._tls = tls
-        self._idle: dict[_Origin, deque[tuple[float, Connection]]] = {}
+        self._clock = clock
+        self._idle: dict[_Origin, deque[_Idle]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     async def send(self, call: Call, on_sent: Callable[[], None] = lambda: None) -> Connection:
@@ -38,30 +59,53 @@ class HttpTransport:
     async def close(self) -> None:
         """Close every idle connection; those in use close with their answers."""
         self._is_closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
         for waiting in self._idle.values():
-            for _, connection in waiting:
-                connection.abort()
+            for idle in waiting:
+                idle.connection.abort()
         self._idle.clear()
 
     def _take(self, origin: _Origin) -> Connection | None:
         """The connection used last: the older ones may lapse."""
         waiting = self._idle.get(origin)
-        oldest_s = monotonic_s() - IDLE_CONNECTION_S
         while waiting:
-            since_s, connection = waiting.pop()
-            if connection.is_open and since_s >= oldest_s:
-                return connection
-            connection.abort()
+            idle = waiting.pop()
+            if idle.until_s > self._clock() and idle.connection.is_quiet():
+                return idle.connection
+            idle.connection.abort()
         return None
 
     def _keep(self, origin: _Origin, connection: Connection) -> None:
-        if self._is_closed:
+        idle_s = _idle_s(connection.header("keep-alive"))
+        if self._is_closed or idle_s <= 0:
             connection.abort()
             return
         waiting = self._idle.setdefault(origin, deque())
-        while waiting and not waiting[0][1].is_open:
-            waiting.popleft()
-        waiting.append((monotonic_s(), connection))
+        waiting.append(_Idle(self._clock() + idle_s, connection))
+        if len(waiting) > IDLE_CONNECTIONS_MAX:
+            waiting.popleft().connection.abort()
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what has lapsed: taking the newest first never comes to look at the oldest."""
+        now_s = self._clock()
+        for origin, waiting in list(self._idle.items()):
+            kept: deque[_Idle] = deque()
+            for idle in waiting:
+                if idle.until_s > now_s and idle.connection.is_open:
+                    kept.append(idle)
+                else:
+                    idle.connection.abort()
+            if kept:
+                self._idle[origin] = kept
+            else:
+                del self._idle[origin]
+        self._sweeper = None
+        if self._idle:
+            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     async def _connect(self, origin: _Origin, timeout_s: float) -> Connection:
         tls = self._tls_context() if origin.is_tls else None
@@ -77,6 +121,8 @@ class HttpTransport:
         except (OSError, ValueError) as error:  # TimeoutError and ssl.SSLError are OSErrors
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise TransportError(Fault.UNREACHABLE, reason) from error
+        if not connection.is_open:  # it spoke first, or hung up, before we had said anything
+            raise TransportError(Fault.UNREACHABLE, "the connection was closed at once")
         return connection
 
     def _tls_context(self) -> ssl.SSLContext:
@@ -92,12 +138,25 @@ class _Origin(NamedTuple):
     is_tls: bool
 
 
+class _Idle(NamedTuple):
+    until_s: float
+    connection: Connection
+
+
+def _idle_s(keep_alive: str | None) -> float:
+    """How long to keep a connection whose server sent this `Keep-Alive` header."""
+    told = _KEEP_ALIVE_TIMEOUT.search(keep_alive) if keep_alive else None
+    if told is None:
+        return IDLE_CONNECTION_S
+    return min(IDLE_CONNECTION_S, int(told[1]) - KEEP_ALIVE_MARGIN_S)
+
+
 @lru_cache(maxsize=1024)
 def _target(url: str) -> tuple[_Origin, bytes]:
     """Where a URL leads, and the first lines of a POST there; URLs come from settings only."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{url!r} is not an http(s) URL")
+        raise ValueError("not an http(s) URL")
     is_tls = parts.scheme == "https"
     path = parts.path or "/"
     if parts.query:
@@ -107,8 +166,20 @@ def _target(url: str) -> tuple[_Origin, bytes]:
 
 
 def _head(call: Call) -> tuple[_Origin, bytes]:
-    origin, start = _target(call.url)
+    try:
+        origin, start = _target(call.url)
+    except ValueError as error:
+        raise TransportError(Fault.UNREACHABLE, "the URL is not one to send to") from error
+    values = "".join(call.headers) + "".join(call.headers.values())
+    if _UNSENDABLE.search(values):
+        raise TransportError(Fault.UNREACHABLE, _unsendable(call.headers))
     lines = "".join([f"{name}: {value}\r\n" for name, value in call.headers.items()])
-    if lines.count("\n") != len(call.headers) or "\0" in lines:
-        raise ValueError("a header's value has a line break in it")
     return origin, start + f"{lines}Content-Length: {len(call.body)}\r\n\r\n".encode("latin-1")
+
+
+def _unsendable(headers: Mapping[str, str]) -> str:
+    """Names the first header that cannot be sent; never its value, which may be a key."""
+    for name, value in headers.items():
+        if _UNSENDABLE.search(name + value):
+            break
+    return f"the header {name!r} holds a line break, a control or a non-Latin-1 character"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from metering.meter import Meter
+from proxy.door import Lifecycle
 from proxy.transport import Answer, Fault, TransportError
 from proxy.wire import openai_chat
 from proxy.wire.openai_chat import Reply, StreamReader
@@ -23,7 +24,13 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 
 ERROR_BODY_BYTES_MAX = 256 * 1024
 
-EVENT_STREAM = "text/event-stream"
+_STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
+"""What servers call a stream when they were asked for one; JSON and HTML are something else."""
+
+
+def is_stream(content_type: str | None) -> bool:
+    """Whether an answer of this type is a stream, when a stream was asked for."""
+    return (content_type or "").partition(";")[0].strip().lower() in _STREAM_TYPES
 
 
 class ClientGoneError(Exception):
@@ -46,15 +53,13 @@ class Client(Protocol):
 class Relayed:
     """How the relaying of one answer ended.
 
-    `tail` is the withheld end of a stream, `body` a whole JSON answer; `has_started` says that
-    the client has bytes, so no other upstream may be tried.
+    `tail` is the withheld end of a stream, `body` a whole JSON answer.
     """
 
     outcome: Outcome
     reply: Reply
     tail: bytes = b""
     body: bytes | None = None
-    has_started: bool = False
     is_client_gone: bool = False
 
 
@@ -88,16 +93,17 @@ class StreamRelay:
     def __init__(
         self,
         answer: Answer,
-        meter: Meter,
+        reader: StreamReader,
         *,
-        strip_usage: bool,
         drains: bool,
         begin: Callable[[], Mapping[str, str]],
+        lifecycle: Lifecycle,
     ) -> None:
         self._answer = answer
-        self._reader = StreamReader(meter, strip_usage=strip_usage)
+        self._reader = reader
         self._drains = drains
         self._begin = begin
+        self._lifecycle = lifecycle
         self._has_started = False
         self._is_client_gone = False
 
@@ -108,14 +114,11 @@ class StreamRelay:
         except TransportError as error:
             outcome = self._broken(error)
         except asyncio.CancelledError:
-            # the server cancels the handler of a client that left; what was counted is billed
-            self._is_client_gone = True
-            outcome = self._abandoned()
+            outcome = self._cancelled()
         return Relayed(
             outcome,
             self._reader.reply,
             tail=self._reader.tail,
-            has_started=self._has_started,
             is_client_gone=self._is_client_gone,
         )
 
@@ -130,7 +133,7 @@ class StreamRelay:
                 if self._is_client_gone and not self._drains:
                     return self._abandoned()
             if reader.reply.is_done:
-                return self._ended(Outcome.SERVED)
+                break
         rest = reader.flush()
         if rest:
             await self._send(client, rest)
@@ -149,6 +152,18 @@ class StreamRelay:
             await client.send(data)
         except ClientGoneError:
             self._is_client_gone = True
+
+    def _cancelled(self) -> Outcome:
+        """The server cancels the handler of a client that left, and of all when it must stop.
+
+        What was counted is billed either way; only in the second case is somebody there to tell.
+        """
+        if not self._lifecycle.is_stopping:
+            self._is_client_gone = True
+            return self._abandoned()
+        if self._reader.reply.is_finished:
+            return Outcome.SERVED
+        return Outcome.TRUNCATED if self._has_started else Outcome.UNREACHABLE
 
     def _ended(self, outcome: Outcome) -> Outcome:
         return self._abandoned() if self._is_client_gone else outcome

@@ -66,6 +66,8 @@ from proxy.simulator_faults import BEHAVIOURS, Behaviour, ErrorAnswer, behaviour
 
 JOURNAL_MAX = 10_000
 BODY_BYTES_MAX = 64 * 1024 * 1024
+THREAD_ABOVE_BYTES = 64 * 1024
+"""A longer request is counted in a thread: the streams of others go on meanwhile."""
 STALL_S = 600.0
 SHUTDOWN_S = 1.0
 
@@ -131,7 +133,11 @@ async def _chat(request: web.Request) -> web.StreamResponse:
     if behaviour.garbage is not None:
         return _garbage(request, behaviour)
     try:
-        said = answer(body, behaviour, load_encoding(encoding_name(body["model"])))
+        encoding = load_encoding(encoding_name(body["model"]))
+        if len(raw) > THREAD_ABOVE_BYTES:
+            said = await asyncio.to_thread(answer, body, behaviour, encoding)
+        else:
+            said = answer(body, behaviour, encoding)
     except BadRequestError as wrong:
         return _bad_request(str(wrong), wrong.param)
     envelope = Envelope(f"chatcmpl-{secrets.token_hex(12)}", now_ms() // 1000, body["model"])

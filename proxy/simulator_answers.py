@@ -14,6 +14,8 @@ from typing import Any
 import orjson
 import tiktoken
 
+from metering.counter import SLICE
+from metering.tokenizer import count_text
 from proxy.simulator_faults import Behaviour, usage_numbers
 
 Json = dict[str, Any]
@@ -158,9 +160,14 @@ def _speaking(
 
 
 def _calling(call: Call, encoding: tiktoken.Encoding) -> Choice:
-    tokens = encoding.encode_ordinary(call.arguments)
-    named = len(encoding.encode_ordinary(call.name))
-    return Choice(tuple(pieces(tokens, encoding)), call, len(tokens) + named, "tool_calls")
+    # property names and enums are the client's: of any length, so never in one call into tiktoken
+    tokens = [
+        token
+        for at in range(0, len(call.arguments), SLICE)
+        for token in encoding.encode_ordinary(call.arguments[at : at + SLICE])
+    ]
+    counted = count_text(encoding, call.arguments) + count_text(encoding, call.name)
+    return Choice(tuple(pieces(tokens, encoding)), call, counted, "tool_calls")
 
 
 def _text(prompt: str, index: int) -> str:
@@ -195,11 +202,11 @@ def _prompt_tokens(request: Json, messages: list[Any], encoding: tiktoken.Encodi
     for message in messages:
         total += 3
         if isinstance(message, Mapping):
-            total += len(encoding.encode_ordinary(str(message.get("role", ""))))
-            total += len(encoding.encode_ordinary(_content_text(message.get("content"))))
+            total += count_text(encoding, str(message.get("role", "")))
+            total += count_text(encoding, _content_text(message.get("content")))
     tools = request.get("tools")
     if tools:
-        total += len(encoding.encode_ordinary(orjson.dumps(tools).decode()))
+        total += count_text(encoding, orjson.dumps(tools).decode())
     return total
 
 

@@ -81,8 +81,8 @@ def admission(
     With something cheaper and priced to degrade to, the own options are allowed up to the
     threshold's share of a cap only; without, they are allowed up to the cap itself.
     """
-    dearest = max((option.hold.nano for option in own), default=0)
-    cheaper = [option for option in degraded if option.price and option.hold.nano < dearest]
+    usual = own[0].hold.nano if own else 0
+    cheaper = [option for option in degraded if option.price and option.hold.nano < usual]
     fraction = threshold_ppm if cheaper else PPM
     return Admission(
         options=(*own, *cheaper),

@@ -67,7 +67,8 @@ def parse_request(raw: bytes) -> ChatRequest:
         stream=bool(stream),
         wants_usage=bool(options and options.get("include_usage")),
         output_limit=_output_limit(body),
-        choices=_choices(body),
+        choices=_choices(body, "n"),
+        candidates=max(_choices(body, "n"), _choices(body, "best_of")),
         user=user[:_TEXT_MAX] if isinstance(user, str) and user else None,
     )
 
@@ -95,17 +96,21 @@ def _output_limit(body: Mapping[str, Any]) -> int | None:
         if value is None:
             continue
         if type(value) is not int or not 1 <= value <= OUTPUT_TOKENS_MAX:
-            raise InvalidRequest(f"`{name}` must be a whole number of at least 1.", param=name)
+            raise InvalidRequest(
+                f"`{name}` must be a whole number from 1 to {OUTPUT_TOKENS_MAX}.", param=name
+            )
         limits.append(value)
     return max(limits, default=None)
 
 
-def _choices(body: Mapping[str, Any]) -> int:
-    value = body.get("n")
+def _choices(body: Mapping[str, Any], name: str) -> int:
+    value = body.get(name)
     if value is None:
         return 1
     if type(value) is not int or not 1 <= value <= CHOICES_MAX:
-        raise InvalidRequest(f"`n` must be a whole number from 1 to {CHOICES_MAX}.", param="n")
+        raise InvalidRequest(
+            f"`{name}` must be a whole number from 1 to {CHOICES_MAX}.", param=name
+        )
     return value
 
 
@@ -212,22 +217,25 @@ def _error_code(body: bytes) -> str | None:
 class Reply:
     """What was learnt from an answer, streamed or not, beside its usage (the meter has that)."""
 
-    id: str | None = None
     model: str | None = None
     version: str | None = None
     service_tier: str | None = None
     finish_reason: str | None = None
-    error: dict[str, Any] | None = None
+    error: object = None
+    """What stood under `error`; a stream that has one has failed, whatever follows."""
     is_done: bool = False
     """`[DONE]` was received, or the answer came as one whole JSON body."""
-    unfinished: set[int] = field(default_factory=set)
-    """Choices that were opened and have no finish reason yet."""
+    choices: int = 1
+    """How many choices were asked for; each ends with a finish reason of its own."""
+    finished: set[int] = field(default_factory=set)
 
     @property
     def is_finished(self) -> bool:
         """Whether the upstream said that this is the end. A closed connection says no such thing:
         a stream delimited by its close looks whole wherever it is cut."""
-        return self.is_done or (self.finish_reason is not None and not self.unfinished)
+        if self.error is not None:
+            return False
+        return self.is_done or len(self.finished) >= self.choices
 
 
 def read_reply(raw: bytes, meter: Meter) -> Reply | None:
@@ -252,11 +260,11 @@ class StreamReader:
 
     __slots__ = ("_decoder", "_meter", "_strip_usage", "reply", "tail")
 
-    def __init__(self, meter: Meter, *, strip_usage: bool) -> None:
+    def __init__(self, meter: Meter, *, strip_usage: bool, choices: int = 1) -> None:
         self._decoder = Decoder()
         self._meter = meter
         self._strip_usage = strip_usage
-        self.reply = Reply()
+        self.reply = Reply(choices=choices)
         self.tail = b""
         """What is withheld until the commit: the end of the stream as the upstream wrote it."""
 
@@ -308,15 +316,12 @@ def _read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) 
     if isinstance(usage, dict):
         meter.report(read_usage(usage))
     if reply.model is None:
-        reply.id = _text(answer.get("id"))
-        reply.model = _text(answer.get("model"))
-        reply.version = _text(answer.get("system_fingerprint"))
-    tier = answer.get("service_tier")
-    if isinstance(tier, str):
-        reply.service_tier = tier[:_TEXT_MAX]
-    error = answer.get("error")
-    if isinstance(error, dict) and error:
-        reply.error = error
+        reply.model = label(answer.get("model"))
+        reply.version = label(answer.get("system_fingerprint"))
+    if reply.service_tier is None:
+        reply.service_tier = label(answer.get("service_tier"))
+    if answer.get("error"):
+        reply.error = answer["error"]
 
 
 def _read_choice(choice: dict[str, Any], reply: Reply, meter: Meter, part: str) -> None:
@@ -324,10 +329,8 @@ def _read_choice(choice: dict[str, Any], reply: Reply, meter: Meter, part: str) 
     index = own if type(own) is int else 0
     reason = choice.get("finish_reason")
     if isinstance(reason, str):
-        reply.finish_reason = reason[:_TEXT_MAX]
-        reply.unfinished.discard(index)
-    else:
-        reply.unfinished.add(index)
+        reply.finish_reason = label(reason)
+        reply.finished.add(index)
     said = choice.get(part)
     if isinstance(said, dict):
         _read_said(said, index, meter)
@@ -366,5 +369,9 @@ def _read_call(call: object, index: int, position: int, meter: Meter) -> None:
             meter.text((index, f"tool:{slot}:{name}"), value)
 
 
-def _text(value: object) -> str | None:
-    return value[:_TEXT_MAX] if isinstance(value, str) and value else None
+def label(value: object) -> str | None:
+    """A word of the upstream's as it may stand in an event: short, and without control signs."""
+    if not isinstance(value, str) or not value:
+        return None
+    cut = value[:_TEXT_MAX]
+    return cut if cut.isprintable() else "".join(filter(str.isprintable, cut)) or None

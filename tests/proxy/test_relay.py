@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fixtures_door import OpenDoor, RunningDoor, held, settings
+from fixtures_door import KEY, OpenDoor, RunningDoor, held, settings
 from fixtures_upstream import (
     DONE,
     FINISH,
@@ -192,3 +192,58 @@ async def test_draining_reads_on_for_the_meter(
 
     assert door.events[0].units["output_text"] == 3
     assert door.events[0].usage_source == "provider"
+
+
+def encoded(head: bytes, kind: str) -> bytes:
+    return head.replace(b"text/event-stream", kind.encode())
+
+
+@pytest.mark.parametrize("kind", ["Text/Event-Stream", "text/plain; charset=utf-8"])
+async def test_a_stream_by_another_name(
+    door: RunningDoor, upstream: ScriptedUpstream, kind: str
+) -> None:
+    """A stream is a stream however its type is written; it is not bought a second time."""
+    head, *rest = streamed(delta("a"), FINISH, DONE)
+    assert isinstance(head, bytes)
+    upstream.scripts = [[encoded(head, kind), *rest]]
+
+    answer = await door.chat(stream=True)
+
+    assert await answer.read() == delta("a") + FINISH + DONE
+
+
+async def test_an_encoded_answer_is_nonsense(
+    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
+) -> None:
+    """T-28: a compressed answer to a request for a plain one is not passed on as text."""
+    door = await open_door(settings({"one": upstream.url, "two": other_upstream.url}))
+    upstream.scripts = [[stream_head("Content-Encoding: gzip\r\n"), chunk(b"\x1f\x8b"), Act.CLOSE]]
+    other_upstream.scripts = [streamed(delta("b"), FINISH, DONE)]
+
+    answer = await door.chat(stream=True)
+
+    assert await answer.read() == delta("b") + FINISH + DONE
+
+
+async def test_a_client_that_never_reads_is_let_go(
+    open_door: OpenDoor, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T-16: without progress a client's stream ends, its upstream is stopped, and it is billed."""
+    monkeypatch.setattr("proxy.ingress.WRITE_STALL_S", 0.2)
+    door = await open_door(settings({"one": upstream.url}))
+    flood = chunk(delta("word " * 4000))
+    upstream.scripts = [[stream_head(), *([flood] * 600), Act.HANG]]
+    host, _, port = door.url.removeprefix("http://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    body = b'{"model":"m","messages":[],"stream":true}'
+    writer.write(
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+
+    while not door.events:
+        await asyncio.sleep(0.01)
+
+    assert (door.events[0].status, door.events[0].billable) == ("cancelled", True)
+    writer.close()

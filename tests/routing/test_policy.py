@@ -58,3 +58,12 @@ def test_a_dearer_or_unpriced_model_is_no_degradation() -> None:
 
     assert [candidate.max_fraction_ppm for candidate in made.candidates] == [1_000_000]
     assert made.options == (option(A, 100),)
+
+
+def test_a_degradation_is_cheaper_than_what_would_have_been_used() -> None:
+    """With a dear second upstream, what is dearer than the first one is no degradation."""
+    made = admission(
+        [option(A, 1_000), option(B, 10_000)], [option(C, 5_000)], threshold_ppm=800_000
+    )
+
+    assert made.steps == (False, False)

@@ -65,6 +65,7 @@ REFUSED = {
     "huge_max": (request(max_tokens=10**10), "max_tokens"),
     "zero_n": (request(n=0), "n"),
     "many_n": (request(n=129), "n"),
+    "wrong_best_of": (request(best_of=0), "best_of"),
 }
 
 
@@ -81,9 +82,9 @@ def test_a_wrong_request_is_refused_by_name(name: str) -> None:
 
 def test_the_larger_of_two_limits_bounds_the_output() -> None:
     """T-54: `max_tokens: 1` beside a larger `max_completion_tokens` does not shrink the hold."""
-    parsed = parse_request(request(max_tokens=1, max_completion_tokens=10_000, n=2))
+    parsed = parse_request(request(max_tokens=1, max_completion_tokens=10_000, n=2, best_of=3))
 
-    assert parsed.output_bound(default_output_tokens=4096) == 20_000
+    assert parsed.output_bound(default_output_tokens=4096) == 30_000
 
 
 def test_no_limit_means_the_default() -> None:
@@ -215,14 +216,36 @@ def test_end_without_done_is_an_end_when_all_finished() -> None:
 
 
 def test_one_of_two_choices_finished_is_no_end() -> None:
-    """With n = 2, the first finish reason does not end the stream."""
-    reader = StreamReader(meter(), strip_usage=True)
+    """With n = 2, the stream ends with the second finish reason, opened before or not."""
+    reader = StreamReader(meter(), strip_usage=True, choices=2)
     reader.feed(event(choices=[{"index": 0, "delta": {"content": "a"}}]))
-    reader.feed(event(choices=[{"index": 1, "delta": {"content": "b"}}]))
 
     reader.feed(FINISH)
-
     assert not reader.reply.is_finished
+
+    reader.feed(event(choices=[{"index": 1, "delta": {}, "finish_reason": "stop"}]))
+    assert reader.reply.is_finished
+
+
+@pytest.mark.parametrize("error", [{"message": "overloaded"}, "overloaded"], ids=["object", "text"])
+def test_a_stream_with_an_error_has_not_ended_well(error: object) -> None:
+    """An error in mid-stream is a failure, in any shape and whatever follows it."""
+    reader = StreamReader(meter(), strip_usage=True)
+
+    reader.feed(content("a") + event(error=error) + FINISH + DONE)
+
+    assert reader.reply.error == error
+    assert not reader.reply.is_finished
+
+
+def test_labels_of_the_upstream_are_cleaned() -> None:
+    """T-29: what enters an event from outside is short and printable."""
+    reader = StreamReader(meter(), strip_usage=True)
+
+    reader.feed(event(model="m" * 999, system_fingerprint="fp\x00\x1b[31m", choices=[]))
+
+    assert reader.reply.model == "m" * 256
+    assert reader.reply.version == "fp[31m"
 
 
 def test_what_follows_the_end_goes_out_with_the_end() -> None:

@@ -1,0 +1,54 @@
+"""Recording a bill: caps and events in one script, or the spool; whoever cancels meanwhile.
+
+The client's end waits for this, so whatever a client saw completed is recorded, whoever dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from metering.background import spawn
+from metering.caps import CapState, CapsUnavailableError, Hold
+from metering.spool import SpoolError
+from proxy.attempts import Bill
+from proxy.door import Door
+
+
+async def record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState, ...]:
+    """Commit the bill, or spool it; where the caps stand after it, when that is known.
+
+    Raises SpoolError when neither Redis nor the disk takes it. Cancelling does not stop it: what
+    the first try did is unknown then, and a second one out of reach adds nothing twice.
+    """
+    try:
+        return await _record(door, hold, made, log)
+    except asyncio.CancelledError:
+        again = spawn(_record(door, hold, made, log), name="record-again")
+        while not again.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(again)
+        again.result()
+        raise
+
+
+async def _record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState, ...]:
+    is_spooled = made.spool_seq is not None and await _spool_first(door, hold, made, log)
+    try:
+        return (await door.caps.commit(hold, made.actual, made.events)).states
+    except CapsUnavailableError as error:
+        log.warning("caps_unavailable", step="commit", cause=str(error))
+    if not is_spooled:
+        await door.spool.append(hold, made.actual, made.events)
+    return ()
+
+
+async def _spool_first(door: Door, hold: Hold, made: Bill, log: Any) -> bool:
+    """`metering.spool: always`; a disk that is full does not stop what Redis can take."""
+    try:
+        await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
+    except (OSError, SpoolError) as error:
+        log.error("spool_failed", cause=str(error))
+        return False
+    return True

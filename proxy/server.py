@@ -1,0 +1,128 @@
+"""The HTTP server around the application, where aiohttp answers by itself without asking it.
+
+A request that is no HTTP, or that no route can take (`OPTIONS *`, an unknown `Expect`), never
+reaches a handler. It gets the same JSON as every refusal here: no quoted input, no server version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.web_protocol import ERROR
+
+from metering.clock import now_ns
+from metering.ids import uuid7
+from proxy.errors import ApiError, InternalError, InvalidRequest, MethodNotAllowed, PathNotFound
+from proxy.ingress import refusal
+
+_UNREADABLE = ERROR._replace(version=HttpVersion11)
+"""What aiohttp puts in place of a request it could not parse; its own would make us answer in
+HTTP/1.0."""
+
+
+class Runner(web.AppRunner):
+    """aiohttp's runner with our server in it.
+
+    `_make_server` is private, and the only such hook here: the public ways to give an application
+    to a server of one's own are deprecated. tests/proxy/test_server.py notices if it goes.
+    """
+
+    def __init__(self, app: web.Application, *, shutdown_timeout: float, **options: Any) -> None:
+        super().__init__(app, shutdown_timeout=shutdown_timeout, **options)
+        self._options = options
+
+    async def _make_server(self) -> web.Server:
+        return _Server(await super()._make_server(), self._options)
+
+
+class _Server(web.Server):
+    """The application's server, with our request handler for each connection."""
+
+    def __init__(self, made: web.Server, options: dict[str, Any]) -> None:
+        self._answer = made.request_handler
+        self._make = made.request_factory
+        connection = dict(options)
+        super().__init__(
+            self._handle,
+            request_factory=self._request,
+            handler_cancellation=connection.pop("handler_cancellation", False),
+        )
+        self._connection_options = connection
+
+    def __call__(self) -> web.RequestHandler:
+        """A connection was accepted."""
+        loop = asyncio.get_running_loop()
+        return _RequestHandler(self, loop=loop, **self._connection_options)
+
+    def _request(self, message: Any, *rest: Any) -> web.BaseRequest:
+        if message is ERROR:
+            message = _UNREADABLE
+        elif message.version < HttpVersion10:  # a request line without one; we speak no 0.9
+            message = message._replace(version=HttpVersion11)
+        return self._make(message, *rest)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except web.HTTPException as error:
+            return refusal(_refused(error), _request_id())
+
+
+class _RequestHandler(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer when there is no handler's; the connection is closed after it.
+
+        `message`, and the text of `exc` for a request that cannot be parsed, quote what the client
+        sent, which may be a key or a prompt: neither is sent or logged.
+        """
+        request_id = _request_id()
+        error: ApiError
+        if status < 500:
+            error = _unreadable(exc)
+        else:
+            self.log_exception("request %s failed", request_id, exc_info=exc)
+            error = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun; there is no room for a refusal")
+        response = refusal(error, request_id)
+        response.force_close()
+        return response
+
+
+def _unreadable(error: BaseException | None) -> ApiError:
+    if isinstance(error, LineTooLong):
+        return InvalidRequest("The request line or a header is too long.")
+    if isinstance(error, BadHttpMethod):  # TLS sent to this port looks like that, too
+        return InvalidRequest("This is not HTTP, or not a method that HTTP knows.")
+    return InvalidRequest("This is not a valid HTTP/1.1 request.")
+
+
+def _refused(error: web.HTTPException) -> ApiError:
+    """What aiohttp's router refuses before a handler is found."""
+    match error.status:
+        case 404:
+            return PathNotFound("There is nothing at this request target.")
+        case 405:
+            return MethodNotAllowed("This method is not allowed here.")
+        case 417:
+            return InvalidRequest("The header `Expect` can only be `100-continue`.")
+        case _:
+            return InvalidRequest("This request cannot be served.")
+
+
+def _request_id() -> str:
+    return f"req_{uuid7(now_ns() // 1_000_000, os.urandom(10)).replace('-', '')}"
