@@ -6,7 +6,8 @@ Rules:
   scripts above know what that means.
 - A call takes at most `timeout_ms`. One that takes longer takes the connection with it, since its
   reply would come out of step; every pending call fails with CapsUnavailableError.
-- The link reconnects by itself, with jittered backoff, for as long as it is open.
+- The link reconnects by itself, with jittered backoff, for as long as it is open, whatever the
+  other side does; what it did not expect is told to `on_error`.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class RedisLink:
         name: str = "weir",
         tls: ssl.SSLContext | None = None,
         jitter: Callable[[], float] = random.random,
+        on_error: Callable[[Exception], None] | None = None,
     ) -> None:
         self._target = target
         self._timeout_s = timeout_ms / 1000
@@ -72,6 +74,7 @@ class RedisLink:
         self._name = name
         self._tls = tls
         self._jitter = jitter
+        self._on_error = on_error
         self._wire: _Wire | None = None
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -158,21 +161,29 @@ class RedisLink:
         while True:
             try:
                 wire = await self._connect()
+                pause_s = BACKOFF_S[0]
+                await self._use(wire)
+                continue
             except (OSError, CapsUnavailableError) as error:
                 self._last_failure = str(error) or type(error).__name__
-                await asyncio.sleep(pause_s * (1 + self._jitter()) / 2)
-                pause_s = min(pause_s * 2, BACKOFF_S[1])
-                continue
-            pause_s = BACKOFF_S[0]
-            self._wire = wire
-            self._up.set()
-            try:
-                await _probe_until_lost(wire)
-            finally:
-                self._wire = None
-                self._up.clear()
-                self._last_failure = wire.failure or "closed"
-                wire.fail("the connection was given up")
+            except Exception as error:  # noqa: BLE001 - the top of a task, which must reconnect
+                self._last_failure = repr(error)
+                if self._on_error is not None:
+                    self._on_error(error)
+            await asyncio.sleep(pause_s * (1 + self._jitter()) / 2)
+            pause_s = min(pause_s * 2, BACKOFF_S[1])
+
+    async def _use(self, wire: _Wire) -> None:
+        """Give calls to this connection until it is lost."""
+        self._wire = wire
+        self._up.set()
+        try:
+            await _probe_until_lost(wire)
+        finally:
+            self._wire = None
+            self._up.clear()
+            self._last_failure = wire.failure or "closed"
+            wire.fail("the connection was given up")
 
     async def _connect(self) -> _Wire:
         """A connection that has answered; whatever fails, the half-open one is closed."""

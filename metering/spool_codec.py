@@ -37,10 +37,14 @@ class SpoolRecord:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Bytes between whole records; `offset` is where they begin."""
+    """Bytes that are no record; `offset` is where they begin.
+
+    `cause` is set where the bytes are whole and yet nothing this version can read.
+    """
 
     offset: int
     length: int
+    cause: str = ""
 
 
 def encode_record(record: SpoolRecord) -> bytes:
@@ -71,7 +75,10 @@ def decode_records(data: bytes) -> Iterator[SpoolRecord | Damage]:
             continue
         if at > damaged_from:
             yield Damage(damaged_from, at - damaged_from)
-        yield _record(body)
+        try:
+            yield _record(body)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            yield Damage(at, _HEAD.size + len(body), repr(error))
         at = damaged_from = at + _HEAD.size + len(body)
     if damaged_from < len(data):
         yield Damage(damaged_from, len(data) - damaged_from)

@@ -4,6 +4,7 @@ Rules it keeps:
 - Nothing here knows what a child does; it is a name and a callable that returns an exit code.
 - A child never returns into its parent's code: whatever happens, it leaves through `os._exit`.
 - A child dies with its parent. SIGTERM, not SIGKILL: it may finish what it serves first.
+- HURRY tells a child that was asked to end that nobody waits any more.
 - SIGINT and SIGHUP go to a whole terminal; they never reach a child, their parent decides.
 """
 
@@ -14,7 +15,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from metering.clock import monotonic_s
@@ -25,6 +26,15 @@ QUICK_DEATH_S = 1.0
 
 QUICK_DEATHS_MAX = 5
 """So many in a row mean that another start will not help."""
+
+WAITED_FOR = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+"""The signals that a parent takes one at a time."""
+
+HURRY = signal.SIGUSR1
+"""A child that hears it leaves what it waits for, keeps what it has, and ends."""
+
+HURRY_S = 5.0
+"""How long it may take over that; a third signal ends the waiting."""
 
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0
@@ -91,18 +101,27 @@ def stop(
     *,
     timeout_s: float,
     hurry: Callable[[float], bool],
-) -> None:
+) -> bool:
     """SIGTERM to all of them, and SIGKILL to those that are left after `timeout_s`.
 
     `hurry` waits for up to so many seconds for a child to end, and says whether the person has
-    asked again: then there is no more waiting.
+    asked again: then they get HURRY and HURRY_S, and at the next time SIGKILL. Returns whether the
+    person has asked.
     """
     alive = [child for child in children if child.pid is not None]
     _signal(alive, signal.SIGTERM)
     deadline_s = monotonic_s() + timeout_s
+    asked = 0
     while alive := _still_alive(alive):
         left_s = deadline_s - monotonic_s()
-        if left_s <= 0 or hurry(min(left_s, 0.1)):
+        if left_s > 0 and hurry(min(left_s, 0.1)):
+            asked += 1
+            if asked == 1:
+                _log.info("stopping at once", children=[c.name for c in alive])
+                _signal(alive, HURRY)
+                deadline_s = monotonic_s() + min(left_s, HURRY_S)
+                continue
+        if left_s <= 0 or asked > 1:
             _log.warning("killing what did not end in time", children=[c.name for c in alive])
             _signal(alive, signal.SIGKILL)
             break
@@ -110,6 +129,23 @@ def stop(
         if child.pid is not None:
             os.waitpid(child.pid, 0)
             child.pid = None
+    return asked > 0
+
+
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Keep what the parent waits for from reaching it otherwise."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def asked_again(timeout_s: float) -> bool:
+    """Wait for a child to end; True when the person has asked for the end once more."""
+    taken = signal.sigtimedwait(WAITED_FOR, timeout_s)
+    return taken is not None and taken.si_signo in (signal.SIGTERM, signal.SIGINT)
 
 
 def _still_alive(children: list[Child]) -> list[Child]:

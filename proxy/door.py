@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from metering.caps import Caps, Hold, Vector
+from metering.caps import Candidate, Caps, Hold, Vector
 from proxy.settings import Settings
 from proxy.transport import Transport
 
@@ -14,6 +14,9 @@ HOLD_TTL_MS = 180_000
 """A hold that nobody renews for so long is given back: its process is gone."""
 
 RENEW_EVERY_S = 60.0
+
+STOPPING = "the proxy stops"
+"""The message of the CancelledError that cuts an exchange at a stop: its client has not left."""
 
 
 class Spool(Protocol):
@@ -29,6 +32,10 @@ class Spool(Protocol):
         """Write the commit down, fsync it, return its sequence number."""
         ...
 
+    def committed(self, seq: int) -> None:
+        """Redis has taken this record; it need not be replayed."""
+        ...
+
 
 class Holding(Protocol):
     """An exchange that holds something, as far as renewing it goes."""
@@ -41,6 +48,11 @@ class Holding(Protocol):
     @property
     def checkpoint(self) -> dict[str, int]:
         """The units counted so far."""
+        ...
+
+    @property
+    def held(self) -> Candidate | None:
+        """What to place again should the hold lapse: the upstream and the vector now held."""
         ...
 
 

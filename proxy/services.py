@@ -20,6 +20,7 @@ from aiohttp import web
 
 from metering.background import spawn
 from metering.caps import CapsUnavailableError
+from metering.clock import monotonic_s
 from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_events import is_rebuilt, publish_prices
 from metering.redis_keys import RedisKeys
@@ -29,6 +30,7 @@ from metering.spool import Spool
 from proxy import data_dir as data_dirs
 from proxy import telemetry
 from proxy.app import create_app, create_runner
+from proxy.children import HURRY
 from proxy.door import Door
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
@@ -42,8 +44,16 @@ GC_THRESHOLD = (20_000, 20, 100)
 
 The worker settles a fifth more with it, and with what it has loaded kept out of the collector."""
 
-DRAIN_S = 25.0
-"""How long streams may go on after SIGTERM; below the supervisor's own patience of 30 s."""
+SETTLE_S = 3.0
+"""How long exchanges that were cut at a stop may take to commit or spool what they have counted."""
+
+QUIET_S = 1.0
+"""How long requests that are no exchange yet, or no more, may hold up a stop: a body that still
+comes, an end that is still being read. aiohttp gives them as much again, twice."""
+
+STOP_POLL_S = 0.02
+REPLAY_AFTER_S = 1.0
+"""A spooled exchange that is not committed for so long will not be by itself."""
 
 REDIS_AT_START_S = 2.0
 REPLAY_EVERY_S = 1.0
@@ -60,6 +70,7 @@ class Services:
     link: RedisLink
     keys: RedisKeys
     spool: Spool
+    renewals: Renewals
     failed: asyncio.Future[None]
     is_prepared: bool = False
 
@@ -86,17 +97,19 @@ async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[S
         parse_redis_url(settings.redis.url.reveal()),
         timeout_ms=settings.redis.timeout_ms,
         name=f"weir-{proxy_id}",
+        on_error=lambda error: log.error("redis_link_failed", cause=repr(error)),
     )
     caps = RedisCaps(link, keys)
     spool = Spool(settings.data_dir, proxy_id)
     transport = HttpTransport()
     renewals = Renewals(caps, log)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id)
-    services = Services(door, link, keys, spool, asyncio.get_running_loop().create_future())
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    services = Services(door, link, keys, spool, renewals, failed)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         await spool.open()
-        stack.push_async_callback(spool.close)
+        stack.push_async_callback(spool.close, keep=settings.metering.spool == "always")
         prepared = asyncio.Event()
         for name, work in {
             "prepare": _prepare(services, caps, prepared),
@@ -132,12 +145,12 @@ def run_worker(settings: Settings, *, drain: bool = False) -> int:
 
 
 async def _serve(process: ProxyProcess) -> int:
-    stop = _stop_on_signals()
+    stop, hurry = _stop_on_signals()
     gc.set_threshold(*GC_THRESHOLD)
     async with open_services(process.settings, proxy_id=process.proxy_id) as services:
         log = services.door.log
         app = create_app(services.door, services.ready)
-        runner = create_runner(app, shutdown_timeout_s=DRAIN_S)
+        runner = create_runner(app, shutdown_timeout_s=QUIET_S)
         await runner.setup()
         try:
             for listening in process.sockets:
@@ -151,11 +164,58 @@ async def _serve(process: ProxyProcess) -> int:
             stopping = spawn(stop.wait(), name="stop")
             await asyncio.wait([stopping, services.failed], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await runner.cleanup()
+            await _drain(runner, services, drain_s=process.drain_s, hurry=hurry)
         if services.failed.done() and services.failed.exception() is not None:
             log.error("cannot_run", cause=str(services.failed.exception()))
             return 1
     return 0
+
+
+async def _drain(
+    runner: web.AppRunner, services: Services, *, drain_s: float, hurry: asyncio.Event
+) -> None:
+    """Close the door, let exchanges go on for `drain_s`, cut the rest, and see all of it settled.
+
+    The server's own shutdown cancels handlers and waits for none of them, so it comes last.
+    """
+    log, open_now = services.door.log, services.renewals
+    for site in list(runner.sites):
+        await site.stop()
+    await asyncio.sleep(0)  # requests that have come already are in their handlers after this
+    if runner.server is not None:
+        runner.server.pre_shutdown()  # idle connections close, the others after their answer
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(drain_s):
+            await _quiet(runner, open_now, hurry)
+    await _cut(open_now, log)
+    await runner.cleanup()
+    await _cut(open_now, log)  # what became an exchange while the others were settled
+
+
+async def _quiet(runner: web.AppRunner, open_now: Renewals, hurry: asyncio.Event) -> None:
+    """Return once no exchange is open and no connection is, or nobody wants to wait for it."""
+    busy_s = monotonic_s()
+    while not hurry.is_set():
+        if len(open_now):
+            busy_s = monotonic_s()
+        elif not _connections(runner) or monotonic_s() - busy_s > QUIET_S:
+            return
+        await asyncio.sleep(STOP_POLL_S)
+
+
+def _connections(runner: web.AppRunner) -> int:
+    return len(runner.server.connections) if runner.server is not None else 0
+
+
+async def _cut(open_now: Renewals, log: Any) -> None:
+    """End the exchanges that are still open: each bills what it has counted until now."""
+    if not (cut := open_now.cut()):
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_S):
+            while len(open_now):  # noqa: ASYNC110 - it is a list of others' doings, with no event
+                await asyncio.sleep(STOP_POLL_S)
+    log.warning("exchanges_cut", exchanges=cut, unsettled=len(open_now))
 
 
 async def _report_ready(process: ProxyProcess, services: Services) -> None:
@@ -196,17 +256,26 @@ async def _prepare(services: Services, caps: RedisCaps, prepared: asyncio.Event)
 
 
 async def _replay(services: Services, prepared: asyncio.Event) -> None:
-    """Bring what was spooled to Redis, whenever Redis is there to take it."""
+    """Bring what was spooled to Redis, whenever Redis is there to take it.
+
+    Whatever stands in the way: what is on disk waits, and the requests of others go on.
+    """
     await prepared.wait()
     log = services.door.log
     keeps = services.door.settings.metering.spool == "always"
     while True:
         try:
-            report = await services.spool.replay(services.door.caps, keep=keeps)
+            report = await services.spool.replay(
+                services.door.caps, keep=keeps, waited_s=REPLAY_AFTER_S if keeps else 0.0
+            )
             if report.records:
                 log.info("spool_replayed", records=report.records)
+            if report.refused:
+                log.error("spool_damaged", records=list(report.refused))
         except CapsUnavailableError as error:
             log.warning("spool_waits", cause=str(error))
+        except Exception as error:  # noqa: BLE001 - the top of a task: a full disk, say
+            log.error("spool_waits", cause=repr(error))
         await asyncio.sleep(REPLAY_EVERY_S)
 
 
@@ -217,6 +286,7 @@ async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
+    stop, hurry = _stop_on_signals()
     log = telemetry.logger("settlement")
     log.info("settling", consumer=consumer, drain=drain)
     try:
@@ -224,7 +294,8 @@ async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
             settings.redis.url.reveal(),
             redis_keys(settings),
             settings.ledger_url,
-            stop=_stop_on_signals(),
+            stop=stop,
+            hurry=hurry,
             drain=drain,
             consumer=consumer,
             log=log,
@@ -235,12 +306,28 @@ async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
     return 0
 
 
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
+def _stop_on_signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Set when we are to stop, and when we are to do so at once.
+
+    SIGTERM may come twice without anybody being in a hurry: from a service manager that sends it to
+    every process, and from the supervisor. So the second one of that is told by HURRY.
+    """
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
+
+    def interrupted() -> None:
+        if stop.is_set():  # Ctrl-C once more, where we run without a supervisor
+            hurry.set()
+        stop.set()
+
+    def at_once() -> None:
+        stop.set()
+        hurry.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    loop.add_signal_handler(HURRY, at_once)
+    return stop, hurry
 
 
 def _fail(services: Services, error: BaseException) -> None:

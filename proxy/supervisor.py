@@ -18,7 +18,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,16 +29,17 @@ from proxy import banner, children, demo_keys, embedded_redis, first_start, sock
 from proxy import data_dir as data_dirs
 from proxy.settings import Provider, Secret, Settings
 
-DRAIN_S = 30.0
-"""How long proxies, and then the worker, may finish what they have begun."""
+DRAIN_S = 20.0
+"""How long exchanges may go on after a stop; then they are cut, and billed as far as they came."""
+
+PATIENCE_S = 10.0
+"""How much longer a child may take that has to end: what was cut is settled in it."""
 
 READY_WAIT_S = 5.0
 """How long a proxy waits for our worker to make the windows whole before it says it is ready."""
 
 SIMULATOR_STOP_S = 3.0
 REDIS_CHECK_S = 1.0
-
-_WAITED_FOR = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 _log = telemetry.logger("supervisor")
 
@@ -78,6 +79,7 @@ class ProxyProcess:
     proxy_id: str
     ready_fd: int | None = None
     ready_wait_s: float = 0.0
+    drain_s: float = DRAIN_S
 
     def report_ready(self) -> None:
         """Tell the supervisor that requests are answered; harmless when said twice."""
@@ -123,6 +125,7 @@ def serve(
                 run_proxy or _imported("proxy.services", "run_proxy"),
                 (run_worker or _imported("proxy.services", "run_worker")) if with_worker else None,
                 run_simulator or _imported("proxy.simulator", "serve_simulator"),
+                drain_s=drain_s,
             )
             _preload(settings)
             hints = banner.options(settings, data_dir=data_dir)
@@ -182,7 +185,7 @@ class _Supervisor:
 
     def run(self) -> int:
         """Until a signal ends it (0) or a child cannot be kept alive (1)."""
-        with _signals_blocked():
+        with children.signals_blocked():
             # What exists now stays shared with the children: the collector does not touch it.
             gc.collect()
             gc.freeze()
@@ -196,7 +199,7 @@ class _Supervisor:
         while True:
             now_s = monotonic_s()
             children.start_due(self._family.all(), now_s)
-            taken = signal.sigtimedwait(_WAITED_FOR, self._patience_s(now_s))
+            taken = signal.sigtimedwait(children.WAITED_FOR, self._patience_s(now_s))
             number = taken.si_signo if taken is not None else None
             if number in (signal.SIGTERM, signal.SIGINT):
                 _log.info("stopping", signal=signal.Signals(number).name)
@@ -249,9 +252,11 @@ class _Supervisor:
         opened, family = self._opened, self._family
         # Our copies must go too, or the kernel goes on accepting for a proxy that has closed.
         sockets.close_all(opened.listening)
-        children.stop(family.proxies, timeout_s=self._drain_s, hurry=_asked_again)
-        children.stop(family.worker, timeout_s=self._drain_s, hurry=_asked_again)
-        children.stop(family.simulator, timeout_s=SIMULATOR_STOP_S, hurry=_asked_again)
+        patience_s = self._drain_s + PATIENCE_S
+        if children.stop(family.proxies, timeout_s=patience_s, hurry=children.asked_again):
+            patience_s = children.HURRY_S  # the worker goes on where it was at the next start
+        children.stop(family.worker, timeout_s=patience_s, hurry=children.asked_again)
+        children.stop(family.simulator, timeout_s=SIMULATOR_STOP_S, hurry=children.asked_again)
 
 
 def _open(settings: Settings, stack: contextlib.ExitStack) -> _Opened:
@@ -295,6 +300,8 @@ def _family(
     run_proxy: RunProxy,
     run_worker: RunWorker | None,
     run_simulator: RunSimulator,
+    *,
+    drain_s: float,
 ) -> _Family:
     settings, simulator = opened.settings, opened.simulator
 
@@ -304,7 +311,9 @@ def _family(
         own = tuple(opened.listening[index])
         wait_s = READY_WAIT_S if run_worker is not None else 0.0
         return run_proxy(
-            ProxyProcess(settings, own, index, proxy_id, opened.ready_write_fd, wait_s)
+            ProxyProcess(
+                settings, own, index, proxy_id, opened.ready_write_fd, wait_s, drain_s=drain_s
+            )
         )
 
     def worker() -> int:
@@ -382,18 +391,3 @@ def _preload(settings: Settings) -> None:
 def _imported(module: str, name: str) -> Any:
     """Imported late and by name, but before the fork, so that every child shares the pages."""
     return getattr(importlib.import_module(module), name)
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _asked_again(timeout_s: float) -> bool:
-    """Wait for a child to end; True when the person has asked for the end once more."""
-    taken = signal.sigtimedwait(_WAITED_FOR, timeout_s)
-    return taken is not None and taken.si_signo in (signal.SIGTERM, signal.SIGINT)

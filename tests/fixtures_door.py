@@ -74,8 +74,13 @@ class MemorySpool:
     records: list[tuple[Hold, Vector, list[bytes]]] = field(default_factory=list)
     is_full: bool = False
 
+    acknowledged: list[int] = field(default_factory=list)
+
     def take_seq(self) -> int:
         return len(self.records) + 1
+
+    def committed(self, seq: int) -> None:
+        self.acknowledged.append(seq)
 
     async def append(
         self, hold: Hold, actual: Vector, events: Sequence[bytes], *, seq: int | None = None

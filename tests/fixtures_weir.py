@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ def serving(
     config: Path = ROOT / "config.yaml",
     words: tuple[str, ...] = (),
     settles: bool = True,
+    program: Sequence[str] = COMMAND,
 ) -> Iterator[Weir]:
     """Start `weir serve` in `folder` and wait for its banner; killed at the end.
 
@@ -88,7 +89,7 @@ def serving(
     with (folder / "serve.log").open("a") as log:
         process = subprocess.Popen(
             [
-                *COMMAND,
+                *program,
                 "serve",
                 "--config",
                 str(config),

@@ -7,6 +7,7 @@ whatever fails after this is the machinery's fault and condemns nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metering.events import Kind, UsageEvent, decode
@@ -89,6 +90,19 @@ def read_entry(entry: Entry) -> Arrival | Malformed:
     except ValueError as error:
         return Malformed(entry, str(error))
     return Arrival(entry, event, entry.body)
+
+
+def sort_entries(entries: Sequence[Entry]) -> tuple[list[Arrival], list[Malformed]]:
+    """Entries that are usage events, and those that are not."""
+    arrivals: list[Arrival] = []
+    malformed: list[Malformed] = []
+    for entry in entries:
+        match read_entry(entry):
+            case Arrival() as arrival:
+                arrivals.append(arrival)
+            case Malformed() as dead:
+                malformed.append(dead)
+    return arrivals, malformed
 
 
 def _check(event: UsageEvent) -> None:

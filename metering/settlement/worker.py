@@ -2,13 +2,15 @@
 
 Order: own unfinished entries, then those of consumers that died, then new ones. A batch is one
 database transaction; entries are acknowledged after it. A kill at any point therefore repeats work
-and never loses or doubles it. Trouble with Redis or the database condemns no event: the worker
-backs off, says so, and starts over from what it was given.
+and never loses or doubles it. A stop takes what stands in the streams first, within bounds. Trouble
+with Redis or the database condemns no event: the worker backs off, says so, and starts over from
+what it was given.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,14 +24,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
 from metering.settlement.batches import Batch, BatchReport, Booking
-from metering.settlement.entries import Arrival, Entry, Malformed, read_entry
+from metering.settlement.entries import Arrival, Entry, Malformed, sort_entries
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import confirmed_spool, settled_positions
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.price_shelf import PriceShelf
-from metering.settlement.redis_stream import BATCH_MAX, KEEP_MS, StreamReader, connect, lanes
+from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
 from metering.settlement.redis_windows import rebuild_windows
+from metering.settlement.timing import Timing
 
 DRAIN_BLOCK_MS = 50
 """A drain waits no longer than this to see that nothing comes."""
@@ -47,24 +50,6 @@ class Log(Protocol):
 
     def warning(self, event: str, **values: Any) -> Any:
         """Say that something should be looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How often the worker does what; the defaults are production's."""
-
-    block_ms: int = 500
-    """Longest wait for a new entry: bounds how late a stop is noticed."""
-    claim_every_s: float = 30.0
-    claim_idle_ms: int = 60_000
-    """Far above the time a batch takes: whoever is silent for so long is dead."""
-    upkeep_every_s: float = 5.0
-    """Rollups, windows, trimming."""
-    keep_ms: int = KEEP_MS
-    retry_first_s: float = 0.2
-    retry_max_s: float = 10.0
-    drain_patience_s: float = 10.0
-    """A drain that gets nowhere for so long is given up: somebody waits for its end."""
 
 
 @dataclass(slots=True)
@@ -92,6 +77,7 @@ async def run(
     ledger_url: str,
     *,
     stop: asyncio.Event,
+    hurry: asyncio.Event | None = None,
     drain: bool = False,
     consumer: str = "worker-1",
     timing: Timing | None = None,
@@ -100,6 +86,7 @@ async def run(
 ) -> Tally:
     """Settle until `stop` is set, or with `drain` until nothing is left; what that came to.
 
+    At a stop, what had come into the streams until then is settled first; with `hurry` nothing is.
     A drain that cannot end (no Redis, no price) is a DrainGaveUpError; what waits stays as it is.
     `consumer` names this worker in the group: stable over restarts, different for each worker that
     runs at the same time. `one_server=False` reads each shard by itself, as a Cluster needs it.
@@ -111,7 +98,7 @@ async def run(
         async with asyncio.TaskGroup() as group:
             for shards in lanes(keys, together=one_server):
                 reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
-                group.create_task(settlement.consume(reader, stop=stop, drain=drain))
+                group.create_task(settlement.settle(reader, stop=stop, hurry=hurry, drain=drain))
     finally:
         await redis.aclose()
         ledger.close()
@@ -152,9 +139,44 @@ class Settlement:
         self.gave_up: str | None = None
         """Why a drain was given up."""
 
-    async def consume(self, reader: StreamReader, *, stop: asyncio.Event, drain: bool) -> None:
-        """Settle what `reader` reads; the loop of one lane."""
+    async def settle(
+        self, reader: StreamReader, *, stop: asyncio.Event, hurry: asyncio.Event | None, drain: bool
+    ) -> None:
+        """Settle what `reader` reads, and at a stop what stands there; the life of one lane."""
         lane = _Lane()
+        await self._consume(reader, lane, stop=stop, drain=drain)
+        if not stop.is_set() or self.gave_up is not None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._timing.stop_patience_s):
+                await self._finish(reader, lane, hurry or asyncio.Event())
+
+    async def _finish(self, reader: StreamReader, lane: _Lane, hurry: asyncio.Event) -> None:
+        """Settle until a read that came after the stop has found less than it may bring.
+
+        What came later is another's; while proxies elsewhere go on, the streams are never empty.
+        """
+        failures = 0
+        while not hurry.is_set():
+            try:
+                if not lane.recovered:
+                    await self._recover(reader, lane)
+                entries = await reader.read_new(block_ms=1)
+                await self._settle(reader, lane, entries)
+                if len(entries) < BATCH_MAX:
+                    await self._settle_own(reader, lane)
+                    await self._upkeep(reader, lane, force=True)
+                    return
+            except (RedisError, SQLAlchemyError, OSError) as error:
+                failures += 1
+                self._log.warning("stop_leaves_events", error=repr(error), tries=failures)
+                if failures >= self._timing.stop_tries:
+                    return
+                await _sleep(self._timing.retry_first_s, hurry)
+
+    async def _consume(
+        self, reader: StreamReader, lane: _Lane, *, stop: asyncio.Event, drain: bool
+    ) -> None:
         failures = 0
         while not stop.is_set():
             began_s, batches = monotonic_s(), self.tally.batches
@@ -250,7 +272,7 @@ class Settlement:
         self, reader: StreamReader, lane: _Lane, entries: Sequence[Entry]
     ) -> None:
         """Rate, post, acknowledge. What waits for a price stays unacknowledged."""
-        arrivals, malformed = _sort(entries)
+        arrivals, malformed = sort_entries(entries)
         ready, waiting = await self._prices.split(arrivals)
         batch = self._rate(ready, malformed)
         self._note_waiting(lane, waiting)
@@ -350,18 +372,6 @@ class Settlement:
                 sell_nano=difference.sell_nano,
                 cost_nano=difference.cost_nano,
             )
-
-
-def _sort(entries: Sequence[Entry]) -> tuple[list[Arrival], list[Malformed]]:
-    arrivals: list[Arrival] = []
-    malformed: list[Malformed] = []
-    for entry in entries:
-        match read_entry(entry):
-            case Arrival() as arrival:
-                arrivals.append(arrival)
-            case Malformed() as dead:
-                malformed.append(dead)
-    return arrivals, malformed
 
 
 def _missing_prices(lane: _Lane) -> str | None:

@@ -260,3 +260,28 @@ async def test_where_scripts_cannot_be_kept_the_text_is_sent(
 
         assert await link.eval(script, ["k"], ["said"]) == b"said"
         assert await link.eval(script, ["k"], ["again"]) == b"again"
+
+
+async def test_a_peer_that_sends_garbage_does_not_end_the_link(tmp_path: Path) -> None:
+    """Whatever the greeting is answered with: it is told, and the next try finds a sane server."""
+    answers = [[b"+PONG\r\n", b"+OK\r\n", b"*1\r\n:7\r\n"], [b"\xff\xfe\x00\r\n"], [*GREETING]]
+    peers: list[ScriptedServer] = []
+    told: list[Exception] = []
+
+    def accept() -> ScriptedServer:
+        peers.append(ScriptedServer(answers.pop(0)))
+        return peers[-1]
+
+    path = str(tmp_path / "s")
+    server = await asyncio.get_running_loop().create_unix_server(accept, path)
+    target = RedisTarget(path=path)
+    async with RedisLink(target, timeout_ms=100, on_error=told.append) as link:
+        await link.wait_up(5)
+        is_up = link.is_up
+    server.close()
+    for peer in peers:
+        peer.transport.abort()  # type: ignore[attr-defined]
+
+    assert is_up
+    assert len(peers) == 3
+    assert [type(error) for error in told] == [TypeError]

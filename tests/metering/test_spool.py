@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 from caps_samples import cap, hold
 
 from metering.caps import CapsUnavailableError, Commit, Hold, Vector
 from metering.memory_caps import MemoryCaps
-from metering.spool import ReplayReport, Spool, SpoolError
+from metering.spool import KEEP_SENT_S, ReplayReport, Spool, SpoolError
+from metering.spool_codec import MARK
 
 
 class FailingCaps(MemoryCaps):
@@ -199,6 +203,145 @@ async def test_a_full_disk_is_told_and_costs_only_what_did_not_fit(tmp_path: Pat
     assert report.damaged_bytes == 0
     assert caps.model.events[:2] == [body(0), body(1)]
     assert caps.model.events[-1] == body(2)
+
+
+async def test_a_writer_that_fails_in_any_way_is_told_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only the disk can fail; whoever waits hears of it, and the next append is written."""
+
+    def fails(spool: Spool, data: bytes) -> None:
+        raise MemoryError("no room to join")
+
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "_write", fails)
+        with pytest.raises(SpoolError, match="no room to join"):
+            await fill(spool, 1, start=100)
+
+    await fill(spool, 1)
+    await spool.replay(caps)
+    await spool.close()
+
+    assert caps.model.events == [body(0)]
+
+
+async def test_a_closed_spool_says_so(tmp_path: Path) -> None:
+    """Whoever comes too late does not wait for ever."""
+    spool = Spool(tmp_path, "p1")
+    await spool.open()
+    await spool.close()
+
+    async with asyncio.timeout(5):
+        with pytest.raises(SpoolError, match="closed"):
+            await fill(spool, 1)
+
+
+class PickyCaps(MemoryCaps):
+    """Caps that take anything but one amount."""
+
+    async def commit(self, hold: Hold, actual: Vector, events: object) -> Commit:
+        if actual.nano == 13:
+            raise ValueError("13 is out of range")
+        return await super().commit(hold, actual, events)  # type: ignore[arg-type]
+
+
+async def test_poison_is_put_aside_and_the_rest_is_taken(tmp_path: Path) -> None:
+    """An amount that is refused, a version of tomorrow: neither stops the records around it."""
+    spool, caps = Spool(tmp_path, "p1"), PickyCaps()
+    await spool.open()
+    await fill(spool, 1)
+    await spool.append(hold(), Vector(13), (body(13),))
+    await fill(spool, 1, start=1)
+    await spool.close()
+    path = next((tmp_path / "spool" / "p1").glob("*.open"))
+    unknown = orjson.dumps({"v": 99, "seq": 4})
+    head = struct.pack(">4sII", MARK, len(unknown), zlib.crc32(unknown))
+    path.write_bytes(path.read_bytes() + head + unknown)
+
+    again = Spool(tmp_path, "p1")
+    await again.open()
+    report = await again.replay(caps)
+    second = await again.replay(caps)
+    await again.close()
+
+    assert caps.model.events == [body(0), body(1)]
+    assert report.records == 2
+    assert len(report.refused) == 2
+    assert second == ReplayReport()
+    assert files(tmp_path) == [".damaged", ".open"]
+
+
+async def test_what_was_committed_is_not_replayed(tmp_path: Path) -> None:
+    """Neither by this run nor, after a clean stop, by the next, however late that is."""
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    await fill(spool, 4)
+    for seq in (1, 2, 4):
+        spool.committed(seq)
+    await spool.close(keep=True)
+
+    again = Spool(tmp_path, "p1")
+    await again.open()
+    next_seq = again.take_seq()
+    report = await again.replay(caps, keep=True)
+    await again.close(keep=True)
+
+    assert caps.model.events == [body(2)]
+    assert (report.records, next_seq) == (1, 5)
+    assert ".ready" not in files(tmp_path)
+
+
+async def test_a_stop_with_everything_committed_leaves_nothing_to_replay(tmp_path: Path) -> None:
+    """And the numbers go on all the same, kept segments or not."""
+    for keep in (True, False):
+        spool = Spool(tmp_path / str(keep), "p1")
+        await spool.open()
+        await fill(spool, 2)
+        spool.committed(1)
+        spool.committed(2)
+        await spool.close(keep=keep)
+
+        again, caps = Spool(tmp_path / str(keep), "p1"), MemoryCaps()
+        await again.open()
+        report = await again.replay(caps)
+        seq = again.take_seq()
+        await again.close()
+
+        assert (report.records, seq) == (0, 3)
+
+
+async def test_what_is_being_committed_is_given_time(tmp_path: Path) -> None:
+    """A replay leaves records alone that the exchange itself is about to commit."""
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    await fill(spool, 1)
+
+    early = await spool.replay(caps, waited_s=60.0)
+    late = await spool.replay(caps, waited_s=0.0)
+    await spool.close()
+
+    assert (early.records, late.records) == (0, 1)
+
+
+async def test_kept_segments_go_after_a_week(tmp_path: Path) -> None:
+    """Nobody asks for them by then, and the disk is not endless."""
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    await fill(spool, 1)
+    await spool.replay(caps, keep=True)
+    await spool.close()
+    [sent] = (tmp_path / "spool" / "p1").glob("*.sent")
+    old_s = sent.stat().st_mtime - KEEP_SENT_S - 60
+    os.utime(sent, (old_s, old_s))
+
+    again = Spool(tmp_path, "p1")
+    await again.open()
+    await again.replay(caps, keep=True)
+    await again.close()
+
+    assert ".sent" not in files(tmp_path)
 
 
 def test_a_folder_cannot_be_escaped(tmp_path: Path) -> None:

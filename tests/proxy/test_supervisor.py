@@ -199,7 +199,7 @@ def test_ctrl_c_on_a_terminal_reaches_everybody_and_still_drains(serve):
 
 def test_a_drain_is_bounded(serve):
     """A proxy that does not end is killed when its time is over."""
-    run = serve("stubborn", "drain=0.3").ready()
+    run = serve("stubborn", "drain=0.1", "patience=0.2").ready()
 
     assert run.stop() == 0
     assert run.said("proxy-0", "ignores")

@@ -29,8 +29,9 @@ from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.ledger.verify import verify
 from metering.settlement.redis_stream import connect, stream_pending
+from metering.settlement.timing import Timing
 
-FAST = worker.Timing(
+FAST = Timing(
     block_ms=20, claim_idle_ms=50, claim_every_s=0.05, retry_first_s=0.02, retry_max_s=0.1
 )
 
@@ -138,6 +139,26 @@ async def test_new_events_are_settled_at_once_and_a_stop_ends_it(site: Site) -> 
     assert time.monotonic() - started < 1
     site.stop.set()
     assert (await running).settled == 2
+
+
+async def test_a_stop_takes_what_stands_in_the_streams(site: Site) -> None:
+    await site.publish_prices()
+    site.stop.set()
+    await site.commit(*[make_event(tenant=f"t{n % 20}") for n in range(700)])
+
+    assert (await site.work(drain=False)).settled == 700
+    assert site.count("rollup") > 0
+
+
+async def test_a_stop_in_a_hurry_takes_nothing(site: Site) -> None:
+    await site.publish_prices()
+    hurry = asyncio.Event()
+    hurry.set()
+    site.stop.set()
+    await site.commit(make_event())
+
+    assert (await site.work(drain=False, hurry=hurry)).settled == 0
+    assert await stream_pending(site.redis, site.keys) == 1
 
 
 async def test_each_shard_can_be_read_by_itself(site: Site) -> None:
@@ -325,8 +346,9 @@ _WORKER = """
 import asyncio, sys
 from metering.redis_keys import RedisKeys
 from metering.settlement import worker
+from metering.settlement.timing import Timing
 url, prefix, ledger, name = sys.argv[1:]
-timing = worker.Timing(block_ms=20, claim_idle_ms=300, claim_every_s=0.1)
+timing = Timing(block_ms=20, claim_idle_ms=300, claim_every_s=0.1)
 asyncio.run(worker.run(url, RedisKeys(prefix=prefix), ledger, stop=asyncio.Event(),
                        consumer=name, timing=timing))
 """

@@ -103,6 +103,7 @@ SETTINGS = Settings(
 )
 
 if __name__ == "__main__":
+    supervisor.PATIENCE_S = float(option("patience=", "10"))
     sys.exit(
         supervisor.serve(
             Loaded(SETTINGS),
