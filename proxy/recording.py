@@ -36,12 +36,15 @@ async def record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState
 async def _record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState, ...]:
     is_spooled = made.spool_seq is not None and await _spool_first(door, hold, made, log)
     try:
-        return (await door.caps.commit(hold, made.actual, made.events)).states
+        committed = await door.caps.commit(hold, made.actual, made.events)
     except CapsUnavailableError as error:
         log.warning("caps_unavailable", step="commit", cause=str(error))
-    if not is_spooled:
-        await door.spool.append(hold, made.actual, made.events)
-    return ()
+        if not is_spooled:
+            await door.spool.append(hold, made.actual, made.events)
+        return ()
+    if made.spool_seq is not None:
+        door.spool.committed(made.spool_seq)
+    return committed.states
 
 
 async def _spool_first(door: Door, hold: Hold, made: Bill, log: Any) -> bool:

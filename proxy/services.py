@@ -187,6 +187,7 @@ async def _drain(
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(drain_s):
             await _quiet(runner, open_now, hurry)
+    services.door.lifecycle.is_stopping = True
     await _cut(open_now, log)
     await runner.cleanup()
     await _cut(open_now, log)  # what became an exchange while the others were settled
