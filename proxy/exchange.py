@@ -71,8 +71,6 @@ class Finished:
 class Exchange:
     """One client request with its answer; `run` once."""
 
-    held: Candidate | None = None  # as Holding wants it
-
     def __init__(
         self, door: Door, facts: Facts, request: ChatRequest, plan: Plan, prompt: PromptCount
     ) -> None:
