@@ -15,9 +15,6 @@ HOLD_TTL_MS = 180_000
 
 RENEW_EVERY_S = 60.0
 
-STOPPING = "the proxy stops"
-"""The message of the CancelledError that cuts an exchange at a stop: its client has not left."""
-
 
 class Spool(Protocol):
     """Where usage goes when Redis does not take it: durable once `append` returns."""

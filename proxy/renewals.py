@@ -19,7 +19,7 @@ from typing import Any
 from metering.background import spawn
 from metering.caps import Caps, CapsUnavailableError, Denial, Hold, HoldEndedError
 from metering.clock import monotonic_s
-from proxy.door import HOLD_TTL_MS, RENEW_EVERY_S, STOPPING, Holding
+from proxy.door import HOLD_TTL_MS, RENEW_EVERY_S, Holding
 
 RELEASE_AGAIN_S = 0.5
 
@@ -58,7 +58,7 @@ class Renewals:
         """Cancel every open exchange, which settles what it has counted; how many there were."""
         cut = [task for task in self._tasks.values() if task is not None]
         for task in cut:
-            task.cancel(STOPPING)
+            task.cancel()
         return len(cut)
 
     def give_back(self, hold: Hold) -> None:
