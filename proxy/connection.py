@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_on_idle",
         "_parser",
+        "_poll",
         "_transport",
         "_unread",
         "_until_close",
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._on_idle = on_idle
         self._transport: asyncio.Transport | None = None
         self._watchdog: asyncio.TimerHandle | None = None
+        self._poll = select.poll()
         self._parser = httptools.HttpResponseParser(self)
         self.is_open = False
         self._reset()
@@ -147,9 +149,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if not self.is_open or transport is None or transport.is_closing():
             return False
-        poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not poll.poll(0) and not transport.get_write_buffer_size()
+        return not self._poll.poll(0) and not transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Close the connection at once; the upstream sees that nobody listens any more."""
@@ -209,6 +209,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected."""
         self._transport = cast("asyncio.Transport", transport)
+        socket = transport.get_extra_info("socket")
+        if socket is not None:  # a transport without one has nothing to poll
+            self._poll.register(socket.fileno(), select.POLLIN)
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
