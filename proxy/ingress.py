@@ -169,7 +169,7 @@ async def list_models(request: web.Request) -> web.Response:
     try:
         models = _visible_models(request)
     except ApiError as error:
-        return refusal(error, _fresh_request_id())
+        return refusal(error, fresh_request_id())
     return plain_json({"object": "list", "data": models})
 
 
@@ -182,7 +182,7 @@ async def get_model(request: web.Request) -> web.Response:
                 return plain_json(model)
         raise ModelNotFound(f"The model `{name[:100]}` does not exist here.", param="model")
     except ApiError as error:
-        return refusal(error, _fresh_request_id())
+        return refusal(error, fresh_request_id())
 
 
 async def not_found(request: web.Request) -> web.Response:
@@ -196,7 +196,7 @@ async def not_found(request: web.Request) -> web.Response:
                 f"{request.method} is not allowed on {path}.",
                 headers={"Allow": ", ".join(sorted(allowed))},
             )
-    return refusal(error, _fresh_request_id())
+    return refusal(error, fresh_request_id())
 
 
 def authenticated(request: web.Request) -> Principal:
@@ -332,7 +332,8 @@ def _visible_models(request: web.Request) -> list[dict[str, Any]]:
     ]
 
 
-def _fresh_request_id() -> str:
+def fresh_request_id() -> str:
+    """An id for an answer that belongs to no exchange."""
     return f"req_{uuid7(now_ns() // 1_000_000, os.urandom(10)).replace('-', '')}"
 
 
@@ -344,6 +345,6 @@ def plain_json(body: object, *, status: int = 200) -> web.Response:
         headers={
             **_EVERY_ANSWER,
             "Content-Type": "application/json",
-            "x-request-id": _fresh_request_id(),
+            "x-request-id": fresh_request_id(),
         },
     )

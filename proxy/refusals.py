@@ -41,7 +41,7 @@ def backend_unavailable() -> BudgetBackendUnavailable:
 
 
 def denied(denial: Denial, tenant: str) -> ApiError:
-    """The refusal for a denial, as the table of DESIGN section 7 has it."""
+    """The refusal for a denial; docs/http.md has the table."""
     match denial.reason:
         case DenialReason.REBUILDING:
             return BudgetBackendUnavailable(

@@ -7,17 +7,14 @@ reaches a handler. It gets the same JSON as every refusal here: no quoted input,
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import ERROR
 
-from metering.clock import now_ns
-from metering.ids import uuid7
 from proxy.errors import ApiError, InternalError, InvalidRequest, MethodNotAllowed, PathNotFound
-from proxy.ingress import refusal
+from proxy.ingress import fresh_request_id, refusal
 
 _UNREADABLE = ERROR._replace(version=HttpVersion11)
 """What aiohttp puts in place of a request it could not parse; its own would make us answer in
@@ -69,7 +66,7 @@ class _Server(web.Server):
         try:
             return await self._answer(request)
         except web.HTTPException as error:
-            return refusal(_refused(error), _request_id())
+            return refusal(_refused(error), fresh_request_id())
 
 
 class _RequestHandler(web.RequestHandler):
@@ -89,7 +86,7 @@ class _RequestHandler(web.RequestHandler):
         `message`, and the text of `exc` for a request that cannot be parsed, quote what the client
         sent, which may be a key or a prompt: neither is sent or logged.
         """
-        request_id = _request_id()
+        request_id = fresh_request_id()
         error: ApiError
         if status < 500:
             error = _unreadable(exc)
@@ -122,7 +119,3 @@ def _refused(error: web.HTTPException) -> ApiError:
             return InvalidRequest("The header `Expect` can only be `100-continue`.")
         case _:
             return InvalidRequest("This request cannot be served.")
-
-
-def _request_id() -> str:
-    return f"req_{uuid7(now_ns() // 1_000_000, os.urandom(10)).replace('-', '')}"

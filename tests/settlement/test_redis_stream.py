@@ -12,9 +12,11 @@ from metering.redis_keys import GROUP, RedisKeys
 from metering.settlement.redis_stream import StreamReader, connect, lanes, stream_pending
 
 
-@pytest.fixture
-async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
-    client = connect(f"unix://{redis_server.path}")
+@pytest.fixture(params=["redis_server", "redis_62_server"])
+async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
+    """The server of this machine, and the oldest one we support."""
+    server: RedisServer = request.getfixturevalue(request.param)
+    client = connect(f"unix://{server.path}")
     yield client
     await client.aclose()
 
@@ -105,7 +107,9 @@ async def test_an_entry_that_vanished_comes_without_a_body(
     await redis.xtrim(redis_keys.stream(0), maxlen=0)
 
     assert [entry.body for entry in await reader.read_own({})] == [None]
-    assert [entry.body for entry in await reader.claim_idle(idle_ms=0)] == [None]
+    claimed = [entry.body for entry in await reader.claim_idle(idle_ms=0)]
+    version = (await redis.info("server"))["redis_version"]
+    assert claimed == ([] if version.startswith("6.") else [None])  # 6.2 does not say which it was
 
 
 async def test_the_confirmed_sequence_is_published_by_proxy(
