@@ -9,7 +9,6 @@ from caps_samples import (
     MINUTE_MS,
     NOW_MS,
     SHORT,
-    MemorySubject,
     Subject,
     ask,
     cap,
@@ -22,7 +21,6 @@ from metering.caps import (
     CommitResult,
     Denial,
     DenialReason,
-    Hold,
     HoldEndedError,
     Reservation,
     Vector,
@@ -303,14 +301,3 @@ async def test_an_amount_out_of_range_is_refused(subject: Subject, nano: int) ->
         await reserve(subject, exchange, ask(nano))
     with pytest.raises(ValueError, match="2\\^53"):
         await subject.caps.commit(exchange, Vector(nano), [])
-
-
-async def test_a_malformed_id_is_refused(subject: Subject) -> None:
-    """An exchange id is a UUIDv7: its time says where its marker is."""
-    if isinstance(subject, MemorySubject):
-        pytest.skip("memory has no keys")
-
-    with pytest.raises(ValueError, match="UUID"):
-        await reserve(subject, Hold("acme", "nonsense", ()), ask(1))
-    with pytest.raises(ValueError, match="Redis key"):
-        await reserve(subject, hold(tenant="a{b}"), ask(1))

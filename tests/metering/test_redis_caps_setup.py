@@ -18,6 +18,7 @@ from fixtures_redis import RedisServer
 
 from metering.caps import (
     Cap,
+    Hold,
     Reservation,
 )
 from metering.redis_caps import CapsSetupError, RedisCaps
@@ -120,3 +121,13 @@ def test_two_windows_of_one_label_are_refused(redis_server: RedisServer) -> None
 
     with pytest.raises(ValueError, match="same label"):
         asyncio.run(ask_both())
+
+
+async def test_a_malformed_id_is_refused(subject: RedisSubject) -> None:
+    """An exchange id is a UUIDv7: its time says where its marker is; a tenant may hold no brace."""
+    for exchange, message in (
+        (Hold("acme", "nonsense", ()), "UUID"),
+        (hold(tenant="a{b}"), "Redis key"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            await subject.caps.reserve(exchange, [ask(1)], owner="p", ttl_ms=1_000)
