@@ -112,9 +112,12 @@ class StreamRelay:
         try:
             outcome = await self._pump(client)
         except TransportError as error:
-            outcome = self._broken(error)
+            outcome = self._end(OUTCOME_OF_FAULT[error.fault])
         except asyncio.CancelledError:
-            outcome = self._cancelled()
+            # the server cancels the handler of a client that left, and of all when it must stop;
+            # what was counted is billed either way, and nothing more is sent anywhere
+            self._is_client_gone |= not self._lifecycle.is_stopping
+            outcome = self._end(Outcome.TRUNCATED)
         return Relayed(
             outcome,
             self._reader.reply,
@@ -131,15 +134,13 @@ class StreamRelay:
                     return Outcome.SERVER_ERROR
                 await self._send(client, passed)
                 if self._is_client_gone and not self._drains:
-                    return self._abandoned()
+                    return self._end(Outcome.CLIENT_GONE)
             if reader.reply.is_done:
                 break
         rest = reader.flush()
         if rest:
             await self._send(client, rest)
-        if reader.reply.is_finished:
-            return self._ended(Outcome.SERVED)
-        return self._ended(Outcome.TRUNCATED if self._has_started else Outcome.NONSENSE)
+        return self._end(Outcome.NONSENSE)
 
     async def _send(self, client: Client, data: bytes) -> None:
         if self._is_client_gone:
@@ -153,28 +154,14 @@ class StreamRelay:
         except ClientGoneError:
             self._is_client_gone = True
 
-    def _cancelled(self) -> Outcome:
-        """The server cancels the handler of a client that left, and of all when it must stop.
+    def _end(self, unstarted: Outcome) -> Outcome:
+        """How it ended; `unstarted` is what it is called when the client has not had a byte.
 
-        What was counted is billed either way; only in the second case is somebody there to tell.
+        The upstream's word goes first: many clients close right after the last chunk, and a
+        connection may break after the end.
         """
-        if not self._lifecycle.is_stopping:
-            self._is_client_gone = True
-            return self._abandoned()
         if self._reader.reply.is_finished:
             return Outcome.SERVED
-        return Outcome.TRUNCATED if self._has_started else Outcome.UNREACHABLE
-
-    def _ended(self, outcome: Outcome) -> Outcome:
-        return self._abandoned() if self._is_client_gone else outcome
-
-    def _broken(self, error: TransportError) -> Outcome:
-        if self._is_client_gone or self._reader.reply.is_finished:
-            return self._abandoned()
-        if self._has_started:
-            return Outcome.TRUNCATED
-        return OUTCOME_OF_FAULT[error.fault]
-
-    def _abandoned(self) -> Outcome:
-        # many clients close right after the last chunk: the upstream's word decides, not the socket
-        return Outcome.SERVED if self._reader.reply.is_finished else Outcome.CLIENT_GONE
+        if self._is_client_gone:
+            return Outcome.CLIENT_GONE
+        return Outcome.TRUNCATED if self._has_started else unstarted

@@ -19,6 +19,13 @@ from fixtures_upstream import (
     usage_event,
 )
 
+from metering.meter import Meter
+from metering.tokenizer import tokenizer_for
+from proxy.door import Lifecycle
+from proxy.relay import StreamRelay
+from proxy.wire.openai_chat import StreamReader
+from routing.fallback import FALLS_BACK, Outcome
+
 CUTS = {
     "reset": [stream_head(), chunk(delta("Hello world")), Act.RESET],
     "closed": [stream_head(), chunk(delta("Hello world")), Act.CLOSE],
@@ -247,3 +254,53 @@ async def test_a_client_that_never_reads_is_let_go(
 
     assert (door.events[0].status, door.events[0].billable) == ("cancelled", True)
     writer.close()
+
+
+class CutAnswer:
+    """An answer whose reader is cancelled while it waits for the first byte."""
+
+    status = 200
+
+    def header(self, name: str) -> str | None:
+        return None
+
+    async def chunk(self) -> bytes:
+        raise asyncio.CancelledError
+
+    async def read(self, limit: int) -> bytes:
+        raise asyncio.CancelledError
+
+    def close(self) -> None:
+        pass
+
+
+class NoClient:
+    """A client that nothing reaches."""
+
+    async def start_stream(self, headers: object) -> None:
+        raise AssertionError("nothing was to be sent")
+
+    async def send(self, data: bytes) -> None:
+        raise AssertionError("nothing was to be sent")
+
+
+@pytest.mark.parametrize(
+    ("is_stopping", "outcome"), [(True, Outcome.TRUNCATED), (False, Outcome.CLIENT_GONE)]
+)
+async def test_what_is_cancelled_before_a_byte_is_tried_nowhere_else(
+    *, is_stopping: bool, outcome: Outcome
+) -> None:
+    """A stop and a client that left both end the exchange: no other upstream is asked."""
+    relay = StreamRelay(
+        CutAnswer(),
+        StreamReader(Meter(tokenizer_for("gpt-4o"), 1), strip_usage=True),
+        drains=False,
+        begin=dict,
+        lifecycle=Lifecycle(is_stopping=is_stopping),
+    )
+
+    relayed = await relay.run(NoClient())
+
+    assert relayed.outcome is outcome
+    assert relayed.outcome not in FALLS_BACK
+    assert relayed.is_client_gone is not is_stopping
