@@ -137,34 +137,33 @@ class Routes:
             return _nothing_left(model, ranked.losers, self._unavailable)
         first = ranked.upstreams[0].public_name
         own = [each for each in ranked.upstreams if each.public_name == first]
-        degraded: tuple[Upstream, ...] = ()
+        cheaper: dict[Upstream, Price | None] = {}
         fallback = limits.fallback_model
         if is_capped and fallback and fallback != model:
             cheaper = self._prices(candidates(settings.models, fallback))
-            degraded = rank(cheaper, unavailable=self._unavailable, must_be_priced=True).upstreams
+        degraded = rank(cheaper, unavailable=self._unavailable, must_be_priced=True).upstreams
         spare = [each for each in ranked.upstreams if each not in own]
         return Route(
-            own=self._places(own),
-            degraded=self._places(degraded),
-            spare=self._places(spare),
+            own=_places(own, priced),
+            degraded=_places(degraded, cheaper),
+            spare=_places(spare, priced),
             losers=ranked.losers,
             threshold_ppm=limits.burst_threshold_ppm if is_capped else PPM,
             default_output_tokens=settings.default_output_tokens,
         )
 
     def _prices(self, upstreams: Sequence[Upstream]) -> dict[Upstream, Price | None]:
-        return {upstream: self._price(upstream) for upstream in upstreams}
+        find = self._settings.prices.find
+        return {
+            each: find(provider=each.provider, model=each.model, public_name=each.public_name)
+            for each in upstreams
+        }
 
-    def _price(self, upstream: Upstream) -> Price | None:
-        return self._settings.prices.find(
-            provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
-        )
 
-    def _places(self, upstreams: Sequence[Upstream]) -> tuple[Place, ...]:
-        return tuple(
-            Place(upstream, self._price(upstream), tokenizer_for(upstream.model))
-            for upstream in upstreams
-        )
+def _places(
+    upstreams: Sequence[Upstream], prices: Mapping[Upstream, Price | None]
+) -> tuple[Place, ...]:
+    return tuple(Place(each, prices[each], tokenizer_for(each.model)) for each in upstreams)
 
 
 def count_prompts(request: ChatRequest, route: Route) -> PromptCount:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from config_samples import BASE, faults, loaded
 
 from metering.tenants import ApiKey, SpendLimits
 from metering.usage import INPUT_CACHE_READ
@@ -14,7 +15,6 @@ from proxy.config import (
     UNENFORCED,
     ConfigFaults,
     ConfigNotFound,
-    Loaded,
     find_config,
     load,
 )
@@ -23,31 +23,6 @@ from proxy.settings import MintedKey, Secret
 
 ROOT = Path(__file__).parents[2]
 KEY_SHA256 = "ab" * 32
-
-
-def loaded(directory: Path, text: str, **env: str) -> Loaded:
-    path = directory / "config.yaml"
-    path.write_text(text, encoding="utf-8")
-    return load(path, env)
-
-
-def faults(directory: Path, text: str, **env: str) -> list[str]:
-    with pytest.raises(ConfigFaults) as caught:
-        loaded(directory, text, **env)
-    return [str(fault) for fault in caught.value.faults]
-
-
-BASE = """\
-providers:
-  sim: {type: simulator}
-models:
-  big: {upstreams: [{provider: sim, model: up-big}], fallbacks: [small]}
-  small: {upstreams: [{provider: sim, model: up-small}]}
-pricing:
-  rules:
-    - {model: "up-*", input_per_mtok: 2, output_rate: 5e-6, cache_read_per_mtok: 0.5,
-       multiplier: 1.25}
-"""
 
 
 def test_the_example_loads_without_any_variable() -> None:
