@@ -47,8 +47,8 @@ bench: $(DEV_STAMP)
 
 # The development lock is held to the versions of the runtime lock: one environment serves both.
 lock:
-	$(LOCK) --group build --output-file requirements.lock $(ARGS)
-	$(LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
+	$(LOCK) --extra postgres --group build --output-file requirements.lock $(ARGS)
+	$(LOCK) --extra postgres --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,6 +42,7 @@ lie in the socket, and uvloop runs timers before it reads."""
 UNKNOWN_VERSION = (0, 0)
 _IN_SCRIPT = re.compile(r"^ERR Error running script.*: -([A-Z]+) ")
 """Until 6.2 a command that fails in a script is told as ERR, its own code inside the text."""
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 _FORBIDDEN = ("NOPERM", "ERR unknown command", "ERR unknown subcommand")
 
 
@@ -80,7 +81,9 @@ class RedisLink:
         self._keeper: asyncio.Task[None] | None = None
         self._eval_only = False
         self._last_failure = "not connected yet"
+        self._run_id = ""
         self.version = UNKNOWN_VERSION
+        self.generation = 0
 
     @property
     def is_up(self) -> bool:
@@ -216,7 +219,16 @@ class RedisLink:
             await wire.send(("SELECT", target.db))
         await wire.send(("PING",))
         await _tolerate(wire.send(("CLIENT", "SETNAME", self._name)))
-        self.version = _version(await _tolerate(wire.send(("INFO", "server"))))
+        info = await _tolerate(wire.send(("INFO", "server")))
+        self.version = _version(info)
+        self._note_run(info)
+
+    def _note_run(self, info: bytes | None) -> None:
+        found = _RUN_ID.search(info or b"")
+        run_id = found[1].decode() if found else ""
+        if self._run_id and run_id != self._run_id:
+            self.generation += 1
+        self._run_id = run_id
 
     def _forget(self, wire: _Wire) -> None:
         """From the moment a connection is lost no call is given to it."""

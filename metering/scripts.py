@@ -49,6 +49,14 @@ class Script:
 class ScriptRunner(Protocol):
     """One Redis, of however many servers; CapsUnavailableError when it cannot be asked."""
 
+    @property
+    def generation(self) -> int:
+        """Grows whenever a server behind this one was started anew or replaced by another.
+
+        What was acknowledged shortly before may be lost then: whoever has a copy sends it again.
+        """
+        ...
+
     async def call(self, *args: str | bytes | int) -> Any:
         """Run one command; bytes, int, None or a list of these. Never retried."""
         ...

@@ -285,3 +285,30 @@ async def test_a_peer_that_sends_garbage_does_not_end_the_link(tmp_path: Path) -
     assert is_up
     assert len(peers) == 3
     assert [type(error) for error in told] == [TypeError]
+
+
+async def test_generation_grows_when_the_server_is_another(own_redis_server: RedisServer) -> None:
+    folder = Path(own_redis_server.path).parent
+    async with RedisLink(own_redis_server.target, timeout_ms=2_000) as link:
+        await link.wait_up(5)
+        assert link.generation == 0
+        await _tolerate_quit(link)
+        await link.wait_up(5)
+        assert await link.call("PING") == b"PONG"
+        assert link.generation == 0, "the same server again"
+
+        stop_redis(own_redis_server)
+        Path(own_redis_server.path).unlink()
+        restarted = start_redis(need("redis-server"), folder)
+        try:
+            while link.generation == 0:
+                await asyncio.sleep(0.01)
+        finally:
+            stop_redis(restarted)
+    assert link.generation == 1
+
+
+async def _tolerate_quit(link: RedisLink) -> None:
+    with contextlib.suppress(CapsUnavailableError):
+        await link.call("QUIT")
+        await link.call("PING")
