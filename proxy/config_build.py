@@ -16,7 +16,7 @@ from metering.redis_url import parse_redis_url
 from metering.tenants import Tenant
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_prices import RULES, build_prices
-from proxy.config_shape import FileShape, ModelShape, ProviderShape
+from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
 from proxy.config_tenants import build_tenants, check_id
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -48,7 +48,7 @@ def build(
     server, metering = shape.server, shape.metering
     return Settings(
         source=source,
-        server=Server(**vars(server)),
+        server=_server(server),
         data_dir=data_dir,
         redis=_redis(shape),
         ledger_url=shape.ledger.url or f"sqlite:///{data_dir / 'ledger.db'}",
@@ -70,6 +70,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _server(written: ServerShape) -> Server:
+    return Server(**{**vars(written), "max_drain_s": float(written.max_drain_s)})
 
 
 def _redis(shape: FileShape) -> RedisSettings:
@@ -140,6 +144,8 @@ def _provider(name: str, written: ProviderShape, findings: Findings) -> Provider
         timeout_s=float(written.timeout_s),
         connect_timeout_s=float(written.connect_timeout_s),
         stream_usage=written.stream_usage,
+        max_answer_s=float(written.max_answer_s),
+        max_answer_mb=written.max_answer_mb,
         unavailable=unavailable,
     )
 

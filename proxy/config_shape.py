@@ -91,6 +91,10 @@ class ServerShape:
     """Largest request body, in MiB."""
     on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] = "abort"
     """When the client leaves: stop the upstream, or read its answer to the end."""
+    max_drains: Annotated[int, Field(ge=0, le=100_000), BeforeValidator(_whole)] = 100
+    """Answers per process that `drain` reads on for nobody; beyond them it is `abort`."""
+    max_drain_s: Seconds = Decimal(300)
+    """Longest that `drain` reads on after the client has left, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +143,10 @@ class ProviderShape:
     """Longest wait for a connection, in seconds."""
     stream_usage: Annotated[Literal["inject", "never"], BeforeValidator(_text)] = "inject"
     """Whether streams are asked for their usage; `never` for servers that refuse the field."""
+    max_answer_s: Seconds = Decimal(3600)
+    """Longest that one answer may take, streamed or not, in seconds."""
+    max_answer_mb: Annotated[int, Field(ge=1, le=4096), BeforeValidator(_whole)] = 256
+    """Largest answer, in MiB; one that is not streamed is held in memory and at most 64."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from metering.caps import Candidate, Caps, Hold, Vector
+from proxy.drains import Drains
 from proxy.settings import Settings
 from proxy.transport import Transport
 
@@ -88,3 +89,4 @@ class Door:
     log: Any
     proxy_id: str
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    drains: Drains = field(default_factory=Drains)

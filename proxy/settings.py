@@ -56,7 +56,15 @@ class Provider:
     timeout_s: float = 300.0
     connect_timeout_s: float = 5.0
     stream_usage: Literal["inject", "never"] = "inject"
+    max_answer_s: float = 3600.0
+    max_answer_mb: int = 256
+    ca_file: Path | None = None
     unavailable: str | None = None
+
+    @property
+    def max_answer_bytes(self) -> int:
+        """`max_answer_mb` in bytes."""
+        return self.max_answer_mb * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,8 @@ class Server:
     metrics_port: int | None = None
     max_body_mb: int = 32
     on_disconnect: Literal["abort", "drain"] = "abort"
+    max_drains: int = 100
+    max_drain_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)

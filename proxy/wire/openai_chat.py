@@ -10,6 +10,7 @@ Names only the fields it acts on; everything else in a body is left as it is.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,13 +121,21 @@ def _choices(body: Mapping[str, Any], name: str) -> int:
 def read_usage(usage: Mapping[str, Any]) -> ReportedUsage:
     """Disjoint token classes from a `usage` object; a side whose numbers cannot be is None."""
     suspect: list[str] = []
+    doubt: list[str] = []
     prompt = _count(usage, "prompt_tokens", suspect)
     completion = _count(usage, "completion_tokens", suspect)
+    given = None if prompt is None else _split_prompt(prompt, usage, suspect)
+    made = None if completion is None else _split_completion(completion, prompt, usage, doubt)
     total = usage.get("total_tokens")
+    if total is not None and given is not None and made is not None:
+        parts = sum(given.values()) + sum(made.values())
+        if type(total) is not int or total != parts:
+            doubt.append("total_tokens is not the sum of its parts")
     return ReportedUsage(
-        input=None if prompt is None else _split_prompt(prompt, usage, suspect),
-        output=None if completion is None else _split_completion(completion, prompt, total, usage),
+        input=given,
+        output=made,
         suspect="; ".join(suspect) or None,
+        doubt="; ".join(doubt) or None,
     )
 
 
@@ -167,12 +176,15 @@ def _split_prompt(prompt: int, usage: Mapping[str, Any], suspect: list[str]) -> 
 
 
 def _split_completion(
-    completion: int, prompt: int | None, total: object, usage: Mapping[str, Any]
+    completion: int, prompt: int | None, usage: Mapping[str, Any], doubt: list[str]
 ) -> dict[str, int]:
     group = "completion_tokens_details"
     reasoning = _detail(usage, group, "reasoning_tokens")
     audio = _detail(usage, group, "audio_tokens")
+    total = usage.get("total_tokens")
     is_exclusive = reasoning > 0 and total == (prompt or 0) + completion + reasoning
+    if reasoning + audio > completion and not is_exclusive:
+        doubt.append("the details are more than completion_tokens holds")
     if not is_exclusive:
         reasoning = min(reasoning, completion)
     audio = min(audio, completion if is_exclusive else completion - reasoning)
@@ -195,9 +207,9 @@ def classify_error(status: int, body: bytes) -> Outcome:
         return Outcome.QUOTA
     if status == 429:
         return Outcome.QUOTA if _error_code(body) in _QUOTA_CODES else Outcome.RATE_LIMITED
-    if status >= 500 or status == 408:
+    if 500 <= status <= 599 or status == 408:
         return Outcome.SERVER_ERROR
-    return Outcome.REFUSED if 400 <= status < 500 else Outcome.NONSENSE
+    return Outcome.REFUSED if 400 <= status < 500 else Outcome.NONSENSE  # 2xx, 3xx, beyond 599
 
 
 def _error_code(body: bytes) -> str | None:
@@ -287,23 +299,40 @@ class StreamReader:
         if is_end:
             self.reply.is_done = True
             return False
-        chunk = _object(data)
+        chunk = self._object(event)
         if chunk is None:
             return not self.tail
         _read_object(chunk, self.reply, self._meter, "delta")
         is_usage_only = isinstance(chunk.get("usage"), dict) and not chunk.get("choices")
         return not (self.tail or (is_usage_only and self._strip_usage))
 
+    def _object(self, event: Event) -> dict[str, Any] | None:
+        """The JSON object in an event's data; None for comments and for what is no object.
 
-def _object(data: bytes | None) -> dict[str, Any] | None:
-    """The JSON object in an event's data; None for comments and for what is no object."""
-    if data is None:
-        return None
+        What a client may understand better than we do is noted as unread: it is not for nothing.
+        """
+        if event.is_opaque:
+            self._meter.unread(len(event.raw))
+        if not event.data or event.data.strip() == DONE:
+            return None
+        try:
+            chunk = _loads(event.data)
+        except ValueError:
+            if event.data.strip():
+                self._meter.unread(len(event.data))
+            return None
+        return chunk if isinstance(chunk, dict) else None
+
+
+def _loads(data: bytes) -> Any:
+    """What stands in an event, as liberally as clients read it: half a surrogate pair, NaN."""
     try:
-        chunk = orjson.loads(data)
+        return orjson.loads(data)
     except orjson.JSONDecodeError:
-        return None
-    return chunk if isinstance(chunk, dict) else None
+        try:
+            return json.loads(data)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def _read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) -> None:
@@ -330,7 +359,8 @@ def _read_choice(choice: dict[str, Any], reply: Reply, meter: Meter, part: str) 
     reason = choice.get("finish_reason")
     if isinstance(reason, str):
         reply.finish_reason = label(reason)
-        reply.finished.add(index)
+        if len(reply.finished) < CHOICES_MAX:
+            reply.finished.add(index)
     said = choice.get(part)
     if isinstance(said, dict):
         _read_said(said, index, meter)
