@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
         self._unread = 0
         if self._is_paused:
             self._is_paused = False
-            if self._transport is not None:
+            if self._transport is not None and self._failure is None:
                 self._transport.resume_reading()
         return data
 
@@ -209,8 +209,7 @@ class Connection(asyncio.Protocol):
     def _fail(self, failure: TransportError) -> None:
         if self._failure is None and not self._is_complete:
             self._failure = failure
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_exception(failure)
+            self._wake()  # what came before is handed out first; the next wait raises
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()

@@ -19,7 +19,9 @@ BOM = b"\xef\xbb\xbf"
 DONE = b"[DONE]"
 DONE_EVENT = b"data: [DONE]\n\n"
 
-_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_BLANK_LINE = re.compile(rb"((?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r))[\r\n]*")
+"""The end of an event, and the empty lines after it: they are events of nothing, by the million."""
+
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -57,7 +59,7 @@ class Decoder:
             chunk = b"".join(self._parts)
             self._parts.clear()
             self._size = 0
-        if b"\r" not in chunk:
+        if b"\r" not in chunk and b"\n\n\n" not in chunk:
             *blocks, rest = chunk.split(b"\n\n")
             events = [self._event(block, b"\n\n") for block in blocks]
         else:
@@ -90,10 +92,13 @@ class Decoder:
         events = []
         start = 0
         for match in _BLANK_LINE.finditer(buffer):
-            if match.end() == len(buffer) and buffer.endswith(b"\r"):
-                break  # the LF of this CRLF may still come
-            events.append(self._event(buffer[start : match.start()], match.group()))
-            start = match.end()
+            end = match.end()
+            if end == len(buffer) and buffer.endswith(b"\r"):
+                end -= 1  # the LF of this CRLF may still come
+                if end < match.end(1):
+                    break
+            events.append(self._event(buffer[start : match.start()], buffer[match.start() : end]))
+            start = end
         return events, buffer[start:]
 
     def _event(self, block: bytes, ending: bytes) -> Event:
@@ -106,7 +111,7 @@ class Decoder:
             block = block.removeprefix(BOM)
         if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
             return Event(raw, block[6:])
-        return Event(raw, _joined_data(block))
+        return Event(raw, _joined_data(block) if b"data" in block else None)
 
 
 def _joined_data(block: bytes) -> bytes | None:

@@ -270,15 +270,19 @@ class StreamReader:
     client gets only when its usage is recorded, and the usage chunk if `strip_usage`.
     """
 
-    __slots__ = ("_decoder", "_meter", "_strip_usage", "reply", "tail")
+    __slots__ = ("_decoder", "_meter", "_strip_usage", "_tail", "reply")
 
     def __init__(self, meter: Meter, *, strip_usage: bool, choices: int = 1) -> None:
         self._decoder = Decoder()
         self._meter = meter
         self._strip_usage = strip_usage
         self.reply = Reply(choices=choices)
-        self.tail = b""
+        self._tail: list[bytes] = []
+
+    @property
+    def tail(self) -> bytes:
         """What is withheld until the commit: the end of the stream as the upstream wrote it."""
+        return b"".join(self._tail)
 
     def feed(self, chunk: bytes) -> bytes:
         """Meter the events these bytes complete; returns what to relay."""
@@ -294,17 +298,17 @@ class StreamReader:
         """Read an event; whether it may go on now. What follows the end goes out with the end."""
         data = event.data
         is_end = data is not None and data.strip() == DONE
-        if is_end or self.tail:
-            self.tail += event.raw
+        if is_end or self._tail:
+            self._tail.append(event.raw)
         if is_end:
             self.reply.is_done = True
             return False
         chunk = self._object(event)
         if chunk is None:
-            return not self.tail
+            return not self._tail
         _read_object(chunk, self.reply, self._meter, "delta")
         is_usage_only = isinstance(chunk.get("usage"), dict) and not chunk.get("choices")
-        return not (self.tail or (is_usage_only and self._strip_usage))
+        return not (self._tail or (is_usage_only and self._strip_usage))
 
     def _object(self, event: Event) -> dict[str, Any] | None:
         """The JSON object in an event's data; None for comments and for what is no object.
