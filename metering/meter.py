@@ -88,18 +88,22 @@ class Meter:
     def report(self, usage: ReportedUsage) -> None:
         """Take note of usage seen on any chunk; each side that is not None replaces the last.
 
-        A suspicious side replaces it too, by nothing: then our own count is billed, since the
-        number before it was not the final one.
+        A suspicious report replaces both by nothing: then our own count is billed, since the
+        numbers before it were not the final ones.
         """
+        if usage.suspect is not None:
+            self._input = self._output = None
+            self._suspect = usage.suspect
+            return
         if usage.input is not None:
-            self._input = self._believed("input", usage.input, INPUT_CLASSES, usage.suspect)
+            self._input = self._believed("input", usage.input, INPUT_CLASSES)
         if usage.output is not None:
             before, self._is_stale = self._output, False
-            self._output = self._believed("output", usage.output, OUTPUT_CLASSES, usage.suspect)
+            self._output = self._believed("output", usage.output, OUTPUT_CLASSES)
             if self._output and before and output_total(self._output) < output_total(before):
                 self._suspect = "reported output became less"
-        if usage.suspect is not None or usage.doubt is not None:
-            self._suspect = usage.suspect or usage.doubt
+        if usage.doubt is not None:
+            self._suspect = usage.doubt
 
     @property
     def output_tokens(self) -> int:
@@ -127,15 +131,9 @@ class Meter:
         return counter
 
     def _believed(
-        self,
-        side: str,
-        units: Mapping[str, int],
-        classes: tuple[str, ...],
-        suspect: str | None,
+        self, side: str, units: Mapping[str, int], classes: tuple[str, ...]
     ) -> Mapping[str, int] | None:
         """`units`, or None if something is wrong with them: a stream must not die of that."""
-        if suspect is not None:
-            return None
         for name, tokens in units.items():
             if name not in classes or not is_count(tokens):
                 self._suspect = f"reported {side} is not a count of tokens: {name}"

@@ -44,8 +44,8 @@ COUNT_MAX = 10**9  # three orders above any context window: more is a fault, not
 class ReportedUsage:
     """What a provider reported, already disjoint; a side it did not report is None.
 
-    `suspect` says why the numbers were not believed ("completion_tokens is negative"). The sides
-    carried by such a report are not billed; a side that is believed must come without it.
+    `suspect` says why the numbers were not believed ("completion_tokens is negative"). Neither side
+    of such a report is billed, nor what was reported before it.
     `doubt` says what is odd about numbers that are billed all the same ("total_tokens is not the
     sum of its parts").
     """
