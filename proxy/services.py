@@ -35,6 +35,7 @@ from proxy.door import Door
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
 from proxy.settings import Settings, redis_keys
+from proxy.tls import server_context
 
 if TYPE_CHECKING:
     from proxy.supervisor import ProxyProcess
@@ -101,7 +102,7 @@ async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[S
     )
     caps = RedisCaps(link, keys)
     spool = Spool(settings.data_dir, proxy_id)
-    transport = HttpTransport()
+    transport = HttpTransport(settings.egress)
     renewals = Renewals(caps, log)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -150,11 +151,13 @@ async def _serve(process: ProxyProcess) -> int:
     async with open_services(process.settings, proxy_id=process.proxy_id) as services:
         log = services.door.log
         app = create_app(services.door, services.ready)
+        tls = process.settings.server.tls
+        context = server_context(tls) if tls is not None else None
         runner = create_runner(app, shutdown_timeout_s=QUIET_S)
         await runner.setup()
         try:
             for listening in process.sockets:
-                await web.SockSite(runner, listening).start()
+                await web.SockSite(runner, listening, ssl_context=context).start()
             log.info("listening", url_path="/v1/chat/completions", index=process.index)
             spawn(
                 _report_ready(process, services),

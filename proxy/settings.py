@@ -68,6 +68,36 @@ class Provider:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardProxy:
+    """An HTTP proxy that is asked to CONNECT; `authorization` is the header it wants, if any."""
+
+    host: str
+    port: int
+    authorization: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """How upstreams are reached: `proxy.egress` has the rules.
+
+    `ca_file` replaces the system's certificates, `no_proxy` are names, addresses and networks.
+    """
+
+    proxy: ForwardProxy | None = None
+    ca_file: Path | None = None
+    no_proxy: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What the proxy shows its clients; the files were read once when the settings were checked."""
+
+    cert_file: Path
+    key_file: Path
+    min_version: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """Where and how we listen."""
 
@@ -79,6 +109,7 @@ class Server:
     on_disconnect: Literal["abort", "drain"] = "abort"
     max_drains: int = 100
     max_drain_s: float = 300.0
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +159,7 @@ class Settings:
     metering: Metering
     default_output_tokens: int = 4096
     minted_keys: tuple[MintedKey, ...] = field(default=())
+    egress: Egress = Egress()
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -156,7 +156,7 @@ class _Opened:
     @property
     def url(self) -> str:
         server = self.settings.server
-        return sockets.url(server.host, server.port)
+        return sockets.url(server.host, server.port, is_tls=server.tls is not None)
 
 
 @dataclass(frozen=True, slots=True)
