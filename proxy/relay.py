@@ -8,10 +8,12 @@ the exchange sends it once the usage is recorded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from metering.background import spawn
 from metering.meter import Meter
 from proxy.door import Lifecycle
 from proxy.transport import Answer, Fault, TransportError
@@ -90,12 +92,24 @@ async def relay_body(answer: Answer, meter: Meter, *, bytes_max: int) -> Relayed
     except TransportError as error:
         return Relayed(OUTCOME_OF_FAULT[error.fault], Reply(), cause=str(error))
     if len(body) > READ_IN_THREAD_ABOVE_BYTES:
-        reply = await asyncio.to_thread(openai_chat.read_reply, body, meter)
+        reply = await _read_in_thread(body, meter)
     else:
         reply = openai_chat.read_reply(body, meter)
     if reply is None:
         return Relayed(Outcome.NONSENSE, Reply(), cause="the body is no chat completion")
     return Relayed(Outcome.SERVED, reply, body=body)
+
+
+async def _read_in_thread(body: bytes, meter: Meter) -> Reply | None:
+    """Whoever cancels us: nobody may ask the meter while the thread still counts."""
+    reading = spawn(asyncio.to_thread(openai_chat.read_reply, body, meter), name="read-reply")
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        while not reading.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(reading)
+        raise
 
 
 class StreamRelay:

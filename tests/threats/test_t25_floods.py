@@ -265,6 +265,29 @@ async def test_t25_a_huge_body_does_not_stop_the_others(
     assert len(gaps) > 10
 
 
+async def test_t25_a_client_that_leaves_while_it_is_counted_pays_for_all_of_it(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """The count is asked for when the thread is done with it, never in the middle."""
+    body = b'{"choices":[{"message":{"content":"' + b"word " * (2 * MB) + b'"}}]}'
+    upstream.scripts = [[b"HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n" % len(body) + body]]
+
+    asking = asyncio.ensure_future(door.chat())
+    async with asyncio.timeout(5):
+        while not any(task.get_name() == "read-reply" for task in asyncio.all_tasks()):
+            await asyncio.sleep(0)
+    asking.cancel()
+    await door.http.close()
+    async with asyncio.timeout(5):
+        while not door.events:
+            await asyncio.sleep(0.005)
+
+    event = door.events[0]
+    assert (event.status, event.client_disconnected) == ("cancelled", True)
+    assert event.units["output_text"] == 2 * MB + 1
+    assert held(door) == []
+
+
 async def test_t25_a_million_empty_events_then_an_answer(
     door: RunningDoor, upstream: ScriptedUpstream
 ) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from proxy.sse import Decoder
-from proxy.wire.openai_chat import StreamReader
+from proxy.wire.openai_chat import StreamReader, read_reply
 
 
 def said(text: str, **more: object) -> str:
@@ -197,3 +197,33 @@ def test_t27_the_bound_of_an_event_is_kept_however_it_is_cut(
 
     assert cut[:2] == whole[:2]
     assert whole[0] == stream
+
+
+NAMES = st.sampled_from(
+    [
+        *("choices", "delta", "message", "content", "reasoning", "tool_calls", "function", "index"),
+        *("arguments", "finish_reason", "usage", "prompt_tokens", "completion_tokens", "error"),
+        *("total_tokens", "prompt_tokens_details", "cached_tokens", "model", "service_tier"),
+    ]
+)
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**63), st.floats(), st.text(max_size=8)
+)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=5)),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(NAMES, ANYTHING, max_size=6), st.lists(ANYTHING, max_size=3))
+def test_t27_any_json_in_any_place(answer: dict[str, object], choices: list[object]) -> None:
+    """Whatever stands where, in a stream or a whole body: no error, and counts that can be."""
+    raw = orjson.dumps({**answer, "choices": choices})
+    streamed, whole = Meter(tokenizer_for("gpt-4o"), 3), Meter(tokenizer_for("gpt-4o"), 3)
+
+    StreamReader(streamed, strip_usage=True).feed(b"data: " + raw + b"\n\n")
+    assert read_reply(raw, whole) is not None
+
+    for meter in (streamed, whole):
+        assert all(type(n) is int and 0 < n <= 10**9 for n in meter.final().units.values())
