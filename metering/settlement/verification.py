@@ -192,12 +192,12 @@ def _check_totals(ledger: Ledger) -> Check:
     """Rollups and invoices against the events they are made from."""
     check = Check("I2")
     with ledger.read() as connection:
-        rolled = dict(connection.execute(_ROLLED).tuples().all())
-        events = dict(connection.execute(_SOLD).tuples().all())
-        months = connection.execute(_MONTHS).tuples().all()
+        rolled = {row.tenant: int(row.sold) for row in connection.execute(_ROLLED)}
+        events = {row.tenant: int(row.sold) for row in connection.execute(_SOLD)}
+        months = connection.execute(_MONTHS).all()
     for tenant in sorted(rolled.keys() | events.keys()):
         check.looked_at += 1
-        if int(rolled.get(tenant, 0)) != int(events.get(tenant, 0)):
+        if rolled.get(tenant, 0) != events.get(tenant, 0):
             check.find(
                 f"tenant {tenant}: rollups sell {rolled.get(tenant, 0)} nano-USD, "
                 f"the events {events.get(tenant, 0)}"
@@ -209,7 +209,7 @@ def _check_totals(ledger: Ledger) -> Check:
             if report is not None:
                 lines += sum(int(line["amount_nano"]) for line in report.invoice["lines"])
         check.looked_at += 1
-        if lines != int(events.get(tenant, 0)):
+        if lines != events.get(tenant, 0):
             check.find(
                 f"tenant {tenant}: invoices come to {lines} nano-USD, "
                 f"the events to {events.get(tenant, 0)}"
@@ -217,10 +217,10 @@ def _check_totals(ledger: Ledger) -> Check:
     return check
 
 
-_ROLLED = select(tables.rollup.c.tenant, func.sum(tables.rollup.c.sell_nano)).group_by(
-    tables.rollup.c.tenant
-)
-_SOLD = select(_EVENT.tenant, func.sum(_EVENT.sell_nano)).group_by(_EVENT.tenant)
+_ROLLED = select(
+    tables.rollup.c.tenant, func.sum(tables.rollup.c.sell_nano).label("sold")
+).group_by(tables.rollup.c.tenant)
+_SOLD = select(_EVENT.tenant, func.sum(_EVENT.sell_nano).label("sold")).group_by(_EVENT.tenant)
 _MONTHS = select(
     _EVENT.tenant, func.min(_EVENT.occurred_at), func.max(_EVENT.occurred_at)
 ).group_by(_EVENT.tenant)
