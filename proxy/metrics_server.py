@@ -11,7 +11,7 @@ import platform
 import signal
 import socket
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import orjson
 from aiohttp import web
@@ -34,7 +34,7 @@ def serve_metrics(listening: Iterable[socket.socket], boards: Mapping[str, Board
 
 def create_app(boards: Mapping[str, Board]) -> web.Application:
     """The application over the boards."""
-    build = (version("tokenweir"), platform.python_version())
+    build = (_version(), platform.python_version())
 
     def reports() -> dict[str, Report]:
         found = {name: read_report(board) for name, board in boards.items()}
@@ -69,6 +69,13 @@ def create_app(boards: Mapping[str, Board]) -> web.Application:
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return app
+
+
+def _version() -> str:
+    try:
+        return version("tokenweir")
+    except PackageNotFoundError:  # run from a checkout that nobody installed
+        return "checkout"
 
 
 def _json(body: object, *, ok: bool) -> web.Response:
