@@ -73,6 +73,7 @@ READY = _gauge("ready", "1 while this proxy can check spend.")
 
 STREAM_ENTRIES = _gauge("stream_entries", "Usage events in Redis, settled or not, all shards.")
 STREAM_PENDING = _gauge("stream_pending_entries", "Of these, handed to a worker and not settled.")
+STREAM_AGE = _gauge("stream_oldest_unsettled_seconds", "Age of the oldest event not settled.")
 SETTLED = _counter("settled_events", "Usage events in the ledger.")
 REPEATS = _counter("settled_repeats", "Usage events that the ledger had already.")
 CONFLICTS = _counter("settlement_conflicts", "Usage events whose id the ledger has otherwise.")

@@ -26,6 +26,15 @@ def _codes(kind: type[ApiError] = ApiError) -> Iterator[str]:
         yield from _codes(each)
 
 
+_EXCHANGES = catalogue.EXCHANGES.name
+_ATTEMPTS = catalogue.ATTEMPTS.name
+_TOKENS_BILLED = catalogue.TOKENS.name
+_SELL = catalogue.SELL.name
+_COST = catalogue.COST.name
+_TENANT_EXCHANGES = catalogue.TENANT_EXCHANGES.name
+_TENANT_TOKENS = catalogue.TENANT_TOKENS.name
+_TENANT_SELL = catalogue.TENANT_SELL.name
+
 _CODES = frozenset(_codes())
 _CLASSES = {number: f"{number}xx" for number in range(1, 6)}
 _TOKENS = frozenset(TOKEN_CLASSES)
@@ -73,7 +82,7 @@ class ExchangeMetrics:
         degraded: str | None,
     ) -> None:
         """An exchange has ended, with these attempts and what they come to."""
-        add, observe = self.metrics.add, self.metrics.observe
+        counters, observe = self.metrics.counters, self.metrics.observe
         model = facts.model_requested if facts.model_requested in self._models else OTHER
         sell_nano = tokens = 0
         for attempt, charged in zip(attempts, charges, strict=True):
@@ -81,31 +90,30 @@ class ExchangeMetrics:
             sell_nano += charged.sell_nano
             tokens += charged.tokens
         last = attempts[-1]
-        add(catalogue.EXCHANGES, model, last.outcome or _INTERNAL)
-        add(catalogue.SELL, model, by=sell_nano)
+        counters[_EXCHANGES, model, last.outcome or _INTERNAL] += 1
+        counters[_SELL, model] += sell_nano
         if degraded is not None:
-            add(catalogue.DEGRADATIONS, model, degraded)
+            self.metrics.add(catalogue.DEGRADATIONS, model, degraded)
         if last.ended_at is not None:
             took_ns = max(0, last.ended_at - facts.occurred_at)
             observe(catalogue.DURATION, model, value=took_ns / 1e9)
         if self._has_tenants:
             name = facts.principal.tenant.id
             tenant = name if name in self._tenants else OTHER
-            add(catalogue.TENANT_EXCHANGES, tenant)
-            add(catalogue.TENANT_TOKENS, tenant, by=tokens)
-            add(catalogue.TENANT_SELL, tenant, by=sell_nano)
+            counters[_TENANT_EXCHANGES, tenant] += 1
+            counters[_TENANT_TOKENS, tenant] += tokens
+            counters[_TENANT_SELL, tenant] += sell_nano
 
     def _attempt(self, attempt: Attempt, charged: Charge) -> None:
-        add = self.metrics.add
-        upstream = attempt.option.upstream.label
-        add(catalogue.ATTEMPTS, upstream, attempt.outcome or _INTERNAL)
+        counters, upstream = self.metrics.counters, attempt.option.upstream.label
+        counters[_ATTEMPTS, upstream, attempt.outcome or _INTERNAL] += 1
         if attempt.fallback_reason is not None:
-            add(catalogue.FALLBACKS, upstream, attempt.fallback_reason)
+            self.metrics.add(catalogue.FALLBACKS, upstream, attempt.fallback_reason)
         if charged.billable:
-            add(catalogue.COST, upstream, by=charged.cost_nano)
+            counters[_COST, upstream] += charged.cost_nano
             for unit, count in charged.units.items():
                 if unit in _TOKENS:
-                    add(catalogue.TOKENS, upstream, unit, by=count)
+                    counters[_TOKENS_BILLED, upstream, unit] += count
         if attempt.first_byte_at is not None and attempt.outcome is not Outcome.CLIENT_GONE:
             waited_ns = max(0, attempt.first_byte_at - attempt.started_at)
             self.metrics.observe(catalogue.TTFT, upstream, value=waited_ns / 1e9)

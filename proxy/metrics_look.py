@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from metering.caps import CapsUnavailableError
 from metering.clock import monotonic_s
-from metering.redis_events import backlog, is_rebuilt
+from metering.redis_events import backlog, is_rebuilt, oldest_unsettled_ms
 from proxy import metrics_catalogue as catalogue
 from proxy.metrics_redis import MeasuredRunner
 from routing.health import State
@@ -97,9 +97,17 @@ class ProxyLook:
         found = await asyncio.gather(
             *(backlog(services.link, services.keys, shard) for shard in shards)
         )
+        oldest_ms = await asyncio.gather(
+            *(oldest_unsettled_ms(services.link, services.keys, shard) for shard in shards)
+        )
+        seconds, micros = await services.link.call("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        since_ms = min((each for each in oldest_ms if each is not None), default=now_ms)
         self._backlog = {
             "entries": sum(each.length for each in found),
             "pending": sum(each.pending for each in found),
+            "oldest_unsettled_s": max(0, now_ms - since_ms) // 1000,
         }
         metrics.set(catalogue.STREAM_ENTRIES, to=self._backlog["entries"])
         metrics.set(catalogue.STREAM_PENDING, to=self._backlog["pending"])
+        metrics.set(catalogue.STREAM_AGE, to=self._backlog["oldest_unsettled_s"])

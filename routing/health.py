@@ -210,7 +210,8 @@ def _is_too_much(breaker: _Breaker) -> bool:
 def _note(breaker: _Breaker, now_s: float, *, failed: bool) -> None:
     """Add an attempt to the window, and drop what has left it."""
     recent = breaker.recent
-    while recent and (recent[0][0] <= now_s - WINDOW_S or len(recent) == recent.maxlen):
+    oldest_s = now_s - WINDOW_S
+    while recent and (recent[0][0] <= oldest_s or len(recent) == WINDOW_ATTEMPTS_MAX):
         breaker.failed_recently -= recent.popleft()[1]
     recent.append((now_s, failed))
     breaker.failed_recently += failed

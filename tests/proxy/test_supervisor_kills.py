@@ -206,6 +206,34 @@ def test_f27_all_killed_at_once_and_started_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow(40)
+def test_a_killed_supervisor_takes_no_stream_with_it(tmp_path: Path) -> None:
+    """kill -9 of the supervisor alone: its children end by themselves, the open stream whole, and
+    the next start adopts the Redis and has every exchange."""
+    with site(tmp_path) as running:
+        tree = psutil.Process(running.weir.process.pid).children(recursive=True)
+        redis_pid = running.redis_pid()
+        children = [each for each in tree if each.pid != redis_pid]
+        assert len(children) == 5  # two proxies, worker, simulator, metrics
+        with running.ask("demo") as answer:
+            answer.read()
+        with running.ask("slow", stream=True) as stream:
+            stream.readline()
+            os.kill(running.weir.process.pid, signal.SIGKILL)
+            # the simulator ends with the others, so the stream may be cut; then it says so
+            rest = stream.read()
+        assert rest.endswith(b"data: [DONE]\n\n") or b'"error"' in rest
+        assert psutil.wait_procs(children, timeout=PATIENCE_S)[1] == []
+        assert psutil.pid_exists(redis_pid)
+
+    with site(tmp_path) as running:
+        assert running.redis_pid() == redis_pid
+        running.weir.settled(2)
+        assert running.weir.stop() == 0
+    with pytest.raises(OSError):  # noqa: PT011 - refused or gone: nobody answers
+        command(socket_path(running.weir.data_dir), "PING")
+
+
+@pytest.mark.slow(40)
 def test_a_stuck_proxy_is_named_and_hides_nothing(tmp_path: Path) -> None:
     """A proxy that hangs: the metrics port answers, names it, and is ready thanks to the other."""
     with site(tmp_path) as running:
