@@ -108,7 +108,7 @@ def _open_metrics(opened: Opened, stack: contextlib.ExitStack) -> None:
     server = opened.settings.server
     assert server.metrics_port is not None
     [opened.metrics] = sockets.listen(
-        server.metrics_host, server.metrics_port, remedy="Another one: server.metrics_port"
+        server.metrics_host, server.metrics_port, remedy="Another port: server.metrics_port"
     )
     stack.callback(sockets.close_all, [opened.metrics])
     names = [SUPERVISOR, *map(proxy_name, range(server.workers))]

@@ -68,11 +68,12 @@ NEXT: Mapping[tuple[State, Happening], State] = {
     (State.CLOSED, Happening.SUCCEEDED): State.CLOSED,
     (State.OPEN, Happening.TRIPPED): State.OPEN,
     (State.OPEN, Happening.COOLED): State.HALF_OPEN,
-    (State.OPEN, Happening.SUCCEEDED): State.CLOSED,
+    (State.OPEN, Happening.SUCCEEDED): State.OPEN,
     (State.HALF_OPEN, Happening.TRIPPED): State.OPEN,
     (State.HALF_OPEN, Happening.SUCCEEDED): State.CLOSED,
 }
-"""An open upstream is still asked when there is no other, so it can succeed as well."""
+"""What succeeds while a breaker is open was begun before, or asked for want of another: a probe
+decides, and a time that a 429 named is kept."""
 
 
 @dataclass(slots=True)
@@ -162,7 +163,7 @@ class Health:
         return frozenset(self._troubled)
 
     def _note_success(self, label: str, now_s: float) -> None:
-        breaker = self._breakers.setdefault(label, _Breaker())
+        breaker = self._cooled(self._breakers.setdefault(label, _Breaker()), now_s)
         if NEXT[breaker.state, Happening.SUCCEEDED] is breaker.state:
             breaker.in_a_row = 0
             _note(breaker, now_s, failed=False)

@@ -11,7 +11,7 @@ from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from proxy.health_sync import FORGOTTEN_MS, HealthSync
 from routing.fallback import Outcome
-from routing.health import FAILURES_IN_A_ROW, Health, State
+from routing.health import FAILURES_IN_A_ROW, OPEN_MAX_S, Health, State
 
 LABELS = ("one/m", "two/m")
 
@@ -41,7 +41,7 @@ async def test_an_open_upstream_is_told_and_a_whole_one_too(
     assert there.state("two/m", monotonic_s()) is State.CLOSED
     assert here.changed == there.changed == {}
 
-    there.record("one/m", Outcome.SERVED, monotonic_s(), retry_after_s=None)
+    there.record("one/m", Outcome.SERVED, monotonic_s() + OPEN_MAX_S, retry_after_s=None)
     await sync_there.turn()
     await sync_here.turn()
     assert here.state("one/m", monotonic_s()) is State.CLOSED

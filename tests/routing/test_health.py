@@ -111,6 +111,16 @@ def test_a_probe_that_succeeds_closes_it():
     assert health.troubled == frozenset()
 
 
+def test_what_succeeds_meanwhile_does_not_close_it():
+    """A stream that began before the failures ends well; the time is kept all the same."""
+    health = Health()
+    health.record("a", Outcome.RATE_LIMITED, 100, retry_after_s=30.0)
+    health.record("a", Outcome.SERVED, 110, retry_after_s=None)
+
+    assert order(health, 129) == ["b", "a"]
+    assert health.changed == {"a": 130.0}
+
+
 def test_a_probe_that_fails_doubles_the_time_up_to_a_bound():
     """10 s, 20 s, 40 s, 60 s, 60 s."""
     health, now_s, opened = broken(), 100.0, []
