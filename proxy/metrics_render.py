@@ -1,4 +1,4 @@
-"""From the reports of all processes to what is scraped, and to what an operator reads. Pure.
+"""From the reports of all processes to what is scraped, and to what an operator reads.
 
 Counters and histograms are summed over the processes; gauges stay apart, by the label `process`.
 What a process that has ended had counted goes on counting; its gauges end with it.
