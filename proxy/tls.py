@@ -70,6 +70,8 @@ def _readable(field: str, path: Path) -> None:
             pass
     except OSError as error:
         raise TlsFileError(field, f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:  # a NUL in it
+        raise TlsFileError(field, "is not the path of a file") from None
 
 
 def _misread(tls: Tls) -> TlsFileError:

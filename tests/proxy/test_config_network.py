@@ -164,6 +164,7 @@ def test_every_way_a_file_can_be_wrong(tmp_path: Path, authority: Authority) -> 
     ("text", "fault"),
     [
         ("egress: {ca_file: missing.pem}", "egress.ca_file: "),
+        ('egress: {ca_file: "a\\0b"}', "egress.ca_file: is not the path of a file"),
         ("egress: {ca_file: config.yaml}", "egress.ca_file: holds no certificate in PEM form"),
         ("egress: {proxy: 'socks5://me:canary@x:1'}", "egress.proxy: must be http://[user:"),
         ("egress: {proxy: 'https://me:canary@x:1'}", "egress.proxy: must begin with http:"),

@@ -146,7 +146,7 @@ HOSTILE = {
 async def test_t29_hostile_words_become_harmless_labels(
     door: RunningDoor, upstream: ScriptedUpstream, name: str
 ) -> None:
-    """Model, version, tier, finish reason and request id: short, printable, one line in the log."""
+    """Model, version, tier and finish reason: short and printable; the log has none of the text."""
     word = HOSTILE[name]
     answer_of = {
         "model": word,
