@@ -224,7 +224,7 @@ class StreamReader:
         """
         if event.is_opaque:
             self._meter.unread(len(event.raw))
-        if not event.data or event.data.strip() == DONE:
+        if not event.data:
             return None
         try:
             chunk = _loads(event.data)
