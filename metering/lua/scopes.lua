@@ -7,7 +7,7 @@
 -- totals; <label>:<bucket>:n :t :r. Zset `z:`: exchange -> expiry, Unix ms.
 -- So a scope drops its lapsed holds by itself, whatever other scopes those holds had.
 --
--- ARGV of every verb begins: now_ms ('' = the server's clock, anything else is for tests),
+-- ARGV of every verb begins: now_ms ('' = the server's clock, anything else is for tests), tenant,
 -- exchange id, number of scopes; per scope: name, number of windows; per window: label, bucket_ms,
 -- buckets. The tenant's scope is the first. Amounts are decimal strings of nano-USD, tokens and
 -- requests within 0 .. 2^53-1: doubles compare such numbers exactly, and the arithmetic is
@@ -123,6 +123,17 @@ local function sweep(scope, now, records)
       call('HSET', records, exchange, cjson.encode(record))
     end
   end
+end
+
+-- An exchange in the shard's index of hold records (zset: when somebody should look at it).
+local function member(tenant, exchange)
+  return tenant .. '/' .. exchange
+end
+
+-- Removes a record and what is kept beside it.
+local function forget(records, exchange)
+  call('HDEL', records, exchange, exchange .. ':facts', exchange .. ':checkpoint',
+       exchange .. ':reversals')
 end
 
 local function bucket_fields(window, first, last)

@@ -27,15 +27,19 @@ from hypothesis import strategies as st
 
 from metering.caps import (
     ROLLING_DAY,
+    Cap,
     CommitResult,
     Denial,
     Hold,
     HoldEndedError,
+    Limit,
     Reservation,
     Scope,
     Vector,
+    Window,
 )
 from metering.caps_model import SWEEP, MemoryCapsModel
+from metering.recovery import LostHold, Recovery
 from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink, RedisReplyError
@@ -46,6 +50,8 @@ CAP_SETS = (
     (cap(300, window=SHORT, requests=3), cap(700, scope=KEY), cap(scope=USER, tokens=90)),
 )
 """The same scope under different windows in different calls, as after a change of configuration."""
+
+FACTS = b"facts"
 
 nanos = st.sampled_from([0, 1, 60, 150, 260, 450])
 vectors = st.builds(Vector, nanos, st.sampled_from([0, 10, 95]), st.sampled_from([0, 1]))
@@ -64,7 +70,9 @@ operations = st.one_of(
     st.tuples(st.just("commit"), vectors),
     st.tuples(st.just("commit"), vectors),
     st.tuples(st.just("release")),
-    st.tuples(st.just("renew"), ttls),
+    st.tuples(st.just("renew"), ttls, st.sampled_from([None, b"", b"{}\nseen"])),
+    st.tuples(st.just("recover"), vectors, st.sampled_from([0, 500])),
+    st.tuples(st.just("recover"), vectors, st.sampled_from([0, 500])),
 )
 steps = st.tuples(
     st.sampled_from([0, 0, 0, 1, 999, 1_000, 4_000, 300_000, 7_000_000, DAY_MS, -1_500]),
@@ -104,6 +112,8 @@ async def _agree(server: RedisServer, prefix: str, script: list[Any]) -> None:
             assert actual == expected, operation
         for scope in {scope for _, scope in model.scopes}:
             assert await _stored(link, keys, scope) == _kept(model, scope)
+        assert await subject.events("acme") == model.events
+        assert await _records(link, keys) == {name for _, name in model.records}
 
 
 async def _outcome(answer: Coroutine[Any, Any, Any]) -> Any:
@@ -116,27 +126,77 @@ async def _outcome(answer: Coroutine[Any, Any, Any]) -> Any:
 async def _ask_model(model: MemoryCapsModel, exchange: Hold, operation: Any, now_ms: int) -> Any:
     match operation:
         case ("reserve", asked, ttl_ms):
-            return model.reserve(exchange, asked, owner="p", ttl_ms=ttl_ms, now_ms=now_ms)
+            return model.reserve(
+                exchange, asked, owner="p", ttl_ms=ttl_ms, facts=FACTS, now_ms=now_ms
+            )
         case ("swap", candidate):
             return model.swap(exchange, candidate, now_ms=now_ms)
         case ("commit", actual):
-            return model.commit(exchange, actual, [], now_ms=now_ms)
-        case ("renew", ttl_ms):
-            return model.renew(exchange, ttl_ms=ttl_ms, checkpoint=None, now_ms=now_ms)
-    return model.release(exchange)
+            return model.commit(exchange, actual, [b"true"], now_ms=now_ms)
+        case ("renew", ttl_ms, checkpoint):
+            return model.renew(exchange, ttl_ms=ttl_ms, checkpoint=checkpoint, now_ms=now_ms)
+        case ("recover", actual, grace_ms):
+            lost = model.lost(grace_ms=grace_ms, now_ms=now_ms)
+            made = [
+                model.recover(each, _made(actual), grace_ms=grace_ms, now_ms=now_ms)
+                for each in lost[:1]
+            ]
+            return _named(lost), made
+    return model.release(exchange, now_ms=now_ms)
 
 
 async def _ask_redis(subject: RedisSubject, exchange: Hold, operation: Any) -> Any:
     match operation:
         case ("reserve", asked, ttl_ms):
-            return await subject.caps.reserve(exchange, asked, owner="p", ttl_ms=ttl_ms)
+            return await subject.caps.reserve(
+                exchange, asked, owner="p", ttl_ms=ttl_ms, facts=FACTS
+            )
         case ("swap", candidate):
             return await subject.caps.swap(exchange, candidate)
         case ("commit", actual):
-            return await subject.caps.commit(exchange, actual, [])
-        case ("renew", ttl_ms):
-            return await subject.caps.renew(exchange, ttl_ms=ttl_ms)
+            return await subject.caps.commit(exchange, actual, [b"true"])
+        case ("renew", ttl_ms, checkpoint):
+            return await subject.caps.renew(exchange, ttl_ms=ttl_ms, checkpoint=checkpoint)
+        case ("recover", actual, grace_ms):
+            lost = await subject.lost("acme", grace_ms=grace_ms)
+            made = [
+                await subject.recover(each, _made(actual), grace_ms=grace_ms) for each in lost[:1]
+            ]
+            return _named(lost), made
     return await subject.caps.release(exchange)
+
+
+def _made(actual: Vector) -> Recovery:
+    return Recovery(actual, (b"recovered 1", b"recovered 2"), (b"reversal 1", b"reversal 2"))
+
+
+def _named(lost: list[LostHold]) -> list[Any]:
+    """What was found, without what a record does not keep: the limits, and the caps' order."""
+    return [
+        (
+            each.hold.exchange_id,
+            _shape(each),
+            each.upstream,
+            each.expires_ms,
+            each.facts,
+            each.checkpoint,
+        )
+        for each in lost
+    ]
+
+
+def _shape(lost: LostHold) -> set[tuple[Scope, Window]]:
+    return {(cap.scope, cap.window) for cap in lost.hold.caps}
+
+
+async def _records(link: RedisLink, keys: RedisKeys) -> set[str]:
+    """The exchanges with a record; each stands in the index, and nothing else does or is kept."""
+    fields = {name.decode() for name in await link.call("HKEYS", keys.holds("acme"))}
+    exchanges = {name for name in fields if ":" not in name}
+    index = await link.call("ZRANGE", keys.open_holds(keys.shard("acme")), 0, -1)
+    assert {name.decode() for name in index} == {f"acme/{name}" for name in exchanges}
+    assert {name.partition(":")[0] for name in fields} == exchanges
+    return exchanges
 
 
 async def _stored(link: RedisLink, keys: RedisKeys, scope: Scope) -> dict[str, Any]:
@@ -232,27 +292,27 @@ async def test_one_call_drops_a_bounded_number_of_lapsed_holds(subject: RedisSub
 
 
 async def test_a_lapsed_hold_keeps_its_record_for_the_reaper(subject: RedisSubject) -> None:
-    """With the checkpoint of what was counted, so that a crash is billed for what it served."""
+    """Facts and checkpoint beside it, so that a crash is billed for what it served."""
     bound = cap(100)
     lost = hold(bound)
-    await subject.caps.reserve(lost, [ask(100)], owner="proxy-1", ttl_ms=1_000)
-    await subject.caps.renew(lost, ttl_ms=2_000, checkpoint={"output_text": 2**53 + 1})
+    noted = b'{"units":9007199254740993}\n{"a":"\xc3\xa4/"}'
+    await subject.caps.reserve(lost, [ask(100)], owner="proxy-1", ttl_ms=1_000, facts=b'{"f":1}')
+    await subject.caps.renew(lost, ttl_ms=2_000, checkpoint=noted)
     subject.clock.ms += 2_000
     await subject.caps.reserve(hold(bound), [ask(1)], owner="proxy-2", ttl_ms=1_000)
 
-    record = (
-        await subject.link.call("HGET", subject.keys.holds("acme"), lost.exchange_id)
-    ).decode()
+    record = await subject.link.call("HGET", subject.keys.holds("acme"), lost.exchange_id)
 
-    for part in (
-        '"state":"lapsed"',
-        '"owner":"proxy-1"',
-        '"output_text":"9007199254740993"',
-        f'"expires_ms":"{NOW_MS + 2_000}"',
-        '"nano":"100"',
-        '"upstream":"acme\\/model"',
-    ):
-        assert part in record
+    [found] = await subject.lost("acme", grace_ms=0)
+    assert b'"state":"lapsed"' in record
+    assert found == LostHold(
+        hold=Hold("acme", lost.exchange_id, (Cap(bound.scope, bound.window, Limit()),)),
+        owner="proxy-1",
+        upstream="acme/model",
+        expires_ms=NOW_MS + 2_000,
+        facts=b'{"f":1}',
+        checkpoint=noted,
+    )
 
 
 async def test_keys_outlive_their_windows_and_holds_and_not_by_much(subject: RedisSubject) -> None:
