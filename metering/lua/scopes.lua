@@ -167,7 +167,7 @@ local function drop_buckets(scope, window, oldest)
       if value and bucket >= oldest then alive = bucket break end
       if value then
         gone[#gone + 1] = fields[i]
-        if not empty then
+        if not empty and value ~= '0' then  -- a bucket may have been emptied; -0 is no integer
           call('HINCRBY', scope.c, window.label .. ':' .. DIMS[(i - 1) % 3 + 1], '-' .. value)
         end
       end
