@@ -152,7 +152,7 @@ async def test_a_killed_proxy_leaves_one_event_per_open_exchange(weir: Weir) -> 
 @pytest.mark.slow(40)
 @pytest.mark.timeout(40)
 async def test_a_stalled_proxy_that_wakes_up_is_billed_for_the_truth(weir: Weir) -> None:
-    """F-01: taken for dead and recovered, it ends its stream after all: the ledger says all of it."""
+    """F-01: recovered, it ends its stream after all: the ledger says all of it."""
     async with (
         Redis(unix_socket_path=str(weir.data_dir / "redis.sock")) as redis,
         aiohttp.ClientSession() as http,
