@@ -111,7 +111,9 @@ def charge_now(attempt: Attempt) -> Charge:
     if attempt.outcome is not None or not attempt.is_sent:
         return _charge(attempt, attempt.outcome, usage)
     charged = _charge(attempt, Outcome.TRUNCATED, usage)
-    if attempt.first_byte_at is not None or not charged.billable:
+    if not charged.billable:
+        return replace(charged, status=Status.ERROR)
+    if attempt.first_byte_at is not None:
         return charged
     tokens = {unit: count for unit, count in usage.units.items() if unit in INPUT_CLASSES}
     return replace(
