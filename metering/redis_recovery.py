@@ -54,6 +54,10 @@ class RedisRecovery:
             if lost is not None:
                 found.append(lost)
                 continue
+            # Asked after the record was read: whoever has recovered it just now has moved it.
+            score = await self._runner.call("ZSCORE", index, member)
+            if score is not None and float(score) > due_ms:
+                continue
             names = [exchange_id, f"{exchange_id}:reversals"]
             await self._runner.call("HDEL", self._keys.holds(tenant), *names)
             await self._runner.call("ZREM", index, member)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from redis.asyncio import Redis
 
 from metering.caps import Vector
+from metering.caps_model import require_amounts
 from metering.recovery import LostHold, Recovery, recovery
 from metering.redis_keys import RedisKeys
 from metering.redis_recovery import RedisRecovery
@@ -75,7 +76,8 @@ class Reaper:
 
     def _made(self, lost: LostHold) -> Recovery:
         try:
-            return recovery(lost)
+            made = recovery(lost)
+            require_amounts(made.actual)
         except ValueError as error:
             self._log.warning(
                 "exchange_lost",
@@ -84,6 +86,7 @@ class Reaper:
                 cause=str(error),
             )
             return Recovery(Vector(), (), ())
+        return made
 
 
 class WorkerRunner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from caps_samples import DAY_MS, KEY, SHORT, RedisSubject, Subject, ask, cap, hold
@@ -13,7 +14,7 @@ from metering.caps import Cap, CommitResult, Hold, HoldEndedError, Vector
 from metering.recovery import LostHold, Recovery
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
-from metering.redis_recovery import KEEP_MS
+from metering.redis_recovery import KEEP_MS, RedisRecovery
 
 GRACE_MS = 1_000
 MADE = Recovery(Vector(40, 4, 1), (b'{"r":1}', b'{"r":2}'), (b'{"c":1}', b'{"c":2}'))
@@ -204,3 +205,32 @@ async def test_a_full_redis_takes_a_recovery_and_its_correction(
     assert recovered
     assert true.result is CommitResult.CORRECTED
     assert true.states[0].spent.nano == 5
+
+
+async def test_what_another_worker_recovers_meanwhile_is_not_dropped(
+    redis_subject: RedisSubject,
+) -> None:
+    """Between our look at the index and at the record; its reversals are needed for a week."""
+    subject, bound = redis_subject, cap(1_000)
+    exchange = hold(bound)
+    lost = await lose(subject, exchange)
+
+    class Overtaken:
+        """A runner whose look at the index is followed by another worker's recovery."""
+
+        generation = 0
+        eval = subject.link.eval
+
+        async def call(self, *args: str | bytes | int) -> Any:
+            answer = await subject.link.call(*args)
+            if args[0] == "ZRANGEBYSCORE":
+                await subject.recover(lost, MADE, grace_ms=GRACE_MS)
+            return answer
+
+    slow = RedisRecovery(Overtaken(), subject.keys, now_ms=subject.clock)
+    found = await slow.lost(subject.keys.shard("acme"), grace_ms=GRACE_MS, limit=10)
+    true = await subject.caps.commit(exchange, Vector(25, 9, 1), [])
+
+    assert found == []
+    assert true.result is CommitResult.CORRECTED
+    assert await subject.events("acme") == [*MADE.events, *MADE.reversals]

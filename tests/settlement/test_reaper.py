@@ -182,9 +182,15 @@ async def test_a_commit_that_comes_after_all_leaves_the_truth_in_the_books(
     site: Site, ledger: Ledger
 ) -> None:
     """Recovered, reversed, true: usage, invoice, rollups, balances and the chain all agree."""
-    first, partial = checkpointed(attempt=1), checkpointed(attempt=2, units={"output_text": 90})
-    exchange = {"exchange_id": first.exchange_id}
-    hold = await site.lose([first, make_event(**_fields(partial), **exchange)])
+    first = checkpointed(attempt=1)
+    second = checkpointed(
+        attempt=2,
+        units={"output_text": 90},
+        model_upstream="unpriced",
+        model_requested="x",
+        exchange_id=first.exchange_id,
+    )
+    hold = await site.lose([first, second])
     await site.turn()
     true = make_event(exchange_id=first.exchange_id, attempt=1, units={"input_uncached": 500})
     await site.caps.commit(hold, Vector(true.admission_nano, 500, 1), [encode(true)])
@@ -205,23 +211,19 @@ async def test_a_commit_that_comes_after_all_leaves_the_truth_in_the_books(
     usage = usage_report(ledger, "acme")
     assert usage is not None
     assert usage["totals"]["units"] == {"input_uncached": 500, "output_text": 0}
-    assert usage["totals"]["requests"] == 1
+    assert (usage["totals"]["requests"], usage["totals"]["unpriced"]) == (1, 0)
     assert usage["totals"]["admission_nano"] == true.admission_nano
     invoice = invoice_report(ledger, "acme", "2026-11")
     assert invoice is not None
     assert invoice.invoice["total_nano"] == true.admission_nano
     assert {line["kind"] for line in invoice.invoice["lines"]} == {"usage", "adjustment"}
+    assert invoice.unpriced == 0
     with ledger.read() as connection:
         attempts = [
             row.quantity for row in connection.execute(rollup.select()) if row.unit == "attempt"
         ]
         latencies = [row.attempts for row in connection.execute(rollup_latency.select())]
     assert (sum(attempts), sum(latencies)) == (1, 1)
-
-
-def _fields(event: UsageEvent) -> dict[str, Any]:
-    names = ("attempt", "units", "usage_source", "reason_code")
-    return {name: getattr(event, name) for name in names}
 
 
 @pytest.mark.parametrize("facts", [b"", b"{", b'{"v":2}', b'{"v":1,"labels":{},"upstreams":[]}'])
