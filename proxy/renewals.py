@@ -138,6 +138,7 @@ class Renewals:
         if care is None or exchange.is_ending:
             return ""
         progress, pause_s = exchange.progress, self._times.checkpoint_every_s
+        care.due_s = now_s + pause_s  # first of all: one that fails oddly is not in others' way
         noted = exchange.checkpoint() if progress and progress != care.said else None
         try:
             if await self._caps.renew(exchange.hold, ttl_ms=self.ttl_ms, checkpoint=noted):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+import pytest
 from fixtures_door import CollectingLog
 
 from metering.background import spawn
@@ -146,6 +147,30 @@ async def test_many_are_noted_together_and_not_all_at_once() -> None:
 
     assert (caps.answered, caps.most) == (200, TOGETHER)
     assert {record.checkpoint for record in caps.model.records.values()} == {b"seen 7"}
+
+
+@dataclass(eq=False)
+class Odd(Open):
+    def checkpoint(self) -> bytes:
+        raise RuntimeError("nobody thought of this")
+
+
+async def test_one_that_fails_oddly_is_in_nobodys_way() -> None:
+    """The turn says so by its error; the next one goes on with those behind it."""
+    clock = ManualClock()
+    caps = MemoryCaps(now_ms=clock)
+    renewals = Renewals(caps, CollectingLog())
+    renewals.add(Odd((await held(caps, clock, 0)).hold))
+    for number in range(1, TOGETHER + 2):
+        renewals.add(await held(caps, clock, number))
+    now_s = soon()
+
+    with pytest.raises(RuntimeError):
+        await renewals.turn(now_s)
+    await renewals.turn(now_s)
+
+    noted = [record.checkpoint for record in caps.model.records.values()]
+    assert noted.count(b"seen 7") == TOGETHER + 1
 
 
 async def test_an_ended_exchange_is_not_renewed() -> None:
