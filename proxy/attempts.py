@@ -208,6 +208,14 @@ def checkpoint(facts: Facts, attempts: Sequence[Attempt], *, now_ns: int) -> byt
     return encode_checkpoint(_total(charges), events)
 
 
+def progress(attempts: Sequence[Attempt]) -> tuple[int, ...]:
+    """Differs when a checkpoint would say more; () before the first attempt."""
+    if not attempts:
+        return ()
+    last = attempts[-1]
+    return (last.number, last.is_sent, last.first_byte_at or 0, last.meter.output_tokens)
+
+
 def hold_facts(facts: Facts, upstreams: Sequence[tuple[Any, ...]]) -> bytes:
     """What the record of the hold says of an exchange that was never checkpointed.
 

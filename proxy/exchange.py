@@ -30,7 +30,7 @@ from metering.money import format_usd
 from metering.tokenizer import tokenizer_for
 from proxy import vendors
 from proxy.admission import Plan, PromptCount, caps_of, upstream_facts
-from proxy.attempts import Attempt, Charge, Facts, bill, checkpoint, hold_facts
+from proxy.attempts import Attempt, Charge, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE
@@ -383,10 +383,7 @@ class Exchange:
     @property
     def progress(self) -> tuple[int, ...]:
         """Changes when a checkpoint would say more."""
-        if not self._attempts:
-            return ()
-        last = self._attempts[-1]
-        return (last.number, last.is_sent, last.first_byte_at or 0, last.meter.output_tokens)
+        return progress(self._attempts)
 
     def checkpoint(self) -> bytes:
         """What to record should the process end here."""

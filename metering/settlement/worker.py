@@ -333,8 +333,7 @@ class Settlement:
     async def _confirm(self, reader: StreamReader) -> None:
         """Publish how far each proxy's spool is in the ledger.
 
-        Never from a waiting event's sequence on: its proxy would drop the one copy of it that
-        lies outside Redis.
+        Never from a waiting event's sequence on: its proxy would drop the one copy outside Redis.
         """
         confirmed = await asyncio.to_thread(confirmed_spool, self._ledger, reader.shards)
         for (shard, _), (proxy_id, sequence) in self._held_back.items():
