@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from rich.console import RenderableType
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -21,7 +21,8 @@ from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
 from metering.settlement.ledger.queries import invoice_report, usage_report
 from metering.settlement.ledger.store import Ledger, open_ledger
-from metering.settlement.redis_stream import connect, stream_pending
+from metering.settlement.redis_client import connect
+from metering.settlement.redis_stream import stream_pending
 from proxy import cli_tables
 from proxy.data_dir import is_served
 from proxy.embedded_redis import redis_url
@@ -134,7 +135,8 @@ def pending_events(settings: Settings) -> int | None:
         return asyncio.run(
             _ask(redis_url(settings.data_dir) if url is None else url.reveal(), keys)
         )
-    except (RedisError, OSError, ValueError):  # ValueError: a path too long for a socket, or NUL
+    except (RedisError, RedisClusterException, OSError, ValueError):
+        # ValueError: a path too long for a socket, or NUL
         return None
 
 

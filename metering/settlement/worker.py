@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering.clock import monotonic_s, now_ns
@@ -30,7 +30,8 @@ from metering.settlement.ledger.standing import confirmed_spool, settled_positio
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.price_shelf import PriceShelf
-from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
+from metering.settlement.redis_client import connect, is_cluster
+from metering.settlement.redis_stream import BATCH_MAX, StreamReader, lanes
 from metering.settlement.redis_windows import rebuild_windows
 from metering.settlement.timing import Timing
 
@@ -89,14 +90,15 @@ async def run(
     At a stop, what had come into the streams until then is settled first; with `hurry` nothing is.
     A drain that cannot end (no Redis, no price) is a DrainGaveUpError; what waits stays as it is.
     `consumer` names this worker in the group: stable over restarts, different for each worker that
-    runs at the same time. `one_server=False` reads each shard by itself, as a Cluster needs it.
+    runs at the same time. Each shard of a Cluster is read by itself, and with `one_server=False`
+    those of another server too.
     """
     ledger, redis = open_ledger(ledger_url), connect(redis_url)
     log = structlog.get_logger("settlement") if log is None else log
     settlement = Settlement(ledger, redis, keys, timing=timing or Timing(), log=log)
     try:
         async with asyncio.TaskGroup() as group:
-            for shards in lanes(keys, together=one_server):
+            for shards in lanes(keys, together=one_server and not is_cluster(redis_url)):
                 reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
                 group.create_task(settlement.settle(reader, stop=stop, hurry=hurry, drain=drain))
     finally:
@@ -167,7 +169,7 @@ class Settlement:
                     await self._settle_own(reader, lane)
                     await self._upkeep(reader, lane, force=True)
                     return
-            except (RedisError, SQLAlchemyError, OSError) as error:
+            except (RedisError, RedisClusterException, SQLAlchemyError, OSError) as error:
                 failures += 1
                 self._log.warning("stop_leaves_events", error=repr(error), tries=failures)
                 if failures >= self._timing.stop_tries:
@@ -186,7 +188,7 @@ class Settlement:
                 stuck = _missing_prices(lane) if self.tally.batches == batches else None
                 if drain and self._is_over(lane, stuck, began_s):
                     return
-            except (RedisError, SQLAlchemyError, OSError) as error:
+            except (RedisError, RedisClusterException, SQLAlchemyError, OSError) as error:
                 lane.recovered = False
                 if drain and self._is_over(lane, _one_line(error), began_s):
                     return

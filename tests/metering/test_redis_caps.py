@@ -38,7 +38,8 @@ from metering.caps import (
 from metering.caps_model import SWEEP, MemoryCapsModel
 from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink, RedisReplyError
+from metering.redis_link import RedisLink
+from metering.redis_wire import RedisReplyError
 
 CAP_SETS = (
     (cap(1_000, tokens=300),),

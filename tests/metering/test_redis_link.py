@@ -13,8 +13,9 @@ from fixtures_needs import need
 from fixtures_redis import RedisServer, start_redis, stop_redis
 
 from metering.caps import CapsUnavailableError
-from metering.redis_link import PENDING_MAX, RedisLink, RedisReplyError
+from metering.redis_link import RedisLink
 from metering.redis_url import RedisTarget
+from metering.redis_wire import PENDING_MAX, RedisReplyError
 from metering.scripts import Script, ScriptBody
 
 SHA = "0" * 40
@@ -41,7 +42,7 @@ class ScriptedServer(asyncio.Protocol):
                 self.transport.write(self.answers.pop(0))  # type: ignore[attr-defined]
 
 
-GREETING = [b"+PONG\r\n", b"+OK\r\n", b"-NOPERM info\r\n"]
+GREETING = [b"+PONG\r\n", b"+OK\r\n", b"-NOPERM info\r\n", b"-NOPERM role\r\n"]
 
 
 @contextlib.asynccontextmanager
