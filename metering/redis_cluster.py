@@ -29,8 +29,6 @@ HOPS_MAX = 8
 """Redirections that one call follows; two nodes that disagree would send it to and fro."""
 TRY_AGAIN_S = (0.005, 0.05)
 """First and longest pause before a slot that is on its way is asked again."""
-STRANGER_S = 1.0
-"""How long a node that we have no link to may take, when no master answers."""
 
 _REDIRECTS = frozenset({"MOVED", "ASK", "TRYAGAIN"})
 _KEY_AT = {"EVAL": 3, "EVALSHA": 3, "XINFO": 2, "XGROUP": 2, "MEMORY": 2, "OBJECT": 2}
@@ -258,15 +256,15 @@ class ClusterLink:
 
     async def _ask_stranger(self, address: Address) -> SlotMap | None:
         target = self._target.node(address)
-        async with RedisLink(
-            target, timeout_ms=self._timeout_ms, name=self._name, any_role=True
-        ) as link:
-            try:
-                await link.wait_up(STRANGER_S)
-            except CapsUnavailableError as error:
-                self._last_failure = str(error)
-                return None
+        link = RedisLink(target, timeout_ms=self._timeout_ms, name=self._name, any_role=True)
+        try:
+            await link.connect_once()
             return await self._ask(link)
+        except (OSError, CapsUnavailableError) as error:
+            self._last_failure = f"{target}: {error or type(error).__name__}"
+            return None
+        finally:
+            await link.close()
 
     def _use(self, found: SlotMap) -> None:
         """Route by this map from now on."""

@@ -89,6 +89,10 @@ class RedisLink:
         if self._keeper is None:
             self._keeper = spawn(self._keep_connected(), name=f"redis-link {self._target}")
 
+    async def connect_once(self) -> None:
+        """Instead of `open`: one try, and no other; OSError or CapsUnavailableError tells why."""
+        self._wire = await self._connect()
+
     async def wait_up(self, timeout_s: float) -> None:
         """Return once connected; CapsUnavailableError with the last failure after `timeout_s`."""
         try:

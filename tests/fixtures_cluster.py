@@ -33,8 +33,13 @@ READY_S = 15.0
 class Node:
     """A redis-server, or a Sentinel, on a port."""
 
+    command: list[str]
     process: subprocess.Popen[bytes]
     port: int
+
+    def restart(self) -> None:
+        """Once more, after a kill; what it had in memory is gone."""
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
 
     def ask(self, *words: Any) -> Any:
         """One command on a connection of its own; texts are decoded."""
@@ -120,7 +125,8 @@ def _free_port() -> int:
 @contextlib.contextmanager
 def nodes() -> Iterator[Callable[..., Node]]:
     """Starts servers in a folder of their own; what was started is killed at the end."""
-    binary, started = need("redis-server"), []
+    binary = need("redis-server")
+    started: list[Node] = []
     with tempfile.TemporaryDirectory(prefix="weir-") as folder:
 
         def start(*words: str, text: str | None = None) -> Node:
@@ -130,33 +136,30 @@ def nodes() -> Iterator[Callable[..., Node]]:
                 path.write_text(text)
                 words = (str(path), "--sentinel", *words)
             else:
-                words = (*words, "--save", "", "--appendonly", "no")
-            process = subprocess.Popen(
-                [str(binary), *words, "--port", str(port), "--bind", HOST, "--dir", folder],
-                stdout=subprocess.DEVNULL,
-            )
-            started.append(process)
-            return Node(process, port)
+                words = (*words, "--save", "", "--repl-diskless-sync-delay", "0")
+            command = [str(binary), *words, "--port", str(port), "--bind", HOST, "--dir", folder]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            started.append(Node(command, process, port))
+            return started[-1]
 
         try:
             yield start
         finally:
-            for process in started:
-                process.send_signal(signal.SIGCONT)
-                process.kill()
-                process.wait()
+            for node in started:
+                node.resume()
+                node.kill()
 
 
 @contextlib.contextmanager
 def clustered(*, replicas: int = 0, **settings: str) -> Iterator[Cluster]:
     """Three masters with a third of the slots each; `settings` as redis.conf has them."""
     with nodes() as start:
-        common = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)]
-        for name, value in settings.items():
-            common += [f"--{name.replace('_', '-')}", value]
-        made = []
-        for number in range(3 + replicas):
-            made.append(start(*common, "--cluster-config-file", f"nodes-{number}.conf"))
+        settings = {"cluster_node_timeout": str(NODE_TIMEOUT_MS), **settings}
+        common = ["--cluster-enabled", "yes", *_words(settings)]
+        made = [
+            start(*common, "--cluster-config-file", f"nodes-{number}.conf")
+            for number in range(3 + replicas)
+        ]
         for node in made:
             until(lambda node=node: node.ask("PING"))
         cluster = Cluster(made[:3], made[3:])
@@ -171,9 +174,9 @@ def clustered(*, replicas: int = 0, **settings: str) -> Iterator[Cluster]:
             until(lambda node=node: _knows_all(node, len(made)))
         for replica, master in zip(cluster.replicas, itertools.cycle(cluster.masters)):
             replica.ask("CLUSTER", "REPLICATE", master.id)
-            until(lambda node=replica: "master_link_status:up" in node.ask("INFO", "replication"))
+            until(lambda node=replica: _follows(node))
         for node in made:
-            until(lambda node=node: "cluster_state:ok" in _info(node))
+            until(lambda node=node: "cluster_state:ok" in node.ask("CLUSTER", "INFO"))
         yield cluster
 
 
@@ -181,12 +184,11 @@ def clustered(*, replicas: int = 0, **settings: str) -> Iterator[Cluster]:
 def watched(**settings: str) -> Iterator[Watched]:
     """A master and its replica under three Sentinels; `settings` as redis.conf has them."""
     with nodes() as start:
-        common = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-        words = [word for each in common for word in each.split("=", 1)]
+        words = _words(settings)
         master = start(*words)
         until(lambda: master.ask("PING"))
         replica = start(*words, "--replicaof", HOST, str(master.port))
-        until(lambda: "master_link_status:up" in replica.ask("INFO", "replication"))
+        until(lambda: _follows(replica))
         text = (
             f"sentinel monitor {MASTER} {HOST} {master.port} 2\n"
             f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}\n"
@@ -198,19 +200,22 @@ def watched(**settings: str) -> Iterator[Watched]:
         yield Watched([master, replica], sentinels)
 
 
-def _info(node: Node) -> str:
-    answer = node.ask("CLUSTER", "INFO")
-    return answer if isinstance(answer, str) else "\n".join(f"{k}:{v}" for k, v in answer.items())
+def _words(settings: dict[str, str]) -> list[str]:
+    return [w for name, value in settings.items() for w in (f"--{name.replace('_', '-')}", value)]
+
+
+def _follows(replica: Node) -> bool:
+    return bool(replica.ask("INFO", "replication").get("master_link_status") == "up")
 
 
 def _knows_all(node: Node, count: int) -> bool:
-    known = node.ask("CLUSTER", "NODES")
-    return len(known) == count and "handshake" not in str(known)
+    known = str(node.ask("CLUSTER", "NODES"))
+    return len(known.splitlines()) == count and "handshake" not in known
 
 
 def _sees(sentinel: Node, *, replicas: int, others: int) -> bool:
     facts = sentinel.ask("SENTINEL", "MASTER", MASTER)
-    return facts["num-slaves"] >= replicas and facts["num-other-sentinels"] >= others
+    return int(facts["num-slaves"]) >= replicas and int(facts["num-other-sentinels"]) >= others
 
 
 @pytest.fixture(scope="session")
