@@ -17,7 +17,7 @@ from typing import Any
 
 from metering.caps import CapsUnavailableError
 from metering.redis_link import TIMEOUT_MS, UNKNOWN_VERSION, RedisLink
-from metering.redis_slots import SLOTS, SlotMap, read_redirect, read_slots, slot_of
+from metering.redis_slots import SLOTS, SlotMap, read_redirect, read_slots, slot_of, slot_of_command
 from metering.redis_url import Address, ClusterTarget
 from metering.redis_watch import Watch
 from metering.redis_wire import Arg, RedisReplyError
@@ -31,11 +31,6 @@ TRY_AGAIN_S = (0.005, 0.05)
 """First and longest pause before a slot that is on its way is asked again."""
 
 _REDIRECTS = frozenset({"MOVED", "ASK", "TRYAGAIN"})
-_KEY_AT = {"EVAL": 3, "EVALSHA": 3, "XINFO": 2, "XGROUP": 2, "MEMORY": 2, "OBJECT": 2}
-"""Where the first key stands; after the command's name unless told otherwise."""
-_KEYLESS = frozenset(
-    {"CLIENT", "COMMAND", "CONFIG", "DBSIZE", "ECHO", "INFO", "PING", "PUBLISH", "ROLE", "TIME"}
-)
 
 _Send = Callable[[RedisLink, bool], Awaitable[Any]]
 """Sends the call to a server; with True, to one that the slot is on its way to."""
@@ -117,7 +112,7 @@ class ClusterLink:
     async def call(self, *args: Arg) -> Any:
         """Run one command where its first key is, or anywhere if it has none."""
         due_s = asyncio.get_running_loop().time() + self._timeout_s
-        slot = _slot_of_call(args)
+        slot = slot_of_command(args)
         link = self._anyone() if slot is None else self._owner(slot)
         try:
             return await link.call(*args)
@@ -287,11 +282,3 @@ class ClusterLink:
             link = self._links.pop(address)
             self._replaced += link.generation
             self._watch.retire(link, after_s=self._timeout_s)
-
-
-def _slot_of_call(args: Sequence[Arg]) -> int | None:
-    name = str(args[0]).upper()
-    if name in _KEYLESS:
-        return None
-    key = args[_KEY_AT.get(name, 1)]
-    return slot_of(str(key) if isinstance(key, int) else key)

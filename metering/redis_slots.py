@@ -11,6 +11,13 @@ from metering.redis_url import Address
 
 SLOTS = 16_384
 
+_KEY_AT = {"EVAL": 3, "EVALSHA": 3, "XINFO": 2, "XGROUP": 2, "MEMORY": 2, "OBJECT": 2}
+"""Where the first key stands; after the command's name unless told otherwise."""
+_KEYLESS = frozenset(
+    {"CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DBSIZE", "ECHO", "INFO", "PING", "PUBLISH", "ROLE"}
+    | {"SCRIPT", "TIME"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SlotRange:
@@ -52,6 +59,22 @@ def slot_of(key: str | bytes) -> int:
         if end > start + 1:  # an empty tag counts as none
             raw = raw[start + 1 : end]
     return crc_hqx(raw, 0) % SLOTS
+
+
+def slot_of_command(args: Sequence[Any]) -> int | None:
+    """The slot of a command's first key, or None for one without a key.
+
+    `XINFO GROUPS` may come as two words or as one, as redis-py writes it.
+    """
+    name, _, second = str(args[0]).upper().partition(" ")
+    if name in _KEYLESS:
+        return None
+    if name in ("XREAD", "XREADGROUP"):
+        words = [_text(word).upper() if isinstance(word, str | bytes) else "" for word in args]
+        key = args[words.index("STREAMS") + 1]
+    else:
+        key = args[1 if second else _KEY_AT.get(name, 1)]
+    return slot_of(key if isinstance(key, bytes) else str(key))
 
 
 def read_slots(reply: Sequence[Any], info: bytes | None, *, asked: Address) -> SlotMap:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 from rich.console import RenderableType
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -135,8 +135,7 @@ def pending_events(settings: Settings) -> int | None:
         return asyncio.run(
             _ask(redis_url(settings.data_dir) if url is None else url.reveal(), keys)
         )
-    except (RedisError, RedisClusterException, OSError, ValueError):
-        # ValueError: a path too long for a socket, or NUL
+    except (RedisError, OSError, ValueError):  # ValueError: a path too long for a socket, or NUL
         return None
 
 

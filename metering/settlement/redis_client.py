@@ -11,25 +11,23 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.cluster import ClusterNode
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ConstantBackoff
 
-from metering.redis_url import ClusterTarget, RedisTarget, SentinelTarget, parse_redis_url
+from metering.redis_url import (
+    Address,
+    ClusterTarget,
+    RedisTarget,
+    SentinelTarget,
+    parse_redis_url,
+)
+from metering.settlement.redis_cluster_client import ClusterClient
 
 REPLY_S = 5.0
 """A reply takes no longer, the wait for new entries included; a server that hangs is as good as
 none."""
-
-
-class ClusterClient(RedisCluster):
-    """Answers as a single server does where redis-py's own answers by node."""
-
-    async def time(self, **_: Any) -> Any:
-        """Seconds and microseconds of one of the masters; their clocks are taken to agree."""
-        return await super().time(target_nodes=RedisCluster.RANDOM)
 
 
 class WatchedClient(Redis):
@@ -50,9 +48,12 @@ def connect(url: str) -> Redis:
     """
     target = parse_redis_url(url)
     if isinstance(target, ClusterTarget):
-        nodes = [ClusterNode(host, port) for host, port in target.seeds]
-        cluster = ClusterClient(startup_nodes=nodes, retry=_retry(), **_settings(target.like))
-        return cast("Redis", cluster)
+
+        def node(address: Address) -> Redis:
+            host, port = address
+            return Redis(host=host, port=port, retry=_retry(), **_settings(target.like))
+
+        return cast("Redis", ClusterClient(target.seeds, node))
     if isinstance(target, SentinelTarget):
         return _watched(target)
     settings = _settings(target) | {"db": target.db, "retry": _retry()}

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering.clock import monotonic_s, now_ns
@@ -169,7 +169,7 @@ class Settlement:
                     await self._settle_own(reader, lane)
                     await self._upkeep(reader, lane, force=True)
                     return
-            except (RedisError, RedisClusterException, SQLAlchemyError, OSError) as error:
+            except (RedisError, SQLAlchemyError, OSError) as error:
                 failures += 1
                 self._log.warning("stop_leaves_events", error=repr(error), tries=failures)
                 if failures >= self._timing.stop_tries:
@@ -188,7 +188,7 @@ class Settlement:
                 stuck = _missing_prices(lane) if self.tally.batches == batches else None
                 if drain and self._is_over(lane, stuck, began_s):
                     return
-            except (RedisError, RedisClusterException, SQLAlchemyError, OSError) as error:
+            except (RedisError, SQLAlchemyError, OSError) as error:
                 lane.recovered = False
                 if drain and self._is_over(lane, _one_line(error), began_s):
                     return

@@ -222,7 +222,7 @@ async def test_a_server_alone_says_that_it_is_no_cluster() -> None:
 
 async def test_without_any_node_every_call_is_refused() -> None:
     async with ClusterLink(ClusterTarget(((HOST, 1),), RedisTarget())) as link:
-        with pytest.raises(CapsUnavailableError, match=r"cluster 127\.0\.0\.1:1: .*refused"):
+        with pytest.raises(CapsUnavailableError, match=r"cluster 127\.0\.0\.1:1: 127\.0\.0\.1:1"):
             await link.wait_up(0.3)
         for refused in (link.call("PING"), link.call("GET", "key"), link.call_each("PING")):
             with pytest.raises(CapsUnavailableError):
