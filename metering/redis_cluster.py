@@ -111,7 +111,6 @@ class ClusterLink:
 
     async def call(self, *args: Arg) -> Any:
         """Run one command where its first key is, or anywhere if it has none."""
-        due_s = asyncio.get_running_loop().time() + self._timeout_s
         slot = slot_of_command(args)
         link = self._anyone() if slot is None else self._owner(slot)
         try:
@@ -124,7 +123,7 @@ class ClusterLink:
             def send(to: RedisLink, asking: bool) -> Awaitable[Any]:
                 return to.call_asking(*args) if asking else to.call(*args)
 
-            return await self._follow(error, link, slot, send=send, due_s=due_s)
+            return await self._follow(error, link, slot, send)
 
     async def call_each(self, *args: Arg) -> list[Any]:
         """Run one command on every master."""
@@ -134,7 +133,6 @@ class ClusterLink:
 
     async def eval(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """Run a script where its keys are."""
-        due_s = asyncio.get_running_loop().time() + self._timeout_s
         slot = slot_of(keys[0])
         link = self._owner(slot)
         try:
@@ -149,7 +147,7 @@ class ClusterLink:
                 text = script.body(to.version).text
                 return to.call_asking("EVAL", text, len(keys), *keys, *args)
 
-            return await self._follow(error, link, slot, send=send, due_s=due_s)
+            return await self._follow(error, link, slot, send)
 
     def _owner(self, slot: int) -> RedisLink:
         link = self._owners[slot]
@@ -172,11 +170,9 @@ class ClusterLink:
         if error.code in ("MOVED", "CLUSTERDOWN"):
             self._watch.wake()
 
-    async def _follow(
-        self, error: RedisReplyError, link: RedisLink, slot: int, *, send: _Send, due_s: float
-    ) -> Any:
+    async def _follow(self, error: RedisReplyError, link: RedisLink, slot: int, send: _Send) -> Any:
         """Send the call where it belongs, as often as that is told, until it is due."""
-        hops, pause_s = 0, TRY_AGAIN_S[0]
+        hops, pause_s, due_s = 0, TRY_AGAIN_S[0], error.due_s
         try:
             async with asyncio.timeout_at(due_s):
                 while error.code in _REDIRECTS and hops < HOPS_MAX:

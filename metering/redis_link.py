@@ -140,8 +140,6 @@ class RedisLink:
         EVALSHA or SCRIPT is sent the whole text from then on.
         """
         body = script.body(self.version)
-        loop = asyncio.get_running_loop()
-        due_s = loop.time() + self._timeout_s
         if self._eval_only:
             return await self._send(("EVAL", body.text, len(keys), *keys, *args))
         command = ("EVALSHA", body.sha, len(keys), *keys, *args)
@@ -149,7 +147,7 @@ class RedisLink:
             return await self._send(command)
         except RedisReplyError as error:
             if error.code == "NOSCRIPT":
-                return await self._load_and_run(body.text, command, due_s)
+                return await self._load_and_run(body.text, command, error.due_s)
             if not _is_forbidden(error):
                 raise
         self._eval_only = True

@@ -34,10 +34,14 @@ _IN_SCRIPT = re.compile(r"^ERR Error running script.*: -([A-Z]+) ")
 
 
 class RedisReplyError(CapsUnavailableError):
-    """Redis refused a command. `code` is the first word: NOSCRIPT, OOM, READONLY, BUSY, ERR..."""
+    """Redis refused a command. `code` is the first word: NOSCRIPT, OOM, READONLY, BUSY, ERR...
+
+    `due_s` is when the call's limit ends, by the loop's clock, for whoever sends it again.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
+        self.due_s = 0.0
         inner = _IN_SCRIPT.search(message)
         self.code = inner[1] if inner else message.partition(" ")[0]
 
@@ -117,10 +121,11 @@ class RedisWire(asyncio.Protocol):
                 if not pending:
                     self.fail("Redis sent a reply that nobody asked for")
                     return
-                waiting, _ = pending.popleft()
+                waiting, due = pending.popleft()
                 if waiting.done():  # its caller was cancelled; the reply keeps its place in line
                     continue
                 if isinstance(reply, RedisReplyError):
+                    reply.due_s = due
                     waiting.set_exception(reply)
                     if reply.code in NOT_THE_MASTER:
                         self.fail(str(reply))

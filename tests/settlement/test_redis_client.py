@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from caps_samples import ask, cap, hold
 from fixtures_cluster import HOST, Cluster, Node, Watched
 from fixtures_ledger import PRICES, make_event
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from metering.background import spawn
+from metering.caps import Vector
 from metering.events import encode, payload_hash
+from metering.redis_caps import RedisCaps
+from metering.redis_connect import open_runner
+from metering.redis_events import is_rebuilt
 from metering.redis_keys import RedisKeys
 from metering.settlement import worker
 from metering.settlement.ledger.queries import usage_report
@@ -27,6 +32,7 @@ from metering.settlement.timing import Timing
 
 pytestmark = pytest.mark.timeout(30)
 
+DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 FAST = Timing(block_ms=20, upkeep_every_s=0.2, retry_first_s=0.02, retry_max_s=0.1)
 SHARDS = 16
 
@@ -227,3 +233,32 @@ async def patiently(site: Run, tenant: str) -> None:
                 await asyncio.sleep(0.05)
             else:
                 return
+
+
+async def test_the_documented_rights_are_enough(redis_cluster: Cluster, run: Any) -> None:
+    """For a proxy and for a worker, with nothing to warn of."""
+    (line,) = [each for each in DOCS.read_text().splitlines() if each.startswith("ACL SETUSER")]
+    for node in redis_cluster.masters:
+        node.ask("ACL", "SETUSER", "weir", "reset")
+        node.ask(*line.replace("~weir:*", "~t*:*").split())
+    url = redis_cluster.url.replace("://", "://weir:PASSWORD@")
+    site = run(url)
+    exchange = hold(cap(1_000), tenant="acme")
+    async with site.redis, open_runner(url, timeout_ms=5_000) as runner:
+        await site.publish_prices()
+        working = site.start()
+        await runner.wait_up(5)
+        caps = RedisCaps(runner, site.keys)
+        assert await caps.prepare() == ()
+        while not await is_rebuilt(runner, site.keys, site.keys.shard("acme")):
+            await asyncio.sleep(0.02)
+        await caps.reserve(exchange, [ask(100)], owner="p", ttl_ms=60_000)
+        await caps.renew(exchange, ttl_ms=60_000)
+        await caps.commit(exchange, Vector(50, 5, 1), [encode(make_event(tenant="acme"))])
+        await caps.release(hold(cap(1_000), tenant="acme"))
+        await site.until_booked(1)
+        site.stop.set()
+        await working
+
+        assert runner.generation == 0
+        assert "settlement_retries" not in dict(site.log.said)
