@@ -16,6 +16,8 @@ import random
 import re
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from metering.background import spawn
@@ -224,7 +226,7 @@ class RedisLink:
             return loop.create_unix_connection(lambda: wire, target.path)
         tls = self._tls
         if tls is None and target.tls:
-            tls = ssl.create_default_context(cafile=target.ca_file)
+            tls = _trusting(target.ca_file)
         return loop.create_connection(lambda: wire, target.host, target.port, ssl=tls)
 
     async def _greet(self, wire: RedisWire) -> None:
@@ -283,6 +285,17 @@ async def _tolerate(reply: asyncio.Future[Any]) -> Any:
         return await reply
     except RedisReplyError:
         return None
+
+
+def _trusting(ca_file: str | None) -> ssl.SSLContext:
+    """Reading authorities holds the loop up for milliseconds, so it is done once per file."""
+    changed_ns = Path(ca_file).stat().st_mtime_ns if ca_file else 0
+    return _read_authorities(ca_file, changed_ns)
+
+
+@lru_cache(maxsize=8)
+def _read_authorities(ca_file: str | None, _changed_ns: int) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
 
 
 def _version(info: bytes | None) -> tuple[int, int]:

@@ -112,7 +112,7 @@ def until(holds: Callable[[], Any], *, within_s: float = READY_S) -> None:
         time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that is free together with the one of the cluster's bus, 10,000 above it."""
     while True:
         port = random.randrange(12_000, 32_000)
@@ -130,7 +130,7 @@ def nodes() -> Iterator[Callable[..., Node]]:
     with tempfile.TemporaryDirectory(prefix="weir-") as folder:
 
         def start(*words: str, text: str | None = None) -> Node:
-            port = _free_port()
+            port = free_port()
             if text is not None:  # a Sentinel keeps what it learns in its file
                 path = Path(folder) / f"{port}.conf"
                 path.write_text(text)
