@@ -57,13 +57,14 @@ class ClusterClient(AsyncCoreCommands):
         """What all commands of the class come to."""
         if self._is_stale:
             await self._refresh()
-        node = self._node(self._master(slot_of_command(args)))
+        slot = slot_of_command(args)
         try:
             try:
-                return await node.execute_command(*args, **options)
-            except MovedError as moved:
+                return await self._node(slot).execute_command(*args, **options)
+            except MovedError:
                 self._is_stale = True
-                return await self._node((moved.host, moved.port)).execute_command(*args, **options)
+                await self._refresh()
+                return await self._node(slot).execute_command(*args, **options)
         except (AskError, ClusterDownError, RedisConnectionError, RedisTimeoutError):
             self._is_stale = True
             raise
@@ -85,17 +86,14 @@ class ClusterClient(AsyncCoreCommands):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _master(self, slot: int | None) -> Address:
+    def _node(self, slot: int | None) -> Node:
+        """The client of the master that has the slot, or of the first one."""
         for each in self._map.ranges:
             if slot is None or each.first <= slot <= each.last:
-                return each.master
-        self._is_stale = True
+                if each.master not in self._nodes:
+                    self._nodes[each.master] = self._make(each.master)
+                return self._nodes[each.master]
         raise ClusterDownError(f"CLUSTERDOWN slot {slot} has no master")
-
-    def _node(self, address: Address) -> Node:
-        if address not in self._nodes:
-            self._nodes[address] = self._make(address)
-        return self._nodes[address]
 
     async def _refresh(self) -> None:
         async with self._asking:
