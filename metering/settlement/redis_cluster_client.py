@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from redis.commands import AsyncCoreCommands
@@ -58,6 +58,8 @@ class ClusterClient(AsyncCoreCommands):
         if self._is_stale:
             await self._refresh()
         slot = slot_of_command(args)
+        if slot is None:
+            return await self._ask_any(args, options)
         try:
             try:
                 return await self._node(slot).execute_command(*args, **options)
@@ -86,10 +88,20 @@ class ClusterClient(AsyncCoreCommands):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _node(self, slot: int | None) -> Node:
-        """The client of the master that has the slot, or of the first one."""
+    async def _ask_any(self, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """The answer of the first master that gives one, to what all of them know: the time."""
+        failure: RedisError = ClusterDownError("CLUSTERDOWN no slot has a master")
         for each in self._map.ranges:
-            if slot is None or each.first <= slot <= each.last:
+            try:
+                return await self._node(each.first).execute_command(*args, **options)
+            except (RedisConnectionError, RedisTimeoutError) as error:
+                failure = error
+        raise failure
+
+    def _node(self, slot: int) -> Node:
+        """The client of the master that has the slot."""
+        for each in self._map.ranges:
+            if each.first <= slot <= each.last:
                 if each.master not in self._nodes:
                     self._nodes[each.master] = self._make(each.master)
                 return self._nodes[each.master]

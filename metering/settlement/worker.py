@@ -251,7 +251,7 @@ class Settlement:
         async with self._writing:
             await asyncio.to_thread(self._ledger.migrate)
         await reader.ensure_groups()
-        await self._rebuild_windows()
+        await self._rebuild_windows(reader)
         await self._settle_own(reader, lane)
         await self._confirm(reader)
         lane.recovered = True
@@ -345,15 +345,18 @@ class Settlement:
         if not force and now_s < lane.upkeep_at:
             return
         lane.upkeep_at = now_s + self._timing.upkeep_every_s
-        await self._rebuild_windows()
+        await self._rebuild_windows(reader)
         async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
         settled = await asyncio.to_thread(settled_positions, self._ledger)
         await reader.trim(settled, keep_ms=self._timing.keep_ms)
 
-    async def _rebuild_windows(self) -> None:
-        async with self._writing:  # one lane is enough for all shards
-            rebuilt = await rebuild_windows(self._ledger, self._redis, self._keys)
+    async def _rebuild_windows(self, reader: StreamReader) -> None:
+        """The lane's own: a shard whose Redis is away must not stop the others."""
+        async with self._writing:
+            rebuilt = await rebuild_windows(
+                self._ledger, self._redis, self._keys, shards=reader.shards
+            )
         if rebuilt:
             self._log.info("windows_rebuilt", shards=list(rebuilt))
 

@@ -161,6 +161,34 @@ async def test_settlement_goes_on_when_a_replica_has_taken_over(
     assert site.booked() == 2 * SHARDS
 
 
+async def test_a_master_without_a_replica_stops_its_own_shards_only(
+    own_cluster: Cluster, run: Any
+) -> None:
+    """The others are settled and looked after, for as long as it is away."""
+    site = run(own_cluster.url)
+    for node in (*own_cluster.masters, *own_cluster.replicas):
+        node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    dying = own_cluster.masters[2]
+    tenants = list(tenants_of(site.keys))
+    spared = [each for each in tenants if own_cluster.owner(site.keys.of(each)) is not dying]
+    async with site.redis:
+        await site.publish_prices()
+        working = site.start()
+        await site.commit(*tenants)
+        await site.until_booked(SHARDS)
+
+        dying.kill()
+        for number in range(1, 4):
+            await asyncio.sleep(2 * FAST.upkeep_every_s)
+            for tenant in spared:
+                await patiently(site, tenant)
+            await site.until_booked(SHARDS + number * len(spared))
+        site.stop.set()
+        await working
+
+    assert 0 < len(spared) < SHARDS
+
+
 async def test_a_slot_that_moves_is_read_where_it_went(redis_cluster: Cluster, run: Any) -> None:
     """A lane that waits for entries is told by Redis that its slot has gone."""
     site = run(redis_cluster.url)
