@@ -81,8 +81,7 @@ async def run(
     At a stop, what had come into the streams until then is settled first; with `hurry` nothing is.
     A drain that cannot end (no Redis, no price) is a DrainGaveUpError; what waits stays as it is.
     `consumer` names this worker in the group: stable over restarts, different for each worker that
-    runs at the same time. Each shard of a Cluster is read by itself, and with `one_server=False`
-    those of another server too.
+    runs at the same time. `one_server=False` reads each shard by itself, as a Cluster is read.
     """
     ledger, redis = open_ledger(ledger_url), connect(redis_url)
     log = structlog.get_logger("settlement") if log is None else log
@@ -355,11 +354,9 @@ class Settlement:
         await reader.trim(settled, keep_ms=self._timing.keep_ms)
 
     async def _rebuild_windows(self, reader: StreamReader) -> None:
-        """The lane's own: a shard whose Redis is away must not stop the others."""
         async with self._writing:
-            rebuilt = await rebuild_windows(
-                self._ledger, self._redis, self._keys, shards=reader.shards
-            )
+            shards = reader.shards  # a shard whose Redis is away must not stop the others
+            rebuilt = await rebuild_windows(self._ledger, self._redis, self._keys, shards=shards)
         if rebuilt:
             self._log.info("windows_rebuilt", shards=list(rebuilt))
 
