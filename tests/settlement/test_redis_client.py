@@ -122,8 +122,8 @@ async def test_every_shard_of_a_cluster_is_settled(redis_cluster: Cluster, run: 
         assert "settlement_retries" not in dict(site.log.said)
 
 
-async def test_a_blocked_lane_costs_one_connection(redis_cluster: Cluster, run: Any) -> None:
-    """Each lane waits on its own; nothing else is kept open but what served a command before."""
+async def test_lanes_keep_a_bounded_number_of_connections(redis_cluster: Cluster, run: Any) -> None:
+    """Each lane waits on one of its own; what served a burst of commands before is kept too."""
     site = run(redis_cluster.url)
     before = sum(connections(node) for node in redis_cluster.masters)
     async with site.redis:
@@ -134,7 +134,7 @@ async def test_a_blocked_lane_costs_one_connection(redis_cluster: Cluster, run: 
         site.stop.set()
         await working
 
-    assert SHARDS <= now - before <= 2 * SHARDS + len(redis_cluster.masters)
+    assert SHARDS <= now - before <= 4 * SHARDS
 
 
 async def test_settlement_goes_on_when_a_replica_has_taken_over(
