@@ -17,10 +17,22 @@ class Timing:
     claim_idle_ms: int = 60_000
     """Far above the time a batch takes: whoever is silent for so long is dead."""
     upkeep_every_s: float = 5.0
-    """Rollups, windows, trimming."""
+    """Rollups, windows, trimming, alerts."""
+    watch_every_s: float = 60.0
+    """The backlog, the memory of Redis, the spools of proxies, consumers that are gone."""
+    drift_every_s: float = 300.0
+    """A part of the windows is compared with the ledger."""
+    consumer_gone_ms: int = 86_400_000
+    """A consumer of the group that is silent for so long, and owes nothing, is removed."""
     keep_ms: int = KEEP_MS
     retry_first_s: float = 0.2
     retry_max_s: float = 10.0
+    tries_alone: int = 2
+    """An entry at which workers died so often is settled by itself: its neighbours go on."""
+    tries_max: int = 5
+    """Deaths after which an entry is a dead letter."""
+    newer_deliveries: int = 30
+    """An event of a newer schema is tried so often: four minutes, for the sake of upgrades."""
     drain_patience_s: float = 10.0
     """A drain that gets nowhere for so long is given up: somebody waits for its end."""
     stop_patience_s: float = 20.0

@@ -82,7 +82,7 @@ class Settlement:
         self._timing = timing
         self._log = log
         self._writing = asyncio.Lock()
-        self._booker = Booker(ledger, redis, keys, writing=self._writing, log=log)
+        self._booker = Booker(ledger, redis, keys, timing=timing, writing=self._writing, log=log)
         self._upkeep = Upkeep(ledger, redis, keys, timing=timing, writing=self._writing, log=log)
         self.gave_up: str | None = None
         """Why a drain was given up."""
@@ -136,7 +136,7 @@ class Settlement:
             try:
                 left = await self._step(reader, lane, drain=drain)
                 failures = 0
-                stuck = lane.missing_prices if self._booker.tally.batches == batches else None
+                stuck = lane.wants if self._booker.tally.batches == batches else None
                 if drain and self._is_over(lane, stuck, began_s):
                     return
             except (RedisError, SQLAlchemyError, OSError) as error:
@@ -178,9 +178,8 @@ class Settlement:
         elif lane.waiting and now_s >= lane.retry_at:
             await self._settle_own(reader, lane)
         if now_s >= lane.claim_at:
-            await self._booker.settle(
-                reader, lane, await reader.claim_idle(idle_ms=timing.claim_idle_ms)
-            )
+            async for entries in reader.claim_idle(idle_ms=timing.claim_idle_ms):
+                await self._booker.settle_again(reader, lane, entries)
             lane.claim_at = now_s + timing.claim_every_s
         block_ms = lane.block_ms(now_s=monotonic_s())
         entries = await reader.read_new(
@@ -209,7 +208,7 @@ class Settlement:
         after: dict[int, str] = {}
         while entries := await reader.read_own(after):
             after.update({entry.shard: entry.stream_id for entry in entries})
-            await self._booker.settle(reader, lane, entries)
+            await self._booker.settle_again(reader, lane, entries)
         if not lane.waiting:
             lane.retry_s = 0.0
 

@@ -1,6 +1,6 @@
 """A lane: where one reader of the worker stands and what it waits for. Times are monotonic s.
 
-Rule: a lane waits longer each time that a price is not to be had, and never for nothing.
+Rule: a lane waits longer each time that what it waits for has not come.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from metering.settlement.timing import Timing
 
 @dataclass(slots=True)
 class Lane:
-    """What waits for a price, and when something is due."""
+    """What waits for something to come, and when something is due."""
 
     timing: Timing
     waiting: set[str] = field(default_factory=set)
-    """Price versions that entries of this lane wait for."""
+    """What entries of this lane wait for, in words."""
     recovered: bool = False
     stuck_since_s: float | None = None
     retry_s: float = 0.0
@@ -24,11 +24,11 @@ class Lane:
     claim_at: float = 0.0
     upkeep_at: float = 0.0
 
-    def wait_for(self, versions: set[str], *, now_s: float) -> bool:
-        """Note that entries wait for these prices; False when that was known."""
-        if versions <= self.waiting:
+    def wait_for(self, what: set[str], *, now_s: float) -> bool:
+        """Note that entries wait for this; False when that was known."""
+        if what <= self.waiting:
             return False
-        self.waiting |= versions
+        self.waiting |= what
         first, last = self.timing.retry_first_s, self.timing.retry_max_s
         self.retry_s = min(max(self.retry_s * 2, first), last)
         self.retry_at = now_s + self.retry_s
@@ -42,8 +42,6 @@ class Lane:
         return max(1, min(self.timing.block_ms, left_ms))
 
     @property
-    def missing_prices(self) -> str | None:
+    def wants(self) -> str | None:
         """What this lane waits for, in words."""
-        if not self.waiting:
-            return None
-        return f"nobody has published the price version {', '.join(sorted(self.waiting))}"
+        return f"nobody has {' or '.join(sorted(self.waiting))}" if self.waiting else None
