@@ -1,12 +1,13 @@
-"""What stands beside the events in Redis: price books, the epoch of a shard, the backlog.
+"""What stands beside the events in Redis: price books, epochs, the backlog and the memory.
 
 The events themselves are appended by `lua/commit.lua`, in one step with the caps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from metering.redis_keys import GROUP, RedisKeys
 from metering.redis_link import RedisReplyError
@@ -17,12 +18,52 @@ class PriceConflictError(Exception):
     """A version names one body, and Redis has another under it."""
 
 
+BEHIND_MS = 60_000
+"""Where Redis does not count what is unread (6.2; newer ones after a deletion), a group that is
+this far behind the newest entry is taken to have read nothing of what the stream holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The stream of one shard: entries kept, and of these, delivered but not acknowledged."""
+    """The stream of one shard: entries kept; of these delivered but not acknowledged; and unread.
 
-    length: int
-    pending: int
+    Settled entries stay for a while, so `length` says nothing about how far the worker is behind.
+    """
+
+    length: int = 0
+    pending: int = 0
+    unread: int = 0
+
+    @property
+    def unsettled(self) -> int:
+        """How many entries the ledger does not have yet."""
+        return self.pending + self.unread
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What Redis uses and may use, in bytes; `limit` is 0 where it has none."""
+
+    used: int
+    limit: int
+
+    @property
+    def used_ppm(self) -> int:
+        """The share that is used, parts per million; 0 without a limit."""
+        return self.used * 1_000_000 // self.limit if self.limit else 0
+
+
+def count_unread(*, length: int, lag: int | None, delivered: str, newest: str) -> int:
+    """How many entries a group has not read: what Redis says, else a bound.
+
+    `delivered` and `newest` are stream ids: the last one given to the group, the last one made.
+    """
+    if _position(delivered) >= _position(newest):
+        return 0
+    if lag is not None:
+        return lag
+    behind_ms = _position(newest)[0] - _position(delivered)[0]
+    return length if behind_ms > BEHIND_MS else 0
 
 
 async def publish_prices(
@@ -61,13 +102,44 @@ async def is_rebuilt(runner: ScriptRunner, keys: RedisKeys, shard: int) -> bool:
 
 
 async def backlog(runner: ScriptRunner, keys: RedisKeys, shard: int) -> Backlog:
-    """How far the worker is behind on one shard; nothing pending while its group is not there."""
+    """How far the worker is behind on one shard; all is unread while its group is not there."""
     stream = keys.stream(shard)
-    length = int(await runner.call("XLEN", stream))
     try:
-        summary = await runner.call("XPENDING", stream, GROUP)
+        about = _pairs(await runner.call("XINFO", "STREAM", stream))
+        groups = [_pairs(each) for each in await runner.call("XINFO", "GROUPS", stream)]
     except RedisReplyError as error:
-        if error.code != "NOGROUP":
+        if "no such key" not in str(error):
             raise
-        return Backlog(length, 0)
-    return Backlog(length, int(summary[0]))
+        return Backlog()
+    length = int(about["length"])
+    for group in groups:
+        if group["name"] == GROUP.encode():
+            lag = group.get("lag")
+            unread = count_unread(
+                length=length,
+                lag=None if lag is None else int(lag),
+                delivered=group["last-delivered-id"].decode(),
+                newest=about["last-generated-id"].decode(),
+            )
+            return Backlog(length, int(group["pending"]), unread)
+    return Backlog(length, 0, length)
+
+
+async def memory(runner: ScriptRunner) -> Memory:
+    """What the server that this runner asks uses and may use."""
+    return read_memory(await runner.call("INFO", "memory"))
+
+
+def read_memory(info: bytes) -> Memory:
+    """The numbers in the answer to INFO memory."""
+    found = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
+
+
+def _pairs(flat: Sequence[Any]) -> dict[str, Any]:
+    return {flat[at].decode(): flat[at + 1] for at in range(0, len(flat), 2)}
+
+
+def _position(stream_id: str) -> tuple[int, int]:
+    ms, _, n = stream_id.partition("-")
+    return int(ms), int(n)

@@ -71,9 +71,14 @@ class OpenExchanges(Protocol):
 
 @dataclass(slots=True)
 class Lifecycle:
-    """Where the process is in its life; `is_stopping` once exchanges are cut to end in time."""
+    """Where the process is in its life.
+
+    `is_stopping` once exchanges are cut to end in time, `is_backlogged` while new ones are refused
+    because the settlement worker does not keep up.
+    """
 
     is_stopping: bool = False
+    is_backlogged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

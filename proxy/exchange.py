@@ -36,7 +36,14 @@ from proxy.chat import ChatRequest
 from proxy.door import HOLD_TTL_MS, Door
 from proxy.errors import ERROR_SOURCE
 from proxy.recording import record
-from proxy.refusals import backend_unavailable, broken_off, cap_headers, denied, failed
+from proxy.refusals import (
+    backend_unavailable,
+    backlog_full,
+    broken_off,
+    cap_headers,
+    denied,
+    failed,
+)
 from proxy.relay import (
     ERROR_BODY_BYTES_MAX,
     OUTCOME_OF_FAULT,
@@ -123,6 +130,8 @@ class Exchange:
 
     async def _reserve(self) -> Reservation:
         door = self._door
+        if door.lifecycle.is_backlogged:
+            raise backlog_full()
         admission = self._plan.admission
         try:
             answer = await door.caps.reserve(

@@ -30,6 +30,7 @@ from metering.spool import Spool
 from proxy import data_dir as data_dirs
 from proxy import telemetry
 from proxy.app import create_app, create_runner
+from proxy.backlog import watch_backlog
 from proxy.children import HURRY
 from proxy.door import Door
 from proxy.pool import HttpTransport
@@ -115,6 +116,7 @@ async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[S
             "prepare": _prepare(services, caps, prepared),
             "renewals": renewals.run(),
             "replay": _replay(services, prepared),
+            "backlog": watch_backlog(door, link, keys),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
@@ -282,6 +284,7 @@ async def _replay(services: Services, prepared: asyncio.Event) -> None:
 
 async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
     from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
+    from metering.settlement.watch import Marks  # noqa: PLC0415
 
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
     gc.collect()
@@ -299,6 +302,7 @@ async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
             hurry=hurry,
             drain=drain,
             consumer=consumer,
+            marks=Marks(backlog_high=settings.metering.backlog_high_water),
             log=log,
         )
     except worker.DrainGaveUpError as failure:

@@ -1,4 +1,4 @@
--- Removes consumers that are gone from a group: silent for long, with nothing pending. Stands alone.
+-- Removes consumers of a group that are gone: silent for long, with nothing pending. Stands alone.
 -- One script, because a consumer that is given an entry between the look and the removal would take
 -- that entry out of the pending ones with it, and nobody would ever be given it again.
 --

@@ -23,6 +23,7 @@ from metering.redis_keys import RedisKeys
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
 from metering.settlement.timing import Timing
+from metering.settlement.watch import Marks
 from metering.settlement.worker_booking import Booker
 from metering.settlement.worker_lane import Lane
 from metering.settlement.worker_tally import Log, Tally
@@ -46,6 +47,7 @@ async def run(
     drain: bool = False,
     consumer: str = "worker-1",
     timing: Timing | None = None,
+    marks: Marks | None = None,
     one_server: bool = True,
     log: Log | None = None,
 ) -> Tally:
@@ -58,7 +60,9 @@ async def run(
     """
     ledger, redis = open_ledger(ledger_url), connect(redis_url)
     log = structlog.get_logger("settlement") if log is None else log
-    settlement = Settlement(ledger, redis, keys, timing=timing or Timing(), log=log)
+    settlement = Settlement(
+        ledger, redis, keys, timing=timing or Timing(), marks=marks or Marks(), log=log
+    )
     try:
         async with asyncio.TaskGroup() as group:
             for shards in lanes(keys, together=one_server):
@@ -76,14 +80,23 @@ class Settlement:
     """The worker's work, free of how it is started. Lanes share one writer to the ledger."""
 
     def __init__(
-        self, ledger: Ledger, redis: Redis, keys: RedisKeys, *, timing: Timing, log: Log
+        self,
+        ledger: Ledger,
+        redis: Redis,
+        keys: RedisKeys,
+        *,
+        timing: Timing,
+        marks: Marks,
+        log: Log,
     ) -> None:
         self._ledger = ledger
         self._timing = timing
         self._log = log
         self._writing = asyncio.Lock()
         self._booker = Booker(ledger, redis, keys, timing=timing, writing=self._writing, log=log)
-        self._upkeep = Upkeep(ledger, redis, keys, timing=timing, writing=self._writing, log=log)
+        self._upkeep = Upkeep(
+            ledger, redis, keys, timing=timing, marks=marks, writing=self._writing, log=log
+        )
         self.gave_up: str | None = None
         """Why a drain was given up."""
 

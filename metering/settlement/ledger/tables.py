@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from metering.usage import TOKEN_CLASSES
@@ -94,6 +95,12 @@ usage_event = Table(
     Index("ix_usage_event_tenant_time", "tenant", "occurred_at"),
     Index("ix_usage_event_request", "request_id"),
     Index("ix_usage_event_stream", "shard", "stream_ms"),
+    Index(
+        "ix_usage_event_corrects",
+        "corrects",
+        sqlite_where=text("corrects IS NOT NULL"),
+        postgresql_where=text("corrects IS NOT NULL"),
+    ),
 )
 
 txn = Table(

@@ -1,4 +1,4 @@
-"""Dead letters say how often they were delivered, and what became of them."""
+"""Dead letters say what became of them; an event's corrections can be found."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def upgrade() -> None:
     else:
         op.add_column("dead_letter", _deliveries())
     _create_resolutions()
+    op.create_index(
+        "ix_usage_event_corrects",
+        "usage_event",
+        ["corrects"],
+        unique=False,
+        sqlite_where=sa.text("corrects IS NOT NULL"),
+        postgresql_where=sa.text("corrects IS NOT NULL"),
+    )
     if op.get_bind().dialect.name == "sqlite":
         for verb in ("UPDATE", "DELETE"):
             op.execute(
