@@ -138,6 +138,7 @@ class RunningDoor:
     log: CollectingLog
     renewals: Renewals
     http: aiohttp.ClientSession
+    door: Door
     answers: list[aiohttp.ClientResponse] = field(default_factory=list)
 
     @property
@@ -212,7 +213,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         await site.start()
         port = runner.addresses[0][1]
         session = aiohttp.ClientSession()
-        running = RunningDoor(f"http://127.0.0.1:{port}", caps, spool, log, renewals, session)
+        running = RunningDoor(f"http://127.0.0.1:{port}", caps, spool, log, renewals, session, door)
         runners.append(runner)
         closing.extend([running.close, transport.close])
         return running

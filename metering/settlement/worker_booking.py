@@ -9,6 +9,7 @@ the database could not do condemns none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -78,7 +79,9 @@ class Booker:
             count = deaths[group[0].place]
             if count >= self._timing.tries_max:
                 reason = f"the worker died {count} times while it was settling this entry"
-                await self._book(reader, Batch([], [Malformed(group[0], reason)]))
+                dead = await self._with_deliveries(reader, [Malformed(group[0], reason)])
+                await self._book(reader, Batch([], dead))
+                await reader.end_tries(group)
             else:
                 await self._try(reader, lane, group)
 
@@ -87,7 +90,9 @@ class Booker:
         try:
             await self._settle_batch(reader, lane, group)
         except (RedisError, SQLAlchemyError, OSError, asyncio.CancelledError):
-            self._survived += group  # the next turn takes the notes back: Redis may be away
+            self._survived += group
+            with contextlib.suppress(RedisError, OSError):  # Redis away: the next turn does it
+                await self._forget_tries(reader)
             raise
         self._survived += group
         await self._forget_tries(reader)
@@ -114,12 +119,11 @@ class Booker:
         """The malformed ones to condemn now; what only a newer version can read waits for it."""
         if not malformed:
             return []
-        counts = await reader.deliveries(one.entry for one in malformed)
-        dead = [replace(one, deliveries=counts.get(one.entry.place, 1)) for one in malformed]
+        dead = await self._with_deliveries(reader, malformed)
         later = [
             one for one in dead if one.is_newer and one.deliveries < self._timing.newer_deliveries
         ]
-        if later and lane.wait_for({"read an event of that schema"}, now_s=monotonic_s()):
+        if later and lane.wait_for({"upgraded the worker to the schema of its events"}, now_s=monotonic_s()):
             self._log.warning(
                 "settlement_waits_for_schema",
                 reason=later[0].reason,
@@ -127,6 +131,12 @@ class Booker:
                 retry_s=lane.retry_s,
             )
         return [one for one in dead if one not in later]
+
+    async def _with_deliveries(
+        self, reader: StreamReader, dead: Sequence[Malformed]
+    ) -> list[Malformed]:
+        counts = await reader.deliveries(one.entry for one in dead)
+        return [replace(one, deliveries=counts.get(one.entry.place, 1)) for one in dead]
 
     async def _book(self, reader: StreamReader, batch: Batch) -> None:
         """Post what can be posted, then tell Redis."""
