@@ -284,7 +284,7 @@ async def _replay(services: Services, prepared: asyncio.Event) -> None:
 
 async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
     from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
-    from metering.settlement.watch import Marks  # noqa: PLC0415
+    from metering.settlement.crossings import Marks  # noqa: PLC0415
 
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
     gc.collect()

@@ -55,6 +55,8 @@ TENANTS_MAX = 100
 
 _LABEL, _BUCKET_MS = ROLLING_DAY.label, ROLLING_DAY.bucket_ms
 _TENANT = Scope(ScopeKind.TENANT)
+_RECOVERED = "recovered"
+"""The `usage_source` of what was recorded for an exchange whose process had died."""
 
 
 @dataclass(slots=True)
@@ -225,9 +227,10 @@ def _runs(buckets: Iterable[int]) -> list[tuple[int, int]]:
 def _sums(
     connection: Connection, shard: int, tenants: Sequence[str], first: int, last: int
 ) -> list[Any]:
-    """By tenant and bucket what was used, then what corrections took from the same buckets.
+    """By tenant and bucket what was used, then what was taken back from the same buckets.
 
-    A correction counts where the event stands that it corrects, as in Redis, whenever it came.
+    In Redis only recovered events are taken back, from the bucket where they stand, whenever the
+    correction comes. Corrections of other events concern the books alone.
     """
     event, correction = usage_event.alias("event"), usage_event.alias("correction")
     at = [
@@ -245,7 +248,11 @@ def _sums(
     corrected = (
         select(event.c.tenant, bucket.label("bucket"), *_measures(correction, sign=-1))
         .join(correction, correction.c.corrects == event.c.event_id)
-        .where(*at, correction.c.corrects.is_not(None))
+        .where(
+            *at,
+            event.c.usage_source == _RECOVERED,
+            correction.c.corrects.is_not(None),
+        )
         .group_by(event.c.tenant, bucket)
     )
     return [*connection.execute(used), *connection.execute(corrected)]

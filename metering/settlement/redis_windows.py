@@ -2,8 +2,7 @@
 
 A shard without its epoch key admits nobody. Its windows are what was committed in the last 24
 hours, by Redis' own time of the commit (the milliseconds of the stream id): events the ledger has
-and events still in the stream, each once; corrections where the events stand that they correct.
-Tenants' windows only, like the caps that exist.
+and events still in the stream, each once. Tenants' windows only, like the caps that exist.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from sqlalchemy import Connection, select
 
 import metering
 from metering.caps import ROLLING_DAY, Scope, ScopeKind
-from metering.events import Kind
 from metering.redis_keys import RedisKeys
 from metering.settlement.entries import Arrival, read_entry
 from metering.settlement.ledger.store import Ledger
@@ -39,7 +37,7 @@ class Spent:
     by_tenant: dict[str, dict[int, list[int]]] = field(default_factory=dict)
 
     def add(self, tenant: str, stream_ms: int, *, nano: int, tokens: int, requests: int) -> None:
-        """Count one event into the bucket of its commit, or of the commit that it corrects."""
+        """Count one event into the bucket of its commit."""
         buckets = self.by_tenant.setdefault(tenant, {})
         sums = buckets.setdefault(stream_ms // ROLLING_DAY.bucket_ms, [0, 0, 0])
         for dimension, amount in enumerate((nano, tokens, requests)):
@@ -79,10 +77,7 @@ class _Rebuild:
     shard: int
     last_id: str
     spent: Spent = field(default_factory=Spent)
-    found_ms: dict[str, int] = field(default_factory=dict)
-    """When the events were committed that were found in the stream, by their ids."""
-    corrections: list[Arrival] = field(default_factory=list)
-    """Corrections of the stream that are not counted yet: where, is known once all is read."""
+    event_ids: set[str] = field(default_factory=set)
 
     async def count_stream(self) -> None:
         """Count what came after what is counted; an id that comes twice counts once."""
@@ -90,12 +85,9 @@ class _Rebuild:
             for stream_id, fields in page:
                 self.last_id = stream_id.decode()
                 arrival = read_entry(make_entry(self.shard, stream_id, fields))
-                if isinstance(arrival, Arrival) and arrival.event.event_id not in self.found_ms:
-                    self.found_ms[arrival.event.event_id] = arrival.entry.position[0]
-                    if arrival.event.corrects is None:
-                        _count_arrival(arrival, arrival.entry.position[0], self.spent)
-                    else:
-                        self.corrections.append(arrival)
+                if isinstance(arrival, Arrival) and arrival.event.event_id not in self.event_ids:
+                    self.event_ids.add(arrival.event.event_id)
+                    _count_arrival(arrival, self.spent)
 
     def count_ledger(self, ledger: Ledger, since_ms: int) -> None:
         """Count what the ledger has and the stream had not.
@@ -104,19 +96,8 @@ class _Rebuild:
         """
         with ledger.read() as connection:
             for row in _recent_rows(connection, self.shard, since_ms):
-                if row.event_id not in self.found_ms:
-                    _count_row(row, since_ms, self.spent)
-
-    def count_corrections(self, ledger: Ledger, since_ms: int) -> None:
-        """Count the stream's corrections where the events stand that they correct."""
-        waiting, self.corrections = self.corrections, []
-        unknown = {str(each.event.corrects) for each in waiting} - self.found_ms.keys()
-        booked = _commit_times(ledger, unknown) if unknown else {}
-        for each in waiting:
-            corrects = str(each.event.corrects)
-            at_ms = self.found_ms.get(corrects) or booked.get(corrects, each.entry.position[0])
-            if at_ms >= since_ms:  # what is corrected may have left the window
-                _count_arrival(each, at_ms, self.spent)
+                if row.event_id not in self.event_ids:
+                    _count_row(row, self.spent)
 
     async def restore(self, script: str, tenant: str) -> bool:
         """Write a tenant's window; False when the stream moved on and must be counted again."""
@@ -145,7 +126,6 @@ async def _rebuild_shard(ledger: Ledger, redis: Redis, keys: RedisKeys, shard: i
     rebuild = _Rebuild(redis, keys, shard, last_id=f"{since_ms - 1}-0")
     await rebuild.count_stream()
     await asyncio.to_thread(rebuild.count_ledger, ledger, since_ms)
-    await asyncio.to_thread(rebuild.count_corrections, ledger, since_ms)
     script = await asyncio.to_thread(_script)
     restored: set[str] = set()  # a commit that comes later has added itself to these
     while missing := sorted(rebuild.spent.by_tenant.keys() - restored):
@@ -153,50 +133,32 @@ async def _rebuild_shard(ledger: Ledger, redis: Redis, keys: RedisKeys, shard: i
             restored.add(missing[0])
         else:
             await rebuild.count_stream()
-            await asyncio.to_thread(rebuild.count_corrections, ledger, since_ms)
     await redis.set(keys.epoch(shard), str(now_ms), nx=True)
 
 
-def _count_arrival(arrival: Arrival, at_ms: int, spent: Spent) -> None:
+def _count_arrival(arrival: Arrival, spent: Spent) -> None:
     event = arrival.event
     spent.add(
         event.tenant,
-        at_ms,
+        arrival.entry.position[0],
         nano=event.admission_nano,
         tokens=sum(event.units.get(unit, 0) for unit in TOKEN_CLASSES),
-        requests=_requests(event.attempt, event.kind),
+        requests=int(event.attempt == 1),  # the attempts of an exchange are committed together
     )
 
 
-def _count_row(row: Any, since_ms: int, spent: Spent) -> None:
-    at_ms = row.stream_ms if row.corrected_ms is None else row.corrected_ms
-    if at_ms < since_ms:  # what it corrects has left the window, and took its amounts along
-        return
+def _count_row(row: Any, spent: Spent) -> None:
     spent.add(
         row.tenant,
-        at_ms,
+        row.stream_ms,
         nano=row.admission_nano,
         tokens=sum(getattr(row, quantity_column(unit)) or 0 for unit in TOKEN_CLASSES),
-        requests=_requests(row.attempt, row.kind),
+        requests=int(row.attempt == 1),
     )
-
-
-def _requests(attempt: int, kind: str) -> int:
-    """The attempts of an exchange are committed together; a correction takes its request back."""
-    if attempt != 1:
-        return 0
-    return -1 if kind == Kind.CORRECTION else 1
-
-
-def _commit_times(ledger: Ledger, event_ids: set[str]) -> dict[str, int]:
-    query = select(_EVENT.event_id, _EVENT.stream_ms).where(_EVENT.event_id.in_(event_ids))
-    with ledger.read() as connection:
-        return {row.event_id: row.stream_ms for row in connection.execute(query)}
 
 
 def _recent_rows(connection: Connection, shard: int, since_ms: int) -> Iterator[Any]:
     columns = [_EVENT[quantity_column(unit)] for unit in TOKEN_CLASSES]
-    corrected = usage_event.alias("corrected")
     query = (
         select(
             _EVENT.event_id,
@@ -204,11 +166,8 @@ def _recent_rows(connection: Connection, shard: int, since_ms: int) -> Iterator[
             _EVENT.stream_ms,
             _EVENT.admission_nano,
             _EVENT.attempt,
-            _EVENT.kind,
-            corrected.c.stream_ms.label("corrected_ms"),
             *columns,
         )
-        .outerjoin(corrected, corrected.c.event_id == _EVENT.corrects)
         .where(_EVENT.shard == shard, _EVENT.stream_ms >= since_ms)
         .execution_options(yield_per=_PAGE)
     )

@@ -26,13 +26,14 @@ class Timing:
     """A consumer of the group that is silent for so long, and owes nothing, is removed."""
     keep_ms: int = KEEP_MS
     retry_first_s: float = 0.2
-    retry_max_s: float = 10.0
+    retry_max_s: float = 2.0
+    """What comes back is used within 5 s, the time to connect included."""
     tries_alone: int = 2
     """An entry at which workers died so often is settled by itself: its neighbours go on."""
     tries_max: int = 5
     """Deaths after which an entry is a dead letter."""
-    newer_deliveries: int = 30
-    """An event of a newer schema is tried so often: four minutes, for the sake of upgrades."""
+    newer_deliveries: int = 150
+    """An event of a newer schema is tried so often: five minutes, for the sake of upgrades."""
     drain_patience_s: float = 10.0
     """A drain that gets nowhere for so long is given up: somebody waits for its end."""
     stop_patience_s: float = 20.0

@@ -20,10 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
+from metering.settlement.crossings import Marks
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
 from metering.settlement.timing import Timing
-from metering.settlement.watch import Marks
 from metering.settlement.worker_booking import Booker
 from metering.settlement.worker_lane import Lane
 from metering.settlement.worker_tally import Log, Tally

@@ -32,6 +32,9 @@ from metering.settlement.worker_lane import Lane
 from metering.settlement.worker_tally import Log, Tally
 
 
+_UPGRADE = "upgraded the worker to the schema of its events"
+
+
 class Booker:
     """Books what the lanes have read."""
 
@@ -123,7 +126,9 @@ class Booker:
         later = [
             one for one in dead if one.is_newer and one.deliveries < self._timing.newer_deliveries
         ]
-        if later and lane.wait_for({"upgraded the worker to the schema of its events"}, now_s=monotonic_s()):
+        if later and lane.wait_for(
+            {"upgraded the worker to the schema of its events"}, now_s=monotonic_s()
+        ):
             self._log.warning(
                 "settlement_waits_for_schema",
                 reason=later[0].reason,

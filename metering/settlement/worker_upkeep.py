@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
+from metering.settlement.crossings import Marks
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import settled_positions
 from metering.settlement.ledger.store import Ledger
@@ -20,7 +21,6 @@ from metering.settlement.redis_windows import rebuild_windows
 from metering.settlement.sending import send_alerts
 from metering.settlement.sinks.log import LogSink
 from metering.settlement.timing import Timing
-from metering.settlement.watch import Marks
 from metering.settlement.worker_tally import Log
 from metering.settlement.worker_watch import Watch
 

@@ -1,7 +1,7 @@
 """What the worker looks at so that a person need not: the backlog, Redis' memory, the spools.
 
-Shell around `watch`. What has crossed its mark is noted in Redis, shared by all workers and kept
-over restarts, and the alert is named by the time of its crossing: so it is said once.
+Shell around `crossings`. What has crossed its mark is noted in Redis, shared by all workers and
+kept over restarts, and the alert is named by the time of its crossing: so it is said once.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from redis.asyncio import Redis
 
 from metering.clock import now_ns
 from metering.redis_keys import RedisKeys
-from metering.settlement.ledger.outbox import put_alerts
-from metering.settlement.ledger.store import Ledger
-from metering.settlement.redis_stream import read_memory, unsettled_entries
-from metering.settlement.watch import (
+from metering.settlement.crossings import (
     Marks,
     Reading,
     backlog_reading,
     memory_reading,
     spool_readings,
 )
+from metering.settlement.ledger.outbox import put_alerts
+from metering.settlement.ledger.store import Ledger
+from metering.settlement.redis_stream import read_memory, unsettled_entries
 from metering.settlement.worker_tally import Log
 
 

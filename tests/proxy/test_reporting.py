@@ -11,7 +11,7 @@ from fixtures_door import CollectingLog
 from metering.background import spawn
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
-from metering.settlement.watch import Marks, spool_readings
+from metering.settlement.crossings import Marks, spool_readings
 from proxy.reporting import report, report_once
 
 

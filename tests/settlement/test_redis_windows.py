@@ -171,33 +171,3 @@ async def test_a_rebuilt_window_is_the_one_that_commits_had_made(
         name: text for name, text in before.items() if not name.startswith(kept_elsewhere)
     }
     assert after["24h:n"] == str(20_000 * (1 + 2 + 3 + 4))
-
-
-async def test_corrections_in_the_stream_count_where_their_events_stand(
-    redis: Redis, redis_keys: RedisKeys, ledger: Ledger
-) -> None:
-    """Of an event in the ledger, of one in the stream, and of one that has left the window."""
-    now = await _now_ms(redis)
-    in_ledger, in_stream, too_old = make_event(), make_event(), make_event()
-    book(ledger, [_entry(redis_keys, in_ledger, now - 7_200_000)])
-    book(ledger, [_entry(redis_keys, too_old, now - 90_000_000)])
-    corrections = [
-        make_event(
-            kind="correction",
-            corrects=one.event_id,
-            units={},
-            admission_nano=-5_000_000,
-            cost_nano=0,
-        )
-        for one in (in_ledger, in_stream, too_old)
-    ]
-    for event in (in_stream, *corrections):
-        body = encode(event)
-        fields = {"e": body, "h": payload_hash(body)}
-        await redis.xadd(redis_keys.stream(redis_keys.shard("acme")), fields)
-
-    await rebuild_windows(ledger, redis, redis_keys)
-
-    window = await _window(redis, redis_keys, "acme")
-    assert window["24h:n"] == "1000000"
-    assert window[f"24h:{(now - 7_200_000) // BUCKET}:n"] == "500000"

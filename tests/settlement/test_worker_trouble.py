@@ -18,10 +18,10 @@ from fixtures_worker import FAST, Site, start_worker
 from metering.background import spawn
 from metering.events import UsageEvent, encode, payload_hash
 from metering.redis_keys import GROUP
+from metering.settlement.crossings import Marks
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.rating import RateCards
 from metering.settlement.redis_stream import StreamReader, stream_pending
-from metering.settlement.watch import Marks
 from metering.settlement.worker_booking import Booker
 from metering.settlement.worker_lane import Lane
 

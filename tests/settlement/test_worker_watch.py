@@ -15,10 +15,10 @@ from sqlalchemy import select
 
 from metering.clock import now_ns
 from metering.redis_keys import RedisKeys
+from metering.settlement.crossings import Marks, backlog_reading
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.redis_stream import connect
-from metering.settlement.watch import Marks, backlog_reading
 from metering.settlement.worker_watch import Watch
 
 MARKS = Marks(backlog_high=3)

@@ -1,4 +1,4 @@
-"""Dead letters say what became of them; an event's corrections can be found."""
+"""Dead letters say what became of them; an event's corrections are found."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from metering.redis_events import Memory
-from metering.settlement.watch import (
+from metering.settlement.crossings import (
     REPORT_FORGET_MS,
     Marks,
     Reading,
