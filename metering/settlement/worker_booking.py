@@ -31,7 +31,6 @@ from metering.settlement.timing import Timing
 from metering.settlement.worker_lane import Lane
 from metering.settlement.worker_tally import Log, Tally
 
-
 _UPGRADE = "upgraded the worker to the schema of its events"
 
 
