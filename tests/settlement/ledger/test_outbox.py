@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from metering.settlement.ledger.outbox import (
     LEASE_NS,
     RETRY_MAX_NS,
@@ -61,3 +64,21 @@ def _is_due(ledger: Ledger, now_ns: int) -> bool:
     with ledger.read() as connection:
         next_at = connection.exec_driver_sql("SELECT next_at FROM outbox").scalar_one()
     return bool(next_at <= now_ns)
+
+
+def test_every_kind_of_alert_is_explained() -> None:
+    """Each kind that the source can raise has a row and a section in the page about alerts."""
+    root = Path(__file__).parents[3]
+    sources = [path.read_text() for path in (root / "metering/settlement").rglob("*.py")]
+    kinds = {
+        kind
+        for source in sources
+        if "alert" in source.lower()
+        for kind in re.findall(r'f"([a-z]+_?[a-z]+):\{|Reading\("([a-z_]+)"', source)
+    }
+    named = {first or second for first, second in kinds}
+    page = (root / "docs/alerts.md").read_text()
+
+    assert named >= {"backlog", "memory", "cap_drift", "dead_letter", "stream_gap", "unpriced"}
+    assert [kind for kind in named if f"| `{kind}` |" not in page] == []
+    assert [kind for kind in named if f"\n## {kind}\n" not in page] == []
