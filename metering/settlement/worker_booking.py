@@ -125,9 +125,7 @@ class Booker:
         later = [
             one for one in dead if one.is_newer and one.deliveries < self._timing.newer_deliveries
         ]
-        if later and lane.wait_for(
-            {"upgraded the worker to the schema of its events"}, now_s=monotonic_s()
-        ):
+        if later and lane.wait_for({_UPGRADE}, now_s=monotonic_s()):
             self._log.warning(
                 "settlement_waits_for_schema",
                 reason=later[0].reason,
