@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metering.fullness import Memory, count_unread
 from metering.redis_keys import GROUP, RedisKeys
 from metering.redis_link import RedisReplyError
 from metering.scripts import ScriptRunner
@@ -16,11 +17,6 @@ from metering.scripts import ScriptRunner
 
 class PriceConflictError(Exception):
     """A version names one body, and Redis has another under it."""
-
-
-BEHIND_MS = 60_000
-"""Where Redis does not count what is unread (6.2; newer ones after a deletion), a group that is
-this far behind the newest entry is taken to have read nothing of what the stream holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,32 +34,6 @@ class Backlog:
     def unsettled(self) -> int:
         """How many entries the ledger does not have yet."""
         return self.pending + self.unread
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What Redis uses and may use, in bytes; `limit` is 0 where it has none."""
-
-    used: int
-    limit: int
-
-    @property
-    def used_ppm(self) -> int:
-        """The share that is used, parts per million; 0 without a limit."""
-        return self.used * 1_000_000 // self.limit if self.limit else 0
-
-
-def count_unread(*, length: int, lag: int | None, delivered: str, newest: str) -> int:
-    """How many entries a group has not read: what Redis says, else a bound.
-
-    `delivered` and `newest` are stream ids: the last one given to the group, the last one made.
-    """
-    if _position(delivered) >= _position(newest):
-        return 0
-    if lag is not None:
-        return lag
-    behind_ms = _position(newest)[0] - _position(delivered)[0]
-    return length if behind_ms > BEHIND_MS else 0
 
 
 async def publish_prices(
@@ -99,6 +69,32 @@ async def mark_epoch(runner: ScriptRunner, keys: RedisKeys, shard: int, *, now_m
 async def is_rebuilt(runner: ScriptRunner, keys: RedisKeys, shard: int) -> bool:
     """Whether the shard's windows are whole."""
     return bool(await runner.call("EXISTS", keys.epoch(shard)))
+
+
+async def oldest_unsettled_ms(runner: ScriptRunner, keys: RedisKeys, shard: int) -> int | None:
+    """When the oldest entry that is not settled came (Unix ms of Redis); None when all are.
+
+    Trimming stays behind the group, so what follows its last delivered id is what nobody has read.
+    """
+    stream = keys.stream(shard)
+    delivered: bytes = b"-"
+    try:
+        summary = await runner.call("XPENDING", stream, GROUP)
+        if int(summary[0]):
+            return _milliseconds(summary[1])
+        for group in await runner.call("XINFO", "GROUPS", stream):
+            facts = dict(zip(group[::2], group[1::2], strict=True))
+            if facts[b"name"] == GROUP.encode():
+                delivered = b"(" + facts[b"last-delivered-id"]
+    except RedisReplyError as error:
+        if error.code != "NOGROUP":  # no worker has been here yet
+            raise
+    unread = await runner.call("XRANGE", stream, delivered, "+", "COUNT", 1)
+    return _milliseconds(unread[0][0]) if unread else None
+
+
+def _milliseconds(stream_id: bytes) -> int:
+    return int(stream_id.partition(b"-")[0])
 
 
 async def backlog(runner: ScriptRunner, keys: RedisKeys, shard: int) -> Backlog:
@@ -138,8 +134,3 @@ def read_memory(info: bytes) -> Memory:
 
 def _pairs(flat: Sequence[Any]) -> dict[str, Any]:
     return {flat[at].decode(): flat[at + 1] for at in range(0, len(flat), 2)}
-
-
-def _position(stream_id: str) -> tuple[int, int]:
-    ms, _, n = stream_id.partition("-")
-    return int(ms), int(n)

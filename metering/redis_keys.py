@@ -15,6 +15,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:prices:<version>                string  canonical body of one side of a price book
     P:proxies                         hash    proxy id -> what that process reports of itself (JSON)
     P:crossings                       hash    what is over its mark -> since when, Unix ms
+    P:health                          hash    upstream -> until when proxies pass it over, Unix ms
     P:meta                            hash    shards and schema this data was written with
 """
 
@@ -106,6 +107,11 @@ class RedisKeys:
     def crossings(self) -> str:
         """What has been alerted and is not over yet."""
         return f"{self.prefix}:crossings"
+
+    @property
+    def health(self) -> str:
+        """What proxies tell each other of upstreams."""
+        return f"{self.prefix}:health"
 
     @property
     def meta(self) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from metering.caps import CapsUnavailableError
-from metering.redis_events import Memory, backlog, memory
+from metering.fullness import Memory
+from metering.redis_events import backlog, memory
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisReplyError
 from metering.scripts import ScriptRunner

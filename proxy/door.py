@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from metering.caps import Candidate, Caps, Hold, Vector
+from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
 from proxy.transport import Transport
+from routing.health import Health
 
 HOLD_TTL_MS = 180_000
 """A hold that nobody renews for so long is given back: its process is gone."""
@@ -73,10 +75,11 @@ class OpenExchanges(Protocol):
 class Lifecycle:
     """Where the process is in its life.
 
-    `is_stopping` once exchanges are cut to end in time, `is_backlogged` while new ones are refused
-    because the settlement worker does not keep up.
+    `is_draining` once nothing new is taken, `is_stopping` once exchanges are cut to end in time,
+    `is_backlogged` while new ones are refused because the settlement worker does not keep up.
     """
 
+    is_draining: bool = False
     is_stopping: bool = False
     is_backlogged: bool = False
 
@@ -93,3 +96,5 @@ class Door:
     log: Any
     proxy_id: str
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    health: Health = field(default_factory=Health)
+    metrics: ExchangeMetrics = field(default_factory=ExchangeMetrics)

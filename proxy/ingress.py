@@ -36,6 +36,7 @@ from proxy.errors import (
     in_band,
 )
 from proxy.exchange import Exchange, Finished
+from proxy.refusals import backlog_full
 from proxy.relay import ClientGoneError
 from proxy.wire import openai_chat
 
@@ -102,6 +103,7 @@ class WebClient:
                 await self.response.write(data)
         except TimeoutError as error:
             # T-16: a client that never reads would hold room and an upstream for ever
+            self._request.app[DOOR].metrics.stalled()
             raise ClientGoneError from error
         except ConnectionError as error:
             raise ClientGoneError from error
@@ -124,6 +126,16 @@ class WebClient:
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """`POST /v1/chat/completions`, streamed and not."""
+    status = 499
+    try:
+        response = await _chat_completions(request)
+        status = response.status
+        return response
+    finally:
+        request.app[DOOR].metrics.answered(status)
+
+
+async def _chat_completions(request: web.Request) -> web.StreamResponse:
     occurred_at = now_ns()
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
@@ -131,6 +143,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     client = WebClient(request, request_id)
     try:
         principal = authenticated(request)
+        if door.lifecycle.is_backlogged:
+            raise backlog_full()
         chat = await _parse(await read_body(request, door))
         route = request.app[ROUTES].find(principal.tenant, chat.model)
         facts = Facts(
@@ -153,6 +167,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         finished = await _serve(Exchange(door, facts, chat, planned, prompt), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
+        door.metrics.refused(error.label)
         return await _refuse(client, error, request_id)
     except ClientGoneError:
         client.drop()
@@ -160,6 +175,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
+        door.metrics.refused(internal.label)
         return await _refuse(client, internal, request_id)
     return await _answer(client, finished, request_id)
 

@@ -22,6 +22,7 @@ from metering.prices import PriceBook, PriceRule
 from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app, create_runner
 from proxy.door import Door
+from proxy.metrics_exchange import ExchangeMetrics
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -200,6 +201,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             open=renewals,
             log=log,
             proxy_id="p-0",
+            metrics=ExchangeMetrics(models=configured.models, tenants=configured.tenants),
         )
 
         async def ready() -> bool:

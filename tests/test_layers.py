@@ -28,6 +28,10 @@ PURE = [
     "proxy.chat",
     "proxy.sse",
     "proxy.errors",
+    "proxy.metrics",
+    "proxy.metrics_catalogue",
+    "proxy.metrics_exchange",
+    "proxy.retry_after",
     "proxy.settings",
     "proxy.config",
     "proxy.config_build",
@@ -50,6 +54,7 @@ PURE = [
     "metering.caps",
     "metering.window",
     "metering.events",
+    "metering.fullness",
     "metering.registry",
     "metering.redis_keys",
     "metering.settlement.journal",
@@ -59,6 +64,8 @@ PURE = [
     "metering.settlement.invoices",
     "metering.settlement.reconcile",
     "metering.settlement.alerts",
+    "metering.settlement.crossings",
+    "metering.settlement.drift",
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 

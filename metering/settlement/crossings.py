@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from metering.redis_events import Memory
+from metering.fullness import Memory
 
 REPORT_FORGET_MS = 86_400_000
 """A process that has not reported for so long and left nothing on its disk is forgotten."""

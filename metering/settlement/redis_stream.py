@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ResponseError
 
-from metering.redis_events import Memory, count_unread
+from metering.fullness import Memory, count_unread
 from metering.redis_keys import GROUP, RedisKeys
 from metering.settlement.entries import Entry, Malformed
 
@@ -264,7 +264,7 @@ async def stream_pending(redis: Redis, keys: RedisKeys) -> int:
 
 async def unsettled_entries(redis: Redis, keys: RedisKeys) -> int:
     """`stream_pending` in one question per shard: exact on Redis 7, on 6.2 a bound (see
-    `redis_events.count_unread`)."""
+    `fullness.count_unread`)."""
     total = 0
     for shard in range(keys.shards):
         stream = keys.stream(shard)

@@ -24,9 +24,10 @@ from metering.settlement.crossings import Marks
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
 from metering.settlement.timing import Timing
+from metering.settlement.watch import Log, Unwatched, Watch
 from metering.settlement.worker_booking import Booker
 from metering.settlement.worker_lane import Lane
-from metering.settlement.worker_tally import Log, Tally
+from metering.settlement.worker_tally import Tally
 from metering.settlement.worker_upkeep import Upkeep
 
 DRAIN_BLOCK_MS = 50
@@ -50,6 +51,7 @@ async def run(
     marks: Marks | None = None,
     one_server: bool = True,
     log: Log | None = None,
+    watch: Watch | None = None,
 ) -> Tally:
     """Settle until `stop` is set, or with `drain` until nothing is left; what that came to.
 
@@ -61,7 +63,13 @@ async def run(
     ledger, redis = open_ledger(ledger_url), connect(redis_url)
     log = structlog.get_logger("settlement") if log is None else log
     settlement = Settlement(
-        ledger, redis, keys, timing=timing or Timing(), marks=marks or Marks(), log=log
+        ledger,
+        redis,
+        keys,
+        timing=timing or Timing(),
+        marks=marks or Marks(),
+        log=log,
+        watch=watch or Unwatched(),
     )
     try:
         async with asyncio.TaskGroup() as group:
@@ -88,12 +96,16 @@ class Settlement:
         timing: Timing,
         marks: Marks,
         log: Log,
+        watch: Watch,
     ) -> None:
         self._ledger = ledger
         self._timing = timing
         self._log = log
+        self._watch = watch
         self._writing = asyncio.Lock()
-        self._booker = Booker(ledger, redis, keys, timing=timing, writing=self._writing, log=log)
+        self._booker = Booker(
+            ledger, redis, keys, timing=timing, writing=self._writing, log=log, watch=watch
+        )
         self._upkeep = Upkeep(
             ledger, redis, keys, timing=timing, marks=marks, writing=self._writing, log=log
         )
@@ -149,6 +161,7 @@ class Settlement:
             try:
                 left = await self._step(reader, lane, drain=drain)
                 failures = 0
+                self._watch.turned()
                 stuck = lane.wants if self._booker.tally.batches == batches else None
                 if drain and self._is_over(lane, stuck, began_s):
                     return
@@ -159,6 +172,7 @@ class Settlement:
                 delay_s = self._delay_s(failures, drain=drain)
                 failures = min(failures + 1, 16)
                 self._log.warning("settlement_retries", error=repr(error), delay_s=delay_s)
+                self._watch.failed(error)
                 await _sleep(delay_s, stop)
                 continue
             if drain and not left:

@@ -28,8 +28,9 @@ from metering.settlement.ledger.store import Ledger
 from metering.settlement.price_shelf import PriceShelf
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader
 from metering.settlement.timing import Timing
+from metering.settlement.watch import Log, Unwatched, Watch
 from metering.settlement.worker_lane import Lane
-from metering.settlement.worker_tally import Log, Tally
+from metering.settlement.worker_tally import Tally
 
 _UPGRADE = "upgraded the worker to the schema of its events"
 
@@ -46,7 +47,9 @@ class Booker:
         timing: Timing,
         writing: asyncio.Lock,
         log: Log,
+        watch: Watch | None = None,
     ) -> None:
+        self._watch = watch or Unwatched()
         self._ledger = ledger
         self._timing = timing
         self._writing = writing
@@ -145,6 +148,7 @@ class Booker:
         batch = await self._without_booked(reader, batch)
         if not batch.bookings and not batch.malformed:
             return
+        began_s = monotonic_s()
         async with self._writing:
             parts = await asyncio.to_thread(self._post, batch)
         done = [booking.arrival.entry for part, _ in parts for booking in part.bookings]
@@ -155,8 +159,10 @@ class Booker:
             self._held_back.pop(entry.place, None)
         if any(report.confirmed for _, report in parts):
             await self.confirm(reader)
+        took_s = (monotonic_s() - began_s) / len(parts)
         for _, report in parts:
             self._say(report)
+            self._watch.batch(report, took_s)
 
     async def _without_booked(self, reader: StreamReader, batch: Batch) -> Batch:
         """Leaves out what has vanished from its stream after it was booked: nothing is missing."""

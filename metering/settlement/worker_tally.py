@@ -1,21 +1,10 @@
-"""What the worker says and counts: the logger it needs, and what a run came to."""
+"""What a run of the worker came to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from metering.settlement.batches import BatchReport
-
-
-class Log(Protocol):
-    """What the worker needs of a logger: structlog's shape."""
-
-    def info(self, event: str, **values: Any) -> Any:
-        """Say that something happened."""
-
-    def warning(self, event: str, **values: Any) -> Any:
-        """Say that something should be looked at."""
 
 
 @dataclass(slots=True)

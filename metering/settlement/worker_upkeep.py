@@ -21,7 +21,7 @@ from metering.settlement.redis_windows import rebuild_windows
 from metering.settlement.sending import send_alerts
 from metering.settlement.sinks.log import LogSink
 from metering.settlement.timing import Timing
-from metering.settlement.worker_tally import Log
+from metering.settlement.watch import Log
 from metering.settlement.worker_watch import Watch
 
 

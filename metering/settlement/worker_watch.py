@@ -24,7 +24,7 @@ from metering.settlement.crossings import (
 from metering.settlement.ledger.outbox import put_alerts
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.redis_stream import read_memory, unsettled_entries
-from metering.settlement.worker_tally import Log
+from metering.settlement.watch import Log
 
 
 class Watch:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from metering.fullness import Memory
 from metering.redis_events import (
     Backlog,
-    Memory,
     PriceConflictError,
     backlog,
-    count_unread,
     is_rebuilt,
     mark_epoch,
     memory,
+    oldest_unsettled_ms,
     publish_prices,
     read_memory,
     read_prices,
@@ -57,28 +57,36 @@ async def test_the_backlog_counts_what_waits(redis_link: RedisLink, redis_keys: 
     assert Backlog(3, 2, 1).unsettled == 3
 
 
-@pytest.mark.parametrize(
-    ("lag", "delivered", "newest", "unread"),
-    [
-        (7, "1-0", "2-0", 7),
-        (7, "2-0", "2-0", 0),
-        (None, "2-1", "2-1", 0),
-        (None, "1000-0", "61000-0", 0),
-        (None, "1000-0", "61001-0", 50),
-    ],
-    ids=["said", "all-read", "all-read-unsaid", "close-behind", "far-behind"],
-)
-def test_what_redis_does_not_count_is_bounded(
-    lag: int | None, delivered: str, newest: str, unread: int
-) -> None:
-    """6.2 never says it, and a full stream of settled entries is no backlog."""
-    assert count_unread(length=50, lag=lag, delivered=delivered, newest=newest) == unread
-
-
 async def test_memory_is_what_redis_says(redis_link: RedisLink) -> None:
     found = await memory(redis_link)
 
     assert found.used > 100_000
     assert (found.limit, found.used_ppm) == (0, 0)
     assert read_memory(b"used_memory:9\r\nmaxmemory:10\r\n") == Memory(9, 10)
-    assert Memory(9, 10).used_ppm == 900_000
+
+
+async def test_the_oldest_entry_that_is_not_settled(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """Unread before there is a worker, then what it took and left, then unread again, then none."""
+    stream, seen = redis_keys.stream(0), []
+
+    async def look() -> None:
+        seen.append(await oldest_unsettled_ms(redis_link, redis_keys, 0))
+
+    await look()
+    for entry in ("1000-0", "2000-0", "3000-5"):
+        await redis_link.call("XADD", stream, entry, "e", "{}")
+    await look()
+    await redis_link.call("XGROUP", "CREATE", stream, GROUP, "0")
+    await look()
+    await redis_link.call("XREADGROUP", "GROUP", GROUP, "w", "COUNT", 2, "STREAMS", stream, ">")
+    await redis_link.call("XACK", stream, GROUP, "1000-0")
+    await look()
+    await redis_link.call("XACK", stream, GROUP, "2000-0")
+    await look()
+    await redis_link.call("XREADGROUP", "GROUP", GROUP, "w", "COUNT", 2, "STREAMS", stream, ">")
+    await redis_link.call("XACK", stream, GROUP, "3000-5")
+    await look()
+
+    assert seen == [None, 1000, 1000, 2000, 3000, None]

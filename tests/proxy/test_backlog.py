@@ -10,7 +10,7 @@ from fixtures_door import OpenDoor, RunningDoor, settings
 from fixtures_upstream import ScriptedUpstream, completion
 
 from metering.background import spawn
-from metering.redis_events import Memory
+from metering.fullness import Memory
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from proxy.backlog import Standing, apply, look, watch_backlog

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from metering.redis_events import Memory
+from metering.fullness import Memory
 from metering.settlement.crossings import (
     REPORT_FORGET_MS,
     Marks,

@@ -7,7 +7,7 @@ no prompt, no secret.
 from __future__ import annotations
 
 from metering.settlement.ledger.outbox import Alert
-from metering.settlement.worker_tally import Log
+from metering.settlement.watch import Log
 
 
 class LogSink:
