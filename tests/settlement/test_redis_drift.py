@@ -235,8 +235,8 @@ async def test_a_shard_without_its_epoch_is_left_to_the_rebuild(place: Place) ->
     suppress_health_check=[HealthCheck.function_scoped_fixture],  # it clears the keys itself
 )
 @given(
-    spent=st.dictionaries(st.integers(2, 40), st.integers(1, 3), max_size=6),
-    noise=st.lists(st.tuples(st.integers(2, 40), st.integers(-9, 9_000_000)), max_size=6),
+    spent=st.dictionaries(st.integers(2, 12), st.integers(1, 2), max_size=4),
+    noise=st.lists(st.tuples(st.integers(2, 12), st.integers(-9, 9_000_000)), max_size=6),
 )
 async def test_whatever_was_done_to_the_buckets_they_come_back(
     redis_server: RedisServer,
@@ -262,8 +262,7 @@ async def test_whatever_was_done_to_the_buckets_they_come_back(
     for ago, by in noise:
         await client.hincrby(place.scope, f"24h:{place.bucket(ago)}:n", by)
 
-    for _ in range(30):
-        await place.compare()
+    await place.compare()
 
     assert await place.window() == before
     ledger.close()
