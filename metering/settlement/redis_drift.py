@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from metering.caps import ROLLING_DAY, Scope, ScopeKind
 from metering.clock import now_ns
-from metering.events import Kind
+from metering.events import RECOVERED, Kind
 from metering.redis_keys import RedisKeys
 from metering.settlement.drift import (
     Amounts,
@@ -55,8 +55,6 @@ TENANTS_MAX = 100
 
 _LABEL, _BUCKET_MS = ROLLING_DAY.label, ROLLING_DAY.bucket_ms
 _TENANT = Scope(ScopeKind.TENANT)
-_RECOVERED = "recovered"
-"""The `usage_source` of what was recorded for an exchange whose process had died."""
 
 
 @dataclass(slots=True)
@@ -250,7 +248,7 @@ def _sums(
         .join(correction, correction.c.corrects == event.c.event_id)
         .where(
             *at,
-            event.c.usage_source == _RECOVERED,
+            event.c.usage_source == RECOVERED,
             correction.c.corrects.is_not(None),
         )
         .group_by(event.c.tenant, bucket)

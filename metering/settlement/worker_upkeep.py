@@ -1,6 +1,6 @@
 """What the worker does beside the books, and what may be late.
 
-Rollups, windows, trimming, the comparison of Redis with the ledger, and alerts.
+Lost exchanges, rollups, windows, trimming, the comparison of Redis with the ledger, and alerts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from metering.settlement.crossings import Marks
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import settled_positions
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.reaper import Reaper
 from metering.settlement.redis_drift import DriftWatch
 from metering.settlement.redis_stream import StreamReader
 from metering.settlement.redis_windows import rebuild_windows
@@ -45,6 +46,7 @@ class Upkeep:
         self._timing = timing
         self._writing = writing
         self._log = log
+        self._reaper = Reaper(redis, keys, timing=timing, log=log)
         self._drift = DriftWatch(ledger, redis, keys, writing=writing)
         self._watch = Watch(ledger, redis, keys, marks=marks, writing=writing, log=log)
         self._sink = LogSink(log)
@@ -54,6 +56,7 @@ class Upkeep:
     async def run(self, reader: StreamReader) -> None:
         """One turn, for the shards of this reader."""
         await self.rebuild_windows()
+        await self._reaper.turn(reader.shards, now_s=monotonic_s())
         await self._keep_ledger(reader)
         await self._compare(reader)
         if monotonic_s() >= self._watch_at_s:
