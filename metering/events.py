@@ -25,6 +25,10 @@ SUPERSEDED = "superseded"
 """The `correction_reason` of what takes a recovered event back: the true ones came after all."""
 
 
+class UnknownSchemaError(ValueError):
+    """Written by a newer version than this reader: it may be read after an upgrade."""
+
+
 class Kind(StrEnum):
     """What an event records."""
 
@@ -181,7 +185,9 @@ def decode(body: bytes) -> UsageEvent:
 def _check(raw: dict[str, Any]) -> None:
     schema = raw.get("schema", SCHEMA)
     if schema != SCHEMA:
-        raise ValueError(f"schema {schema!r} is not known to this reader (it knows {SCHEMA})")
+        raise UnknownSchemaError(
+            f"schema {schema!r} is not known to this reader (it knows {SCHEMA})"
+        )
     for name in _REQUIRED:
         if raw.get(name) in (None, ""):
             raise ValueError(f"required field {name} is missing")

@@ -1,13 +1,15 @@
-"""What stands beside the events in Redis: price books, the epoch of a shard, the backlog.
+"""What stands beside the events in Redis: price books, epochs, the backlog and the memory.
 
 The events themselves are appended by `lua/commit.lua`, in one step with the caps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from metering.fullness import Memory, count_unread, fullest
 from metering.redis_keys import GROUP, RedisKeys
 from metering.redis_wire import RedisReplyError
 from metering.scripts import ScriptRunner
@@ -19,10 +21,19 @@ class PriceConflictError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The stream of one shard: entries kept, and of these, delivered but not acknowledged."""
+    """The stream of one shard: entries kept; of these delivered but not acknowledged; and unread.
 
-    length: int
-    pending: int
+    Settled entries stay for a while, so `length` says nothing about how far the worker is behind.
+    """
+
+    length: int = 0
+    pending: int = 0
+    unread: int = 0
+
+    @property
+    def unsettled(self) -> int:
+        """How many entries the ledger does not have yet."""
+        return self.pending + self.unread
 
 
 async def publish_prices(
@@ -87,13 +98,39 @@ def _milliseconds(stream_id: bytes) -> int:
 
 
 async def backlog(runner: ScriptRunner, keys: RedisKeys, shard: int) -> Backlog:
-    """How far the worker is behind on one shard; nothing pending while its group is not there."""
+    """How far the worker is behind on one shard; all is unread while its group is not there."""
     stream = keys.stream(shard)
-    length = int(await runner.call("XLEN", stream))
     try:
-        summary = await runner.call("XPENDING", stream, GROUP)
+        about = _pairs(await runner.call("XINFO", "STREAM", stream))
+        groups = [_pairs(each) for each in await runner.call("XINFO", "GROUPS", stream)]
     except RedisReplyError as error:
-        if error.code != "NOGROUP":
+        if "no such key" not in str(error):
             raise
-        return Backlog(length, 0)
-    return Backlog(length, int(summary[0]))
+        return Backlog()
+    length = int(about["length"])
+    for group in groups:
+        if group["name"] == GROUP.encode():
+            lag = group.get("lag")
+            unread = count_unread(
+                length=length,
+                lag=None if lag is None else int(lag),
+                delivered=group["last-delivered-id"].decode(),
+                newest=about["last-generated-id"].decode(),
+            )
+            return Backlog(length, int(group["pending"]), unread)
+    return Backlog(length, 0, length)
+
+
+async def memory(runner: ScriptRunner) -> Memory:
+    """What Redis uses and may use; of several servers the one that is fullest."""
+    return fullest(read_memory(info) for info in await runner.call_each("INFO", "memory"))
+
+
+def read_memory(info: bytes) -> Memory:
+    """The numbers in the answer to INFO memory."""
+    found = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
+    return Memory(int(found["used_memory"]), int(found.get("maxmemory", 0)))
+
+
+def _pairs(flat: Sequence[Any]) -> dict[str, Any]:
+    return {flat[at].decode(): flat[at + 1] for at in range(0, len(flat), 2)}

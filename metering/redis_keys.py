@@ -12,7 +12,11 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
     P:{sN}:confirmed                  hash    proxy id -> highest spool sequence in the ledger
     P:{sN}:<metering.queue>           stream  usage events
+    P:{sN}:<metering.queue>:dead      stream  the newest entries that could not be booked
+    P:{sN}:<metering.queue>:tries     hash    stream id -> times a worker has died while settling it
     P:prices:<version>                string  canonical body of one side of a price book
+    P:proxies                         hash    proxy id -> what that process reports of itself (JSON)
+    P:crossings                       hash    what is over its mark -> since when, Unix ms
     P:health                          hash    upstream -> until when proxies pass it over, Unix ms
     P:meta                            hash    shards and schema this data was written with
 """
@@ -88,9 +92,27 @@ class RedisKeys:
         """The shard's stream of usage events."""
         return f"{self.tag(shard)}:{self.queue}"
 
+    def dead(self, shard: int) -> str:
+        """The newest entries of the shard that could not be booked, as they came."""
+        return f"{self.stream(shard)}:dead"
+
+    def tries(self, shard: int) -> str:
+        """How often a worker has died while it was settling an entry."""
+        return f"{self.stream(shard)}:tries"
+
     def prices(self, version: str) -> str:
         """The canonical body of one side of a price book."""
         return f"{self.prefix}:prices:{version}"
+
+    @property
+    def proxies(self) -> str:
+        """What each proxy process reports of itself."""
+        return f"{self.prefix}:proxies"
+
+    @property
+    def crossings(self) -> str:
+        """What has been alerted and is not over yet."""
+        return f"{self.prefix}:crossings"
 
     @property
     def health(self) -> str:

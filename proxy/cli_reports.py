@@ -48,7 +48,9 @@ def usage(settings: Settings, tenant: str | None, since: int | None) -> Report:
     """Usage by tenant and model; NotFoundError for a tenant that neither file nor ledger knows."""
     _require_id(settings, tenant)
     pending = pending_events(settings)  # before the ledger: what moves in between counts twice
-    report = _read(settings, lambda ledger: usage_report(ledger, tenant, since, pending=pending))
+    report = read_ledger(
+        settings, lambda ledger: usage_report(ledger, tenant, since, pending=pending)
+    )
     if report is None:
         _require_configured(settings, tenant)
         totals = {"requests": 0, "units": {}, "cost_nano": 0, "admission_nano": 0, "unpriced": 0}
@@ -60,7 +62,9 @@ def invoice(settings: Settings, tenant: str, period: str) -> Report:
     """A month's invoice; empty for a tenant that used nothing, NotFoundError for an unknown one."""
     _require_id(settings, tenant)
     pending = pending_events(settings)
-    found = _read(settings, lambda ledger: invoice_report(ledger, tenant, period, pending=pending))
+    found = read_ledger(
+        settings, lambda ledger: invoice_report(ledger, tenant, period, pending=pending)
+    )
     if found is None:
         _require_configured(settings, tenant)
         body = make_invoice(tenant, period, ())
@@ -89,7 +93,7 @@ def _require_configured(settings: Settings, tenant: str | None) -> None:
         raise NotFoundError(f"no tenant {tenant!r}, neither in the ledger nor in {settings.source}")
 
 
-def _read(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> _Answer | None:
+def read_ledger(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> _Answer | None:
     """What `ask` answers for the open ledger.
 
     None as well where there is none yet and somebody serves: nothing is settled, nothing is amiss.

@@ -6,7 +6,7 @@ Pure: from the JSON body of a report to something that rich prints.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -79,6 +79,28 @@ def invoice(body: Mapping[str, Any]) -> RenderableType:
     if unpriced := body.get("unpriced"):
         notes.append(_unpriced(unpriced, "on no line of this invoice and not in its total"))
     return Group(*notes)
+
+
+def dead_letters(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Dead letters: one row each, the reason last because it is long."""
+    if not rows:
+        return Text("no dead letters")
+    table = Table(header_style="bold")
+    for heading in ("Id", "Received", "Shard", "Entry", "Tries", "Outcome"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("Reason", overflow="fold")
+    for row in rows:
+        outcome = f"{row['outcome']} by {row['resolved_by']}" if row["outcome"] else "waits"
+        table.add_row(
+            str(row["id"]),
+            row["received_at"],
+            str(row["shard"]),
+            row["stream_id"],
+            str(row["deliveries"]),
+            Text(outcome),
+            Text(row["reason"]),
+        )
+    return table
 
 
 def money(nano: int) -> str:

@@ -1,4 +1,4 @@
-"""Times as people type them on the command line. Pure: the current time is an argument."""
+"""Times as people type and read them on the command line. Pure: the current time is an argument."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ def parse_since_ns(text: str, now_ns: int) -> int:
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     since_ns = (moment - epoch) // timedelta(microseconds=1) * 1_000
     return min(max(0, since_ns), _LAST_NS)
+
+
+def rfc3339(unix_ns: int) -> str:
+    """A time as people and programs read it, UTC, to the second."""
+    moment = datetime.fromtimestamp(unix_ns // _NS_PER_S, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_month(text: str | None, now_ns: int) -> str:

@@ -325,6 +325,10 @@ class MeteringShape:
     """When usage is compared with the providers' exports: five cron fields, UTC."""
     spool: Annotated[Literal["outage", "always"], BeforeValidator(_text)] = "outage"
     """When events are also written to `data_dir`."""
+    backlog_high_water: Count = 1_000_000
+    """Events that may wait in Redis for the settlement worker, over all shards."""
+    on_backlog: Annotated[Literal["refuse", "alert"], BeforeValidator(_text)] = "refuse"
+    """At the high-water mark, or with Redis nine tenths full: refuse requests, or only say so."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,11 +101,15 @@ class OpenExchanges(Protocol):
 
 @dataclass(slots=True)
 class Lifecycle:
-    """Where the process is in its life: `is_draining` once nothing new is taken, `is_stopping` once
-    exchanges are cut to end in time."""
+    """Where the process is in its life.
+
+    `is_draining` once nothing new is taken, `is_stopping` once exchanges are cut to end in time,
+    `is_backlogged` while new ones are refused because the settlement worker does not keep up.
+    """
 
     is_draining: bool = False
     is_stopping: bool = False
+    is_backlogged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

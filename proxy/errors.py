@@ -15,7 +15,7 @@
     |-- InternalError                 500
     |-- UpstreamFailed                502 upstream_error
     |   `-- UpstreamAuth              502 upstream_auth
-    |-- BudgetBackendUnavailable, UpstreamQuota, ProviderUnavailable    503
+    |-- BudgetBackendUnavailable, BacklogFull, UpstreamQuota, ProviderUnavailable    503
     `-- UpstreamTimeout               504
 
 The shape `{"error": {message, type, param, code, metadata?}}` is OpenAI's (its API description,
@@ -247,6 +247,15 @@ class BudgetBackendUnavailable(ApiError):
     status = 503
     type = "service_unavailable_error"
     code = "budget_backend_unavailable"
+    should_retry = True
+
+
+class BacklogFull(ApiError):
+    """Usage that nobody settles has piled up in Redis; more would not find room there."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "backlog_full"
     should_retry = True
 
 

@@ -36,6 +36,7 @@ from proxy.errors import (
     in_band,
 )
 from proxy.exchange import Exchange, Finished
+from proxy.refusals import backlog_full
 from proxy.relay import ClientGoneError
 from proxy.wire import openai_chat
 
@@ -142,6 +143,8 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
     client = WebClient(request, request_id)
     try:
         principal = authenticated(request)
+        if door.lifecycle.is_backlogged:
+            raise backlog_full()
         chat = await _parse(await read_body(request, door))
         route = request.app[ROUTES].find(principal.tenant, chat.model)
         facts = Facts(

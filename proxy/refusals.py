@@ -12,6 +12,7 @@ from metering.caps import CapState, Denial, DenialReason, ScopeKind
 from metering.money import format_short, format_usd
 from proxy.errors import (
     ApiError,
+    BacklogFull,
     BudgetBackendUnavailable,
     HeldByOthers,
     InternalError,
@@ -31,12 +32,24 @@ HELD_RETRY_AFTER_S = 1
 
 REBUILDING_RETRY_AFTER_S = 1
 
+BACKLOG_RETRY_AFTER_S = 10
+"""A worker that comes back settles thousands of events in a second; a person takes longer."""
+
 
 def backend_unavailable() -> BudgetBackendUnavailable:
     """Redis did not answer in time, so nothing may be spent."""
     return BudgetBackendUnavailable(
         "Spend cannot be checked right now, so nothing was sent. Try again in a moment.",
         headers={"Retry-After": str(REBUILDING_RETRY_AFTER_S)},
+    )
+
+
+def backlog_full() -> BacklogFull:
+    """What is metered waits to be settled, and Redis has no room for much more of it."""
+    return BacklogFull(
+        "Usage waits to be settled and its backlog is full, so nothing was sent. "
+        "Try again in a moment.",
+        headers={"Retry-After": str(BACKLOG_RETRY_AFTER_S)},
     )
 
 

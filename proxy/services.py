@@ -28,6 +28,7 @@ from metering.spool import Spool
 from proxy import data_dir as data_dirs
 from proxy import telemetry
 from proxy.app import create_app, create_runner
+from proxy.backlog import watch_backlog
 from proxy.children import HURRY
 from proxy.door import Door
 from proxy.draining import QUIET_S, connections, drain
@@ -139,6 +140,7 @@ async def open_services(
             "prepare": _prepare(services, caps, prepared),
             "renewals": renewals.run(),
             "replay": _replay(services, prepared),
+            "backlog": watch_backlog(door, link, keys),
             "health-sync": sync.run(),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
@@ -291,6 +293,7 @@ def _reporter(process: ProxyProcess, services: Services, runner: web.AppRunner) 
 
 async def _settle(settings: Settings, board: Board | None, *, drain: bool, consumer: str) -> int:
     from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
+    from metering.settlement.crossings import Marks  # noqa: PLC0415
 
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
     gc.collect()
@@ -314,6 +317,7 @@ async def _settle(settings: Settings, board: Board | None, *, drain: bool, consu
             hurry=hurry,
             drain=drain,
             consumer=consumer,
+            marks=Marks(backlog_high=settings.metering.backlog_high_water),
             log=log,
             watch=watch,
         )

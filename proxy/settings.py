@@ -135,6 +135,8 @@ class Metering:
     idempotency_window_hours: int = 24
     reconciliation_schedule: str | None = None
     spool: Literal["outage", "always"] = "outage"
+    backlog_high_water: int = 1_000_000
+    on_backlog: Literal["refuse", "alert"] = "refuse"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ PURE = [
     "metering.caps",
     "metering.window",
     "metering.events",
+    "metering.fullness",
     "metering.recovery",
     "metering.caps_model",
     "metering.hold_records",
@@ -69,6 +70,8 @@ PURE = [
     "metering.settlement.invoices",
     "metering.settlement.reconcile",
     "metering.settlement.alerts",
+    "metering.settlement.crossings",
+    "metering.settlement.drift",
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 

@@ -10,11 +10,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metering.events import Kind, UsageEvent, decode
+from metering.events import Kind, UnknownSchemaError, UsageEvent, decode
 
 INT64_MAX = 2**63 - 1
 QUANTITY_MAX = 2**53 - 1
 """Largest quantity of a unit, and largest amount, in one event: more is nonsense, not usage."""
+
+WRONG_HASH = "the body does not hash to the entry's h"
+"""The reason for bytes that are not those the proxy wrote; a replay asks twice about them."""
 
 _TEXTS = (
     "event_id",
@@ -55,6 +58,11 @@ class Entry:
     digest: str
 
     @property
+    def place(self) -> tuple[int, str]:
+        """What names the entry: its shard and stream id."""
+        return self.shard, self.stream_id
+
+    @property
     def position(self) -> tuple[int, int]:
         """The two halves of the stream id: Redis' milliseconds and the count within them."""
         ms, _, n = self.stream_id.partition("-")
@@ -76,6 +84,10 @@ class Malformed:
 
     entry: Entry
     reason: str
+    deliveries: int = 1
+    """How often it was given to a worker, as far as Redis counted."""
+    is_newer: bool = False
+    """It was written by a newer version: whoever is upgraded meanwhile can book it."""
 
 
 def read_entry(entry: Entry) -> Arrival | Malformed:
@@ -83,10 +95,12 @@ def read_entry(entry: Entry) -> Arrival | Malformed:
     if entry.body is None:
         return Malformed(entry, "the entry was gone from the stream before it was settled")
     if hashlib.sha256(entry.body).hexdigest() != entry.digest:
-        return Malformed(entry, "the body does not hash to the entry's h")
+        return Malformed(entry, WRONG_HASH)
     try:
         event = decode(entry.body)
         _check(event)
+    except UnknownSchemaError as error:
+        return Malformed(entry, str(error), is_newer=True)
     except ValueError as error:
         return Malformed(entry, str(error))
     return Arrival(entry, event, entry.body)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from redis.asyncio import Redis
 
+from metering.events import UsageEvent
 from metering.prices import RatesByModel
 from metering.redis_keys import RedisKeys
 from metering.settlement.entries import Arrival
@@ -49,6 +50,11 @@ class PriceShelf:
         """Note that these were committed."""
         for version in bodies:
             self._unsaved.pop(version, None)
+
+    async def fetch(self, event: UsageEvent) -> set[str]:
+        """Look for this event's versions; those that are nowhere to be had."""
+        await self._find(set(self.cards.missing(event)))
+        return set(self.cards.missing(event))
 
     async def _find(self, versions: set[str]) -> None:
         kept = await asyncio.to_thread(price_bodies, self._ledger, versions)

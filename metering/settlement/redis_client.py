@@ -69,8 +69,9 @@ def is_cluster(url: str) -> bool:
 
 async def servers(client: Redis) -> list[Redis]:
     """The servers behind a client: of a Cluster each master, else the one there is."""
-    if isinstance(client, ClusterClient):
-        return cast("list[Redis]", await client.masters())
+    behind: Any = client  # a Cluster's is no `Redis`, see `connect`
+    if isinstance(behind, ClusterClient):
+        return cast("list[Redis]", await behind.masters())
     return [client]
 
 

@@ -17,12 +17,25 @@ class Timing:
     claim_idle_ms: int = 60_000
     """Far above the time a batch takes: whoever is silent for so long is dead."""
     upkeep_every_s: float = 5.0
-    """Rollups, windows, trimming."""
+    """Rollups, windows, trimming, alerts."""
+    watch_every_s: float = 60.0
+    """The backlog, the memory of Redis, the spools of proxies, consumers that are gone."""
+    drift_every_s: float = 300.0
+    """A part of the windows is compared with the ledger."""
+    consumer_gone_ms: int = 86_400_000
+    """A consumer of the group that is silent for so long, and owes nothing, is removed."""
     keep_ms: int = KEEP_MS
     recover_after_s: float = 60.0
     """From the end of a hold's time until it is taken for lost: a living proxy speaks before."""
     retry_first_s: float = 0.2
-    retry_max_s: float = 10.0
+    retry_max_s: float = 2.0
+    """What comes back is used within 5 s, the time to connect included."""
+    tries_alone: int = 2
+    """An entry at which workers died so often is settled by itself: its neighbours go on."""
+    tries_max: int = 5
+    """Deaths after which an entry is a dead letter."""
+    newer_deliveries: int = 150
+    """An event of a newer schema is tried so often: five minutes, for the sake of upgrades."""
     drain_patience_s: float = 10.0
     """A drain that gets nowhere for so long is given up: somebody waits for its end."""
     stop_patience_s: float = 20.0

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from metering.fullness import Memory
 from metering.redis_events import (
     Backlog,
     PriceConflictError,
     backlog,
     is_rebuilt,
     mark_epoch,
+    memory,
     oldest_unsettled_ms,
     publish_prices,
+    read_memory,
     read_prices,
 )
 from metering.redis_keys import GROUP, RedisKeys
@@ -40,7 +43,7 @@ async def test_an_epoch_is_marked_once(redis_link: RedisLink, redis_keys: RedisK
 
 
 async def test_the_backlog_counts_what_waits(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
-    """Entries kept, and those that a worker took without finishing them."""
+    """Entries kept, those that a worker took without finishing them, and those nobody took."""
     stream = redis_keys.stream(0)
     empty = await backlog(redis_link, redis_keys, 0)
     for _ in range(3):
@@ -49,8 +52,17 @@ async def test_the_backlog_counts_what_waits(redis_link: RedisLink, redis_keys: 
     await redis_link.call("XGROUP", "CREATE", stream, GROUP, "0")
     await redis_link.call("XREADGROUP", "GROUP", GROUP, "w", "COUNT", 2, "STREAMS", stream, ">")
 
-    assert (empty, without_group) == (Backlog(0, 0), Backlog(3, 0))
-    assert await backlog(redis_link, redis_keys, 0) == Backlog(3, 2)
+    assert (empty, without_group) == (Backlog(), Backlog(3, 0, 3))
+    assert await backlog(redis_link, redis_keys, 0) == Backlog(3, 2, 1)
+    assert Backlog(3, 2, 1).unsettled == 3
+
+
+async def test_memory_is_what_redis_says(redis_link: RedisLink) -> None:
+    found = await memory(redis_link)
+
+    assert found.used > 100_000
+    assert (found.limit, found.used_ppm) == (0, 0)
+    assert read_memory(b"used_memory:9\r\nmaxmemory:10\r\n") == Memory(9, 10)
 
 
 async def test_the_oldest_entry_that_is_not_settled(

@@ -27,7 +27,7 @@ from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.tables import rollup, rollup_latency
 from metering.settlement.ledger.verify import verify
 from metering.settlement.reaper import Reaper
-from metering.settlement.redis_stream import connect
+from metering.settlement.redis_client import connect
 from metering.settlement.timing import Timing
 
 CAP = Cap(Scope(ScopeKind.TENANT), ROLLING_DAY, Limit(nano=10**9))

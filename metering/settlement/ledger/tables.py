@@ -1,9 +1,9 @@
 """The ledger's tables, as SQLAlchemy Core metadata; the same DDL on SQLite and PostgreSQL.
 
-Rules: `usage_event`, `txn`, `posting` and `price_body` are append-only (triggers refuse the rest,
-see the migrations). Amounts are integer nano-USD, times UTC nanoseconds, hashes lowercase hex.
-What can be derived again (`balance`, `rollup`, `rollup_latency`) says so. A change here is a
-migration there; a test compares the two.
+Rules: what `APPEND_ONLY` names is append-only (triggers refuse the rest, see the migrations).
+Amounts are integer nano-USD, times UTC nanoseconds, hashes lowercase hex. What can be derived again
+(`balance`, `rollup`, `rollup_latency`) says so. A change here is a migration there; a test compares
+the two.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from metering.usage import TOKEN_CLASSES
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0003"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
-APPEND_ONLY = ("usage_event", "txn", "posting", "price_body")
+APPEND_ONLY = ("usage_event", "txn", "posting", "price_body", "dead_letter_resolution")
 
 metadata = MetaData()
 
@@ -94,6 +95,12 @@ usage_event = Table(
     Index("ix_usage_event_tenant_time", "tenant", "occurred_at"),
     Index("ix_usage_event_request", "request_id"),
     Index("ix_usage_event_stream", "shard", "stream_ms"),
+    Index(
+        "ix_usage_event_corrects",
+        "corrects",
+        sqlite_where=text("corrects IS NOT NULL"),
+        postgresql_where=text("corrects IS NOT NULL"),
+    ),
 )
 
 txn = Table(
@@ -163,7 +170,25 @@ dead_letter = Table(
     Column("raw", LargeBinary, nullable=False),
     Column("reason", Text, nullable=False),
     Column("received_at", BigInteger, nullable=False),
+    Column("deliveries", BigInteger, nullable=False, server_default="1"),  # until it was given up
     UniqueConstraint("shard", "stream_id", "raw_hash", name="uq_dead_letter_entry"),
+)
+
+dead_letter_resolution = Table(
+    "dead_letter_resolution",
+    metadata,
+    Column(
+        "dead_letter_id",
+        BigInteger,
+        ForeignKey("dead_letter.id"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Column("resolved_at", BigInteger, nullable=False),
+    Column("resolved_by", Text, nullable=False),
+    Column("outcome", Text, nullable=False),  # booked | known | conflict
+    Column("event_id", Text, nullable=False),
+    Column("payload_hash", Text, nullable=False),  # of the bytes that were booked
 )
 
 outbox = Table(

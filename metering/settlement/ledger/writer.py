@@ -7,12 +7,10 @@ acknowledges only after this has returned.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection, func, select, text, update
 
 from metering.settlement.batches import (
@@ -25,10 +23,11 @@ from metering.settlement.batches import (
     differences,
     sort_bookings,
 )
-from metering.settlement.entries import Malformed
 from metering.settlement.journal import Transaction, usage_transaction
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.chain import GENESIS
+from metering.settlement.ledger.dead_letters import keep_dead_letters
+from metering.settlement.ledger.outbox import put_alerts
 from metering.settlement.ledger.rows import event_row
 from metering.settlement.ledger.store import (
     Ledger,
@@ -38,9 +37,6 @@ from metering.settlement.ledger.store import (
     insert_wide_rows,
     keep_rows,
 )
-
-ALERT = "alert"
-"""The outbox topic of what a person should look at."""
 
 
 def write_batch(
@@ -58,7 +54,7 @@ def write_batch(
         txn_of = _post(connection, found.fresh, now_ns)
         _insert_events(connection, found.fresh, txn_of, heads, now_ns)
         _keep_conflicts(connection, found, now_ns)
-        _keep_dead_letters(connection, batch.malformed, now_ns)
+        keep_dead_letters(connection, batch.malformed, now_ns)
         _raise_alerts(connection, found, report.differences, now_ns)
         _confirm_spool(connection, report)
         _advance(connection, heads, batch, found, now_ns)
@@ -213,29 +209,6 @@ def _keep_conflicts(connection: Connection, found: Sorted, now_ns: int) -> None:
     keep_rows(connection, tables.event_conflict, rows)
 
 
-def _keep_dead_letters(connection: Connection, dead: Sequence[Malformed], now_ns: int) -> None:
-    rows = [
-        {
-            "shard": malformed.entry.shard,
-            "stream_id": malformed.entry.stream_id,
-            "raw_hash": hashlib.sha256(malformed.entry.body or b"").hexdigest(),
-            "raw": malformed.entry.body or b"",
-            "reason": malformed.reason,
-            "received_at": now_ns,
-        }
-        for malformed in dead
-    ]
-    keep_rows(connection, tables.dead_letter, rows)
-    _alert(
-        connection,
-        (
-            (f"dead_letter:{row['shard']}:{row['stream_id']}", {"reason": row["reason"]})
-            for row in rows
-        ),
-        now_ns,
-    )
-
-
 def _raise_alerts(
     connection: Connection, found: Sorted, differing: Iterable[Difference], now_ns: int
 ) -> None:
@@ -260,25 +233,7 @@ def _raise_alerts(
         alerts.append(
             (f"unpriced:{ids[0]}", {"tenant": model[0], "model": model[1], "events": len(ids)})
         )
-    _alert(connection, alerts, now_ns)
-
-
-def _alert(
-    connection: Connection, alerts: Iterable[tuple[str, Mapping[str, Any]]], now_ns: int
-) -> None:
-    rows = [
-        {
-            "topic": ALERT,
-            "key": key,
-            "body": orjson.dumps({"kind": key.partition(":")[0], **body}).decode(),
-            "state": "new",
-            "attempts": 0,
-            "next_at": now_ns,
-            "created_at": now_ns,
-        }
-        for key, body in alerts
-    ]
-    keep_rows(connection, tables.outbox, rows)
+    put_alerts(connection, alerts, now_ns)
 
 
 def _confirm_spool(connection: Connection, report: BatchReport) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.schema import CreateTable
 
+from metering.settlement.entries import Entry
 from metering.settlement.ledger import store, tables
 from metering.settlement.ledger.store import Ledger, open_ledger
 
@@ -115,7 +116,11 @@ def test_a_write_holds_the_lock_from_its_beginning_and_a_read_does_not(tmp_path:
 @pytest.mark.parametrize("name", tables.APPEND_ONLY)
 @pytest.mark.parametrize("verb", ["update", "delete"])
 def test_the_books_refuse_to_be_changed(ledger: Ledger, name: str, verb: str) -> None:
-    book(ledger, [make_event()])
+    book(ledger, [make_event(), Entry(0, "1-0", b"no event", "")])
+    with ledger.write() as connection:
+        connection.execute(
+            text("INSERT INTO dead_letter_resolution VALUES (1, 1, 'a', 'known', 'e', 'h')")
+        )
     table = tables.metadata.tables[name]
     column = next(iter(table.columns))
     statement = delete(table) if verb == "delete" else update(table).values({column: column})

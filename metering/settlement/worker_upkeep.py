@@ -1,0 +1,90 @@
+"""What the worker does beside the books, and what may be late.
+
+Lost exchanges, rollups, windows, trimming, the comparison of Redis with the ledger, and alerts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from metering.clock import monotonic_s
+from metering.redis_keys import RedisKeys
+from metering.settlement.crossings import Marks
+from metering.settlement.ledger.rollups import update_rollups
+from metering.settlement.ledger.standing import settled_positions
+from metering.settlement.ledger.store import Ledger
+from metering.settlement.reaper import Reaper
+from metering.settlement.redis_drift import DriftWatch
+from metering.settlement.redis_stream import StreamReader
+from metering.settlement.redis_windows import rebuild_windows
+from metering.settlement.sending import send_alerts
+from metering.settlement.sinks.log import LogSink
+from metering.settlement.timing import Timing
+from metering.settlement.watch import Log
+from metering.settlement.worker_watch import Watch
+
+
+class Upkeep:
+    """The worker's housekeeping. Lanes call it in turn; one writes to the ledger at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        redis: Redis,
+        keys: RedisKeys,
+        *,
+        timing: Timing,
+        marks: Marks,
+        writing: asyncio.Lock,
+        log: Log,
+    ) -> None:
+        self._ledger = ledger
+        self._redis = redis
+        self._keys = keys
+        self._timing = timing
+        self._writing = writing
+        self._log = log
+        self._reaper = Reaper(redis, keys, timing=timing, log=log)
+        self._drift = DriftWatch(ledger, redis, keys, writing=writing)
+        self._watch = Watch(ledger, redis, keys, marks=marks, writing=writing, log=log)
+        self._sink = LogSink(log)
+        self._watch_at_s = 0.0
+        self._look_at_s: dict[tuple[int, ...], float] = {}
+
+    async def run(self, reader: StreamReader) -> None:
+        """One turn, for the shards of this reader."""
+        await self.rebuild_windows(reader)
+        await self._reaper.turn(reader.shards, now_s=monotonic_s())
+        await self._keep_ledger(reader)
+        await self._compare(reader)
+        if monotonic_s() >= self._watch_at_s:
+            self._watch_at_s = monotonic_s() + self._timing.watch_every_s
+            await self._watch.look()
+            if gone := await reader.retire_consumers(idle_ms=self._timing.consumer_gone_ms):
+                self._log.info("consumers_removed", consumers=gone)
+        await send_alerts(self._ledger, self._sink, writing=self._writing)
+
+    async def _compare(self, reader: StreamReader) -> None:
+        """Windows and ledger: suspects are looked at in each turn, new ones sought rarely."""
+        repaired = await self._drift.judge(reader)
+        if repaired:
+            self._log.warning("windows_repaired", buckets=len(repaired))
+        if monotonic_s() >= self._look_at_s.get(reader.shards, 0.0):
+            self._look_at_s[reader.shards] = monotonic_s() + self._timing.drift_every_s
+            await self._drift.look(reader)
+
+    async def _keep_ledger(self, reader: StreamReader) -> None:
+        async with self._writing:
+            await asyncio.to_thread(update_rollups, self._ledger)
+        settled = await asyncio.to_thread(settled_positions, self._ledger)
+        await reader.trim(settled, keep_ms=self._timing.keep_ms)
+
+    async def rebuild_windows(self, reader: StreamReader) -> None:
+        """Give a Redis that lost them its windows back."""
+        async with self._writing:
+            shards = reader.shards  # a shard whose Redis is away must not stop the others
+            rebuilt = await rebuild_windows(self._ledger, self._redis, self._keys, shards=shards)
+        if rebuilt:
+            self._log.info("windows_rebuilt", shards=list(rebuilt))

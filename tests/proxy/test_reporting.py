@@ -1,0 +1,54 @@
+"""What a proxy process says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import orjson
+from fixtures_door import CollectingLog
+
+from metering.background import spawn
+from metering.redis_keys import RedisKeys
+from metering.redis_link import RedisLink
+from metering.settlement.crossings import Marks, spool_readings
+from proxy.reporting import report, report_once
+
+
+@dataclass(frozen=True)
+class Depth:
+    records: int = 3
+    bytes: int = 900
+    oldest_s: float = 12.5
+
+
+@dataclass(frozen=True)
+class Spool:
+    depth: Depth = Depth()
+
+
+async def test_a_process_reports_its_spool(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
+    await report_once(redis_link, redis_keys, "p-1", Spool(), now_ms=1_000)
+
+    found = await redis_link.call("HGET", redis_keys.proxies, "p-1")
+    assert orjson.loads(found) == {
+        "at_ms": 1_000,
+        "spool": {"records": 3, "bytes": 900, "oldest_s": 12.5},
+    }
+
+
+async def test_the_worker_reads_what_a_process_reports(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """The two sides share no code, so they are held together here."""
+    running = spawn(report(redis_link, redis_keys, "p-1", Spool(), CollectingLog()), name="report")
+    async with asyncio.timeout(5):
+        while (found := await redis_link.call("HGET", redis_keys.proxies, "p-1")) is None:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+
+    at_ms = orjson.loads(found)["at_ms"]
+    [reading], _ = spool_readings({"p-1": found}, Marks(spool_wait_s=12), now_ms=at_ms)
+    assert reading.is_over
+    assert (reading.value, reading.body["records"], reading.body["bytes"]) == (12.5, 3, 900)
