@@ -68,6 +68,9 @@ class Server:
     workers: int = 1
     metrics_port: int | None = None
     max_body_mb: int = 32
+    max_connections: int = 10_000
+    max_connections_per_ip: int | None = None
+    memory_limit_mb: int | None = None
     on_disconnect: Literal["abort", "drain"] = "abort"
 
 

@@ -21,6 +21,7 @@ from metering.money import rate_pico_per_mtok, usd_to_nano
 from metering.prices import PriceBook, PriceRule
 from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app, create_runner
+from proxy.client_connection import PATIENCE, Patience
 from proxy.door import Door
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
@@ -186,7 +187,11 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
     closing: list[Callable[[], Awaitable[None]]] = []
 
     async def start(
-        configured: Settings, caps: Caps | None = None, *, cancels: bool = True
+        configured: Settings,
+        caps: Caps | None = None,
+        *,
+        cancels: bool = True,
+        patience: Patience = PATIENCE,
     ) -> RunningDoor:
         log, spool, caps = CollectingLog(), MemorySpool(), caps or MemoryCaps()
         transport = HttpTransport()
@@ -205,7 +210,9 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             return True
 
         runner = create_runner(
-            create_app(door, ready), handler_cancellation=cancels, shutdown_timeout_s=0.1
+            create_app(door, ready, patience=patience),
+            handler_cancellation=cancels,
+            shutdown_timeout_s=0.1,
         )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
