@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -25,6 +25,10 @@ WRITE_BUFFER_BYTES = 32 * 1024
 
 BYTES_PER_S_MIN = 1024
 """Who sends or takes less than this, after a first grace, is not waited for."""
+
+HEALTH_HEADERS_S = 1.0
+"""For the headers of who came when all places were taken: health checks ask at once, and a few
+silent connections must not keep them out."""
 
 LINGER_S = 5.0
 """How long the rest of a refused body is read, so that the client can read the refusal."""
@@ -103,17 +107,17 @@ class ClientConnection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has connected."""
-        assert isinstance(transport, asyncio.Transport)
-        peer = transport.get_extra_info("peername")
+        wire = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+        peer = wire.get_extra_info("peername")
         self._address = str(peer[0]) if peer else ""
         self._place = self._crowd.enter(self._address)
-        self._wire = transport
+        self._wire = wire
         if self._place is Place.NONE:
             self._force_close = True
-            transport.write(_raw(Overloaded("Too many connections are open.")))
+            wire.write(_raw(Overloaded("Too many connections are open.")))
             self._hang_up()
             return
-        transport.set_write_buffer_limits(WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES // 4)
+        wire.set_write_buffer_limits(WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES // 4)
         self._await_headers()
         super().connection_made(transport)
 
@@ -159,7 +163,10 @@ class ClientConnection(web.RequestHandler):
     # -- deadlines -----------------------------------------------------------------------------
 
     def _await_headers(self) -> None:
-        self._headers_timer = self._loop.call_later(self._patience.headers_s, self._headers_late)
+        late_s = self._patience.headers_s
+        if self.is_for_health_only:
+            late_s = min(late_s, HEALTH_HEADERS_S)
+        self._headers_timer = self._loop.call_later(late_s, self._headers_late)
 
     def _headers_late(self) -> None:
         self._headers_timer = None

@@ -22,8 +22,8 @@ _MIB = 1024 * 1024
 
 async def read_body(request: web.BaseRequest, *, limit_mb: int, patience: Patience) -> bytes:
     """The body, whole; raises the refusal when it cannot be had."""
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
+    encodings = request.headers.getall("Content-Encoding", [])
+    if any(encoding.lower() != "identity" for encoding in encodings):
         raise UnsupportedEncoding("Send the body uncompressed: Content-Encoding is not accepted.")
     if (request.content_length or 0) > limit_mb * _MIB:
         raise _too_large(limit_mb)

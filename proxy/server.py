@@ -40,6 +40,10 @@ _HOST = re.compile(
 )
 """A name or an address, and a port: no path, no user, no list, which others might read as one."""
 
+_NAMES = "/v1/models/"
+"""What follows is a name, which may be percent-encoded. The router decodes everything, and what is
+in front of us may not, so any other path is written plainly."""
+
 _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 
 
@@ -147,7 +151,8 @@ def _suspicion(request: web.BaseRequest) -> ApiError | None:
     assert isinstance(connection, ClientConnection)
     if connection.is_for_health_only and request.raw_path not in _HEALTH_PATHS:
         return Overloaded("Too many connections are open.")
-    if not request.raw_path.startswith("/"):
+    path = request.raw_path.partition("?")[0]
+    if not path.startswith("/") or ("%" in path and not path.startswith(_NAMES)):
         return PathNotFound("There is nothing at this request target.")
     return None
 

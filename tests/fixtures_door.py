@@ -139,7 +139,14 @@ class RunningDoor:
     log: CollectingLog
     renewals: Renewals
     http: aiohttp.ClientSession
+    runner: web.AppRunner
     answers: list[aiohttp.ClientResponse] = field(default_factory=list)
+
+    @property
+    def crowd_size(self) -> int:
+        """How many connections are open."""
+        assert self.runner.server is not None
+        return len(self.runner.server.connections)
 
     @property
     def events(self) -> list[UsageEvent]:
@@ -215,11 +222,12 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             shutdown_timeout_s=0.1,
         )
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
         await site.start()
         port = runner.addresses[0][1]
         session = aiohttp.ClientSession()
-        running = RunningDoor(f"http://127.0.0.1:{port}", caps, spool, log, renewals, session)
+        url = f"http://127.0.0.1:{port}"
+        running = RunningDoor(url, caps, spool, log, renewals, session, runner)
         runners.append(runner)
         closing.extend([running.close, transport.close])
         return running
