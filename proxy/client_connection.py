@@ -30,9 +30,6 @@ HEALTH_HEADERS_S = 1.0
 """For the headers of who came when all places were taken: health checks ask at once, and a few
 silent connections must not keep them out."""
 
-LINGER_S = 5.0
-"""How long the rest of a refused body is read, so that the client can read the refusal."""
-
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -48,6 +45,8 @@ class Patience:
     """For a whole body, with a second more for every 64 KiB of it."""
     write_s: float = 30.0
     """For a client that takes too little of what it asked for."""
+    linger_s: float = 5.0
+    """For the rest of a refused body, so that the client can read the refusal."""
 
 
 PATIENCE = Patience()
@@ -79,7 +78,7 @@ class ClientConnection(web.RequestHandler):
         super().__init__(
             manager,
             keepalive_timeout=patience.idle_s,
-            lingering_time=LINGER_S,
+            lingering_time=patience.linger_s,
             **options,
         )
         self._patience = patience
@@ -170,7 +169,7 @@ class ClientConnection(web.RequestHandler):
 
     def _headers_late(self) -> None:
         self._headers_timer = None
-        if self._messages or self._waiter is None or self._waiter.done():
+        if self._messages or self._request_in_progress:
             return
         if self._has_begun and self.transport is not None:
             late = f"The headers did not arrive within {self._patience.headers_s:.0f} s."

@@ -31,6 +31,7 @@ from proxy import data_dir as data_dirs
 from proxy import telemetry
 from proxy.app import create_app, create_runner
 from proxy.children import HURRY
+from proxy.crowd import raise_file_limit
 from proxy.door import Door
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
@@ -147,6 +148,7 @@ def run_worker(settings: Settings, *, drain: bool = False) -> int:
 async def _serve(process: ProxyProcess) -> int:
     stop, hurry = _stop_on_signals()
     gc.set_threshold(*GC_THRESHOLD)
+    raise_file_limit()
     async with open_services(process.settings, proxy_id=process.proxy_id) as services:
         log = services.door.log
         app = create_app(services.door, services.ready)

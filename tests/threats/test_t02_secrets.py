@@ -200,6 +200,7 @@ def found_in(where: dict[str, bytes]) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow(60)
+@pytest.mark.timeout(60)
 async def test_t02_t30_no_canary_is_left_anywhere() -> None:
     """T-02, T-30: logs at DEBUG, error bodies, Redis, spool, ledger and command lines hold none,
     through every kind of failure, the loss of Redis and a stop among them."""

@@ -17,7 +17,9 @@ from raw_http import BEARER, CHAT, STREAM, close, connect, get, post, read_one
 
 from proxy.client_connection import PATIENCE, Patience
 
-HURRIED = Patience(idle_s=5.0, headers_s=0.3, body_grace_s=0.3, body_s=0.6, write_s=0.3)
+HURRIED = Patience(
+    idle_s=5.0, headers_s=0.3, body_grace_s=0.3, body_s=0.6, write_s=0.3, linger_s=0.1
+)
 """Deadlines that can be waited for; the rules are those of `PATIENCE`."""
 
 HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\n{BEARER}"
@@ -25,7 +27,7 @@ HEAD = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\n{BEARER}"
 
 def test_t12_nobody_is_waited_for_longer_than_is_written() -> None:
     """T-12: headers 10 s, a body 30 s or 1 KiB/s after 10 s, a reader 30 s: docs/http.md."""
-    assert Patience(75.0, 10.0, 10.0, 30.0, 30.0) == PATIENCE
+    assert Patience(75.0, 10.0, 10.0, 30.0, 30.0, 5.0) == PATIENCE
 
 
 @pytest.fixture
@@ -152,6 +154,7 @@ async def test_t12_a_body_that_comes_steadily_is_read(
 
 
 @pytest.mark.slow(30)
+@pytest.mark.timeout(30)
 async def test_t12_slow_sockets_leave_the_others_alone(
     open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
