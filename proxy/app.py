@@ -78,6 +78,7 @@ def create_runner(
         access_log=None,
         auto_decompress=False,
         patience=app[PATIENCE],
+        on_stall=app[DOOR].metrics.stalled,
         crowd=Crowd(connections_bound(server.max_connections), server.max_connections_per_ip),
         shutdown_timeout=shutdown_timeout_s,
     )

@@ -9,6 +9,7 @@ quotes what the client sent.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
@@ -52,6 +53,10 @@ class Patience:
 PATIENCE = Patience()
 
 
+def _nobody_counts() -> None:
+    """What is told of clients that stall, where nobody asks."""
+
+
 class ClientConnection(web.RequestHandler):
     """aiohttp's connection with deadlines in it.
 
@@ -65,6 +70,7 @@ class ClientConnection(web.RequestHandler):
         "_cut_timer",
         "_has_begun",
         "_headers_timer",
+        "_on_stall",
         "_patience",
         "_payload",
         "_place",
@@ -73,7 +79,13 @@ class ClientConnection(web.RequestHandler):
     )
 
     def __init__(
-        self, manager: web.Server, *, patience: Patience, crowd: Crowd, **options: Any
+        self,
+        manager: web.Server,
+        *,
+        patience: Patience,
+        crowd: Crowd,
+        on_stall: Callable[[], None] = _nobody_counts,
+        **options: Any,
     ) -> None:
         super().__init__(
             manager,
@@ -83,6 +95,7 @@ class ClientConnection(web.RequestHandler):
         )
         self._patience = patience
         self._crowd = crowd
+        self._on_stall = on_stall
         self._address = ""
         self._place = Place.NONE
         self._wire: asyncio.Transport | None = None
@@ -201,6 +214,7 @@ class ClientConnection(web.RequestHandler):
         if taken >= BYTES_PER_S_MIN * self._patience.write_s:
             self._watch_writing()
         else:
+            self._on_stall()
             self._wire.abort()
 
     def _hang_up(self) -> None:

@@ -23,6 +23,7 @@ from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app, create_runner
 from proxy.client_connection import PATIENCE, Patience
 from proxy.door import Door
+from proxy.metrics_exchange import ExchangeMetrics
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -139,6 +140,7 @@ class RunningDoor:
     log: CollectingLog
     renewals: Renewals
     http: aiohttp.ClientSession
+    door: Door
     runner: web.AppRunner
     answers: list[aiohttp.ClientResponse] = field(default_factory=list)
 
@@ -211,6 +213,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             open=renewals,
             log=log,
             proxy_id="p-0",
+            metrics=ExchangeMetrics(models=configured.models, tenants=configured.tenants),
         )
 
         async def ready() -> bool:
@@ -227,7 +230,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         port = runner.addresses[0][1]
         session = aiohttp.ClientSession()
         url = f"http://127.0.0.1:{port}"
-        running = RunningDoor(url, caps, spool, log, renewals, session, runner)
+        running = RunningDoor(url, caps, spool, log, renewals, session, door, runner)
         runners.append(runner)
         closing.extend([running.close, transport.close])
         return running

@@ -62,7 +62,11 @@ def connected(
 ) -> tuple[ClientConnection, StuckTransport]:
     server = web.Server(hello, handler_cancellation=True)
     connection = ClientConnection(
-        server, loop=asyncio.get_running_loop(), patience=patience, crowd=crowd
+        server,
+        loop=asyncio.get_running_loop(),
+        patience=patience,
+        crowd=crowd,
+        on_stall=lambda: STALLED.append(None),
     )
     transport = StuckTransport()
     transport.protocol = connection
@@ -85,7 +89,8 @@ async def test_t16_a_closing_connection_is_not_kept_for_ever() -> None:
 
 
 async def test_t16_a_client_that_takes_too_little_is_cut() -> None:
-    """T-16: some bytes now and then are no progress."""
+    """T-16: some bytes now and then are no progress; it is counted, too."""
+    STALLED.clear()
     connection, transport = connected(Crowd(5), Patience(write_s=0.1))
     transport.write(b"x" * 100_000)
     connection.pause_writing()
@@ -93,6 +98,8 @@ async def test_t16_a_client_that_takes_too_little_is_cut() -> None:
 
     async with asyncio.timeout(5):
         await transport.aborted.wait()
+
+    assert STALLED == [None]
 
 
 async def test_t16_a_client_that_takes_enough_is_not() -> None:
