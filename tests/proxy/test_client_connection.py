@@ -57,6 +57,9 @@ async def hello(request: web.BaseRequest) -> web.Response:
     return web.Response(text="hello")
 
 
+STALLED: list[None] = []
+
+
 def connected(
     crowd: Crowd, patience: Patience = HURRIED
 ) -> tuple[ClientConnection, StuckTransport]:
