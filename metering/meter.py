@@ -70,7 +70,7 @@ class Meter:
         self._suspect: str | None = None
         self._final: MeteredUsage | None = None
         self.is_in_thread = False
-        """Set by whoever feeds this in another thread; while it is set nobody may ask it anything."""
+        """Set by whoever feeds this in another thread: nobody may ask it anything meanwhile."""
 
     def text(self, channel: Channel, delta: str) -> None:
         """Count `delta` as the next characters of that channel.
