@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import re
 
-ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ID_PATTERN = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}")
 """What a tenant, project, key or feature id may look like: it becomes part of a Redis key, so it
-holds no colon, no slash and no brace, and is never empty (an empty hash tag moves the key)."""
+holds no colon, no slash and no brace, and is never empty (an empty hash tag moves the key). It
+names files and stands in URLs, too, so it is none of the two names that every directory has."""
 
 
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")

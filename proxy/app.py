@@ -7,12 +7,17 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from proxy import client_connection
 from proxy.admission import Routes
 from proxy.auth import Authenticator
+from proxy.client_connection import Patience
+from proxy.crowd import Crowd, Memory, connections_bound, memory_bound, resident_bytes
 from proxy.door import Door
 from proxy.ingress import (
     AUTHENTICATOR,
     DOOR,
+    MEMORY,
+    PATIENCE,
     ROUTES,
     chat_completions,
     get_model,
@@ -21,10 +26,6 @@ from proxy.ingress import (
     plain_json,
 )
 from proxy.server import Runner
-
-KEEPALIVE_S = 75.0
-"""How long an idle connection is kept, and the deadline for a request's headers: aiohttp uses one
-value for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,18 @@ class Readiness:
 READY = web.AppKey("ready", Readiness)
 
 
-def create_app(door: Door, ready: Callable[[], Awaitable[bool]]) -> web.Application:
+def create_app(
+    door: Door,
+    ready: Callable[[], Awaitable[bool]],
+    *,
+    patience: Patience = client_connection.PATIENCE,
+) -> web.Application:
     """The proxy's application over an open door; `ready` asks whether spend can be checked."""
     settings = door.settings
-    app = web.Application(client_max_size=settings.server.max_body_mb * 1024 * 1024)
+    server = settings.server
+    app = web.Application(client_max_size=server.max_body_mb * 1024 * 1024)
+    app[PATIENCE] = patience
+    app[MEMORY] = Memory(memory_bound(server.memory_limit_mb, server.workers), resident_bytes)
     app[DOOR] = door
     app[AUTHENTICATOR] = Authenticator(settings.tenants.values())
     app[ROUTES] = Routes(settings)
@@ -60,14 +69,17 @@ def create_runner(
     """The server around the application, with the limits that aiohttp leaves open.
 
     Bodies are never unpacked (a compressed one is refused, whatever it is compressed with), a
-    handler is told when its client leaves, and slow headers have a deadline.
+    handler is told when its client leaves, and whatever a client may be slow with has a deadline.
     """
+    server = app[DOOR].settings.server
     return Runner(
         app,
         handler_cancellation=handler_cancellation,
         access_log=None,
         auto_decompress=False,
-        keepalive_timeout=KEEPALIVE_S,
+        patience=app[PATIENCE],
+        on_stall=app[DOOR].metrics.stalled,
+        crowd=Crowd(connections_bound(server.max_connections), server.max_connections_per_ip),
         shutdown_timeout=shutdown_timeout_s,
     )
 

@@ -16,6 +16,14 @@ from metering.tenants import Principal, Tenant
 BEARER = "bearer "
 KEY_LENGTH_MAX = 512
 
+OTHER_CREDENTIALS = ("x-api-key", "api-key", "x-goog-api-key")
+"""Where other vendors' clients put their keys; no key is taken from there."""
+
+
+def bare_key(authorization: str) -> str:
+    """What is left of an Authorization header without its scheme."""
+    return authorization[authorization.find(" ") + 1 :].strip()
+
 
 class Authenticator:
     """Every key of every tenant, by hash; immutable, replaced as a whole on reload."""

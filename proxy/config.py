@@ -7,6 +7,7 @@ raises once, with every fault of the file; a file with warnings only is a sound 
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -94,6 +95,8 @@ def load(path: FilePath, env: Mapping[str, str], *, data_dir: FilePath | None = 
         source=path,
         data_dir=data_dir or _data_dir(path, shape.data_dir, env),
     )
+    if findings.has_secrets and _is_open_to_all(path):
+        findings.warn((), "every user of this machine can read the secrets here", "chmod o-r it")
     warnings = _in_order(findings.warnings)
     if findings.faults:
         raise ConfigFaults(path, _in_order(findings.faults), warnings)
@@ -171,6 +174,13 @@ def _read(path: FilePath) -> str:
             return raw.decode("utf-8-sig", "replace")
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigFaults(path, [Fault("", line, 1, "the file is not UTF-8 text")]) from None
+
+
+def _is_open_to_all(path: FilePath) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:  # gone since it was read
+        return False
 
 
 def _usual_places(env: Mapping[str, str]) -> list[FilePath]:

@@ -137,7 +137,7 @@ def _provider(
     key_path = (*path, "api_key")
     variable = findings.document.unset.get(key_path)
     if variable is None and written.api_key and findings.document.literal(key_path):
-        findings.warn(key_path, "a credential in clear text", f"write ${{{_variable_for(name)}}}")
+        findings.secret(key_path, "a credential in clear text", f"write ${{{_variable_for(name)}}}")
     unavailable = None
     if variable is not None:
         unavailable = f"environment variable {variable} is not set"

@@ -27,6 +27,8 @@ class Findings:
         self.document = document
         self.faults: list[Fault] = list(document.faults)
         self.warnings: list[Fault] = []
+        self.has_secrets = False
+        """Whether the file itself holds a secret, and not just the name of a variable."""
         self._broken: set[Path] = set()
 
     def fault(self, path: Path, message: str, suggestion: str | None = None) -> None:
@@ -41,6 +43,11 @@ class Findings:
     def warn(self, path: Path, message: str, suggestion: str | None = None) -> None:
         """Note something that works but is hardly meant."""
         self.warnings.append(self.document.fault(path, message, suggestion))
+
+    def secret(self, path: Path, message: str, suggestion: str) -> None:
+        """Warn of a secret that is written out in the file; it is not repeated."""
+        self.has_secrets = True
+        self.warn(path, message, suggestion)
 
     def mark_broken(self, path: Path) -> None:
         """The value at `path` was reported and stands in the shape no more."""

@@ -54,6 +54,12 @@ class ServerShape:
     """Whether metrics name tenants and what they spend."""
     max_body_mb: Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)] = 32
     """Largest request body, in MiB."""
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)] = 10_000
+    """Connections that each proxy process keeps open; more are refused with 503."""
+    max_connections_per_ip: Count | None = None
+    """Of those, how many may come from one address; no bound if left out."""
+    memory_limit_mb: Annotated[int, Field(ge=64), BeforeValidator(_whole)] | None = None
+    """Memory of each proxy process from which on exchanges are refused with 503, in MiB."""
     on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] = "abort"
     """When the client leaves: stop the upstream, or read its answer to the end."""
     max_drains: Annotated[int, Field(ge=0, le=100_000), BeforeValidator(_whole)] = 100

@@ -206,6 +206,10 @@ def _projects(tenant: TenantShape, path: Path, findings: Findings) -> dict[str, 
     return projects
 
 
+KEY_LENGTH_MIN = 24
+"""Letters and digits of a key for 128 bits of chance, and some for its prefix."""
+
+
 def _keys(
     tenant: TenantShape, path: Path, projects: Mapping[str, str], findings: Findings
 ) -> list[tuple[Path, ApiKey]]:
@@ -243,7 +247,9 @@ def _sha256(key: KeyShape, path: Path, findings: Findings) -> tuple[Path, str] |
             findings.fault(at, "the key is empty")
             return None
         if findings.document.literal(at):
-            findings.warn(at, "a key in clear text", "write its sha256 (see `weir keys new`)")
+            findings.secret(at, "a key in clear text", "write its sha256 (see `weir keys new`)")
+        if len(key.key) < KEY_LENGTH_MIN:
+            findings.warn(at, "a short key can be guessed", "make one with `weir keys new`")
         return at, key_sha256(key.key)
     if key.sha256 is not None:
         if not re.fullmatch(r"[0-9a-fA-F]{64}", key.sha256):

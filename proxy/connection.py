@@ -23,7 +23,7 @@ from proxy.transport import Call, Fault, TransportError
 HEAD_BYTES_MAX = 64 * 1024
 """Status line and headers of an answer, and its trailers; real ones are below 8 kB."""
 
-READ_AHEAD_BYTES = 256 * 1024
+READ_AHEAD_BYTES = 64 * 1024
 """Above this much unread body the socket is not read: the upstream waits for the client."""
 
 _NO_BODY = frozenset({204, 304})

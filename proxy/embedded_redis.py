@@ -217,7 +217,13 @@ def _spawn(directory: Path, path: Path, lock: int, binary: Path | None) -> subpr
             preexec_fn=_unblock_signals,  # noqa: PLW1509 - the caller has one thread
             pass_fds=(lock,),
             cwd="/",
+            # not ours: the credentials of providers stand in it
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         )
+
+
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "TZ")
+"""What of our environment a Redis server may need."""
 
 
 def _unblock_signals() -> None:

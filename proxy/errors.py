@@ -2,19 +2,21 @@
 
     ApiError                          OpenAI-shaped body, x-request-id, maybe x-should-retry
     |-- InvalidRequest                400 invalid_request_error
+    |   |-- BrokenRequest             400, and the connection is closed
     |   |-- UnpricedModel             400 model_not_priced
     |   `-- RequestExceedsBudget      400 request_exceeds_budget
     |-- InvalidApiKey                 401 invalid_api_key
     |-- ModelNotAllowed, TenantPaused, RunKilled        403
     |-- ModelNotFound, PathNotFound                     404
     |-- MethodNotAllowed              405
-    |-- BodyTimeout                   408
+    |-- RequestTimeout                408
     |-- BodyTooLarge                  413
     |-- UnsupportedEncoding           415
     |-- SpendExhausted, HeldByOthers                    429
     |-- InternalError                 500
     |-- UpstreamFailed                502 upstream_error
     |   `-- UpstreamAuth              502 upstream_auth
+    |-- Overloaded                    503
     |-- BudgetBackendUnavailable, BacklogFull, UpstreamQuota, ProviderUnavailable    503
     `-- UpstreamTimeout               504
 
@@ -42,6 +44,8 @@ class ApiError(Exception):
     should_retry: ClassVar[bool | None] = None
     """Sent as `x-should-retry` when not None; the stock SDKs obey it."""
     from_upstream: ClassVar[bool] = False
+    closes: ClassVar[bool] = False
+    """Whether the connection is closed after it: what else comes there cannot be trusted."""
 
     def __init__(
         self,
@@ -105,6 +109,12 @@ class InvalidRequest(ApiError):
 
     status = 400
     type = "invalid_request_error"
+
+
+class BrokenRequest(InvalidRequest):
+    """What came is not the HTTP that we speak; where a next request would begin is not known."""
+
+    closes = True
 
 
 class UnpricedModel(InvalidRequest):
@@ -177,12 +187,13 @@ class MethodNotAllowed(ApiError):
     code = "method_not_allowed"
 
 
-class BodyTimeout(ApiError):
-    """The request's body did not arrive in time."""
+class RequestTimeout(ApiError):
+    """The request's headers or its body did not arrive in time."""
 
     status = 408
     type = "invalid_request_error"
     code = "request_timeout"
+    closes = True
 
 
 class BodyTooLarge(ApiError):
@@ -191,6 +202,7 @@ class BodyTooLarge(ApiError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+    closes = True
 
 
 class UnsupportedEncoding(ApiError):
@@ -199,6 +211,7 @@ class UnsupportedEncoding(ApiError):
     status = 415
     type = "invalid_request_error"
     code = "unsupported_content_encoding"
+    closes = True
 
 
 class SpendExhausted(ApiError):
@@ -239,6 +252,20 @@ class UpstreamAuth(UpstreamFailed):
     """The upstream refused our credentials; its words stay in our log."""
 
     code = "upstream_auth"
+
+
+class Overloaded(ApiError):
+    """This process has no room for one more connection or exchange."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "overloaded"
+    should_retry = True
+    closes = True
+
+    def headers(self) -> dict[str, str]:
+        """Comes with Retry-After: room frees as soon as somebody leaves."""
+        return {"Retry-After": "1", **super().headers()}
 
 
 class BudgetBackendUnavailable(ApiError):

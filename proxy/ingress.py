@@ -19,36 +19,27 @@ from metering.ids import is_id, uuid7
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts, plan
 from proxy.attempts import Facts
-from proxy.auth import Authenticator
+from proxy.auth import OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.chat import ChatRequest
+from proxy.client_connection import ClientConnection, Patience
+from proxy.crowd import Memory
 from proxy.door import Door
 from proxy.errors import (
     ApiError,
-    BodyTimeout,
-    BodyTooLarge,
     InternalError,
     InvalidApiKey,
     InvalidRequest,
     MethodNotAllowed,
     ModelNotFound,
+    Overloaded,
     PathNotFound,
-    UnsupportedEncoding,
     in_band,
 )
 from proxy.exchange import Exchange, Finished
+from proxy.intake import read_body
 from proxy.refusals import backlog_full
 from proxy.relay import ClientGoneError
 from proxy.wire import openai_chat
-
-BODY_DEADLINE_S = 60.0
-"""How long a request's body may take to arrive."""
-
-WRITE_STALL_S = 30.0
-"""A client that takes nothing for so long has left, whatever its connection says."""
-
-SMALL_WRITE = 32 * 1024
-"""Half of what a connection buffers before it makes us wait: such a write to an empty buffer never
-does, and needs no deadline."""
 
 THREAD_ABOVE_BYTES = 16 * 1024
 """Prompts longer than this are counted in a thread: 5 ms of encoding per 100 kB, ten times that for
@@ -57,6 +48,8 @@ odd text, would otherwise stop every other stream. tiktoken works without the in
 DOOR = web.AppKey("door", Door)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ROUTES = web.AppKey("routes", Routes)
+PATIENCE = web.AppKey("patience", Patience)
+MEMORY = web.AppKey("memory", Memory)
 
 PARSE_IN_THREAD_ABOVE_BYTES = 1024 * 1024
 
@@ -94,17 +87,11 @@ class WebClient:
     async def send(self, data: bytes) -> None:
         """Send bytes of the stream; see `relay.Client`."""
         assert self.response is not None
-        transport = self._request.transport
+        connection = self._request.protocol
+        assert isinstance(connection, ClientConnection)
         try:
-            if len(data) <= SMALL_WRITE and transport and not transport.get_write_buffer_size():
-                await self.response.write(data)
-                return
-            async with asyncio.timeout(WRITE_STALL_S):
-                await self.response.write(data)
-        except TimeoutError as error:
-            # T-16: a client that never reads would hold room and an upstream for ever
-            self._request.app[DOOR].metrics.stalled()
-            raise ClientGoneError from error
+            await self.response.write(data)
+            await connection.writable()
         except ConnectionError as error:
             raise ClientGoneError from error
 
@@ -117,9 +104,8 @@ class WebClient:
         """Send the last bytes and close the stream."""
         assert self.response is not None
         try:
-            async with asyncio.timeout(WRITE_STALL_S):
-                await self.response.write_eof(tail)
-        except (TimeoutError, ConnectionError) as error:
+            await self.response.write_eof(tail)
+        except ConnectionError as error:
             raise ClientGoneError from error
         return self.response
 
@@ -145,7 +131,12 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
             raise backlog_full()
-        chat = await _parse(await read_body(request, door))
+        _need_room(request, stream=False)
+        limit_mb = door.settings.server.max_body_mb
+        raw = await read_body(request, limit_mb=limit_mb, patience=request.app[PATIENCE])
+        chat = await _parse(raw)
+        if chat.stream:
+            _need_room(request, stream=True)
         route = request.app[ROUTES].find(principal.tenant, chat.model)
         facts = Facts(
             exchange_id=exchange_id,
@@ -216,8 +207,18 @@ async def not_found(request: web.Request) -> web.Response:
 
 
 def authenticated(request: web.Request) -> Principal:
-    """Who is asking; InvalidApiKey tells nothing about why not."""
+    """Who is asking; InvalidApiKey tells nothing about why not.
+
+    A request with two credentials is refused before either is looked at, also where the second
+    stands in a header that is not ours: whoever is in front of us may have believed that one.
+    """
     headers = request.headers.getall("Authorization", [])
+    others = [value for name in OTHER_CREDENTIALS for value in request.headers.getall(name, [])]
+    if len({*map(bare_key, headers), *others}) > 1:
+        raise InvalidRequest(
+            "The request carries two credentials that differ; send one `Authorization` header.",
+            param="Authorization",
+        )
     principal = request.app[AUTHENTICATOR].authenticate(headers)
     if principal is None:
         raise InvalidApiKey(
@@ -227,25 +228,8 @@ def authenticated(request: web.Request) -> Principal:
     return principal
 
 
-async def read_body(request: web.Request, door: Door) -> bytes:
-    """The request's body, bounded in size, time and encoding."""
-    encoding = request.headers.get("Content-Encoding", "identity")
-    if encoding.lower() != "identity":
-        raise UnsupportedEncoding("Send the body uncompressed: Content-Encoding is not accepted.")
-    try:
-        if request.content.is_eof():
-            return await request.read()
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            return await request.read()
-    except TimeoutError:
-        raise BodyTimeout(f"The body did not arrive within {BODY_DEADLINE_S:.0f} s.") from None
-    except web.HTTPRequestEntityTooLarge:
-        limit = door.settings.server.max_body_mb
-        raise BodyTooLarge(f"The body is over {limit} MB (`server.max_body_mb`).") from None
-
-
 def refusal(error: ApiError, request_id: str) -> web.Response:
-    """The refusal as an HTTP answer; after an unread body the connection is closed."""
+    """The refusal as an HTTP answer; what comes after some of them cannot be trusted."""
     response = web.Response(
         status=error.status,
         body=error.body(),
@@ -256,9 +240,15 @@ def refusal(error: ApiError, request_id: str) -> web.Response:
             **error.headers(),
         },
     )
-    if isinstance(error, BodyTooLarge | BodyTimeout | UnsupportedEncoding):
+    if error.closes:
         response.force_close()
     return response
+
+
+def _need_room(request: web.Request, *, stream: bool) -> None:
+    if not request.app[MEMORY].has_room(stream=stream):
+        what = "streams" if stream else "requests"
+        raise Overloaded(f"This process is short of memory and takes no new {what} now.")
 
 
 async def _parse(raw: bytes) -> ChatRequest:

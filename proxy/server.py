@@ -2,23 +2,49 @@
 
 A request that is no HTTP, or that no route can take (`OPTIONS *`, an unknown `Expect`), never
 reaches a handler. It gets the same JSON as every refusal here: no quoted input, no server version.
+What is HTTP and still a trick is refused here, too: a `Host` that is none, a target that names
+another host.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from aiohttp.web_protocol import ERROR
 
-from proxy.errors import ApiError, InternalError, InvalidRequest, MethodNotAllowed, PathNotFound
+from proxy.client_connection import ClientConnection, Patience
+from proxy.crowd import Crowd
+from proxy.errors import (
+    ApiError,
+    BrokenRequest,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    Overloaded,
+    PathNotFound,
+)
 from proxy.ingress import fresh_request_id, refusal
 
 _UNREADABLE = ERROR._replace(version=HttpVersion11)
 """What aiohttp puts in place of a request it could not parse; its own would make us answer in
 HTTP/1.0."""
+
+
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+)
+"""A name or an address, and a port: no path, no user, no list, which others might read as one."""
+
+_NAMES = "/v1/models/"
+"""What follows is a name, which may be percent-encoded. The router decodes everything, and what is
+in front of us may not, so any other path is written plainly."""
+
+_HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 class Runner(web.AppRunner):
@@ -28,9 +54,22 @@ class Runner(web.AppRunner):
     to a server of one's own are deprecated. tests/proxy/test_server.py notices if it goes.
     """
 
-    def __init__(self, app: web.Application, *, shutdown_timeout: float, **options: Any) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        shutdown_timeout: float,
+        patience: Patience,
+        crowd: Crowd,
+        **options: Any,
+    ) -> None:
+        if HttpRequestParser is HttpRequestParserPy:
+            raise RuntimeError(
+                "aiohttp's parser in C is missing, and its other one is not for strangers: install "
+                "aiohttp from a wheel, and unset AIOHTTP_NO_EXTENSIONS"
+            )
         super().__init__(app, shutdown_timeout=shutdown_timeout, **options)
-        self._options = options
+        self._options = {**options, "patience": patience, "crowd": crowd}
 
     async def _make_server(self) -> web.Server:
         return _Server(await super()._make_server(), self._options)
@@ -63,14 +102,17 @@ class _Server(web.Server):
         return self._make(message, *rest)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        suspected = _suspicion(request)
+        if suspected is not None:
+            return refusal(suspected, fresh_request_id())
         try:
             return await self._answer(request)
         except web.HTTPException as error:
             return refusal(_refused(error), fresh_request_id())
 
 
-class _RequestHandler(web.RequestHandler):
-    """One client's connection."""
+class _RequestHandler(ClientConnection):
+    """One client's connection, and what is said on it when no handler says anything."""
 
     __slots__ = ()
 
@@ -98,6 +140,21 @@ class _RequestHandler(web.RequestHandler):
         response = refusal(error, request_id)
         response.force_close()
         return response
+
+
+def _suspicion(request: web.BaseRequest) -> ApiError | None:
+    """Why a request goes to no handler although it can be read."""
+    hosts = request.headers.getall("Host", [])
+    if any(not _HOST.fullmatch(host) for host in hosts) or len(hosts) > 1:
+        return BrokenRequest("The header `Host` must be one name or address, and maybe a port.")
+    connection = request.protocol
+    assert isinstance(connection, ClientConnection)
+    if connection.is_for_health_only and request.raw_path not in _HEALTH_PATHS:
+        return Overloaded("Too many connections are open.")
+    path = request.raw_path.partition("?")[0]
+    if not path.startswith("/") or ("%" in path and not path.startswith(_NAMES)):
+        return PathNotFound("There is nothing at this request target.")
+    return None
 
 
 def _unreadable(error: BaseException | None) -> ApiError:

@@ -30,6 +30,7 @@ from proxy import telemetry
 from proxy.app import create_app, create_runner
 from proxy.backlog import watch_backlog
 from proxy.children import HURRY
+from proxy.crowd import raise_file_limit
 from proxy.door import Door
 from proxy.draining import QUIET_S, connections, drain
 from proxy.health_sync import HealthSync
@@ -177,6 +178,7 @@ def run_worker(settings: Settings, board: Board | None = None, *, drain: bool = 
 async def _serve(process: ProxyProcess) -> int:
     stop, hurry = _stop_on_signals()
     gc.set_threshold(*GC_THRESHOLD)
+    raise_file_limit()
     metrics = Metrics()
     if process.board is not None:
         resume(process.board, metrics)

@@ -109,6 +109,9 @@ class Server:
     """None or 0 for no metrics at all."""
     metrics_tenants: bool = True
     max_body_mb: int = 32
+    max_connections: int = 10_000
+    max_connections_per_ip: int | None = None
+    memory_limit_mb: int | None = None
     on_disconnect: Literal["abort", "drain"] = "abort"
     max_drains: int = 100
     max_drain_s: float = 300.0

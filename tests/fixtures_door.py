@@ -21,6 +21,7 @@ from metering.money import rate_pico_per_mtok, usd_to_nano
 from metering.prices import PriceBook, PriceRule
 from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app, create_runner
+from proxy.client_connection import PATIENCE, Patience
 from proxy.door import Door
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.pool import HttpTransport
@@ -140,7 +141,14 @@ class RunningDoor:
     renewals: Renewals
     http: aiohttp.ClientSession
     door: Door
+    runner: web.AppRunner
     answers: list[aiohttp.ClientResponse] = field(default_factory=list)
+
+    @property
+    def crowd_size(self) -> int:
+        """How many connections are open."""
+        assert self.runner.server is not None
+        return len(self.runner.server.connections)
 
     @property
     def events(self) -> list[UsageEvent]:
@@ -188,7 +196,11 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
     closing: list[Callable[[], Awaitable[None]]] = []
 
     async def start(
-        configured: Settings, caps: Caps | None = None, *, cancels: bool = True
+        configured: Settings,
+        caps: Caps | None = None,
+        *,
+        cancels: bool = True,
+        patience: Patience = PATIENCE,
     ) -> RunningDoor:
         log, spool, caps = CollectingLog(), MemorySpool(), caps or MemoryCaps()
         transport = HttpTransport()
@@ -208,14 +220,17 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             return True
 
         runner = create_runner(
-            create_app(door, ready), handler_cancellation=cancels, shutdown_timeout_s=0.1
+            create_app(door, ready, patience=patience),
+            handler_cancellation=cancels,
+            shutdown_timeout_s=0.1,
         )
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
         await site.start()
         port = runner.addresses[0][1]
         session = aiohttp.ClientSession()
-        running = RunningDoor(f"http://127.0.0.1:{port}", caps, spool, log, renewals, session, door)
+        url = f"http://127.0.0.1:{port}"
+        running = RunningDoor(url, caps, spool, log, renewals, session, door, runner)
         runners.append(runner)
         closing.extend([running.close, transport.close])
         return running

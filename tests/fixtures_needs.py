@@ -29,7 +29,10 @@ INSTALL = {
     "postgres": "apt-get install postgresql",
     "chromium": "apt-get install chromium",
     "hatchling": "pip install hatchling",
+    "own-network": "run the tests as root where namespaces are allowed",
 }
+
+ALONE = Path(__file__).parent / "threats" / "programs" / "in_own_network.py"
 
 
 def find(name: str) -> Path | None:
@@ -37,6 +40,9 @@ def find(name: str) -> Path | None:
     if name == "hatchling":
         spec = importlib.util.find_spec("hatchling")
         return Path(spec.origin) if spec is not None and spec.origin else None
+    if name == "own-network":
+        tried = subprocess.run([sys.executable, ALONE, "true"], capture_output=True, check=False)
+        return ALONE if tried.returncode == 0 else None
     on_path = shutil.which(name)
     if on_path is not None:
         return Path(on_path)
@@ -63,6 +69,8 @@ def _has_tls(server: Path) -> bool:
 
 def can_exist(name: str) -> bool:
     """Whether it can be installed at all beside this Python; what cannot is never required."""
+    if name == "own-network":  # a privilege, which is not installed
+        return False
     return name != "redis-6.2" or (sys.version_info < (3, 13) and platform.machine() == "x86_64")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from metering.meter import Meter
+from proxy import json_bounds
 from proxy.chat import CHOICES_MAX, OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.errors import InvalidRequest
 from proxy.sse import DONE, Decoder, Event
@@ -28,6 +29,8 @@ _TEXT_MAX = 256
 
 def parse_request(raw: bytes) -> ChatRequest:
     """The request behind a body; InvalidRequest names the field that is wrong."""
+    if (fault := json_bounds.fault_in(raw)) is not None:
+        raise InvalidRequest(fault)
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -62,16 +65,13 @@ def upstream_body(request: ChatRequest, *, model: str, inject_usage: bool) -> by
     """The body for an upstream: the object that was priced, with the upstream's model name.
 
     A stream asks for usage whatever the client said, so that `include_usage: false` cannot evade
-    metering. InvalidRequest when the object is nested deeper than JSON writers go.
+    metering. The bounds of `proxy.json_bounds` hold, so that it can be written.
     """
     body = {**request.body, "model": model}
     if request.stream and inject_usage:
         options = request.body.get("stream_options") or {}
         body["stream_options"] = {**options, "include_usage": True}
-    try:
-        return orjson.dumps(body)
-    except TypeError:
-        raise InvalidRequest("The body is nested too deeply (more than 250 levels).") from None
+    return orjson.dumps(body)
 
 
 def _output_limit(body: Mapping[str, Any]) -> int | None:

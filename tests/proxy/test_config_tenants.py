@@ -111,4 +111,5 @@ tenants: [{id: t, keys: [{id: k, key: sk-client}]}]
 
     assert any("providers.openai.api_key: a credential in clear text" in each for each in warnings)
     assert any("tenants[0].keys[0].key: a key in clear text" in each for each in warnings)
+    assert any("tenants[0].keys[0].key: a short key can be guessed" in each for each in warnings)
     assert not any("sk-secret" in each or "sk-client" in each for each in warnings)

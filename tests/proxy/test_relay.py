@@ -21,6 +21,7 @@ from fixtures_upstream import (
 
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
+from proxy.client_connection import Patience
 from proxy.door import Lifecycle
 from proxy.relay import StreamRelay
 from proxy.wire.openai_chat import StreamReader
@@ -233,11 +234,10 @@ async def test_an_encoded_answer_is_nonsense(
 
 
 async def test_a_client_that_never_reads_is_let_go(
-    open_door: OpenDoor, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+    open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
     """T-16: without progress a client's stream ends, its upstream is stopped, and it is billed."""
-    monkeypatch.setattr("proxy.ingress.WRITE_STALL_S", 0.2)
-    door = await open_door(settings({"one": upstream.url}))
+    door = await open_door(settings({"one": upstream.url}), patience=Patience(write_s=0.2))
     flood = chunk(delta("word " * 4000))
     upstream.scripts = [[stream_head(), *([flood] * 600), Act.HANG]]
     host, _, port = door.url.removeprefix("http://").partition(":")

@@ -11,6 +11,8 @@ import pytest
 from aiohttp import web
 from fixtures_door import KEY, RunningDoor
 
+from proxy.client_connection import PATIENCE
+from proxy.crowd import Crowd
 from proxy.server import Runner
 
 SECRET = "sk-quoted-nowhere"
@@ -114,7 +116,7 @@ async def test_a_handler_that_fails_is_a_json_500(caplog: pytest.LogCaptureFixtu
 
     app = web.Application()
     app.router.add_get("/", broken)
-    runner = Runner(app, shutdown_timeout=0.1, access_log=None)
+    runner = Runner(app, shutdown_timeout=0.1, patience=PATIENCE, crowd=Crowd(10), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]

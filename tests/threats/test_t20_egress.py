@@ -49,7 +49,6 @@ HEADERS = {
     "X-HTTP-Method-Override": "DELETE",
     "Cookie": "a=b",
     "Proxy-Authorization": "Basic x",
-    "x-api-key": "sk-other",
     "Connection": "keep-alive, Authorization",
     "TE": "trailers",
 }
