@@ -2,50 +2,43 @@
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found. What a program reads goes to
 stdout as JSON with --json; errors go to stderr. Imports are made inside the commands, so that
-`weir --help` and shell completion load nothing but click.
+`weir --help` and shell completion load nothing but click. `ledger` has a module of its own.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from proxy.cli_ledger import ledger
+from proxy.cli_options import (
+    BAD_CONFIG,
+    FAILED,
+    NOT_FOUND,
+    absolute_path,
+    count_of,
+    echo_json,
+    fail,
+    fault_json,
+    find_config_file,
+    load_config,
+    shared_options,
+)
 
 if TYPE_CHECKING:
     from proxy.config import Loaded
     from proxy.config_yaml import Fault
 
-FAILED, BAD_CONFIG, NOT_FOUND = 1, 2, 3
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
 
 def main() -> None:
     """The entry point of the `weir` command."""
     weir(prog_name="weir")
-
-
-def _shared(command: _Command) -> _Command:
-    """The options that every command takes."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
-        click.option(
-            "--data-dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Where state is kept; goes before data_dir in the file.",
-        ),
-        click.option(
-            "--config", "config_file", metavar="FILE", help="The configuration file to use."
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 class _Weir(click.Group):
@@ -58,9 +51,9 @@ class _Weir(click.Group):
         try:
             sys.exit(super().main(words, *more, **(options | {"standalone_mode": False})))
         except click.ClickException as error:
-            _fail(error.exit_code, error.format_message(), as_json=True)
+            fail(error.exit_code, error.format_message(), as_json=True)
         except click.Abort:
-            _fail(FAILED, "aborted", as_json=True)
+            fail(FAILED, "aborted", as_json=True)
 
 
 @click.group(cls=_Weir, context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,12 +62,15 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
+weir.add_command(ledger)
+
+
 @weir.command()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0 picks one.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Proxy processes.")
 @click.option("--no-worker", is_flag=True, help="Do not start the settlement worker.")
-@_shared
+@shared_options
 def serve(
     *,
     host: str | None,
@@ -86,7 +82,7 @@ def serve(
     as_json: bool,
 ) -> NoReturn:
     """Run the proxy, its Redis and the settlement worker until Ctrl-C."""
-    loaded = _load(config_file, data_dir, as_json)
+    loaded = load_config(config_file, data_dir, as_json)
     _require_driver(loaded.settings.ledger_url, as_json)
     from proxy.supervisor import serve as run
 
@@ -98,7 +94,7 @@ def serve(
             loaded,
             host=host,
             port=port,
-            data_dir=_absolute(data_dir),
+            data_dir=absolute_path(data_dir),
             workers=workers,
             with_worker=not no_worker,
         )
@@ -116,7 +112,7 @@ def _require_driver(ledger_url: str, as_json: bool) -> None:
     try:
         open_ledger(ledger_url).close()
     except (SQLAlchemyError, ImportError) as error:
-        _fail(FAILED, f"cannot use the ledger: {error}", as_json)
+        fail(FAILED, f"cannot use the ledger: {error}", as_json)
 
 
 def _warn_unsettled() -> None:
@@ -129,13 +125,13 @@ def _warn_unsettled() -> None:
 
 @weir.command()
 @click.option("--drain", is_flag=True, help="Settle what is waiting, then stop.")
-@_shared
+@shared_options
 def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json: bool) -> NoReturn:
     """Run the settlement worker: from the streams to the ledger.
 
     Without --drain it waits while Redis is away; with it, it gives up after 10 s without progress.
     """
-    settings = _load(config_file, data_dir, as_json).settings
+    settings = load_config(config_file, data_dir, as_json).settings
     from sqlalchemy.exc import SQLAlchemyError
 
     from proxy.embedded_redis import redis_url
@@ -144,13 +140,13 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
 
     if settings.redis.url is None:
         if drain and not os.path.isdir(settings.data_dir):  # noqa: PTH112 - a name too long is False
-            _fail(NOT_FOUND, f"no data_dir {settings.data_dir}: `weir serve` makes it", as_json)
+            fail(NOT_FOUND, f"no data_dir {settings.data_dir}: `weir serve` makes it", as_json)
         redis = replace(settings.redis, url=Secret(redis_url(settings.data_dir)))
         settings = replace(settings, redis=redis)
     try:
         sys.exit(run_worker(settings, drain=drain))
     except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
-        _fail(FAILED, f"cannot settle: {getattr(error, 'orig', None) or error}", as_json)
+        fail(FAILED, f"cannot settle: {getattr(error, 'orig', None) or error}", as_json)
 
 
 @weir.group()
@@ -160,16 +156,16 @@ def config() -> None:
 
 @config.command("check")
 @click.argument("file", required=False)
-@_shared
+@shared_options
 def config_check(
     *, file: str | None, config_file: str | None, data_dir: Path | None, as_json: bool
 ) -> NoReturn:
     """Say everything that is wrong with FILE; what passes here is what `serve` starts with."""
     from proxy.config import ConfigFaults, load
 
-    path = _find(file or config_file, as_json)
+    path = find_config_file(file or config_file, as_json)
     try:
-        loaded = load(path, os.environ, data_dir=_absolute(data_dir))
+        loaded = load(path, os.environ, data_dir=absolute_path(data_dir))
     except ConfigFaults as failure:
         _echo_check(as_json, path, faults=failure.faults, warnings=failure.warnings)
         sys.exit(BAD_CONFIG)
@@ -205,19 +201,19 @@ def _echo_check(
 ) -> None:
     groups = {"faults": faults, "warnings": warnings, "unenforced": unenforced}
     if as_json:
-        body = {name: [_fault_json(each) for each in group] for name, group in groups.items()}
-        _echo_json({"ok": not faults, "file": str(path), **body, "summary": summary})
+        body = {name: [fault_json(each) for each in group] for name, group in groups.items()}
+        echo_json({"ok": not faults, "file": str(path), **body, "summary": summary})
         return
     for name, group in groups.items():
         label = {"faults": "", "warnings": "warning: ", "unenforced": "not enforced yet: "}[name]
         for each in group:
             click.echo(f"{path}:{each.located(label)}")
     if summary is None:
-        click.echo(f"{path}: {_count(len(faults), 'fault')}")
+        click.echo(f"{path}: {count_of(len(faults), 'fault')}")
         return
     click.echo(
-        f"{path}: ok, {_count(summary['models'], 'model')}, "
-        f"{_count(summary['tenants'], 'tenant')}, "
+        f"{path}: ok, {count_of(summary['models'], 'model')}, "
+        f"{count_of(summary['tenants'], 'tenant')}, "
         f"prices cost {summary['cost_version']} sell {summary['sell_version']}"
     )
 
@@ -231,7 +227,7 @@ def keys() -> None:
 @click.option("--tenant", required=True, help="Whose key it is.")
 @click.option("--project", help="A project of the tenant; `default` if left out.")
 @click.option("--id", "key_id", help="Id of the key in events; made up if left out.")
-@_shared
+@shared_options
 def keys_new(
     *,
     tenant: str,
@@ -245,22 +241,22 @@ def keys_new(
     from metering.ids import is_id
     from proxy.api_keys import key_sha256, new_key, public_id
 
-    settings = _load(config_file, data_dir, as_json).settings
+    settings = load_config(config_file, data_dir, as_json).settings
     if tenant not in settings.tenants:
-        _fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}", as_json)
+        fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}", as_json)
     owner = settings.tenants[tenant]
     if project is not None and project not in owner.projects:
-        _fail(NOT_FOUND, f"tenant {tenant!r} has no project {project!r}", as_json)
+        fail(NOT_FOUND, f"tenant {tenant!r} has no project {project!r}", as_json)
     key = new_key()
     if not is_id(key_id := public_id(key) if key_id is None else key_id):
-        _fail(BAD_CONFIG, f"{key_id!r} cannot be an id: letters, digits, . _ - only", as_json)
+        fail(BAD_CONFIG, f"{key_id!r} cannot be an id: letters, digits, . _ - only", as_json)
     if any(each.id == key_id for each in owner.keys):
-        _fail(BAD_CONFIG, f"tenant {tenant!r} has a key {key_id!r} already", as_json)
+        fail(BAD_CONFIG, f"tenant {tenant!r} has a key {key_id!r} already", as_json)
     sha256 = key_sha256(key)
     where = "" if project is None else f', project: "{project}"'
     line = f'- {{id: "{key_id}"{where}, sha256: "{sha256}"}}'
     if as_json:
-        _echo_json(
+        echo_json(
             {"tenant": tenant, "project": project, "id": key_id, "key": key}
             | {"sha256": sha256, "config": line}
         )
@@ -272,7 +268,7 @@ def keys_new(
 @weir.command()
 @click.option("--tenant", help="Only this tenant.")
 @click.option("--since", metavar="WHEN", help="RFC 3339, or back from now: 30m, 24h, 7d.")
-@_shared
+@shared_options
 def usage(
     *,
     tenant: str | None,
@@ -289,7 +285,7 @@ def usage(
         since_ns = None if since is None else parse_since_ns(since, now_ns())
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from None
-    settings = _load(config_file, data_dir, as_json).settings
+    settings = load_config(config_file, data_dir, as_json).settings
     from proxy import cli_reports
 
     _report(lambda: cli_reports.usage(settings, tenant, since_ns), as_json)
@@ -298,7 +294,7 @@ def usage(
 @weir.command()
 @click.option("--tenant", required=True, help="Whose invoice.")
 @click.option("--period", metavar="YYYY-MM", help="UTC month; the current one if left out.")
-@_shared
+@shared_options
 def invoice(
     *,
     tenant: str,
@@ -315,7 +311,7 @@ def invoice(
         month = parse_month(period, now_ns())
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--period") from None
-    settings = _load(config_file, data_dir, as_json).settings
+    settings = load_config(config_file, data_dir, as_json).settings
     from proxy import cli_reports
 
     _report(lambda: cli_reports.invoice(settings, tenant, month), as_json)
@@ -328,73 +324,12 @@ def _report(make: Callable[[], tuple[dict[str, Any], Any]], as_json: bool) -> No
     try:
         body, table = make()
     except cli_reports.NotFoundError as error:
-        _fail(NOT_FOUND, str(error), as_json)
+        fail(NOT_FOUND, str(error), as_json)
     except cli_reports.LedgerError as error:
-        _fail(FAILED, str(error), as_json)
+        fail(FAILED, str(error), as_json)
     if as_json:
-        _echo_json(body)
+        echo_json(body)
         return
     from proxy.cli_tables import console
 
     console().print(table)
-
-
-def _load(config_file: str | None, data_dir: Path | None, as_json: bool) -> Loaded:
-    """The configuration, or the end of the process with every fault on stderr."""
-    from proxy.config import ConfigFaults, load
-
-    path = _find(config_file, as_json)
-    try:
-        return load(path, os.environ, data_dir=_absolute(data_dir))
-    except ConfigFaults as failure:
-        if as_json:
-            details = [_fault_json(each) for each in failure.faults]
-            _fail(BAD_CONFIG, "the configuration has faults", as_json, faults=details)
-        for each in failure.faults:
-            click.echo(f"{path}:{each}", err=True)
-        _fail(BAD_CONFIG, f"{path} has {_count(len(failure.faults), 'fault')}", as_json)
-
-
-def _find(named: str | None, as_json: bool) -> Path:
-    from proxy.config import ConfigNotFound, find_config
-
-    try:
-        return find_config(named, os.environ, Path.cwd())
-    except ConfigNotFound as missing:
-        _fail(BAD_CONFIG, str(missing), as_json, tried=[str(path) for path in missing.tried])
-
-
-def _fail(exit_code: int, message: str, as_json: bool, **details: Any) -> NoReturn:
-    if as_json:
-        error = {"message": message, "exit_code": exit_code, **details}
-        click.echo(json.dumps({"error": error}), err=True)
-    else:
-        click.echo(f"weir: {message}", err=True)
-    sys.exit(exit_code)
-
-
-def _absolute(path: Path | None) -> Path | None:
-    if path is None:
-        return None
-    try:
-        return Path.cwd() / path.expanduser()
-    except RuntimeError as error:  # ~somebody who has no home
-        raise click.BadParameter(f"{path}: {error}", param_hint="--data-dir") from None
-
-
-def _fault_json(fault: Fault) -> dict[str, Any]:
-    return {
-        "path": fault.path,
-        "line": fault.line,
-        "column": fault.column,
-        "message": fault.message,
-        "suggestion": fault.suggestion,
-    }
-
-
-def _echo_json(body: dict[str, Any]) -> None:
-    click.echo(json.dumps(body, indent=2))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

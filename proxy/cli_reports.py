@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from metering.ids import is_id
 from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
+from metering.settlement.ledger.faults import LedgerDamagedError, safe_url
 from metering.settlement.ledger.queries import invoice_report, usage_report
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.redis_stream import connect, stream_pending
@@ -47,7 +48,9 @@ def usage(settings: Settings, tenant: str | None, since: int | None) -> Report:
     """Usage by tenant and model; NotFoundError for a tenant that neither file nor ledger knows."""
     _require_id(settings, tenant)
     pending = pending_events(settings)  # before the ledger: what moves in between counts twice
-    report = _read(settings, lambda ledger: usage_report(ledger, tenant, since, pending=pending))
+    report = read_ledger(
+        settings, lambda ledger: usage_report(ledger, tenant, since, pending=pending)
+    )
     if report is None:
         _require_configured(settings, tenant)
         totals = {"requests": 0, "units": {}, "cost_nano": 0, "admission_nano": 0, "unpriced": 0}
@@ -59,7 +62,9 @@ def invoice(settings: Settings, tenant: str, period: str) -> Report:
     """A month's invoice; empty for a tenant that used nothing, NotFoundError for an unknown one."""
     _require_id(settings, tenant)
     pending = pending_events(settings)
-    found = _read(settings, lambda ledger: invoice_report(ledger, tenant, period, pending=pending))
+    found = read_ledger(
+        settings, lambda ledger: invoice_report(ledger, tenant, period, pending=pending)
+    )
     if found is None:
         _require_configured(settings, tenant)
         body = make_invoice(tenant, period, ())
@@ -88,20 +93,20 @@ def _require_configured(settings: Settings, tenant: str | None) -> None:
         raise NotFoundError(f"no tenant {tenant!r}, neither in the ledger nor in {settings.source}")
 
 
-def _read(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> _Answer | None:
+def read_ledger(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> _Answer | None:
     """What `ask` answers for the open ledger.
 
     None as well where there is none yet and somebody serves: nothing is settled, nothing is amiss.
     """
     try:
         url = make_url(settings.ledger_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: what stands in the place of a port
         raise LedgerError("`ledger.url` is no SQLAlchemy URL") from None
     is_file = url.get_backend_name() == "sqlite" and url.database
     if is_file and not os.path.exists(url.database or ""):  # noqa: PTH110 - a name too long is False
         _require_served(settings, f"no ledger at {url.database} yet: `weir serve` makes it")
         return None
-    safe = url.render_as_string(hide_password=True)
+    safe = safe_url(url)
     try:
         ledger = open_ledger(settings.ledger_url)
         try:
@@ -113,6 +118,8 @@ def _read(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> _Answe
             return ask(ledger)
         finally:
             ledger.close()
+    except LedgerDamagedError as error:
+        raise LedgerError(f"cannot read the ledger {safe}, it is damaged: {error.how}") from error
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) else error  # without SQL and advice
         raise LedgerError(f"cannot read the ledger {safe}: {cause}") from error

@@ -13,6 +13,7 @@ pytest_plugins = [
     "fixtures_needs",
     "fixtures_redis",
     "fixtures_caps",
+    "fixtures_postgres",
     "fixtures_ledger",
     "fixtures_upstream",
     "fixtures_door",

@@ -20,7 +20,8 @@ class Timing:
     """Rollups, windows, trimming."""
     keep_ms: int = KEEP_MS
     retry_first_s: float = 0.2
-    retry_max_s: float = 10.0
+    retry_max_s: float = 2.0
+    """What comes back is used within 5 s, the time to connect included."""
     drain_patience_s: float = 10.0
     """A drain that gets nowhere for so long is given up: somebody waits for its end."""
     stop_patience_s: float = 20.0
