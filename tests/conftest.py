@@ -15,6 +15,7 @@ pytest_plugins = [
     "fixtures_caps",
     "fixtures_postgres",
     "fixtures_ledger",
+    "fixtures_settlement",
     "fixtures_upstream",
     "fixtures_door",
     "fixtures_weir",

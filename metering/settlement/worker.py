@@ -25,6 +25,7 @@ from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
 from metering.settlement.batches import Batch, BatchReport, Booking
 from metering.settlement.entries import Arrival, Entry, Malformed, sort_entries
+from metering.settlement.ledger.faults import LedgerUnusableError
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import confirmed_spool, settled_positions
 from metering.settlement.ledger.store import Ledger, open_ledger
@@ -39,7 +40,7 @@ DRAIN_BLOCK_MS = 50
 
 
 class DrainGaveUpError(Exception):
-    """A drain could not end; the message is one line that says what it waited for."""
+    """The work could not be done; the message is one line that says what stands in its way."""
 
 
 class Log(Protocol):
@@ -137,7 +138,7 @@ class Settlement:
         self._held_back: dict[tuple[int, str], tuple[str, int]] = {}
         self.tally = Tally()
         self.gave_up: str | None = None
-        """Why a drain was given up."""
+        """Why the work was given up, if it was."""
 
     async def settle(
         self, reader: StreamReader, *, stop: asyncio.Event, hurry: asyncio.Event | None, drain: bool
@@ -184,8 +185,14 @@ class Settlement:
                 left = await self._step(reader, lane, drain=drain)
                 failures = 0
                 stuck = _missing_prices(lane) if self.tally.batches == batches else None
-                if drain and self._is_over(lane, stuck, began_s):
+                if drain and (self._is_over(lane, stuck, began_s) or not left):
                     return
+            except LedgerUnusableError as error:  # waiting cures nothing, nor does a restart
+                self.gave_up = str(error)
+                self._log.warning("ledger_unusable", detail=self.gave_up)
+                if not drain:
+                    await stop.wait()
+                return
             except (RedisError, SQLAlchemyError, OSError) as error:
                 lane.recovered = False
                 if drain and self._is_over(lane, _one_line(error), began_s):
@@ -194,9 +201,6 @@ class Settlement:
                 failures = min(failures + 1, 16)
                 self._log.warning("settlement_retries", error=repr(error), delay_s=delay_s)
                 await _sleep(delay_s, stop)
-                continue
-            if drain and not left:
-                return
 
     def _delay_s(self, failures: int, *, drain: bool) -> float:
         """Twice as long after each failure; a drain asks a few times before it gives up."""
