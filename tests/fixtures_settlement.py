@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures_ledger import PRICES
+from fixtures_ledger import PRICES, new_ledger
 from fixtures_redis import RedisServer
 from redis.asyncio import Redis
 from sqlalchemy import func, select
@@ -141,13 +141,21 @@ class Stable:
 
 
 @pytest.fixture
-async def works(
-    redis_server: RedisServer, redis_keys: RedisKeys, ledger_url: str
+async def sqlite_works(
+    redis_server: RedisServer, redis_keys: RedisKeys, tmp_path: Path
 ) -> AsyncIterator[Works]:
-    """With the prices published, on each database."""
+    """With the prices published and an empty ledger; another one may be put in."""
+    new_ledger(tmp_path).close()
     url = f"unix://{redis_server.path}"
     client = connect(url)
-    made = Works(client, url, redis_keys, ledger_url)
+    made = Works(client, url, redis_keys, f"sqlite:///{tmp_path / 'ledger.db'}")
     await made.publish_prices()
     yield made
     await client.aclose()
+
+
+@pytest.fixture
+def works(sqlite_works: Works, ledger_url: str) -> Works:
+    """The same on each of the databases."""
+    sqlite_works.ledger_url = ledger_url
+    return sqlite_works

@@ -33,6 +33,7 @@ from metering.settlement.ledger.writer import write_batch
 from metering.settlement.price_shelf import PriceShelf
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
 from metering.settlement.redis_windows import rebuild_windows
+from metering.settlement.reread import reread_lost
 from metering.settlement.timing import Timing
 
 DRAIN_BLOCK_MS = 50
@@ -137,8 +138,7 @@ class Settlement:
         self._writing = asyncio.Lock()
         self._held_back: dict[tuple[int, str], tuple[str, int]] = {}
         self.tally = Tally()
-        self.gave_up: str | None = None
-        """Why the work was given up, if it was."""
+        self.gave_up: str | None = None  # why, if the work was given up
 
     async def settle(
         self, reader: StreamReader, *, stop: asyncio.Event, hurry: asyncio.Event | None, drain: bool
@@ -213,8 +213,7 @@ class Settlement:
         if stuck is None:
             lane.stuck_since_s = None
             return False
-        if lane.stuck_since_s is None:
-            lane.stuck_since_s = began_s
+        lane.stuck_since_s = lane.stuck_since_s or began_s
         stuck_s = monotonic_s() - lane.stuck_since_s
         if stuck_s < self._timing.drain_patience_s:
             return False
@@ -253,6 +252,8 @@ class Settlement:
         async with self._writing:
             await asyncio.to_thread(self._ledger.migrate)
         await reader.ensure_groups()
+        if lost := await reread_lost(self._ledger, self._redis, self._keys, reader.shards):
+            self._log.warning("ledger_lost_events", shards=list(lost))
         await self._rebuild_windows()
         await self._settle_own(reader, lane)
         await self._confirm(reader)

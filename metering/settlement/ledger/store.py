@@ -137,33 +137,33 @@ def insert_into(connection: Connection, table: Table) -> Insert:
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Append rows; nothing when there are none. All rows have the same keys."""
-    if rows:
-        connection.execute(table.insert(), rows)
+    """Append rows, straight to the driver; nothing when there are none.
 
-
-def insert_wide_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """`insert_rows` straight to the driver, for the one table where every row counts.
-
-    SQLAlchemy's handling of 50 parameters takes longer than SQLite's insert. Values must be what
-    the driver takes as they are: integers, text, bytes, None.
+    All rows have the same keys. SQLAlchemy's handling of 50 parameters takes longer than SQLite's
+    insert, so values must be what the driver takes as they are: integers, text, bytes, None.
     """
     if not rows:
         return
     if connection.dialect.name == "postgresql":
         _postgres().copy_rows(connection, table, rows)
-    else:
-        names = tuple(rows[0])
-        marks = ", ".join("?" * len(names))
-        statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names of ours
-        connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
+        return
+    names = tuple(rows[0])
+    marks = ", ".join("?" * len(names))
+    statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names of ours
+    connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
 
 
 def add_rows(
     connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, measures: Sequence[str]
 ) -> None:
-    """Insert rows, or add their `measures` to the row that has the same primary key."""
+    """Insert rows, or add their `measures` to the row that has the same primary key.
+
+    No two of `rows` have the same; they are locked in their order.
+    """
     if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        _postgres().add_rows(connection, table, rows, measures)
         return
     insert = insert_into(connection, table)
     summed = {name: table.c[name] + insert.excluded[name] for name in measures}

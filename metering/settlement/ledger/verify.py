@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, or_, select, text
@@ -21,7 +20,7 @@ from metering.settlement.journal import Account
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.chain import GENESIS, link
 from metering.settlement.ledger.faults import LedgerDamagedError
-from metering.settlement.ledger.rows import COPIED, decode_amounts
+from metering.settlement.ledger.rows import COPIED, copied, decode_amounts
 from metering.settlement.ledger.store import Ledger
 
 FINDINGS_MAX = 1_000
@@ -29,7 +28,6 @@ FINDINGS_MAX = 1_000
 
 _EVENT, _POSTING, _TXN = tables.usage_event.c, tables.posting.c, tables.txn.c
 _FETCH = 1_000
-_copied = attrgetter(*COPIED)
 
 
 @dataclass(slots=True)
@@ -138,7 +136,7 @@ def _verify_event(row: Row[Any]) -> Iterator[str]:
     except (ValueError, TypeError, IndexError, KeyError) as error:
         yield f"{where} cannot be read: {error}"
         return
-    if _copied(row) != _copied(event):
+    if copied(row) != copied(event):
         for name in COPIED:
             if getattr(row, name) != getattr(event, name):
                 yield f"{where}: column {name} is not what the payload says"

@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.queries import invoice_report, usage_report
 from metering.settlement.ledger.rollups import rebuild_rollups, update_rollups
-from metering.settlement.ledger.store import Ledger, insert_wide_rows, open_ledger
+from metering.settlement.ledger.store import Ledger, insert_rows, open_ledger
 from metering.settlement.ledger.verify import verify
 
 BIG = 2**53 - 1
@@ -175,7 +175,7 @@ def test_a_copy_that_loses_its_connection_fails_like_any_statement(postgres_url:
         with pytest.raises(DBAPIError):
             _copy_after_the_end(ledger, other)
         with pytest.raises(DBAPIError, match="violates not-null"), ledger.write() as connection:
-            insert_wide_rows(connection, tables.rollup_watermark, [{"shard": 1, "seq": None}])
+            insert_rows(connection, tables.rollup_watermark, [{"shard": 1, "seq": None}])
 
         assert book(ledger, [make_event()]).settled == 1
 
@@ -184,7 +184,7 @@ def _copy_after_the_end(ledger: Ledger, killer: Ledger) -> None:
     with ledger.write() as connection:
         pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
         _run(killer, f"SELECT pg_terminate_backend({pid}, 5000)")
-        insert_wide_rows(connection, tables.rollup_watermark, [{"shard": 1, "seq": 1}])
+        insert_rows(connection, tables.rollup_watermark, [{"shard": 1, "seq": 1}])
 
 
 def test_a_primary_that_became_a_standby_is_left(postgres_url: str) -> None:
