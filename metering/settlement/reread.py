@@ -3,7 +3,8 @@
 That happens when a database goes back in time: a failover to a standby that was behind, a backup
 put in the ledger's place. Rule: what was acknowledged had been committed before, so the ledger's
 watermark, read afterwards, can only be behind it when commits were lost. Then the shard's stream is
-read from its beginning once more. What the ledger still has is a repeat, so nothing is doubled.
+read from its beginning once more. What the ledger still has is a repeat, so nothing is doubled. It
+is looked for all the time: a new connection after a failover need not have failed before.
 """
 
 from __future__ import annotations

@@ -252,8 +252,6 @@ class Settlement:
         async with self._writing:
             await asyncio.to_thread(self._ledger.migrate)
         await reader.ensure_groups()
-        if lost := await reread_lost(self._ledger, self._redis, self._keys, reader.shards):
-            self._log.warning("ledger_lost_events", shards=list(lost))
         await self._rebuild_windows()
         await self._settle_own(reader, lane)
         await self._confirm(reader)
@@ -343,7 +341,7 @@ class Settlement:
         await reader.confirm(confirmed)
 
     async def _upkeep(self, reader: StreamReader, lane: _Lane, *, force: bool) -> None:
-        """Rollups, windows, trimming: what may be late."""
+        """Rollups, windows, a look for losses, trimming: what may be late."""
         now_s = monotonic_s()
         if not force and now_s < lane.upkeep_at:
             return
@@ -351,6 +349,8 @@ class Settlement:
         await self._rebuild_windows()
         async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
+        if lost := await reread_lost(self._ledger, self._redis, self._keys, reader.shards):
+            self._log.warning("ledger_lost_events", shards=list(lost))
         settled = await asyncio.to_thread(settled_positions, self._ledger)
         await reader.trim(settled, keep_ms=self._timing.keep_ms)
 

@@ -21,6 +21,7 @@ from metering.redis_keys import GROUP
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.redis_stream import BATCH_MAX
 from metering.settlement.reread import reread_lost
+from metering.settlement.timing import Timing
 
 
 @pytest.fixture
@@ -74,7 +75,8 @@ async def test_a_running_worker_notices_a_failover(
     """F-18: what answers at the old address is behind; the worker looks, and settles it again."""
     server = own_postgres_server
     sqlite_works.ledger_url = server.url(server.new_database())
-    running = spawn(sqlite_works.work(), name="worker")
+    often = Timing(block_ms=20, upkeep_every_s=0.2)
+    running = spawn(sqlite_works.work(timing=often), name="worker")
     await sqlite_works.commit([make_event() for _ in range(20)])
     await sqlite_works.until_settled(20)
     await asyncio.to_thread(server.stop)
