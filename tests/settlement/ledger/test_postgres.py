@@ -202,7 +202,7 @@ def test_of_several_hosts_the_one_that_writes_is_taken(postgres_server: Postgres
     """F-18: libpq's own list of hosts, as documented for a failover."""
     hosts = f"host=/nowhere&host={postgres_server.folder}&target_session_attrs=read-write"
 
-    with closing(open_ledger(f"postgresql+psycopg://weir@/weir_template?{hosts}")) as ledger:
+    with closing(open_ledger(f"postgresql:///weir_template?user=weir&{hosts}")) as ledger:
         assert ledger.revision() == tables.HEAD_REVISION
 
 
