@@ -140,7 +140,7 @@ def _make_watermarks(ledger: Ledger, shards: Sequence[int], now_ns: int) -> None
 def _known_hashes(connection: Connection, event_ids: set[str]) -> dict[str, str]:
     event = tables.usage_event.c
     query = select(event.event_id, event.payload_hash)
-    if connection.dialect.name == "postgresql":  # one array costs a fifth of 256 parameters
+    if connection.dialect.name == "postgresql":  # one array costs a third of 256 parameters
         query = query.where(text("event_id = ANY(:ids)").bindparams(ids=list(event_ids)))
     else:
         query = query.where(event.event_id.in_(event_ids))
@@ -357,7 +357,6 @@ def _advance(
         heads[booking.arrival.entry.shard]["conflicts"] += 1
     for malformed in batch.malformed:
         heads[malformed.entry.shard]["dead_letters"] += 1
-    connection.execute(
-        _ADVANCE,
-        [{**head, "updated_at": now_ns, "of_shard": head["shard"]} for head in heads.values()],
-    )
+    moved = [{**head, "updated_at": now_ns, "of_shard": head["shard"]} for head in heads.values()]
+    if moved:
+        connection.execute(_ADVANCE, moved)
