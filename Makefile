@@ -15,14 +15,14 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix bench lock clean
+.PHONY: help run test check fix bench bench-ledger lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
 	@echo 'make test   run the test suite (ARGS="-k caps" for options)'
 	@echo 'make check  formatting, lint, types and tests: the whole gate'
 	@echo 'make fix    mend what the formatter and the linter can'
-	@echo 'make bench  measure against a bare relay'
+	@echo 'make bench  measure against a bare relay (make bench-ledger: both databases)'
 	@echo 'make lock   resolve the dependencies again (needs uv; ARGS="--upgrade" for newer ones)'
 	@echo 'make clean  remove what these commands made'
 
@@ -44,6 +44,9 @@ fix: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-ledger: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks.ledger $(ARGS)
 
 # The development lock is held to the versions of the runtime lock: one environment serves both.
 lock:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.ledger`: events per second into the ledger, SQLite and PostgreSQL in turns.
+"""`make bench-ledger`: events per second into the ledger, SQLite and PostgreSQL in turns.
 
 Both databases are new, on this machine's disk, and sync every commit. `write_batch` is the writing
 alone, with events that were read and rated before; `settlement` is a worker's whole way from full
@@ -245,7 +245,7 @@ def measured(url: str, redis_url: str, made: list[UsageEvent]) -> dict[str, floa
 
 def main() -> None:
     """Print the comparison: medians of some rounds, in turns."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger", description=__doc__)
+    parser = argparse.ArgumentParser(prog="make bench-ledger", description=__doc__)
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--tenants", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)

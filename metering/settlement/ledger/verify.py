@@ -3,7 +3,7 @@
 Recomputes from the rows alone: each shard's chain, each payload's hash and the columns taken from
 it, each transaction's sum, the postings against the events, and the balances. Answers with
 findings in words; none means that everything holds. Whatever a forger left in a row is a finding,
-never a failure. Rows are streamed and findings bounded, so memory does not grow with the ledger.
+never a failure. Rows are streamed and findings bounded: memory grows with the tenants at most.
 """
 
 from __future__ import annotations
