@@ -11,6 +11,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:confirmed                  hash    proxy id -> highest spool sequence in the ledger
     P:{sN}:<metering.queue>           stream  usage events
     P:prices:<version>                string  canonical body of one side of a price book
+    P:health                          hash    upstream -> until when proxies pass it over, Unix ms
     P:meta                            hash    shards and schema this data was written with
 """
 
@@ -84,6 +85,11 @@ class RedisKeys:
     def prices(self, version: str) -> str:
         """The canonical body of one side of a price book."""
         return f"{self.prefix}:prices:{version}"
+
+    @property
+    def health(self) -> str:
+        """What proxies tell each other of upstreams."""
+        return f"{self.prefix}:health"
 
     @property
     def meta(self) -> str:

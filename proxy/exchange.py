@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from metering.caps import (
     Candidate,
@@ -23,18 +24,18 @@ from metering.caps import (
     Reservation,
     Vector,
 )
-from metering.clock import now_ns
+from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import format_usd
 from metering.tokenizer import tokenizer_for
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
-from proxy import vendors
 from proxy.admission import Plan, PromptCount, caps_of
 from proxy.attempts import Attempt, Charge, Facts, bill
 from proxy.chat import ChatRequest
 from proxy.door import HOLD_TTL_MS, Door
 from proxy.errors import ERROR_SOURCE
+from proxy.outgoing import call_to, error_headers
 from proxy.recording import record
 from proxy.refusals import backend_unavailable, broken_off, cap_headers, denied, failed
 from proxy.relay import (
@@ -47,8 +48,9 @@ from proxy.relay import (
     is_stream,
     relay_body,
 )
+from proxy.retry_after import retry_after_s
 from proxy.settings import Provider
-from proxy.transport import Answer, Call, TransportError
+from proxy.transport import Answer, TransportError
 from proxy.wire import openai_chat
 from proxy.wire.openai_chat import StreamReader
 from routing.fallback import FallbackPlan, Outcome, Try
@@ -98,7 +100,7 @@ class Exchange:
         outcome = Outcome.CLIENT_GONE
         try:
             while isinstance(step := steps.next(), Try):
-                if step.reason is not None and not await self._fits(step.option):
+                if not await self._fits(step.option):
                     continue
                 self._close_answers()
                 outcome = await self._attempt(step, client)
@@ -145,14 +147,16 @@ class Exchange:
         return answer
 
     def _order(self, index: int) -> list[Option]:
-        """The admitted option, the rest of its model's, then those of the fallback models."""
+        """The admitted option, the rest of its model's, then those of the fallback models; within
+        this order, upstreams that are known to fail go last."""
         options, steps = self._plan.admission.options, self._plan.admission.steps
         same = [
             option
             for option, is_step in zip(options[index:], steps[index:], strict=True)
             if is_step == steps[index]
         ]
-        return list({option.upstream: option for option in (*same, *self._plan.spare)}.values())
+        found = list({each.upstream: each for each in (*same, *self._plan.spare)}.values())
+        return self._door.health.order(found, lambda each: each.upstream.label, monotonic_s())
 
     async def _fits(self, option: Option) -> bool:
         """Move the hold to a dearer upstream before it is called; a cheaper one fits as it is."""
@@ -180,13 +184,19 @@ class Exchange:
             event_id=uuid7(started_at // 1_000_000, os.urandom(10)),
             option=step.option,
             vendor=provider.type,
-            meter=Meter(tokenizer_for(upstream.model), self._prompt.tokens(upstream)),
+            meter=Meter(
+                tokenizer_for(upstream.model),
+                self._prompt.tokens(upstream),
+                output_max=self._request.output_bound(self._door.settings.default_output_tokens),
+            ),
             started_at=started_at,
             fallback_reason=step.reason,
             degrade_step=upstream.public_name if self._degraded else None,
         )
         self._attempts.append(attempt)
         self._error_answer = None
+        health = self._door.health
+        health.begin(upstream.label, monotonic_s())
         try:
             attempt.outcome = await self._send(attempt, provider, client)
         except asyncio.CancelledError:
@@ -199,30 +209,27 @@ class Exchange:
             raise
         finally:
             attempt.ended_at = now_ns()
+            health.record(
+                upstream.label,
+                attempt.outcome,
+                monotonic_s(),
+                retry_after_s=attempt.retry_after_s,
+            )
         return attempt.outcome
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
-        upstream = attempt.option.upstream
-        vendor = vendors.vendor(provider.type)
-        injects = provider.stream_usage == "inject"
-        call = Call(
-            url=vendor.chat_url(provider),
-            headers={**_REQUEST_HEADERS, **vendor.headers(provider)},
-            body=openai_chat.upstream_body(
-                self._request, model=upstream.model, inject_usage=injects
-            ),
-            timeout_s=provider.timeout_s,
-            connect_timeout_s=provider.connect_timeout_s,
-        )
+        call = call_to(provider, self._request, model=attempt.option.upstream.model)
         try:
             answer = await self._door.transport.send(call, attempt.mark_sent)
         except TransportError as error:
             self._tell_failure(attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
         self._answers.append(answer)
-        return await self._receive(attempt, answer, client)
+        return await self._receive(attempt, answer, client, bytes_max=provider.max_answer_bytes)
 
-    async def _receive(self, attempt: Attempt, answer: Answer, client: Client) -> Outcome:
+    async def _receive(
+        self, attempt: Attempt, answer: Answer, client: Client, *, bytes_max: int
+    ) -> Outcome:
         attempt.http_status = answer.status
         attempt.upstream_request_id = openai_chat.label(answer.header("x-request-id"))
         if (answer.header("content-encoding") or "identity").lower() != "identity":
@@ -238,19 +245,20 @@ class Exchange:
                     strip_usage=not self._request.wants_usage,
                     choices=self._request.choices,
                 ),
-                drains=self.drains,
+                bytes_max=bytes_max,
+                drains=lambda: self.drain(asyncio.current_task()),
                 begin=lambda: self._begin(attempt),
                 lifecycle=self._door.lifecycle,
             )
             relayed = await relay.run(client)
         else:
-            relayed = await relay_body(answer, attempt.meter)
+            relayed = await relay_body(answer, attempt.meter, bytes_max=bytes_max)
             attempt.first_byte_at = now_ns()
         self._last = relayed
         attempt.reply = relayed.reply
         attempt.client_disconnected = relayed.is_client_gone
         if relayed.outcome is not Outcome.SERVED:
-            self._tell_failure(attempt, relayed.outcome)
+            self._tell_failure(attempt, relayed.cause or relayed.outcome)
         return relayed.outcome
 
     def _begin(self, attempt: Attempt) -> dict[str, str]:
@@ -264,12 +272,10 @@ class Exchange:
             self._tell_failure(attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
         outcome = openai_chat.classify_error(answer.status, body)
+        attempt.retry_after_s = retry_after_s(answer.header, now_ns())
         self._tell_failure(attempt, f"status {answer.status}")
         if outcome in _RELAYED_ERRORS:
-            headers = {
-                name: value for name in _ERROR_HEADERS if (value := answer.header(name)) is not None
-            }
-            self._error_answer = (answer.status, headers, body)
+            self._error_answer = (answer.status, error_headers(answer), body)
         return outcome
 
     def _tell_failure(self, attempt: Attempt, cause: str) -> None:
@@ -300,6 +306,7 @@ class Exchange:
 
     def _tell(self, charges: list[Charge]) -> None:
         attempt, charged = self._attempts[-1], charges[-1]
+        self._door.metrics.exchange(self._facts, self._attempts, charges, degraded=self._degraded)
         self._log.info(
             "exchange",
             tenant=self.hold.tenant,
@@ -324,7 +331,7 @@ class Exchange:
         if outcome is Outcome.CLIENT_GONE:
             raise ClientGoneError
         if outcome is Outcome.TRUNCATED:
-            raise broken_off(upstream=upstream.provider)
+            raise broken_off(upstream=upstream.provider, bound=last.bound if last else None)
         if self._error_answer is not None:
             status, headers, body = self._error_answer
             return Finished(status, {**self.headers(), **headers, ERROR_SOURCE: "upstream"}, body)
@@ -351,8 +358,12 @@ class Exchange:
 
     @property
     def drains(self) -> bool:
-        """Whether the upstream is read to its end although the client has left."""
+        """Whether the upstream is to be read to its end when the client leaves."""
         return self._door.settings.server.on_disconnect == "drain"
+
+    def drain(self, task: asyncio.Task[Any] | None) -> bool:
+        """The client has left; whether this exchange, run by `task`, goes on for the meter."""
+        return self._door.drains.begin(self._door.settings.server, task)
 
     @property
     def held(self) -> Candidate | None:
@@ -373,11 +384,4 @@ class Exchange:
         }
 
 
-_REQUEST_HEADERS = {
-    "Content-Type": "application/json",
-    "Accept": "application/json, text/event-stream",
-    "Accept-Encoding": "identity",
-    "User-Agent": "tokenweir",
-}
-_ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 _RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})

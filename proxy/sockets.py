@@ -26,10 +26,13 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address).is_loopback for address in _addresses(host))
 
 
-def listen(host: str, port: int, *, processes: int = 1) -> list[list[socket.socket]]:
+def listen(
+    host: str, port: int, *, processes: int = 1, remedy: str = "Another port: --port N"
+) -> list[list[socket.socket]]:
     """The listening sockets of each process: one for every address that `host` stands for.
 
-    Port 0 lets the kernel choose one port, which then holds for all of them.
+    Port 0 lets the kernel choose one port, which then holds for all of them. `remedy` ends the
+    message of the ListenError for an address that cannot be had.
     """
     opened: list[list[socket.socket]] = [[] for _ in range(processes)]
     try:
@@ -44,9 +47,7 @@ def listen(host: str, port: int, *, processes: int = 1) -> list[list[socket.sock
     except OSError as failure:
         close_all(opened)
         why = os.strerror(failure.errno) if failure.errno else str(failure)
-        raise ListenError(
-            f"cannot listen on {display(host, port)}: {why}. Another port: --port N"
-        ) from failure
+        raise ListenError(f"cannot listen on {display(host, port)}: {why}. {remedy}") from failure
     return opened
 
 
@@ -58,10 +59,10 @@ def close_all(sockets: Iterable[Sequence[socket.socket]]) -> None:
                 bound.close()
 
 
-def url(host: str, port: int) -> str:
+def url(host: str, port: int, *, is_tls: bool = False) -> str:
     """Where a client on this machine reaches us: a wildcard address becomes loopback."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
-    return f"http://{display(reachable, port)}"
+    return f"http{'s' if is_tls else ''}://{display(reachable, port)}"
 
 
 def display(host: str, port: int) -> str:

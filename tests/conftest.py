@@ -16,6 +16,7 @@ pytest_plugins = [
     "fixtures_postgres",
     "fixtures_ledger",
     "fixtures_settlement",
+    "fixtures_tls",
     "fixtures_upstream",
     "fixtures_door",
     "fixtures_weir",
