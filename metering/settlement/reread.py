@@ -18,12 +18,13 @@ from redis.asyncio import Redis
 from metering.redis_keys import GROUP, RedisKeys
 from metering.settlement.ledger.standing import settled_positions
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.watch import Log
 
 Position = tuple[int, int]
 
 
 async def reread_lost(
-    ledger: Ledger, redis: Redis, keys: RedisKeys, shards: Sequence[int]
+    ledger: Ledger, redis: Redis, keys: RedisKeys, shards: Sequence[int], *, log: Log
 ) -> tuple[int, ...]:
     """Rewind the group on every stream whose settled entries the ledger has lost; those shards.
 
@@ -36,6 +37,8 @@ async def reread_lost(
     )
     for shard in lost:
         await redis.xgroup_setid(keys.stream(shard), GROUP, "0")
+    if lost:
+        log.warning("ledger_lost_events", shards=list(lost))
     return lost
 
 

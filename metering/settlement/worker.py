@@ -190,6 +190,7 @@ class Settlement:
             except LedgerUnusableError as error:  # waiting cures nothing, nor does a restart
                 self.gave_up = str(error)
                 self._log.warning("ledger_unusable", detail=self.gave_up)
+                self._watch.failed(error)
                 if not drain:
                     await stop.wait()
                 return
@@ -352,8 +353,7 @@ class Settlement:
         await self._rebuild_windows()
         async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
-        if lost := await reread_lost(self._ledger, self._redis, self._keys, reader.shards):
-            self._log.warning("ledger_lost_events", shards=list(lost))
+        await reread_lost(self._ledger, self._redis, self._keys, reader.shards, log=self._log)
         settled = await asyncio.to_thread(settled_positions, self._ledger)
         await reader.trim(settled, keep_ms=self._timing.keep_ms)
 
@@ -383,9 +383,8 @@ class Settlement:
 
 
 def _missing_prices(lane: _Lane) -> str | None:
-    if not lane.waiting:
-        return None
-    return f"nobody has published the price version {', '.join(sorted(lane.waiting))}"
+    names = ", ".join(sorted(lane.waiting))
+    return f"nobody has published the price version {names}" if names else None
 
 
 def _one_line(error: Exception) -> str:
@@ -396,8 +395,6 @@ def _one_line(error: Exception) -> str:
 
 async def _sleep(delay_s: float, stop: asyncio.Event) -> None:
     """Wait, but not past a stop."""
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(delay_s):
             await stop.wait()
-    except TimeoutError:
-        return

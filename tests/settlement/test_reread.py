@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,17 +102,18 @@ async def test_a_running_worker_notices_a_failover(
 async def test_a_ledger_that_lost_nothing_is_left_alone(works: Works, ledger: Ledger) -> None:
     """Neither by entries that wait with some worker, nor by new ones, nor with nothing at all."""
     shards = range(works.keys.shards)
+    look = partial(reread_lost, ledger, works.redis, works.keys, shards, log=works.log)
     stream = works.keys.stream(works.keys.shard("acme"))
     for shard in shards:
         await works.redis.xgroup_create(works.keys.stream(shard), GROUP, id="0", mkstream=True)
-    assert await reread_lost(ledger, works.redis, works.keys, shards) == ()
+    assert await look() == ()
     await works.commit([make_event() for _ in range(10)])
     await works.redis.xreadgroup(GROUP, "somebody", {stream: ">"}, count=3)
-    assert await reread_lost(ledger, works.redis, works.keys, shards) == ()
+    assert await look() == ()
 
     await works.redis.xack(stream, GROUP, *[await _first(works, stream)])
 
-    assert await reread_lost(ledger, works.redis, works.keys, shards) == (works.keys.shard("acme"),)
+    assert await look() == (works.keys.shard("acme"),)
     again = await works.redis.xreadgroup(GROUP, "another", {stream: ">"}, count=BATCH_MAX)
     assert len(again[0][1]) == 10
 
