@@ -49,6 +49,7 @@ class Meter:
         "_suspect",
         "_tokenizer",
         "_unread",
+        "is_in_thread",
     )
 
     def __init__(
@@ -68,6 +69,8 @@ class Meter:
         self._is_stale = False  # text came after the last report of output
         self._suspect: str | None = None
         self._final: MeteredUsage | None = None
+        self.is_in_thread = False
+        """Set by whoever feeds this in another thread; while it is set nobody may ask it anything."""
 
     def text(self, channel: Channel, delta: str) -> None:
         """Count `delta` as the next characters of that channel.
@@ -122,6 +125,10 @@ class Meter:
             self._final = self._settle()
         return self._final
 
+    def so_far(self) -> MeteredUsage:
+        """What this attempt has used until now, as if it ended here; it goes on unchanged."""
+        return self._settle()
+
     def _open(self, channel: Channel) -> IncrementalCounter:
         if len(self._counters) >= CHANNELS_MAX:  # the rest share one, at a token's loss per seam
             channel = (-1, "reasoning" if _is_reasoning(channel) else "content")
@@ -143,7 +150,8 @@ class Meter:
     def _settle(self) -> MeteredUsage:
         prompt = {INPUT_UNCACHED: self._prompt_tokens}
         visible = self._counted_output()
-        reported, drift_tokens, suspect = self._output, 0, self._suspect
+        given, reported = self._input, self._output
+        drift_tokens, suspect = 0, self._suspect
         if self._unread and suspect is None:
             suspect = f"{self._unread} bytes of the answer could not be read and are estimated"
         if reported is not None:
@@ -151,16 +159,16 @@ class Meter:
             if output_total(visible) > 0 and output_total(reported) == 0:
                 suspect = f"no output was reported, {output_total(visible)} tokens were counted"
                 reported = None
-                if not any((self._input or {}).values()):
-                    self._input = None  # a report of nothing at all says nothing of the prompt
+                if not any((given or {}).values()):
+                    given = None  # a report of nothing at all says nothing of the prompt
             elif self._is_stale and output_total(visible) > output_total(reported):
                 # an interim or placeholder number, then the stream went on: billing it would let
                 # a client pay one token for an answer by leaving before the end
                 reported = None
-        sides = (self._input is not None, reported is not None)
+        sides = (given is not None, reported is not None)
         counted = visible if suspect is None else self._within_hold(visible)
         units = {
-            **(prompt if self._input is None else self._input),
+            **(prompt if given is None else given),
             **(counted if reported is None else reported),
         }
         return MeteredUsage(

@@ -29,11 +29,10 @@ from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import format_usd
 from metering.tokenizer import tokenizer_for
-from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
-from proxy.admission import Plan, PromptCount, caps_of
-from proxy.attempts import Attempt, Charge, Facts, bill
+from proxy.admission import Plan, PromptCount, caps_of, upstream_facts
+from proxy.attempts import Attempt, Charge, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
-from proxy.door import HOLD_TTL_MS, Door
+from proxy.door import Door
 from proxy.errors import ERROR_SOURCE
 from proxy.outgoing import call_to, error_headers
 from proxy.recording import record
@@ -90,6 +89,7 @@ class Exchange:
         self._last: Relayed | None = None
         self._sell_nano = 0
         self._degraded: str | None = None
+        self.is_ending = False
         tenant = facts.principal.tenant
         self.hold = Hold(tenant.id, facts.exchange_id, caps_of(tenant.limits))
 
@@ -128,7 +128,13 @@ class Exchange:
         admission = self._plan.admission
         try:
             answer = await door.caps.reserve(
-                self.hold, admission.candidates, owner=door.proxy_id, ttl_ms=HOLD_TTL_MS
+                self.hold,
+                admission.candidates,
+                owner=door.proxy_id,
+                ttl_ms=door.open.ttl_ms,
+                facts=hold_facts(
+                    self._facts, upstream_facts(self._plan, self._prompt, door.settings)
+                ),
             )
         except (CapsUnavailableError, HoldEndedError, asyncio.CancelledError) as error:
             # it may have been applied: give back what nobody will use
@@ -290,7 +296,7 @@ class Exchange:
 
     async def _settle(self) -> None:
         """Record the usage, whoever cancels us meanwhile; the client's end waits for this."""
-        door = self._door
+        door, self.is_ending = self._door, True
         try:
             if not self._attempts:
                 door.open.give_back(self.hold)
@@ -373,15 +379,13 @@ class Exchange:
         return Candidate(self._attempts[-1].option.upstream.label, self._held)
 
     @property
-    def checkpoint(self) -> dict[str, int]:
-        """The units counted so far, for the hold's record."""
-        if not self._attempts:
-            return {}
-        attempt = self._attempts[-1]
-        return {
-            INPUT_UNCACHED: self._prompt.tokens(attempt.option.upstream),
-            OUTPUT_TEXT: attempt.meter.output_tokens,
-        }
+    def progress(self) -> tuple[int, ...]:
+        """Changes when a checkpoint would say more."""
+        return progress(self._attempts)
+
+    def checkpoint(self) -> bytes:
+        """What to record should the process end here."""
+        return checkpoint(self._facts, self._attempts, now_ns=now_ns())
 
 
 _RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})

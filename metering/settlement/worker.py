@@ -30,6 +30,7 @@ from metering.settlement.ledger.standing import confirmed_spool, settled_positio
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.price_shelf import PriceShelf
+from metering.settlement.reaper import Reaper
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
 from metering.settlement.redis_windows import rebuild_windows
 from metering.settlement.reread import reread_lost
@@ -134,6 +135,7 @@ class Settlement:
         self._log = log
         self._watch = watch or Unwatched()
         self._prices = PriceShelf(ledger, redis, keys)
+        self._reaper = Reaper(redis, keys, timing=timing, log=log)
         self._writing = asyncio.Lock()
         self._held_back: dict[tuple[int, str], tuple[str, int]] = {}
         self.tally = Tally()
@@ -335,8 +337,7 @@ class Settlement:
     async def _confirm(self, reader: StreamReader) -> None:
         """Publish how far each proxy's spool is in the ledger.
 
-        Never from a waiting event's sequence on: its proxy would drop the one copy of it that
-        lies outside Redis.
+        Never from a waiting event's sequence on: its proxy would drop the one copy outside Redis.
         """
         confirmed = await asyncio.to_thread(confirmed_spool, self._ledger, reader.shards)
         for (shard, _), (proxy_id, sequence) in self._held_back.items():
@@ -351,6 +352,7 @@ class Settlement:
             return
         lane.upkeep_at = now_s + self._timing.upkeep_every_s
         await self._rebuild_windows()
+        await self._reaper.turn(reader.shards, now_s=now_s)
         async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
         await reread_lost(self._ledger, self._redis, self._keys, reader.shards, log=self._log)
