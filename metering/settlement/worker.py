@@ -36,6 +36,7 @@ from metering.settlement.redis_windows import rebuild_windows
 from metering.settlement.reread import reread_lost
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log, Unwatched, Watch
+from metering.settlement.worker_tally import Tally
 
 DRAIN_BLOCK_MS = 50
 """A drain waits no longer than this to see that nothing comes."""
@@ -43,25 +44,6 @@ DRAIN_BLOCK_MS = 50
 
 class DrainGaveUpError(Exception):
     """The work could not be done; the message is one line that says what stands in its way."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a run came to."""
-
-    batches: int = 0
-    settled: int = 0
-    repeats: int = 0
-    conflicts: int = 0
-    malformed: int = 0
-
-    def add(self, report: BatchReport) -> None:
-        """Count a batch in."""
-        self.batches += 1
-        self.settled += report.settled
-        self.repeats += report.repeats
-        self.conflicts += report.conflicts
-        self.malformed += report.malformed
 
 
 async def run(
