@@ -15,14 +15,14 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix bench streams soak faults lock clean
+.PHONY: help run test check fix bench bench-ledger streams soak faults lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
 	@echo 'make test   run the test suite (ARGS="-k caps" for options)'
 	@echo 'make check  formatting, lint, types and tests: the whole gate'
 	@echo 'make fix    mend what the formatter and the linter can'
-	@echo 'make bench  measure against a bare relay'
+	@echo 'make bench  measure against a bare relay (make bench-ledger: both databases)'
 	@echo 'make streams  thousands of open streams, through one process and two'
 	@echo 'make soak   half an hour of mixed load: memory and descriptors must be flat'
 	@echo 'make faults kill and stall a running installation, then verify it (ARGS="--kills 300")'
@@ -47,6 +47,9 @@ fix: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-ledger: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks.ledger $(ARGS)
 
 streams: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.streams $(ARGS)

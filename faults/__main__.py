@@ -27,7 +27,7 @@ from redis.exceptions import RedisError
 from faults import strikes
 from faults.clients import Load
 from faults.scene import TENANTS, Scene
-from proxy import cli_verify
+from proxy import cli_invariants
 from proxy.config import load as load_config
 
 SAMPLE_EVERY_S = 0.1
@@ -109,7 +109,7 @@ async def _run(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
             task.cancel()
     checks = await asyncio.to_thread(_verify, scene, folder)
     code = await asyncio.to_thread(scene.stop)
-    verified = cli_verify.report(checks)
+    verified = cli_invariants.report(checks)
     return {
         "ok": verified["ok"] and alive and code == 0,
         "seed": options["seed"],
@@ -218,10 +218,10 @@ def _write_growth(
 
 def _verify(scene: Scene, folder: Path) -> list[Any]:
     settings = load_config(scene.config, os.environ).settings
-    journals = cli_verify.read_journals(
+    journals = cli_invariants.read_journals(
         folder / "upstream.jsonl", folder / "clients.jsonl", folder / "samples.jsonl", 0
     )
-    return cli_verify.run(settings, journals)
+    return cli_invariants.run(settings, journals)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found. What a program reads goes to
 stdout as JSON with --json; errors go to stderr. Imports are made inside the commands, so that
-`weir --help` and shell completion load nothing but click. `dead` has a module of its own.
+`weir --help` and shell completion load nothing but click. `dead`, `ledger` and `verify` have
+modules of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from proxy.cli_dead import dead
+from proxy.cli_ledger import ledger
 from proxy.cli_options import (
     BAD_CONFIG,
     FAILED,
@@ -30,6 +32,7 @@ from proxy.cli_options import (
     load_config,
     shared_options,
 )
+from proxy.cli_verify import verify
 
 if TYPE_CHECKING:
     from proxy.config import Loaded
@@ -62,7 +65,8 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-weir.add_command(dead)
+for each in (dead, ledger, verify):
+    weir.add_command(each)
 
 
 @weir.command()

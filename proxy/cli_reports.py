@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from metering.ids import is_id
 from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
+from metering.settlement.ledger.faults import LedgerDamagedError, safe_url
 from metering.settlement.ledger.queries import invoice_report, usage_report
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.redis_client import connect
@@ -100,13 +101,13 @@ def read_ledger(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> 
     """
     try:
         url = make_url(settings.ledger_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: what stands in the place of a port
         raise LedgerError("`ledger.url` is no SQLAlchemy URL") from None
     is_file = url.get_backend_name() == "sqlite" and url.database
     if is_file and not os.path.exists(url.database or ""):  # noqa: PTH110 - a name too long is False
         _require_served(settings, f"no ledger at {url.database} yet: `weir serve` makes it")
         return None
-    safe = url.render_as_string(hide_password=True)
+    safe = safe_url(url)
     try:
         ledger = open_ledger(settings.ledger_url)
         try:
@@ -118,6 +119,8 @@ def read_ledger(settings: Settings, ask: Callable[[Ledger], _Answer | None]) -> 
             return ask(ledger)
         finally:
             ledger.close()
+    except LedgerDamagedError as error:
+        raise LedgerError(f"cannot read the ledger {safe}, it is damaged: {error.how}") from error
     except SQLAlchemyError as error:
         cause = error.orig if isinstance(error, DBAPIError) else error  # without SQL and advice
         raise LedgerError(f"cannot read the ledger {safe}: {cause}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, text
 
 from metering.events import UsageEvent, encode, payload_hash
 from metering.ids import uuid7
@@ -102,9 +103,28 @@ def new_ledger(folder: Path) -> Ledger:
     return ledger
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where an empty ledger of the test's own is, on each of the databases."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    new_ledger(tmp_path).close()
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """An empty ledger in a file of its own."""
-    opened = new_ledger(tmp_path)
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    """That ledger, open."""
+    opened = open_ledger(ledger_url)
     yield opened
     opened.close()
+
+
+def allow_changes(connection: Connection, *tables: str) -> None:
+    """Take away the triggers that keep these tables append-only, as a forger would."""
+    for table in tables:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"DROP TRIGGER {table}_append_only ON {table}"))
+            continue
+        for verb in ("update", "delete"):
+            connection.execute(text(f"DROP TRIGGER {table}_no_{verb}"))

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
 from metering.settlement.crossings import Marks
+from metering.settlement.ledger.faults import LedgerUnusableError
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.redis_client import connect, is_cluster
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, lanes
@@ -36,7 +37,7 @@ DRAIN_BLOCK_MS = 50
 
 
 class DrainGaveUpError(Exception):
-    """A drain could not end; the message is one line that says what it waited for."""
+    """The work could not be done; the message is one line that says what stands in its way."""
 
 
 async def run(
@@ -164,8 +165,15 @@ class Settlement:
                 failures = 0
                 self._watch.turned()
                 stuck = lane.wants if self._booker.tally.batches == batches else None
-                if drain and self._is_over(lane, stuck, began_s):
+                if drain and (self._is_over(lane, stuck, began_s) or not left):
                     return
+            except LedgerUnusableError as error:  # waiting cures nothing, nor does a restart
+                self.gave_up = str(error)
+                self._log.warning("ledger_unusable", detail=self.gave_up)
+                self._watch.failed(error)
+                if not drain:
+                    await stop.wait()
+                return
             except (RedisError, SQLAlchemyError, OSError) as error:
                 lane.recovered = False
                 if drain and self._is_over(lane, _one_line(error), began_s):
@@ -175,9 +183,6 @@ class Settlement:
                 self._log.warning("settlement_retries", error=repr(error), delay_s=delay_s)
                 self._watch.failed(error)
                 await _sleep(delay_s, stop)
-                continue
-            if drain and not left:
-                return
 
     def _delay_s(self, failures: int, *, drain: bool) -> float:
         """Twice as long after each failure; a drain asks a few times before it gives up."""

@@ -19,6 +19,7 @@ from metering.settlement.reaper import Reaper
 from metering.settlement.redis_drift import DriftWatch
 from metering.settlement.redis_stream import StreamReader
 from metering.settlement.redis_windows import rebuild_windows
+from metering.settlement.reread import reread_lost
 from metering.settlement.sending import send_alerts
 from metering.settlement.sinks.log import LogSink
 from metering.settlement.timing import Timing
@@ -78,6 +79,7 @@ class Upkeep:
     async def _keep_ledger(self, reader: StreamReader) -> None:
         async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
+        await reread_lost(self._ledger, self._redis, self._keys, reader.shards, log=self._log)
         settled = await asyncio.to_thread(settled_positions, self._ledger)
         await reader.trim(settled, keep_ms=self._timing.keep_ms)
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fixtures_ledger import book, make_event, new_ledger
 
-from metering.settlement.ledger.store import open_ledger
+from metering.settlement.ledger.store import Ledger, open_ledger
 from proxy.cli import weir
 from proxy.data_dir import write_state
 
@@ -47,6 +47,20 @@ def test_usage_as_json(config: Path) -> None:
     assert body["totals"]["unpriced"] == 0
     assert (body["totals"]["requests"], body["pending"]) == (2, None)
     assert body["settled_through"].startswith("2026-11-")
+
+
+def test_reports_from_each_database(tmp_path: Path, ledger: Ledger, ledger_url: str) -> None:
+    """The same numbers, whatever keeps the ledger."""
+    path = tmp_path / "config.yaml"
+    path.write_text(f"data_dir: .\nledger: {{url: '{ledger_url}'}}\ntenants: [{{id: acme}}]\n")
+    book(ledger, [make_event(), make_event(units={"input_uncached": 3, "second": 2})])
+
+    usage = json.loads(run(path, "usage", "--since", "2026-11-01T00:00:00Z", "--json").stdout)
+    invoice = json.loads(run(path, *INVOICE, "--json").stdout)
+
+    assert usage["totals"]["units"] == {"input_uncached": 503, "output_text": 200, "second": 2}
+    assert usage["totals"]["admission_nano"] == invoice["total_nano"] == 5_515_000
+    assert usage["settled_through"] == invoice["settled_through"] == "2026-11-16T00:00:00.000001Z"
 
 
 def test_usage_for_people(config: Path) -> None:

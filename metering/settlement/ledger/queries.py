@@ -71,7 +71,10 @@ def usage_report(
             return None
         other = _other_units(connection, chosen)
         requests = _requests(connection, chosen)
-        found = connection.execute(_usage_query(chosen)).all()
+        found = sorted(  # here, since each database sorts text by rules of its own
+            connection.execute(_usage_query(chosen)).all(),
+            key=lambda row: (row.tenant, row.model_upstream),
+        )
         rows = [_usage_row(row, other, requests) for row in found]
         rows = [row for row in rows if _shows_something(row)]
         return {
@@ -167,7 +170,6 @@ def _usage_query(chosen: list[ColumnElement[bool]]) -> Select[Any]:
         )
         .where(*chosen)
         .group_by(_EVENT.tenant, _EVENT.model_upstream)
-        .order_by(_EVENT.tenant, _EVENT.model_upstream)
     )
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, delete, select, text, update
 
 from metering.events import Kind
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.rows import decode_amounts
-from metering.settlement.ledger.store import Ledger, add_rows, insert_into
+from metering.settlement.ledger.store import Ledger, add_rows, keep_rows
 
 HOUR_NS = 3_600_000_000_000
 ATTEMPT = "attempt"
@@ -45,6 +45,8 @@ def update_rollups(ledger: Ledger) -> int:
 def rebuild_rollups(ledger: Ledger) -> int:
     """Throw the rollups away and sum the whole ledger again; how many events it holds."""
     with ledger.write() as connection:
+        if connection.dialect.name == "postgresql":  # SQLite has locked the whole database already
+            connection.execute(text("LOCK TABLE rollup_watermark IN EXCLUSIVE MODE"))
         for table in (tables.rollup, tables.rollup_latency, tables.rollup_watermark):
             connection.execute(delete(table))
     return update_rollups(ledger)
@@ -56,8 +58,9 @@ def _roll_up(ledger: Ledger, shard: int) -> int:
         if not _is_behind(connection, shard):
             return 0
     with ledger.write() as connection:
+        keep_rows(connection, mark, [{"shard": shard, "seq": 0}])  # a row to lock
         query = select(mark.c.seq).where(mark.c.shard == shard).with_for_update()
-        after = connection.execute(query).scalar() or 0
+        after = connection.execute(query).scalar_one()
         events = (
             select(tables.usage_event)
             .where(_EVENT.shard == shard, _EVENT.seq > after)
@@ -69,11 +72,8 @@ def _roll_up(ledger: Ledger, shard: int) -> int:
             return 0
         add_rows(connection, tables.rollup, _units(rows), measures=_MEASURES)
         add_rows(connection, tables.rollup_latency, _latencies(rows), measures=("attempts",))
-        insert = insert_into(connection, mark)
-        moved = insert.on_conflict_do_update(
-            index_elements=["shard"], set_={"seq": insert.excluded.seq}
-        )
-        connection.execute(moved, {"shard": shard, "seq": rows[-1].seq})
+        moved = update(mark).where(mark.c.shard == shard).values(seq=rows[-1].seq)
+        connection.execute(moved)
     return len(rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -45,6 +46,9 @@ COPIED = (
 )
 """The columns that are fields of the event, unchanged; `verify` compares them with the payload."""
 
+copied = attrgetter(*COPIED)
+"""Their values, of an event or of a row."""
+
 
 def event_row(
     booking: Booking, *, txn_id: int, seq: int, prev_hash: str, received_at: int
@@ -52,7 +56,7 @@ def event_row(
     """The row of an event that is booked by transaction `txn_id` as number `seq` of its shard."""
     event, rated, entry = booking.rated.event, booking.rated, booking.arrival.entry
     amounts = encode_amounts(rated)
-    row = {name: getattr(event, name) for name in COPIED}
+    row: dict[str, Any] = dict(zip(COPIED, copied(event), strict=True))
     row.update({column: event.units.get(unit) for unit, column in _QUANTITIES})
     row.update(
         shard=entry.shard,

@@ -2,7 +2,8 @@
 
 Rules: one writer at a time and whole transactions only. On SQLite a write begins IMMEDIATE, so a
 transaction never finds halfway that somebody else wrote first; a read begins DEFERRED and never
-waits for the writer. A commit is on disk when it returns (WAL, synchronous FULL).
+waits for the writer. A commit is on disk when it returns (WAL, synchronous FULL). What differs on
+PostgreSQL stands in `postgres`: there, many write at once, and locks on rows keep them apart.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from time import sleep
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from metering.settlement.ledger.faults import damage, damaged, too_new
 from metering.settlement.ledger.new_schema import create_schema
 from metering.settlement.ledger.tables import HEAD_REVISION
 
@@ -39,18 +43,21 @@ class Ledger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._reader = engine.execution_options(**{_READ_ONLY: True})
+        reader = engine
+        if engine.dialect.name == "postgresql":
+            reader = _postgres().snapshot_engine(engine)
+        self._reader = reader.execution_options(**{_READ_ONLY: True})
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that commits at the end of the block, or rolls back."""
-        with self._engine.begin() as connection:
+        with self._naming_damage(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent view; nothing written in the block is kept."""
-        with self._reader.connect() as connection:
+        with self._naming_damage(), self._reader.connect() as connection:
             yield connection
 
     def revision(self) -> str | None:
@@ -62,27 +69,52 @@ class Ledger:
         """Bring the database to the newest schema; at once when it is there already.
 
         Alembic is imported only when there is work for it: it would be a third of `serve`'s start.
+        LedgerTooNewError when a newer version was here before.
         """
         if self.revision() == HEAD_REVISION:
             return
         with self.write() as connection:
-            # Another process may have been first.
-            if _revision(connection) != HEAD_REVISION and not create_schema(connection):
+            if connection.dialect.name == "postgresql":
+                _postgres().lock_migrations(connection)
+            found = _revision(connection)
+            if found == HEAD_REVISION:  # another process was first
+                return
+            if found is not None and found > HEAD_REVISION:
+                raise too_new(self._engine.url, found=found, known=HEAD_REVISION)
+            if not create_schema(connection):
                 _upgrade(connection)
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if (how := damage(error)) is not None:
+                raise damaged(self._engine.url, how) from error
+            raise
+
 
 def open_ledger(url: str) -> Ledger:
-    """The ledger at a SQLAlchemy URL: `sqlite:///path/ledger.db` or `postgresql+psycopg://...`."""
-    if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    else:
-        engine = create_engine(url, pool_pre_ping=True)
+    """The ledger at a SQLAlchemy URL: `sqlite:///path/ledger.db` or `postgresql://...`.
+
+    Nothing is connected to yet. ArgumentError and ImportError say what is wrong with the URL, or
+    what to install, without showing a password.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # ValueError: what stands in the place of a port
+        raise ArgumentError("`ledger.url` is no SQLAlchemy URL") from None
+    if parsed.get_backend_name() != "sqlite":
+        return Ledger(_postgres().postgres_engine(parsed))
+    engine = create_engine(
+        parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}, hide_parameters=True
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return Ledger(engine)
 
 
@@ -96,31 +128,33 @@ def insert_into(connection: Connection, table: Table) -> Insert:
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Append rows; nothing when there are none. All rows have the same keys."""
-    if rows:
-        connection.execute(table.insert(), rows)
+    """Append rows, straight to the driver; nothing when there are none.
 
-
-def insert_wide_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """`insert_rows` straight to the driver, for the one table where every row counts.
-
-    SQLAlchemy's handling of 50 parameters takes longer than SQLite's insert. Values must be what
-    the driver takes as they are: integers, text, bytes, None.
+    All rows have the same keys. SQLAlchemy's handling of 50 parameters takes longer than SQLite's
+    insert, so values must be what the driver takes as they are: integers, text, bytes, None.
     """
-    if connection.dialect.name != "sqlite":
-        insert_rows(connection, table, rows)
-    elif rows:
-        names = tuple(rows[0])
-        marks = ", ".join("?" * len(names))
-        statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names of ours
-        connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        _postgres().copy_rows(connection, table, rows)
+        return
+    names = tuple(rows[0])
+    marks = ", ".join("?" * len(names))
+    statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names of ours
+    connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
 
 
 def add_rows(
     connection: Connection, table: Table, rows: Sequence[dict[str, Any]], *, measures: Sequence[str]
 ) -> None:
-    """Insert rows, or add their `measures` to the row that has the same primary key."""
+    """Insert rows, or add their `measures` to the row that has the same primary key.
+
+    No two of `rows` have the same; they are locked in their order.
+    """
     if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        _postgres().add_rows(connection, table, rows, measures)
         return
     insert = insert_into(connection, table)
     summed = {name: table.c[name] + insert.excluded[name] for name in measures}
@@ -132,6 +166,11 @@ def keep_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any
     """Insert rows; one that breaks a uniqueness is already known and is left as it is."""
     if rows:
         connection.execute(insert_into(connection, table).on_conflict_do_nothing(), rows)
+
+
+def _postgres() -> ModuleType:
+    """Loaded where a ledger is on PostgreSQL: it would be part of every start on SQLite."""
+    return import_module("metering.settlement.ledger.postgres")
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -3,6 +3,10 @@
 Order inside: lock the shards' watermarks, find out what is new, write transactions and postings,
 then the events that refer to them (chained), then balances, reports and the watermark. The caller
 acknowledges only after this has returned.
+
+Writers at the same time: a tenant belongs to one shard, so that the lock on a shard's watermark
+also keeps balances apart; rows that shards share (prices) are written in one order, so that nobody
+waits in a circle.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from metering.settlement.batches import (
     Batch,
@@ -34,19 +38,36 @@ from metering.settlement.ledger.store import (
     add_rows,
     insert_into,
     insert_rows,
-    insert_wide_rows,
     keep_rows,
 )
+
+_ADVANCE = update(tables.watermark).where(tables.watermark.c.shard == bindparam("of_shard"))
 
 
 def write_batch(
     ledger: Ledger, batch: Batch, *, prices: Mapping[str, bytes], now_ns: int
 ) -> BatchReport:
     """Settle a batch and say what became of it. `prices` are bodies the ledger has not kept yet."""
-    shards = {booking.arrival.entry.shard for booking in batch.bookings}
-    shards |= {malformed.entry.shard for malformed in batch.malformed}
+    found = {booking.arrival.entry.shard for booking in batch.bookings}
+    shards = sorted(found | {malformed.entry.shard for malformed in batch.malformed})
+    while (report := _write(ledger, batch, shards, prices=prices, now_ns=now_ns)) is None:
+        _make_watermarks(ledger, shards, now_ns)
+    return report
+
+
+def _write(
+    ledger: Ledger,
+    batch: Batch,
+    shards: Sequence[int],
+    *,
+    prices: Mapping[str, bytes],
+    now_ns: int,
+) -> BatchReport | None:
+    """The transaction; None, and nothing done, when a shard has no watermark to be locked yet."""
     with ledger.write() as connection:
-        heads = _lock_shards(connection, sorted(shards), now_ns)
+        heads = _lock_shards(connection, shards)
+        if len(heads) < len(shards):
+            return None
         known = _known_hashes(connection, {booking.event_id for booking in batch.bookings})
         found = sort_bookings(batch.bookings, known)
         report = _report(batch, found)
@@ -75,10 +96,27 @@ def _report(batch: Batch, found: Sorted) -> BatchReport:
     )
 
 
-def _lock_shards(
-    connection: Connection, shards: Sequence[int], now_ns: int
-) -> dict[int, dict[str, Any]]:
-    """The watermark rows of these shards, made where missing. The lock is the shard's writer's."""
+def _lock_shards(connection: Connection, shards: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """The watermark rows of these shards, as far as there are any; locked in one order.
+
+    Holding the row is holding the shard's pen: whoever else has events for it waits here, and then
+    reads what was committed meanwhile. SQLite has locked the whole database already.
+    """
+    query = (
+        select(tables.watermark)
+        .where(tables.watermark.c.shard.in_(shards))
+        .order_by(tables.watermark.c.shard)
+        .with_for_update()
+    )
+    return {row["shard"]: dict(row) for row in connection.execute(query).mappings()}
+
+
+def _make_watermarks(ledger: Ledger, shards: Sequence[int], now_ns: int) -> None:
+    """The first step of each shard, in a transaction of its own.
+
+    Within the batch's it would hold some locks while it waits for others: a deadlock, when two
+    workers see a new shard at once.
+    """
     fresh = {
         "stream_ms": 0,
         "stream_n": 0,
@@ -90,30 +128,25 @@ def _lock_shards(
         "dead_letters": 0,
         "updated_at": now_ns,
     }
-    query = (
-        select(tables.watermark)
-        .where(tables.watermark.c.shard.in_(shards))
-        .order_by(tables.watermark.c.shard)
-        .with_for_update()  # SQLite has locked the whole database already
-    )
-    heads = {row["shard"]: dict(row) for row in connection.execute(query).mappings()}
-    missing = [shard for shard in shards if shard not in heads]
-    if missing:
-        rows = [{"shard": shard, **fresh} for shard in missing]
+    with ledger.write() as connection:
+        rows = [{"shard": shard, **fresh} for shard in shards]
         keep_rows(connection, tables.watermark, rows)
-        heads = {row["shard"]: dict(row) for row in connection.execute(query).mappings()}
-    return heads
 
 
 def _known_hashes(connection: Connection, event_ids: set[str]) -> dict[str, str]:
     event = tables.usage_event.c
-    query = select(event.event_id, event.payload_hash).where(event.event_id.in_(event_ids))
+    query = select(event.event_id, event.payload_hash)
+    if connection.dialect.name == "postgresql":  # one array costs a third of 256 parameters
+        query = query.where(text("event_id = ANY(:ids)").bindparams(ids=list(event_ids)))
+    else:
+        query = query.where(event.event_id.in_(event_ids))
     return {row.event_id: row.payload_hash for row in connection.execute(query)}
 
 
 def _keep_prices(connection: Connection, prices: Mapping[str, bytes], now_ns: int) -> None:
     rows = [
-        {"version": version, "body": body, "stored_at": now_ns} for version, body in prices.items()
+        {"version": version, "body": body, "stored_at": now_ns}
+        for version, body in sorted(prices.items())  # one order for all writers
     ]
     keep_rows(connection, tables.price_body, rows)
 
@@ -149,7 +182,14 @@ def _post(connection: Connection, fresh: Sequence[Booking], now_ns: int) -> dict
 
 def _insert_postings(connection: Connection, ids: Mapping[Transaction, int]) -> None:
     rows = [
-        {"txn_id": txn_id, "seq": seq, "tenant": transaction.tenant, **asdict(posting)}
+        {
+            "txn_id": txn_id,
+            "seq": seq,
+            "tenant": transaction.tenant,
+            "account": posting.account,
+            "currency": posting.currency,
+            "amount_nano": posting.amount_nano,
+        }
         for transaction, txn_id in ids.items()
         for seq, posting in enumerate(transaction.postings, start=1)
     ]
@@ -190,7 +230,7 @@ def _insert_events(
         )
         head["events"], head["chain_hash"] = row["seq"], row["hash"]
         rows.append(row)
-    insert_wide_rows(connection, tables.usage_event, rows)
+    insert_rows(connection, tables.usage_event, rows)
 
 
 def _keep_conflicts(connection: Connection, found: Sorted, now_ns: int) -> None:
@@ -272,8 +312,6 @@ def _advance(
         heads[booking.arrival.entry.shard]["conflicts"] += 1
     for malformed in batch.malformed:
         heads[malformed.entry.shard]["dead_letters"] += 1
-    for shard, head in heads.items():
-        values = {**head, "updated_at": now_ns}
-        connection.execute(
-            update(tables.watermark).where(tables.watermark.c.shard == shard).values(values)
-        )
+    moved = [{**head, "updated_at": now_ns, "of_shard": head["shard"]} for head in heads.values()]
+    if moved:
+        connection.execute(_ADVANCE, moved)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import orjson
 from fixtures_ledger import BOOK, NOVEMBER_NS, book, make_event
@@ -218,12 +217,12 @@ def test_what_stands_beside_the_invoice_is_not_in_its_hash(ledger: Ledger) -> No
     assert orjson.loads(one.body) == one.invoice
 
 
-def test_zone_locale_and_hash_seed_leave_the_bytes_alone(ledger: Ledger, tmp_path: Path) -> None:
+def test_zone_locale_and_hash_seed_leave_the_bytes_alone(ledger: Ledger, ledger_url: str) -> None:
     book(ledger, [make_event(project=name) for name in ("b", "a")])
     code = (
         "import sys; from metering.settlement.ledger.store import open_ledger\n"
         "from metering.settlement.ledger.queries import invoice_report\n"
-        f"ledger = open_ledger('sqlite:///{tmp_path / 'ledger.db'}')\n"
+        f"ledger = open_ledger({ledger_url!r})\n"
         "print(invoice_report(ledger, 'acme', '2026-11').sha256)"
     )
 

@@ -5,22 +5,30 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from fixtures_ledger import book, make_event, new_ledger
 from sqlalchemy import delete, select, text, update
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.schema import CreateTable
 
 from metering.settlement.entries import Entry
 from metering.settlement.ledger import store, tables
+from metering.settlement.ledger.faults import LedgerTooNewError
 from metering.settlement.ledger.store import Ledger, open_ledger
 
 
-def test_an_empty_file_is_migrated_to_the_head_and_twice_is_once(tmp_path: Path) -> None:
-    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place for a ledger where there is none yet."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("empty_postgres_url"))
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+def test_an_empty_database_is_migrated_to_the_head_and_twice_is_once(empty_url: str) -> None:
+    ledger = open_ledger(empty_url)
     before = ledger.revision()
 
     ledger.migrate()
@@ -31,8 +39,8 @@ def test_an_empty_file_is_migrated_to_the_head_and_twice_is_once(tmp_path: Path)
     ledger.close()
 
 
-def test_two_that_migrate_at_once_both_succeed(tmp_path: Path) -> None:
-    ledgers = [open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}") for _ in range(2)]
+def test_two_that_migrate_at_once_both_succeed(empty_url: str) -> None:
+    ledgers = [open_ledger(empty_url) for _ in range(2)]
     failures: list[BaseException] = []
 
     def migrate(ledger: Ledger) -> None:
@@ -52,11 +60,11 @@ def test_two_that_migrate_at_once_both_succeed(tmp_path: Path) -> None:
         ledger.close()
 
 
-def test_the_migrations_end_where_the_tables_are(tmp_path: Path) -> None:
+def test_the_migrations_end_where_the_tables_are(empty_url: str) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    ledger = open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger = open_ledger(empty_url)
     with ledger.write() as connection:
         store._upgrade(connection)
 
@@ -85,8 +93,8 @@ def test_a_current_ledger_is_opened_without_alembic(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_sqlite_is_durable_and_waits_for_other_writers(ledger: Ledger) -> None:
-    with ledger.read() as connection:
+def test_sqlite_is_durable_and_waits_for_other_writers(tmp_path: Path) -> None:
+    with closing(new_ledger(tmp_path)) as ledger, ledger.read() as connection:
         pragmas = {
             name: connection.execute(text(f"PRAGMA {name}")).scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -129,9 +137,13 @@ def test_the_books_refuse_to_be_changed(ledger: Ledger, name: str, verb: str) ->
         write.execute(statement)
 
 
-def test_the_tables_can_be_written_for_postgresql() -> None:
-    for table in tables.metadata.sorted_tables:
-        assert str(CreateTable(table).compile(dialect=postgresql.dialect()))
+def test_a_ledger_of_a_newer_version_is_left_alone(ledger: Ledger) -> None:
+    """A worker that is started again in the middle of an upgrade says what to do, once."""
+    with ledger.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(LedgerTooNewError, match=r"is at migration 9999 .* run the newer version"):
+        ledger.migrate()
 
 
 def _write_and_fail(ledger: Ledger) -> None:

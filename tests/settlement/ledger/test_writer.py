@@ -87,6 +87,11 @@ def test_an_unpriced_event_is_booked_and_reported(ledger: Ledger) -> None:
     assert _rows(ledger, "outbox")[0].key.startswith("unpriced:")
 
 
+def test_an_empty_batch_is_nothing(ledger: Ledger) -> None:
+    assert book(ledger, []).settled == 0
+    assert _rows(ledger, "watermark") == []
+
+
 def test_a_correction_posts_the_other_way(ledger: Ledger) -> None:
     event = make_event()
     undo = make_event(

@@ -1,0 +1,144 @@
+"""The ledger on PostgreSQL: how a connection is made and kept in bounds, and what only it can do.
+
+Rules: a write is READ COMMITTED, so that what is read after a lock is what the lock protects. A
+read is one REPEATABLE READ snapshot, and read-only. Nothing waits for ever: for a server, a lock, a
+statement, or a client that was stopped in the middle of a transaction. A commit is on disk when it
+returns. A connection to a server that went down, or that no longer is the primary, is not used
+again. Loaded only where a ledger is on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+DRIVER = "postgresql+psycopg"
+
+_CONNECT: dict[str, Any] = {
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "weir",
+}
+"""How libpq connects, unless the URL says otherwise: a server that went silent is given up within
+25 s, one that answers again is used within 5 s (with the worker's pauses between tries)."""
+
+_SETTINGS = """
+SELECT set_config(name, wanted, false)
+FROM (VALUES
+  ('lock_timeout', '0', '10s'),
+  ('statement_timeout', '0', '5min'),
+  ('idle_in_transaction_session_timeout', '0', '30s'),
+  ('synchronous_commit', 'off', 'on')
+) AS ours(name, unwanted, wanted)
+WHERE current_setting(name) = unwanted
+"""
+"""Only what nobody has chosen: a limit set for the role, the database or in the URL stands. The
+third one frees the locks of a worker that was stopped, so that another can settle its entries."""
+
+_GONE = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P05"})
+"""States after which the server behind a connection is of no use: it became a standby, ended our
+session, or is stopping or starting."""
+
+_MIGRATION_LOCK = 0x77656972  # "weir"
+
+
+def postgres_engine(url: URL) -> Engine:
+    """An engine for writing; ImportError and ArgumentError say in one line what to change."""
+    if url.drivername == "postgresql":  # SQLAlchemy would take psycopg2
+        url = url.set(drivername=DRIVER)
+    if url.drivername != DRIVER:
+        raise ArgumentError(
+            f"`ledger.url` names the driver {url.drivername!r}; write postgresql:// instead"
+        )
+    asked = {name: value for name, value in _CONNECT.items() if name not in url.query}
+    try:
+        engine = create_engine(
+            url,
+            connect_args=asked,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+    except ImportError as error:
+        raise ImportError(
+            "a ledger on PostgreSQL needs the driver psycopg: pip install 'tokenweir[postgres]' "
+            f"({error})"
+        ) from error
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "handle_error", _drop_useless)
+    return engine
+
+
+def snapshot_engine(engine: Engine) -> Engine:
+    """The same connections for reading: each transaction sees one state, and writes nothing."""
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def lock_migrations(connection: Connection) -> None:
+    """Let one migrate at a time, to the end of the transaction; building an index takes its time.
+
+    Whoever waits for longer than `lock_timeout` fails, and tries again like after any failure.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+
+
+def copy_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Append rows by COPY; all have the same keys. It fails with SQLAlchemy's errors."""
+    import psycopg  # noqa: PLC0415 - an extra; this is reached with a connection of it only
+
+    names = ", ".join(rows[0])
+    statement = f"COPY {table.name} ({names}) FROM STDIN"
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(tuple(row.values()))
+    except psycopg.Error as error:
+        gone = driver.closed or error.sqlstate in _GONE
+        if gone:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            statement,
+            None,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=gone,
+            dialect=connection.dialect,
+        ) from error
+
+
+def add_rows(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], measures: Sequence[str]
+) -> None:
+    """Insert rows or add to those that are there, in one statement: a column is one array."""
+    columns = [table.c[name] for name in rows[0]]
+    names = ", ".join(column.name for column in columns)
+    arrays = ", ".join(f"%s::{column.type.compile(connection.dialect)}[]" for column in columns)
+    keys = ", ".join(column.name for column in table.primary_key)
+    summed = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in measures)
+    connection.exec_driver_sql(
+        f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) "  # noqa: S608 - names of ours
+        f"ON CONFLICT ({keys}) DO UPDATE SET {summed}",
+        tuple([row[column.name] for row in rows] for column in columns),
+    )
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    connection.execute(_SETTINGS)
+    connection.commit()
+
+
+def _drop_useless(context: ExceptionContext) -> None:
+    if getattr(context.original_exception, "sqlstate", None) in _GONE:
+        context.is_disconnect = True

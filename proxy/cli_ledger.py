@@ -1,0 +1,72 @@
+"""`weir ledger`: what can be done with the books as such."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from proxy.cli_options import (
+    FAILED,
+    NOT_FOUND,
+    count_of,
+    echo_json,
+    fail,
+    load_config,
+    shared_options,
+)
+
+if TYPE_CHECKING:
+    from metering.settlement.ledger.verify import Examination
+
+
+@click.group()
+def ledger() -> None:
+    """Look after the ledger."""
+
+
+@ledger.command("verify")
+@shared_options
+def verify(*, config_file: str | None, data_dir: Path | None, as_json: bool) -> NoReturn:
+    """Check that the ledger says what was written: chains, payloads, sums and balances.
+
+    Exit code 1 when something does not hold. Nothing is changed, and everything may go on running.
+    """
+    settings = load_config(config_file, data_dir, as_json).settings
+    from metering.clock import monotonic_s
+    from metering.settlement.ledger.verify import examine
+    from proxy import cli_reports
+
+    began_s = monotonic_s()
+    try:
+        found = cli_reports.read_ledger(settings, examine)
+    except cli_reports.NotFoundError as error:
+        fail(NOT_FOUND, str(error), as_json)
+    except cli_reports.LedgerError as error:
+        fail(FAILED, str(error), as_json)
+    if found is None:
+        fail(NOT_FOUND, "nothing is settled yet: there is no ledger to verify", as_json)
+    seconds = monotonic_s() - began_s
+    if as_json:
+        echo_json({"ok": not found.findings, **asdict(found), "seconds": round(seconds, 3)})
+    else:
+        _echo(found, seconds)
+    sys.exit(FAILED if found.findings else 0)
+
+
+def _echo(found: Examination, seconds: float) -> None:
+    for finding in found.findings:
+        click.echo(finding)
+    if found.more:
+        click.echo(f"and {found.more} more")
+    wrong = count_of(len(found.findings) + found.more, "finding")
+    looked_at = (
+        count_of(found.events, "event"),
+        count_of(found.transactions, "transaction"),
+        count_of(found.shards, "shard"),
+    )
+    verdict = wrong if found.findings else "ok"
+    click.echo(f"{verdict}: {', '.join(looked_at)} in {seconds:.1f} s")
