@@ -8,8 +8,8 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:state:<tenant>             hash    pause and kill flags, hysteresis of degradation
     P:{sN}:done:<bucket>              hash    exchange id -> answer of its commit; short-lived
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
-    P:{sN}:confirmed                  hash    proxy id -> highest spool sequence in the ledger
     P:{sN}:<metering.queue>           stream  usage events
+    P:confirmed                       hash    proxy id -> spool sequences in the ledger, as ranges
     P:prices:<version>                string  canonical body of one side of a price book
     P:meta                            hash    shards and schema this data was written with
 """
@@ -73,10 +73,6 @@ class RedisKeys:
         """Says that the shard's windows are whole."""
         return f"{self.tag(shard)}:epoch"
 
-    def confirmed(self, shard: int) -> str:
-        """Per proxy, the highest spool sequence that the ledger has."""
-        return f"{self.tag(shard)}:confirmed"
-
     def stream(self, shard: int) -> str:
         """The shard's stream of usage events."""
         return f"{self.tag(shard)}:{self.queue}"
@@ -84,6 +80,11 @@ class RedisKeys:
     def prices(self, version: str) -> str:
         """The canonical body of one side of a price book."""
         return f"{self.prefix}:prices:{version}"
+
+    @property
+    def confirmed(self) -> str:
+        """Per proxy, the spool sequences that the ledger has; of all shards."""
+        return f"{self.prefix}:confirmed"
 
     @property
     def meta(self) -> str:

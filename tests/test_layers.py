@@ -52,6 +52,8 @@ PURE = [
     "metering.events",
     "metering.registry",
     "metering.redis_keys",
+    "metering.seq_ranges",
+    "metering.spool_codec",
     "metering.settlement.journal",
     "metering.settlement.rating",
     "metering.settlement.charges",

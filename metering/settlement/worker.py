@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -134,7 +134,6 @@ class Settlement:
         self._log = log
         self._prices = PriceShelf(ledger, redis, keys)
         self._writing = asyncio.Lock()
-        self._held_back: dict[tuple[int, str], tuple[str, int]] = {}
         self.tally = Tally()
         self.gave_up: str | None = None
         """Why a drain was given up."""
@@ -282,10 +281,8 @@ class Settlement:
             done = [booking.arrival.entry for booking in batch.bookings]
             done += [dead.entry for dead in batch.malformed]
             await reader.acknowledge(done)
-            for entry in done:
-                self._held_back.pop((entry.shard, entry.stream_id), None)
             if report.confirmed:
-                await self._confirm(reader)
+                await self._confirm(reader, report.confirmed)
             self._say(report)
 
     def _rate(self, ready: Sequence[Arrival], malformed: Sequence[Malformed]) -> Batch:
@@ -320,21 +317,10 @@ class Settlement:
                 entries=len(waiting),
                 retry_s=lane.retry_s,
             )
-        for one in waiting:
-            if one.event.spool_seq is not None:
-                key = (one.entry.shard, one.entry.stream_id)
-                self._held_back[key] = (one.event.proxy_id, one.event.spool_seq)
 
-    async def _confirm(self, reader: StreamReader) -> None:
-        """Publish how far each proxy's spool is in the ledger.
-
-        Never from a waiting event's sequence on: its proxy would drop the one copy of it that
-        lies outside Redis.
-        """
-        confirmed = await asyncio.to_thread(confirmed_spool, self._ledger, reader.shards)
-        for (shard, _), (proxy_id, sequence) in self._held_back.items():
-            if (highest := confirmed.get((shard, proxy_id))) is not None:
-                confirmed[shard, proxy_id] = min(highest, sequence - 1)
+    async def _confirm(self, reader: StreamReader, proxy_ids: Iterable[str] | None = None) -> None:
+        """Publish what of the proxies' spools is in the ledger; without names, of all of them."""
+        confirmed = await asyncio.to_thread(confirmed_spool, self._ledger, proxy_ids)
         await reader.confirm(confirmed)
 
     async def _upkeep(self, reader: StreamReader, lane: _Lane, *, force: bool) -> None:
@@ -364,6 +350,8 @@ class Settlement:
                 malformed=report.malformed,
                 unpriced=report.unpriced,
             )
+        if report.ranges_forgotten:
+            self._log.warning("spool_ranges_forgotten", ranges=report.ranges_forgotten)
         for difference in report.differences:
             self._log.warning(
                 "rating_differs",

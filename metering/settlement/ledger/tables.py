@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from metering.usage import TOKEN_CLASSES
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = ("usage_event", "txn", "posting", "price_body")
@@ -198,10 +198,8 @@ watermark = Table(
 spool_confirmed = Table(
     "spool_confirmed",
     metadata,
-    Column("shard", Integer, nullable=False),
-    Column("proxy_id", Text, nullable=False),
-    Column("seq", BigInteger, nullable=False),  # highest spool sequence in the ledger
-    PrimaryKeyConstraint("shard", "proxy_id"),
+    Column("proxy_id", Text, primary_key=True),
+    Column("ranges", Text, nullable=False),  # spool sequences in the ledger: 1-500,502-900
 )
 
 ROLLUP_DIMENSIONS = (
