@@ -133,25 +133,32 @@ class RedisLink:
         if self._eval_only:
             return await self._send(("EVAL", body.text, len(keys), *keys, *args))
         command = ("EVALSHA", body.sha, len(keys), *keys, *args)
+        due_s = asyncio.get_running_loop().time() + self._timeout_s
         try:
             return await self._send(command)
         except RedisReplyError as error:
             if error.code == "NOSCRIPT":
-                return await self._load_and_run(body.text, command)
+                return await self._load_and_run(body.text, command, due_s)
             if not _is_forbidden(error):
                 raise
         self._eval_only = True
         return await self._send(("EVAL", body.text, len(keys), *keys, *args))
 
-    async def _load_and_run(self, text: str, command: tuple[Arg, ...]) -> Any:
+    async def _load_and_run(self, text: str, command: tuple[Arg, ...], due_s: float) -> Any:
+        """Both within the time that the one call has, whose caller knows of no other."""
         try:
-            await self._send(("SCRIPT", "LOAD", text))
-        except RedisReplyError as error:
-            if not _is_forbidden(error):
-                raise
-            self._eval_only = True
-            return await self._send(("EVAL", text, *command[2:]))
-        return await self._send(command)
+            async with asyncio.timeout_at(due_s):
+                try:
+                    await self._send(("SCRIPT", "LOAD", text))
+                except RedisReplyError as error:
+                    if not _is_forbidden(error):
+                        raise
+                    self._eval_only = True
+                    return await self._send(("EVAL", text, *command[2:]))
+                return await self._send(command)
+        except TimeoutError:
+            message = f"Redis did not answer within {self._timeout_s * 1000:.0f} ms"
+            raise CapsUnavailableError(message) from None
 
     def _send(self, args: tuple[Arg, ...]) -> asyncio.Future[Any]:
         wire = self._wire

@@ -87,6 +87,7 @@ class Spool:
     ) -> None:
         if not is_id(proxy_id):
             raise ValueError(f"{proxy_id!r} cannot name a folder of the spool")
+        self.proxy_id = proxy_id
         self._folder = SpoolFolder(
             data_dir / "spool" / proxy_id,
             segment_bytes=segment_bytes,
@@ -198,8 +199,11 @@ class Spool:
         return report
 
     async def discard(self, confirmed: SeqRanges) -> int:
-        """Delete kept segments whose every record the ledger has; returns how many."""
-        self._confirmed = confirmed
+        """Delete kept segments whose every record the ledger has; returns how many.
+
+        What was confirmed once stays confirmed, although a Redis that was emptied forgot it.
+        """
+        confirmed = self._confirmed = (self._confirmed | confirmed).newest()
         if confirmed.ranges:  # a number that the disk had no room for was used all the same
             self._next_seq = max(self._next_seq, confirmed.ranges[-1][1] + 1)
         return await self._on_disk(partial(self._folder.discard, confirmed))

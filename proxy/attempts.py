@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from metering.caps import Vector
+from metering.caps import AdmittedBy, Vector
 from metering.events import Reason, Status, UsageEvent, encode
 from metering.meter import Meter
 from metering.tenants import Principal
@@ -46,6 +46,7 @@ class Attempt:
     started_at: int
     fallback_reason: str | None = None
     degrade_step: str | None = None
+    admitted_by: AdmittedBy = AdmittedBy.CAPS
     is_sent: bool = False
     first_byte_at: int | None = None
     ended_at: int | None = None
@@ -211,6 +212,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         client_retry_count=facts.client_retry_count,
         fallback_reason=attempt.fallback_reason,
         degrade_step=attempt.degrade_step,
+        admitted_by=attempt.admitted_by,
         stream=facts.stream,
         client_disconnected=attempt.client_disconnected,
         billable=charged.billable,

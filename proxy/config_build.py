@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
 from metering.ids import is_id
+from metering.money import to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url
 from metering.tenants import Tenant
@@ -50,7 +51,7 @@ def build(
         source=source,
         server=Server(**vars(server)),
         data_dir=data_dir,
-        redis=_redis(shape),
+        redis=_redis(shape, findings),
         ledger_url=shape.ledger.url or f"sqlite:///{data_dir / 'ledger.db'}",
         providers=providers,
         models=models,
@@ -72,10 +73,21 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _redis(shape: FileShape) -> RedisSettings:
-    fields = vars(shape.redis)
-    url = shape.redis.url
-    return RedisSettings(**{**fields, "url": None if url is None else Secret(url)})
+def _redis(shape: FileShape, findings: Findings) -> RedisSettings:
+    redis = shape.redis
+    share_ppm = 0
+    try:
+        share_ppm = to_ppm(redis.outage_share)
+    except ValueError as error:
+        findings.fault(("redis", "outage_share"), str(error))
+    return RedisSettings(
+        url=None if redis.url is None else Secret(redis.url),
+        prefix=redis.prefix,
+        shards=redis.shards,
+        timeout_ms=redis.timeout_ms,
+        on_outage=redis.on_outage,
+        outage_share_ppm=share_ppm,
+    )
 
 
 def _check_rest(shape: FileShape, findings: Findings) -> None:

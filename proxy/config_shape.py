@@ -109,6 +109,13 @@ class RedisShape:
     """Longest that a request waits for Redis, each time, in milliseconds."""
     on_outage: Annotated[Literal["local", "closed", "open"], BeforeValidator(_text)] = "local"
     """While Redis is away: a local share of each cap, refuse, or admit unchecked."""
+    outage_share: Annotated[
+        Decimal,
+        Field(ge=0, le=1),
+        BeforeValidator(_number),
+        WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1}),
+    ] = Decimal("0.1")
+    """With `local`: share of what is left of a cap that this machine may spend in an outage."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,9 @@ import os
 from dataclasses import dataclass
 
 from metering.caps import (
+    AdmittedBy,
     Candidate,
+    CapsNotAskedError,
     CapState,
     CapsUnavailableError,
     Denial,
@@ -88,6 +90,7 @@ class Exchange:
         self._last: Relayed | None = None
         self._sell_nano = 0
         self._degraded: str | None = None
+        self._admitted_by = AdmittedBy.CAPS
         tenant = facts.principal.tenant
         self.hold = Hold(tenant.id, facts.exchange_id, caps_of(tenant.limits))
 
@@ -129,8 +132,9 @@ class Exchange:
                 self.hold, admission.candidates, owner=door.proxy_id, ttl_ms=HOLD_TTL_MS
             )
         except (CapsUnavailableError, HoldEndedError, asyncio.CancelledError) as error:
-            # it may have been applied: give back what nobody will use
-            door.open.give_back(self.hold)
+            if not isinstance(error, CapsNotAskedError):
+                # it may have been applied: give back what nobody will use
+                door.open.give_back(self.hold)
             if not isinstance(error, asyncio.CancelledError):
                 self._log.warning("caps_unavailable", step="reserve", cause=str(error))
                 raise backend_unavailable() from error
@@ -138,7 +142,7 @@ class Exchange:
         if isinstance(answer, Denial):
             raise denied(answer, self.hold.tenant)
         self._held = admission.candidates[answer.index].vector
-        self._states = answer.states
+        self._states, self._admitted_by = answer.states, answer.admitted_by
         if admission.steps[answer.index]:
             self._degraded = "burst_threshold" if answer.passed_threshold else "cap"
         door.open.add(self)
@@ -184,6 +188,7 @@ class Exchange:
             started_at=started_at,
             fallback_reason=step.reason,
             degrade_step=upstream.public_name if self._degraded else None,
+            admitted_by=self._admitted_by,
         )
         self._attempts.append(attempt)
         self._error_answer = None

@@ -40,7 +40,7 @@ async def _record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapStat
     except CapsUnavailableError as error:
         log.warning("caps_unavailable", step="commit", cause=str(error))
         if not is_spooled:
-            await door.spool.append(hold, made.actual, made.events)
+            await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
         return ()
     if made.spool_seq is not None:
         door.spool.committed(made.spool_seq)

@@ -19,10 +19,10 @@ import uvloop
 from aiohttp import web
 
 from metering.background import spawn
-from metering.caps import CapsUnavailableError
 from metering.clock import monotonic_s
+from metering.outage_caps import OutageCaps, OutagePolicy
+from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
-from metering.redis_events import is_rebuilt, publish_prices
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.redis_url import parse_redis_url
@@ -33,6 +33,7 @@ from proxy.app import create_app, create_runner
 from proxy.children import HURRY
 from proxy.door import Door
 from proxy.pool import HttpTransport
+from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.settings import Settings, redis_keys
 
@@ -52,12 +53,7 @@ QUIET_S = 1.0
 comes, an end that is still being read. aiohttp gives them as much again, twice."""
 
 STOP_POLL_S = 0.02
-REPLAY_AFTER_S = 1.0
-"""A spooled exchange that is not committed for so long will not be by itself."""
-
 REDIS_AT_START_S = 2.0
-REPLAY_EVERY_S = 1.0
-PREPARE_AGAIN_S = 1.0
 READY_POLL_S = 0.02
 
 
@@ -71,20 +67,13 @@ class Services:
     keys: RedisKeys
     spool: Spool
     renewals: Renewals
+    caps: OutageCaps
+    watch: RedisWatch
     failed: asyncio.Future[None]
-    is_prepared: bool = False
 
     async def ready(self) -> bool:
         """Whether spend can be checked: Redis answers, and its windows are whole."""
-        if not self.is_prepared or not self.link.is_up:
-            return False
-        try:
-            whole = await asyncio.gather(
-                *(is_rebuilt(self.link, self.keys, shard) for shard in range(self.keys.shards))
-            )
-        except CapsUnavailableError:
-            return False
-        return all(whole)
+        return await self.watch.ready()
 
 
 @contextlib.asynccontextmanager
@@ -99,32 +88,71 @@ async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[S
         name=f"weir-{proxy_id}",
         on_error=lambda error: log.error("redis_link_failed", cause=repr(error)),
     )
-    caps = RedisCaps(link, keys)
     spool = Spool(settings.data_dir, proxy_id)
+    recent = RecentCommits(lambda: link.generation)
+    redis_caps = RedisCaps(link, keys)
+    caps = _outage_caps(settings, redis_caps, link, spool, recent=recent, log=log)
+    watch = RedisWatch(
+        link,
+        keys,
+        settings,
+        caps=redis_caps,
+        guarded=caps,
+        spool=spool,
+        recent=recent,
+        log=log,
+    )
     transport = HttpTransport()
     renewals = Renewals(caps, log)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    services = Services(door, link, keys, spool, renewals, failed)
+    services = Services(door, link, keys, spool, renewals, caps, watch, failed)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         await spool.open()
         stack.push_async_callback(spool.close, keep=settings.metering.spool == "always")
-        prepared = asyncio.Event()
-        for name, work in {
-            "prepare": _prepare(services, caps, prepared),
-            "renewals": renewals.run(),
-            "replay": _replay(services, prepared),
-        }.items():
+        for name, work in {"renewals": renewals.run(), "redis-watch": watch.run()}.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REDIS_AT_START_S):
                 await asyncio.wait(
-                    [services.failed, spawn(prepared.wait(), name="prepared")],
+                    [services.failed, spawn(watch.prepared.wait(), name="prepared")],
                     return_when=asyncio.FIRST_COMPLETED,
                 )
         yield services
+
+
+def _outage_caps(
+    settings: Settings,
+    caps: RedisCaps,
+    link: RedisLink,
+    spool: Spool,
+    *,
+    recent: RecentCommits,
+    log: Any,
+) -> OutageCaps:
+    """The caps as requests ask them, and a line in the log whenever Redis goes or comes."""
+    redis = settings.redis
+    policy = OutagePolicy(redis.on_outage, redis.outage_share_ppm, settings.server.workers)
+
+    def told(cause: str | None) -> None:
+        counts = guarded.counts
+        if cause is None:
+            log.warning("redis_is_back", admitted=counts.admitted, refused=counts.refused)
+            return
+        say = log.error if policy.mode == "open" else log.warning
+        say("redis_outage", on_outage=policy.mode, cause=cause)
+
+    guarded = OutageCaps(
+        caps,
+        policy,
+        is_up=lambda: link.is_up,
+        is_recordable=lambda: spool.is_writable,
+        recent=recent if settings.metering.spool == "outage" else None,
+        on_change=told,
+    )
+    return guarded
 
 
 def run_proxy(process: ProxyProcess) -> int:
@@ -232,52 +260,6 @@ async def _report_ready(process: ProxyProcess, services: Services) -> None:
         if process.ready_wait_s:
             services.door.log.warning("not_ready_yet", waited_s=process.ready_wait_s)
     process.report_ready()
-
-
-async def _prepare(services: Services, caps: RedisCaps, prepared: asyncio.Event) -> None:
-    """Check Redis and publish the prices, as soon as it can be asked."""
-    prices = services.door.settings.prices
-    bodies = {
-        prices.cost_version: prices.body(sell=False),
-        prices.sell_version: prices.body(sell=True),
-    }
-    while True:
-        try:
-            await services.link.wait_up(PREPARE_AGAIN_S)
-            for warning in await caps.prepare():
-                services.door.log.warning("redis", detail=warning)
-            await publish_prices(services.link, services.keys, bodies)
-        except CapsUnavailableError as error:
-            services.door.log.warning("redis_away", cause=str(error))
-            await asyncio.sleep(PREPARE_AGAIN_S)
-        else:
-            services.is_prepared = True
-            prepared.set()
-            return
-
-
-async def _replay(services: Services, prepared: asyncio.Event) -> None:
-    """Bring what was spooled to Redis, whenever Redis is there to take it.
-
-    Whatever stands in the way: what is on disk waits, and the requests of others go on.
-    """
-    await prepared.wait()
-    log = services.door.log
-    keeps = services.door.settings.metering.spool == "always"
-    while True:
-        try:
-            report = await services.spool.replay(
-                services.door.caps, keep=keeps, waited_s=REPLAY_AFTER_S if keeps else 0.0
-            )
-            if report.records:
-                log.info("spool_replayed", records=report.records)
-            if report.refused:
-                log.error("spool_damaged", records=list(report.refused))
-        except CapsUnavailableError as error:
-            log.warning("spool_waits", cause=str(error))
-        except Exception as error:  # noqa: BLE001 - the top of a task: a full disk, say
-            log.error("spool_waits", cause=repr(error))
-        await asyncio.sleep(REPLAY_EVERY_S)
 
 
 async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
