@@ -247,6 +247,32 @@ async def test_a_wrong_password_is_told(own_redis_server: RedisServer) -> None:
             await link.wait_up(0.2)
 
 
+class SlowServer(ScriptedServer):
+    """A peer that takes its time over each answer."""
+
+    def data_received(self, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.06 if b"EVALSHA" in data or b"LOAD" in data else 0, self._answer, data)
+
+    def _answer(self, data: bytes) -> None:
+        if not self.transport.is_closing():  # type: ignore[attr-defined]
+            super().data_received(data)
+
+
+async def test_loading_a_script_has_no_more_time_than_the_call(tmp_path: Path) -> None:
+    """NOSCRIPT, load, run: three answers of 60 ms each, and the caller has 100."""
+    answers = [*GREETING, b"-NOSCRIPT no\r\n", b"+sha\r\n", b":1\r\n"]
+    peer = SlowServer(answers)
+    path = str(tmp_path / "s")
+    server = await asyncio.get_running_loop().create_unix_server(lambda: peer, path)
+    async with RedisLink(RedisTarget(path=path), timeout_ms=100) as link:
+        await link.wait_up(5)
+        with pytest.raises(CapsUnavailableError, match="100 ms"):
+            await link.eval(Script("s", ScriptBody("", SHA), ScriptBody("", SHA)), [], [])
+    server.close()
+    peer.transport.abort()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("forbidden", [("-evalsha",), ("-script",)])
 async def test_where_scripts_cannot_be_kept_the_text_is_sent(
     own_redis_server: RedisServer, forbidden: tuple[str, ...]
