@@ -87,8 +87,9 @@ class RedisWatch:
 
     async def turn(self) -> None:
         """Everything that is due now; CapsUnavailableError when Redis is not there for it."""
-        if not self._link.is_up:
+        if self._guarded.is_away or not self._link.is_up:
             await self._spool.check()  # nobody may be admitted whose usage could not be kept
+        if not self._link.is_up:
             await self._link.wait_up(TURN_S)
         await self._meet()
         if sent := await self._recent.replay(self._guarded):
