@@ -19,6 +19,7 @@ from fixtures_needs import need
 from fixtures_redis import RedisServer, stop_redis
 from fixtures_upstream import ScriptedUpstream, completion
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import select
 
 from metering.events import UsageEvent, decode
@@ -93,7 +94,7 @@ class DurableRedis:
         shutil.rmtree(self.folder)
 
     async def _answers(self) -> bool:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(RedisError):
             return bool(await self.ask("PING"))
         return False
 
