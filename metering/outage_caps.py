@@ -15,7 +15,7 @@ Around other `Caps`; while they answer it only remembers what they said. Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -80,7 +80,8 @@ class _Local:
     hold: Hold
     tenant: _Tenant
     candidate: Candidate
-    owner: str
+    asked: Mapping[str, Any]
+    """What else `reserve` was given, to place the hold in Redis later."""
     was_asked: bool
     """Whether Redis may have placed the hold all the same: its answer never came."""
     vector: Vector = NOTHING
@@ -129,7 +130,8 @@ class OutageCaps:
             answer = await self._caps.reserve(hold, candidates, owner=owner, ttl_ms=ttl_ms, **more)
         except CapsUnavailableError as error:
             self._change(str(error))
-            return self._admit(hold, candidates, owner, error if was_up else _not_asked(error))
+            failure = error if was_up else CapsNotAskedError(str(error))
+            return self._admit(hold, candidates, failure, asked={"owner": owner, **more})
         self._change(None)
         self._note_answer(hold, answer)
         return answer
@@ -155,7 +157,7 @@ class OutageCaps:
         local = self._local.get(hold.exchange_id) if self._local else None
         try:
             done = await self._caps.commit(hold, actual, events)
-        except CapsUnavailableError:
+        except (CapsUnavailableError, HoldEndedError, ValueError):
             if local is not None:
                 self._use(local, actual)
                 local.is_ended = True
@@ -184,7 +186,7 @@ class OutageCaps:
         if self._is_up():
             try:
                 answer = await self._caps.reserve(
-                    hold, [local.candidate], owner=local.owner, ttl_ms=ttl_ms
+                    hold, [local.candidate], ttl_ms=ttl_ms, **local.asked
                 )
             except (CapsUnavailableError, HoldEndedError):
                 return True  # it stays held here
@@ -208,18 +210,19 @@ class OutageCaps:
         self,
         hold: Hold,
         candidates: Sequence[Candidate],
-        owner: str,
-        error: CapsUnavailableError,
+        failure: CapsUnavailableError,
+        *,
+        asked: Mapping[str, Any],
     ) -> Reservation:
         choice = self._choose(hold, candidates) if self._may_admit(hold) else None
         if choice is None:
             self.counts.refused += 1
-            raise error
+            raise failure
         index, passed = choice
         chosen = candidates[index]
-        was_asked = not isinstance(error, CapsNotAskedError)
+        was_asked = not isinstance(failure, CapsNotAskedError)
         tenant = self._tenant(hold.tenant) or _Tenant()
-        local = _Local(hold, tenant, chosen, owner, was_asked)
+        local = _Local(hold, tenant, chosen, asked, was_asked)
         self._local[hold.exchange_id] = local
         self._use(local, chosen.vector)
         self.counts.admitted += 1
@@ -335,7 +338,3 @@ class OutageCaps:
         self.counts.outages += is_away
         if self._on_change is not None:
             self._on_change(cause)
-
-
-def _not_asked(error: CapsUnavailableError) -> CapsNotAskedError:
-    return CapsNotAskedError(str(error))

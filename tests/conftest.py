@@ -17,4 +17,5 @@ pytest_plugins = [
     "fixtures_upstream",
     "fixtures_door",
     "fixtures_weir",
+    "fixtures_outage",
 ]

@@ -9,84 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import aiohttp
 import pytest
-from fixtures_upstream import (
-    DONE,
-    FINISH,
-    Act,
-    ScriptedUpstream,
-    chunk,
-    completion,
-    delta,
-    stream_head,
+from fixtures_outage import (
+    REFUSAL_S,
+    OpenSite,
+    all_booked,
+    begin_stream,
+    refused,
+    until,
 )
-from outage_site import SELL_NANO, TIMEOUT_MS, Site, outage_site, until
+from fixtures_upstream import DONE, completion
 from redis.exceptions import RedisError
 from spool_samples import largest_file
 
 from metering.background import spawn
-
-OpenSite = Callable[..., Awaitable[Site]]
-
-REFUSAL_S = TIMEOUT_MS / 1000 + 1.0
-"""`redis.timeout_ms` and what a busy machine may need besides."""
-
-STREAM = [stream_head(), chunk(delta("a")), Act.WAIT, chunk(FINISH), chunk(DONE), b"0\r\n\r\n"]
-
-
-@pytest.fixture
-async def open_site(
-    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[OpenSite]:
-    monkeypatch.setattr("proxy.services.REDIS_AT_START_S", 0.5)
-    monkeypatch.setattr("proxy.redis_watch.TURN_S", 0.1)
-    monkeypatch.setattr("proxy.redis_watch.REPLAY_AFTER_S", 0.1)
-    monkeypatch.setattr("proxy.redis_watch.CONFIRMED_EVERY_S", 0.1)
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def start(**options: Any) -> Site:
-            site = await stack.enter_async_context(outage_site(tmp_path, upstream, **options))
-            if options.get("starts", True):
-                await site.until_ready()
-            return site
-
-        yield start
-
-
-async def refused(site: Site) -> None:
-    """The next request is refused by name, in time, and nothing is sent for it."""
-    sent, started_s = len(site.upstream.received), time.monotonic()
-    answer = await site.chat()
-
-    assert answer.status == 503
-    assert (await answer.json())["error"]["code"] == "budget_backend_unavailable"
-    assert answer.headers["Retry-After"] == "1"
-    assert time.monotonic() - started_s < REFUSAL_S
-    assert len(site.upstream.received) == sent
-
-
-async def all_booked(site: Site, count: int) -> None:
-    """Every answer is in the ledger once, in the window once, and nothing is held."""
-    await site.until_replayed()
-    events = await site.settle()
-
-    assert len(events) == len({event.event_id for event in events}) == count
-    assert await site.spent_nano() == count * SELL_NANO
-    assert await site.held_nano() == 0
-
-
-async def until_stream(site: Site, length: int) -> None:
-    """Until the stream has so many events."""
-
-    async def has_them() -> bool:
-        return await site.stream_length() == length
-
-    await until(has_them)
 
 
 async def test_f06_absent_at_the_start(open_site: OpenSite) -> None:
@@ -144,21 +83,13 @@ async def test_f06_open_serves_everybody_and_says_so(open_site: OpenSite) -> Non
     assert {event.admitted_by for event in await site.settle()} == {"open"}
 
 
-async def _stream(site: Site) -> asyncio.Task[bytes]:
-    """A streamed answer whose upstream waits for `proceed`; its body in the end."""
-    site.upstream.scripts = [STREAM]
-    answer = await site.begin(stream=True)
-    await answer.content.readany()
-    return spawn(answer.content.read(), name="read")
-
-
 @pytest.mark.parametrize("spool", ["outage", "always"])
 async def test_f07_stopped_for_a_while(
     open_site: OpenSite, spool: Literal["outage", "always"]
 ) -> None:
     """Nothing hangs, a commit that was applied unseen counts once, unseen holds are given back."""
     site = await open_site(spool=spool)
-    reading = await _stream(site)
+    reading = await begin_stream(site)
 
     site.redis.pause()
     await refused(site)
@@ -203,7 +134,7 @@ async def test_f10_answers_are_swallowed(
     """A one-way partition: what is asked is done, and nobody hears of it. As F-07."""
     site = await open_site(spool=spool, relays=True)
     assert site.relay is not None
-    reading = await _stream(site)
+    reading = await begin_stream(site)
 
     site.relay.swallows = True
     await refused(site)
@@ -223,83 +154,6 @@ async def test_f10_answers_are_swallowed(
     assert len(await site.settle()) == 1
 
 
-@pytest.mark.parametrize("spool", ["outage", "always"])
-async def test_f05_emptied(open_site: OpenSite, spool: Literal["outage", "always"]) -> None:
-    """FLUSHALL: nobody is admitted until the windows are rebuilt, and then spend is as before.
-
-    Two events were in the ledger; the third was only in Redis, and is sent again.
-    """
-    site = await open_site(spool=spool)
-    await site.served(2)
-    await site.settle()
-    await site.served()
-
-    await site.redis.ask("FLUSHALL")
-    await refused(site)
-    if spool == "outage":  # from memory, before the worker looks
-        await until_stream(site, 3)
-    await site.settle()
-    await site.until_ready()
-    if spool == "always":  # from disk, but for what the ledger has
-        await until_stream(site, 1)
-    await site.served()
-
-    await all_booked(site, 4)
-
-
-async def test_f05_emptied_and_rebuilt_before_we_looked(open_site: OpenSite) -> None:
-    """Then the window counts the newest commits twice, as if more were spent: at most those of the
-    last ten seconds. The ledger does not."""
-    site = await open_site()
-    await site.served(2)
-    await site.settle()
-    await site.redis.ask("FLUSHALL")
-    await site.settle()
-
-    await until_stream(site, 2)
-    events = await site.settle()
-
-    assert len(events) == 2
-    assert await site.spent_nano() in (2 * SELL_NANO, 4 * SELL_NANO)
-
-
-@pytest.mark.parametrize("spool", ["outage", "always"])
-async def test_f05_restarted_empty(open_site: OpenSite, spool: Literal["outage", "always"]) -> None:
-    """Redis comes back without its folder."""
-    site = await open_site(spool=spool, on_outage="local")
-    await site.served(3)
-    site.redis.kill()
-    await site.served()
-
-    site.redis.lose()
-    await site.redis.start()
-    await site.settle()
-    await site.until_ready()
-
-    async def is_complete() -> bool:
-        return len(await site.settle()) == 4
-
-    await until(is_complete)
-    assert len({event.event_id for event in await site.settle()}) == 4
-
-
-@pytest.mark.parametrize("spool", ["outage", "always"])
-async def test_f05_power_cut(open_site: OpenSite, spool: Literal["outage", "always"]) -> None:
-    """Redis comes back as it was before the last commits: they are in the ledger all the same."""
-    site = await open_site(spool=spool)
-    await site.served(2)
-    copy = site.redis.copy()
-    await site.served(3)
-
-    site.redis.kill()
-    site.redis.put_back(copy)
-    await site.redis.start()
-    await site.until_ready()
-
-    await until_stream(site, 5)
-    await all_booked(site, 5)
-
-
 REFUSALS = {
     "f08_full": (("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory", 0)),
     "f09_read_only": (("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE")),
@@ -313,7 +167,7 @@ async def test_a_redis_that_refuses(
     """A new request is refused, one that is open gets its end, and nothing needs a restart."""
     site = await open_site()
     await site.served()
-    reading = await _stream(site)
+    reading = await begin_stream(site)
 
     await site.redis.ask(*breaks)
     await refused(site)
@@ -387,7 +241,7 @@ async def test_f24_disk_full_while_redis_is_away(open_site: OpenSite) -> None:
 async def test_f24_disk_full_under_an_open_exchange(open_site: OpenSite) -> None:
     """The client does not see a completed answer of which nothing is recorded."""
     site = await open_site()
-    reading = await _stream(site)
+    reading = await begin_stream(site)
 
     site.redis.kill()
     with largest_file(0):
@@ -399,18 +253,3 @@ async def test_f24_disk_full_under_an_open_exchange(open_site: OpenSite) -> None
 
     assert DONE not in rest
     assert site.services.spool.depth.records == 0
-
-
-async def test_kept_segments_go_once_the_ledger_has_them(open_site: OpenSite) -> None:
-    """`metering.spool: always`: confirmed by ranges, deleted by the proxy, and nothing replayed."""
-    site = await open_site(spool="always")
-    folder = site.settings.data_dir / "spool" / "p-0"
-    await site.served(2)
-    await site.services.spool.distrust()  # as after a failover: everything is sent again
-    await site.settle()
-
-    async def is_gone() -> bool:
-        return {path.suffix for path in folder.iterdir()} == {".open"}
-
-    await until(is_gone)
-    await all_booked(site, 2)

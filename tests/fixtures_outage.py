@@ -7,6 +7,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -14,14 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from fixtures_door import KEY, settings
 from fixtures_needs import need
 from fixtures_redis import RedisServer, stop_redis
-from fixtures_upstream import ScriptedUpstream, completion
+from fixtures_upstream import (
+    DONE,
+    FINISH,
+    Act,
+    ScriptedUpstream,
+    chunk,
+    completion,
+    delta,
+    stream_head,
+)
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import select
 
+from metering.background import spawn
 from metering.events import UsageEvent, decode
 from metering.settlement import worker
 from metering.settlement.ledger import tables
@@ -286,3 +298,69 @@ def _ledger(configured: Settings) -> Any:
     ledger = open_ledger(configured.ledger_url)
     ledger.migrate()
     return ledger
+
+
+OpenSite = Callable[..., Awaitable[Site]]
+
+REFUSAL_S = TIMEOUT_MS / 1000 + 1.0
+"""`redis.timeout_ms` and what a busy machine may need besides."""
+
+STREAM = [stream_head(), chunk(delta("a")), Act.WAIT, chunk(FINISH), chunk(DONE), b"0\r\n\r\n"]
+
+
+@pytest.fixture
+async def open_site(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[OpenSite]:
+    monkeypatch.setattr("proxy.services.REDIS_AT_START_S", 0.5)
+    monkeypatch.setattr("proxy.redis_watch.TURN_S", 0.1)
+    monkeypatch.setattr("proxy.redis_watch.REPLAY_AFTER_S", 0.1)
+    monkeypatch.setattr("proxy.redis_watch.CONFIRMED_EVERY_S", 0.1)
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(**options: Any) -> Site:
+            site = await stack.enter_async_context(outage_site(tmp_path, upstream, **options))
+            if options.get("starts", True):
+                await site.until_ready()
+            return site
+
+        yield start
+
+
+async def refused(site: Site) -> None:
+    """The next request is refused by name, in time, and nothing is sent for it."""
+    sent, started_s = len(site.upstream.received), time.monotonic()
+    answer = await site.chat()
+
+    assert answer.status == 503
+    assert (await answer.json())["error"]["code"] == "budget_backend_unavailable"
+    assert answer.headers["Retry-After"] == "1"
+    assert time.monotonic() - started_s < REFUSAL_S
+    assert len(site.upstream.received) == sent
+
+
+async def all_booked(site: Site, count: int) -> None:
+    """Every answer is in the ledger once, in the window once, and nothing is held."""
+    await site.until_replayed()
+    events = await site.settle()
+
+    assert len(events) == len({event.event_id for event in events}) == count
+    assert await site.spent_nano() == count * SELL_NANO
+    assert await site.held_nano() == 0
+
+
+async def until_stream(site: Site, length: int) -> None:
+    """Until the stream has so many events."""
+
+    async def has_them() -> bool:
+        return await site.stream_length() == length
+
+    await until(has_them)
+
+
+async def begin_stream(site: Site) -> asyncio.Task[bytes]:
+    """A streamed answer whose upstream waits for `proceed`; its body in the end."""
+    site.upstream.scripts = [STREAM]
+    answer = await site.begin(stream=True)
+    await answer.content.readany()
+    return spawn(answer.content.read(), name="read")
