@@ -131,12 +131,13 @@ class Exchange:
             answer = await door.caps.reserve(
                 self.hold, admission.candidates, owner=door.proxy_id, ttl_ms=HOLD_TTL_MS
             )
+        except CapsNotAskedError as error:
+            raise backend_unavailable() from error
         except (CapsUnavailableError, HoldEndedError, asyncio.CancelledError) as error:
-            if not isinstance(error, CapsNotAskedError):
-                # it may have been applied: give back what nobody will use
-                door.open.give_back(self.hold)
+            # it may have been applied: give back what nobody will use
+            door.open.give_back(self.hold)
             if not isinstance(error, asyncio.CancelledError):
-                self._log.warning("caps_unavailable", step="reserve", cause=str(error))
+                self._log.info("caps_unavailable", step="reserve", cause=str(error))
                 raise backend_unavailable() from error
             raise
         if isinstance(answer, Denial):
