@@ -15,7 +15,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix bench lock clean
+.PHONY: help run test check fix bench streams soak faults lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
@@ -23,6 +23,9 @@ help:
 	@echo 'make check  formatting, lint, types and tests: the whole gate'
 	@echo 'make fix    mend what the formatter and the linter can'
 	@echo 'make bench  measure against a bare relay'
+	@echo 'make streams  thousands of open streams, through one process and two'
+	@echo 'make soak   half an hour of mixed load: memory and descriptors must be flat'
+	@echo 'make faults kill and stall a running installation, then verify it (ARGS="--kills 300")'
 	@echo 'make lock   resolve the dependencies again (needs uv; ARGS="--upgrade" for newer ones)'
 	@echo 'make clean  remove what these commands made'
 
@@ -44,6 +47,15 @@ fix: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+streams: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks.streams $(ARGS)
+
+soak: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
+faults: $(DEV_STAMP)
+	@$(BIN)/python -m faults run $(ARGS)
 
 # The development lock is held to the versions of the runtime lock: one environment serves both.
 lock:

@@ -1,9 +1,9 @@
 """A fast upstream for measuring: a whole JSON answer at once, or a stream with a pause per chunk.
 
-    python -m benchmarks.upstream PORT
+    python -m benchmarks.upstream PORT [CHUNKS PAUSE_S]
 
-`POST .../chat/completions` with `"stream": true` sends `CHUNKS` events, one per `PAUSE_S`, then
-usage and `[DONE]`. Written on bare asyncio protocols, so that it costs little beside a proxy.
+`POST .../chat/completions` with `"stream": true` sends so many events, one per pause, then usage
+and `[DONE]`. Written on bare asyncio protocols, so that it costs little beside a proxy.
 """
 
 from __future__ import annotations
@@ -98,6 +98,10 @@ END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 class Upstream(asyncio.Protocol):
     """Answers each request on a connection in turn; requests are not pipelined here."""
 
+    def __init__(self, chunks: int, pause_s: float) -> None:
+        self._chunks = chunks
+        self._pause_s = pause_s
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         self._buffer = b""
@@ -120,17 +124,20 @@ class Upstream(asyncio.Protocol):
     def _next(self, number: int) -> None:
         if self._transport.is_closing():
             return
-        if number < CHUNKS:
-            self._transport.write(DELTAS[number])  # type: ignore[attr-defined]
-            asyncio.get_running_loop().call_later(PAUSE_S, self._next, number + 1)
+        if number < self._chunks:
+            self._transport.write(DELTAS[number % CHUNKS])  # type: ignore[attr-defined]
+            asyncio.get_running_loop().call_later(self._pause_s, self._next, number + 1)
         else:
             self._transport.write(FINISH + USAGE_EVENT + END)  # type: ignore[attr-defined]
 
 
-async def main(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port)
+async def main(port: int, chunks: int = CHUNKS, pause_s: float = PAUSE_S) -> None:
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Upstream(chunks, pause_s), "127.0.0.1", port, backlog=4096
+    )
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    port, *pace = sys.argv[1:]
+    uvloop.run(main(int(port), *map(int, pace[:1]), *map(float, pace[1:])))

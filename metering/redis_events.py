@@ -79,6 +79,32 @@ async def is_rebuilt(runner: ScriptRunner, keys: RedisKeys, shard: int) -> bool:
     return bool(await runner.call("EXISTS", keys.epoch(shard)))
 
 
+async def oldest_unsettled_ms(runner: ScriptRunner, keys: RedisKeys, shard: int) -> int | None:
+    """When the oldest entry that is not settled came (Unix ms of Redis); None when all are.
+
+    Trimming stays behind the group, so what follows its last delivered id is what nobody has read.
+    """
+    stream = keys.stream(shard)
+    delivered: bytes = b"-"
+    try:
+        summary = await runner.call("XPENDING", stream, GROUP)
+        if int(summary[0]):
+            return _milliseconds(summary[1])
+        for group in await runner.call("XINFO", "GROUPS", stream):
+            facts = dict(zip(group[::2], group[1::2], strict=True))
+            if facts[b"name"] == GROUP.encode():
+                delivered = b"(" + facts[b"last-delivered-id"]
+    except RedisReplyError as error:
+        if error.code != "NOGROUP":  # no worker has been here yet
+            raise
+    unread = await runner.call("XRANGE", stream, delivered, "+", "COUNT", 1)
+    return _milliseconds(unread[0][0]) if unread else None
+
+
+def _milliseconds(stream_id: bytes) -> int:
+    return int(stream_id.partition(b"-")[0])
+
+
 async def backlog(runner: ScriptRunner, keys: RedisKeys, shard: int) -> Backlog:
     """How far the worker is behind on one shard; nothing pending while its group is not there."""
     stream = keys.stream(shard)

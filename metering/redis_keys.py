@@ -11,6 +11,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:<metering.queue>           stream  usage events
     P:confirmed                       hash    proxy id -> spool sequences in the ledger, as ranges
     P:prices:<version>                string  canonical body of one side of a price book
+    P:health                          hash    upstream -> until when proxies pass it over, Unix ms
     P:meta                            hash    shards and schema this data was written with
 """
 
@@ -85,6 +86,11 @@ class RedisKeys:
     def confirmed(self) -> str:
         """Per proxy, the spool sequences that the ledger has; of all shards."""
         return f"{self.prefix}:confirmed"
+
+    @property
+    def health(self) -> str:
+        """What proxies tell each other of upstreams."""
+        return f"{self.prefix}:health"
 
     @property
     def meta(self) -> str:

@@ -52,6 +52,7 @@ class Attempt:
     ended_at: int | None = None
     http_status: int | None = None
     upstream_request_id: str | None = None
+    retry_after_s: float | None = None
     outcome: Outcome | None = None
     client_disconnected: bool = False
     reply: Reply = field(default_factory=Reply)

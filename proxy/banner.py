@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.settings import Secret, Settings
+from proxy.sockets import url
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,10 @@ def render(started: Started) -> str:
     elif started.keys_refused:
         lines += ["  The demo key works on 127.0.0.1 only and is switched off here.", ""]
         lines += [f"  Make a key: {weir} keys new --tenant {tenants[0]}", ""]
+    server = started.settings.server
+    if server.metrics_port:
+        port = url(server.metrics_host, server.metrics_port)
+        lines += [f"  Metrics: {port}/metrics, and {port}/readyz with details", ""]
     lines += [
         "Then:",
         "",

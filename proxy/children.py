@@ -47,10 +47,14 @@ _log = logger("supervisor")
 
 @dataclass(slots=True)
 class Child:
-    """One child, alive or due to be started again. `pid` is None while it is not running."""
+    """One child, alive or due to be started again. `pid` is None while it is not running.
+
+    One that is not vital is tried again for ever: the others are better off without it than ended.
+    """
 
     name: str
     run: Callable[[], int]
+    is_vital: bool = True
     pid: int | None = None
     started_s: float = 0.0
     quick_deaths: int = 0
@@ -58,7 +62,7 @@ class Child:
 
     def has_failed(self) -> bool:
         """Whether it has died so fast so often that starting it again is pointless."""
-        return self.quick_deaths >= QUICK_DEATHS_MAX
+        return self.is_vital and self.quick_deaths >= QUICK_DEATHS_MAX
 
 
 def backoff_s(quick_deaths: int) -> float:

@@ -38,11 +38,10 @@ def _shared(command: _Command) -> _Command:
         click.option(
             "--data-dir",
             type=click.Path(file_okay=False, path_type=Path),
-            help="Where state is kept; goes before data_dir in the file.",
+            envvar="WEIR_DATA_DIR",
+            help="Where state is kept ($WEIR_DATA_DIR); goes before data_dir in the file.",
         ),
-        click.option(
-            "--config", "config_file", metavar="FILE", help="The configuration file to use."
-        ),
+        click.option("--config", "config_file", metavar="FILE", help="The configuration file."),
     ):
         command = option(command)
     return command

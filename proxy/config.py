@@ -137,7 +137,6 @@ UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
         "the rules hold from the start of `weir serve` on; the time only goes into the version",
         frozenset(),
     ),
-    ("server.metrics_port", "there is no metrics endpoint yet", frozenset()),
 )
 """What is accepted and not enforced: pattern of the path, reason, the values it goes for (all).
 

@@ -85,8 +85,12 @@ class ServerShape:
     """Port to listen on; 0 picks a free one."""
     workers: Annotated[int, Field(ge=1, le=256), BeforeValidator(_whole)] = 1
     """Proxy processes that share the port."""
+    metrics_host: Text = "127.0.0.1"
+    """Address of the metrics port; whoever reaches it may read it."""
     metrics_port: Port | None = None
-    """Port of `/metrics`."""
+    """Port of `/metrics` and of `/readyz` with details; 0 or nothing for none."""
+    metrics_tenants: Flag = True
+    """Whether metrics name tenants and what they spend."""
     max_body_mb: Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)] = 32
     """Largest request body, in MiB."""
     on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] = "abort"

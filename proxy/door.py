@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from metering.caps import Candidate, Caps, Hold, Vector
+from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
 from proxy.transport import Transport
+from routing.health import Health
 
 HOLD_TTL_MS = 180_000
 """A hold that nobody renews for so long is given back: its process is gone."""
@@ -71,8 +73,10 @@ class OpenExchanges(Protocol):
 
 @dataclass(slots=True)
 class Lifecycle:
-    """Where the process is in its life; `is_stopping` once exchanges are cut to end in time."""
+    """Where the process is in its life: `is_draining` once nothing new is taken, `is_stopping` once
+    exchanges are cut to end in time."""
 
+    is_draining: bool = False
     is_stopping: bool = False
 
 
@@ -88,3 +92,5 @@ class Door:
     log: Any
     proxy_id: str
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    health: Health = field(default_factory=Health)
+    metrics: ExchangeMetrics = field(default_factory=ExchangeMetrics)

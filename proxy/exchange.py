@@ -25,7 +25,7 @@ from metering.caps import (
     Reservation,
     Vector,
 )
-from metering.clock import now_ns
+from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import format_usd
@@ -49,6 +49,7 @@ from proxy.relay import (
     is_stream,
     relay_body,
 )
+from proxy.retry_after import retry_after_s
 from proxy.settings import Provider
 from proxy.transport import Answer, Call, TransportError
 from proxy.wire import openai_chat
@@ -78,8 +79,7 @@ class Exchange:
     ) -> None:
         self._door = door
         self._facts = facts
-        self._request = request
-        self._plan = plan
+        self._request, self._plan = request, plan
         self._log = door.log.bind(request_id=facts.request_id)
         self._prompt = prompt
         self._attempts: list[Attempt] = []
@@ -101,7 +101,7 @@ class Exchange:
         outcome = Outcome.CLIENT_GONE
         try:
             while isinstance(step := steps.next(), Try):
-                if step.reason is not None and not await self._fits(step.option):
+                if not await self._fits(step.option):
                     continue
                 self._close_answers()
                 outcome = await self._attempt(step, client)
@@ -125,21 +125,20 @@ class Exchange:
     # -- admission ----------------------------------------------------------------------------
 
     async def _reserve(self) -> Reservation:
-        door = self._door
-        admission = self._plan.admission
+        door, admission = self._door, self._plan.admission
         try:
             answer = await door.caps.reserve(
                 self.hold, admission.candidates, owner=door.proxy_id, ttl_ms=HOLD_TTL_MS
             )
         except CapsNotAskedError as error:
             raise backend_unavailable() from error
-        except (CapsUnavailableError, HoldEndedError, asyncio.CancelledError) as error:
-            # it may have been applied: give back what nobody will use
-            door.open.give_back(self.hold)
-            if not isinstance(error, asyncio.CancelledError):
-                self._log.info("caps_unavailable", step="reserve", cause=str(error))
-                raise backend_unavailable() from error
+        except asyncio.CancelledError:
+            door.open.give_back(self.hold)  # it may have been applied
             raise
+        except (CapsUnavailableError, HoldEndedError) as error:
+            door.open.give_back(self.hold)
+            self._log.info("caps_unavailable", step="reserve", cause=str(error))
+            raise backend_unavailable() from error
         if isinstance(answer, Denial):
             raise denied(answer, self.hold.tenant)
         self._held = admission.candidates[answer.index].vector
@@ -150,14 +149,16 @@ class Exchange:
         return answer
 
     def _order(self, index: int) -> list[Option]:
-        """The admitted option, the rest of its model's, then those of the fallback models."""
+        """The admitted option, the rest of its model's, then those of the fallback models; within
+        this order, upstreams that are known to fail go last."""
         options, steps = self._plan.admission.options, self._plan.admission.steps
         same = [
             option
             for option, is_step in zip(options[index:], steps[index:], strict=True)
             if is_step == steps[index]
         ]
-        return list({option.upstream: option for option in (*same, *self._plan.spare)}.values())
+        found = list({each.upstream: each for each in (*same, *self._plan.spare)}.values())
+        return self._door.health.order(found, lambda each: each.upstream.label, monotonic_s())
 
     async def _fits(self, option: Option) -> bool:
         """Move the hold to a dearer upstream before it is called; a cheaper one fits as it is."""
@@ -193,6 +194,8 @@ class Exchange:
         )
         self._attempts.append(attempt)
         self._error_answer = None
+        health = self._door.health
+        health.begin(upstream.label, monotonic_s())
         try:
             attempt.outcome = await self._send(attempt, provider, client)
         except asyncio.CancelledError:
@@ -205,6 +208,12 @@ class Exchange:
             raise
         finally:
             attempt.ended_at = now_ns()
+            health.record(
+                upstream.label,
+                attempt.outcome,
+                monotonic_s(),
+                retry_after_s=attempt.retry_after_s,
+            )
         return attempt.outcome
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
@@ -270,6 +279,7 @@ class Exchange:
             self._tell_failure(attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
         outcome = openai_chat.classify_error(answer.status, body)
+        attempt.retry_after_s = retry_after_s(answer.header, now_ns())
         self._tell_failure(attempt, f"status {answer.status}")
         if outcome in _RELAYED_ERRORS:
             headers = {
@@ -306,6 +316,7 @@ class Exchange:
 
     def _tell(self, charges: list[Charge]) -> None:
         attempt, charged = self._attempts[-1], charges[-1]
+        self._door.metrics.exchange(self._facts, self._attempts, charges, degraded=self._degraded)
         self._log.info(
             "exchange",
             tenant=self.hold.tenant,

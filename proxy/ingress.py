@@ -102,6 +102,7 @@ class WebClient:
                 await self.response.write(data)
         except TimeoutError as error:
             # T-16: a client that never reads would hold room and an upstream for ever
+            self._request.app[DOOR].metrics.stalled()
             raise ClientGoneError from error
         except ConnectionError as error:
             raise ClientGoneError from error
@@ -124,6 +125,16 @@ class WebClient:
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """`POST /v1/chat/completions`, streamed and not."""
+    status = 499
+    try:
+        response = await _chat_completions(request)
+        status = response.status
+        return response
+    finally:
+        request.app[DOOR].metrics.answered(status)
+
+
+async def _chat_completions(request: web.Request) -> web.StreamResponse:
     occurred_at = now_ns()
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
@@ -153,6 +164,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         finished = await _serve(Exchange(door, facts, chat, planned, prompt), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
+        door.metrics.refused(error.label)
         return await _refuse(client, error, request_id)
     except ClientGoneError:
         client.drop()
@@ -160,6 +172,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
+        door.metrics.refused(internal.label)
         return await _refuse(client, internal, request_id)
     return await _answer(client, finished, request_id)
 

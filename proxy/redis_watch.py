@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from metering.caps import CapsUnavailableError
@@ -52,6 +53,7 @@ class RedisWatch:
         spool: Spool,
         recent: RecentCommits,
         log: Any,
+        on_replayed: Callable[[int], None],
     ) -> None:
         self._link = link
         self._keys = keys
@@ -62,6 +64,7 @@ class RedisWatch:
         self._recent = recent
         self._keeps = settings.metering.spool == "always"
         self._log = log
+        self._on_replayed = on_replayed
         self._seen: tuple[int, str] | None = None
         self._has_data_of_old = False
         self._must_resend = False
@@ -157,6 +160,7 @@ class RedisWatch:
         self._guarded.replayed()
         if report.records:
             self._log.info("spool_replayed", records=report.records)
+            self._on_replayed(report.records)
         if report.refused:
             self._log.error("spool_damaged", records=list(report.refused))
 

@@ -19,7 +19,6 @@ import uvloop
 from aiohttp import web
 
 from metering.background import spawn
-from metering.clock import monotonic_s
 from metering.outage_caps import OutageCaps, OutagePolicy
 from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
@@ -32,10 +31,20 @@ from proxy import telemetry
 from proxy.app import create_app, create_runner
 from proxy.children import HURRY
 from proxy.door import Door
+from proxy.draining import QUIET_S, connections, drain
+from proxy.health_sync import HealthSync
+from proxy.metrics import Metrics
+from proxy.metrics_board import Board
+from proxy.metrics_exchange import ExchangeMetrics
+from proxy.metrics_look import ProxyLook
+from proxy.metrics_redis import MeasuredRunner
+from proxy.metrics_report import Reporter, resume
+from proxy.metrics_worker import WorkerWatch
 from proxy.pool import HttpTransport
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.settings import Settings, redis_keys
+from routing.health import Health
 
 if TYPE_CHECKING:
     from proxy.supervisor import ProxyProcess
@@ -45,14 +54,6 @@ GC_THRESHOLD = (20_000, 20, 100)
 
 The worker settles a fifth more with it, and with what it has loaded kept out of the collector."""
 
-SETTLE_S = 3.0
-"""How long exchanges that were cut at a stop may take to commit or spool what they have counted."""
-
-QUIET_S = 1.0
-"""How long requests that are no exchange yet, or no more, may hold up a stop: a body that still
-comes, an end that is still being read. aiohttp gives them as much again, twice."""
-
-STOP_POLL_S = 0.02
 REDIS_AT_START_S = 2.0
 READY_POLL_S = 0.02
 
@@ -70,14 +71,23 @@ class Services:
     caps: OutageCaps
     watch: RedisWatch
     failed: asyncio.Future[None]
+    measured: MeasuredRunner
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether Redis was found fit for use, and has the prices."""
+        return self.watch.prepared.is_set()
 
     async def ready(self) -> bool:
-        """Whether spend can be checked: Redis answers, and its windows are whole."""
-        return await self.watch.ready()
+        """Whether spend can be checked, and will be: Redis answers, its windows are whole, and
+        nobody has asked for the end."""
+        return not self.door.lifecycle.is_draining and await self.watch.ready()
 
 
 @contextlib.asynccontextmanager
-async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings, *, proxy_id: str, metrics: Metrics | None = None
+) -> AsyncIterator[Services]:
     """Everything one proxy process needs, for as long as the block runs."""
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
     log = telemetry.logger("proxy").bind()  # bound once: a lazy logger is made anew at each use
@@ -88,9 +98,16 @@ async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[S
         name=f"weir-{proxy_id}",
         on_error=lambda error: log.error("redis_link_failed", cause=repr(error)),
     )
+    counted = ExchangeMetrics(
+        metrics,
+        models=settings.models,
+        tenants=settings.tenants if settings.server.metrics_tenants else (),
+    )
+    measured = MeasuredRunner(link, counted.metrics)
+    health = Health()
     spool = Spool(settings.data_dir, proxy_id)
     recent = RecentCommits(lambda: link.generation)
-    redis_caps = RedisCaps(link, keys)
+    redis_caps = RedisCaps(measured, keys)
     caps = _outage_caps(settings, redis_caps, link, spool, recent=recent, log=log)
     watch = RedisWatch(
         link,
@@ -101,26 +118,40 @@ async def open_services(settings: Settings, *, proxy_id: str) -> AsyncIterator[S
         spool=spool,
         recent=recent,
         log=log,
+        on_replayed=counted.replayed,
     )
     transport = HttpTransport()
     renewals = Renewals(caps, log)
-    door = Door(settings, caps, transport, spool, renewals, log, proxy_id)
+    door = Door(
+        settings, caps, transport, spool, renewals, log, proxy_id, health=health, metrics=counted
+    )
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    services = Services(door, link, keys, spool, renewals, caps, watch, failed)
+    services = Services(door, link, keys, spool, renewals, caps, watch, failed, measured)
+    labels = [each.label for model in settings.models.values() for each in model.upstreams]
+    sync = HealthSync(health, link, keys, labels=labels, log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         await spool.open()
         stack.push_async_callback(spool.close, keep=settings.metering.spool == "always")
-        for name, work in {"renewals": renewals.run(), "redis-watch": watch.run()}.items():
+        for name, work in {
+            "renewals": renewals.run(),
+            "redis-watch": watch.run(),
+            "health-sync": sync.run(),
+        }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REDIS_AT_START_S):
-                await asyncio.wait(
-                    [services.failed, spawn(watch.prepared.wait(), name="prepared")],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+        await _prepared(services)
         yield services
+
+
+async def _prepared(services: Services) -> None:
+    """Wait for Redis, but not for long: without it requests are served by `redis.on_outage`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REDIS_AT_START_S):
+            await asyncio.wait(
+                [services.failed, spawn(services.watch.prepared.wait(), name="prepared")],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
 
 
 def _outage_caps(
@@ -160,13 +191,16 @@ def run_proxy(process: ProxyProcess) -> int:
     return int(uvloop.run(_serve(process)))
 
 
-def run_worker(settings: Settings, *, drain: bool = False) -> int:
-    """The settlement worker, until SIGTERM or, draining, until nothing is left."""
+def run_worker(settings: Settings, board: Board | None = None, *, drain: bool = False) -> int:
+    """The settlement worker, until SIGTERM or, draining, until nothing is left.
+
+    It reports on `board` when there is one.
+    """
     telemetry.configure()
     try:
         data_dirs.own(settings.data_dir)
         with data_dirs.worker_name(settings.data_dir) as consumer:
-            return asyncio.run(_settle(settings, drain=drain, consumer=consumer))
+            return asyncio.run(_settle(settings, board, drain=drain, consumer=consumer))
     except data_dirs.DataDirError as failure:
         sys.stderr.write(f"weir: {failure}\n")
         return 1
@@ -175,11 +209,17 @@ def run_worker(settings: Settings, *, drain: bool = False) -> int:
 async def _serve(process: ProxyProcess) -> int:
     stop, hurry = _stop_on_signals()
     gc.set_threshold(*GC_THRESHOLD)
-    async with open_services(process.settings, proxy_id=process.proxy_id) as services:
+    metrics = Metrics()
+    if process.board is not None:
+        resume(process.board, metrics)
+    async with open_services(
+        process.settings, proxy_id=process.proxy_id, metrics=metrics
+    ) as services:
         log = services.door.log
         app = create_app(services.door, services.ready)
         runner = create_runner(app, shutdown_timeout_s=QUIET_S)
         await runner.setup()
+        reporter = _reporter(process, services, runner)
         try:
             for listening in process.sockets:
                 await web.SockSite(runner, listening).start()
@@ -192,59 +232,16 @@ async def _serve(process: ProxyProcess) -> int:
             stopping = spawn(stop.wait(), name="stop")
             await asyncio.wait([stopping, services.failed], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _drain(runner, services, drain_s=process.drain_s, hurry=hurry)
+            services.door.lifecycle.is_draining = True
+            if reporter is not None:
+                reporter.write(is_draining=True, is_ready=False)
+            await drain(runner, services, drain_s=process.drain_s, hurry=hurry)
+            if reporter is not None:
+                reporter.write()
         if services.failed.done() and services.failed.exception() is not None:
             log.error("cannot_run", cause=str(services.failed.exception()))
             return 1
     return 0
-
-
-async def _drain(
-    runner: web.AppRunner, services: Services, *, drain_s: float, hurry: asyncio.Event
-) -> None:
-    """Close the door, let exchanges go on for `drain_s`, cut the rest, and see all of it settled.
-
-    The server's own shutdown cancels handlers and waits for none of them, so it comes last.
-    """
-    log, open_now = services.door.log, services.renewals
-    for site in list(runner.sites):
-        await site.stop()
-    await asyncio.sleep(0)  # requests that have come already are in their handlers after this
-    if runner.server is not None:
-        runner.server.pre_shutdown()  # idle connections close, the others after their answer
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(drain_s):
-            await _quiet(runner, open_now, hurry)
-    services.door.lifecycle.is_stopping = True
-    await _cut(open_now, log)
-    await runner.cleanup()
-    await _cut(open_now, log)  # what became an exchange while the others were settled
-
-
-async def _quiet(runner: web.AppRunner, open_now: Renewals, hurry: asyncio.Event) -> None:
-    """Return once no exchange is open and no connection is, or nobody wants to wait for it."""
-    busy_s = monotonic_s()
-    while not hurry.is_set():
-        if len(open_now):
-            busy_s = monotonic_s()
-        elif not _connections(runner) or monotonic_s() - busy_s > QUIET_S:
-            return
-        await asyncio.sleep(STOP_POLL_S)
-
-
-def _connections(runner: web.AppRunner) -> int:
-    return len(runner.server.connections) if runner.server is not None else 0
-
-
-async def _cut(open_now: Renewals, log: Any) -> None:
-    """End the exchanges that are still open: each bills what it has counted until now."""
-    if not (cut := open_now.cut()):
-        return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(SETTLE_S):
-            while len(open_now):  # noqa: ASYNC110 - it is a list of others' doings, with no event
-                await asyncio.sleep(STOP_POLL_S)
-    log.warning("exchanges_cut", exchanges=cut, unsettled=len(open_now))
 
 
 async def _report_ready(process: ProxyProcess, services: Services) -> None:
@@ -262,7 +259,22 @@ async def _report_ready(process: ProxyProcess, services: Services) -> None:
     process.report_ready()
 
 
-async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
+def _reporter(process: ProxyProcess, services: Services, runner: web.AppRunner) -> Reporter | None:
+    """Reports on the process' board until the loop ends; None when nobody asked for metrics."""
+    if process.board is None:
+        return None
+    look = ProxyLook(
+        services,
+        services.measured,
+        lambda: connections(runner),
+        counts_backlog=process.index == 0,
+    )
+    reporter = Reporter(process.board, services.door.metrics.metrics, look, services.door.log)
+    spawn(reporter.run(), name="report", on_error=lambda error: _fail(services, error))
+    return reporter
+
+
+async def _settle(settings: Settings, board: Board | None, *, drain: bool, consumer: str) -> int:
     from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
 
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
@@ -272,6 +284,12 @@ async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
     stop, hurry = _stop_on_signals()
     log = telemetry.logger("settlement")
     log.info("settling", consumer=consumer, drain=drain)
+    metrics = Metrics()
+    watch = WorkerWatch(metrics)
+    reporter = Reporter(board, metrics, watch.look, log) if board is not None else None
+    if reporter is not None:
+        resume(reporter.board, metrics)
+        spawn(reporter.run(), name="report")
     try:
         await worker.run(
             settings.redis.url.reveal(),
@@ -282,10 +300,14 @@ async def _settle(settings: Settings, *, drain: bool, consumer: str) -> int:
             drain=drain,
             consumer=consumer,
             log=log,
+            watch=watch,
         )
     except worker.DrainGaveUpError as failure:
         sys.stderr.write(f"weir: {failure}\n")
         return 1
+    finally:
+        if reporter is not None:
+            reporter.write()
     return 0
 
 

@@ -66,7 +66,10 @@ class Server:
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
+    metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    """None or 0 for no metrics at all."""
+    metrics_tenants: bool = True
     max_body_mb: int = 32
     on_disconnect: Literal["abort", "drain"] = "abort"
 

@@ -26,10 +26,13 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address).is_loopback for address in _addresses(host))
 
 
-def listen(host: str, port: int, *, processes: int = 1) -> list[list[socket.socket]]:
+def listen(
+    host: str, port: int, *, processes: int = 1, remedy: str = "Another port: --port N"
+) -> list[list[socket.socket]]:
     """The listening sockets of each process: one for every address that `host` stands for.
 
-    Port 0 lets the kernel choose one port, which then holds for all of them.
+    Port 0 lets the kernel choose one port, which then holds for all of them. `remedy` ends the
+    message of the ListenError for an address that cannot be had.
     """
     opened: list[list[socket.socket]] = [[] for _ in range(processes)]
     try:
@@ -44,9 +47,7 @@ def listen(host: str, port: int, *, processes: int = 1) -> list[list[socket.sock
     except OSError as failure:
         close_all(opened)
         why = os.strerror(failure.errno) if failure.errno else str(failure)
-        raise ListenError(
-            f"cannot listen on {display(host, port)}: {why}. Another port: --port N"
-        ) from failure
+        raise ListenError(f"cannot listen on {display(host, port)}: {why}. {remedy}") from failure
     return opened
 
 

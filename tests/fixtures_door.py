@@ -22,6 +22,7 @@ from metering.prices import PriceBook, PriceRule
 from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app, create_runner
 from proxy.door import Door
+from proxy.metrics_exchange import ExchangeMetrics
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -138,6 +139,7 @@ class RunningDoor:
     log: CollectingLog
     renewals: Renewals
     http: aiohttp.ClientSession
+    door: Door
     answers: list[aiohttp.ClientResponse] = field(default_factory=list)
 
     @property
@@ -199,6 +201,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             open=renewals,
             log=log,
             proxy_id="p-0",
+            metrics=ExchangeMetrics(models=configured.models, tenants=configured.tenants),
         )
 
         async def ready() -> bool:
@@ -212,7 +215,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         await site.start()
         port = runner.addresses[0][1]
         session = aiohttp.ClientSession()
-        running = RunningDoor(f"http://127.0.0.1:{port}", caps, spool, log, renewals, session)
+        running = RunningDoor(f"http://127.0.0.1:{port}", caps, spool, log, renewals, session, door)
         runners.append(runner)
         closing.extend([running.close, transport.close])
         return running

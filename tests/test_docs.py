@@ -19,6 +19,7 @@ from proxy.cli import weir
 from proxy.config import UNENFORCED
 from proxy.config_decode import shape_keys
 from proxy.errors import ApiError
+from proxy.metrics_catalogue import CATALOGUE
 from proxy.simulator_faults import BEHAVIOURS
 
 ROOT = Path(__file__).parents[1]
@@ -121,15 +122,27 @@ def test_no_error_is_made_up() -> None:
         ("events", [*Status, *Reason]),
         ("ledger", [*tables.metadata.tables, *Account]),
         ("simulator", list(BEHAVIOURS)),
+        ("metrics", [metric.name for metric in CATALOGUE]),
         ("redis", [path.stem for path in (ROOT / "metering/lua").glob("*.lua")]),
     ],
-    ids=["denials", "event-fields", "event-words", "ledger", "simulator", "scripts"],
+    ids=["denials", "event-fields", "event-words", "ledger", "simulator", "metrics", "scripts"],
 )
 def test_every_name_has_a_row(page: str, names: list[str]) -> None:
     """What the code can say has a row in the page about it."""
     shared = {"scopes", "admission"}  # put before other scripts; no verbs of their own
 
     assert [name for name in names if name not in _first_cells(_page(page)) | shared] == []
+
+
+def test_no_metric_is_made_up() -> None:
+    """Every metric that the page names is one, with the labels that stand beside it."""
+    page = _page("metrics")
+    rows = re.findall(r"^\| `(weir_\w+)` \| (\w+) \| ([^|]*)\|", page, flags=re.MULTILINE)
+
+    assert [(name, kind, re.findall(r"`(\w+)`", labels)) for name, kind, labels in rows] == [
+        (metric.name, metric.kind, list(metric.labels)) for metric in CATALOGUE
+    ]
+    assert set(re.findall(r"weir_\w+", page)) == {metric.name for metric in CATALOGUE}
 
 
 def test_every_unit_and_kind_is_documented() -> None:

@@ -14,7 +14,6 @@ import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import structlog
 from redis.asyncio import Redis
@@ -33,6 +32,7 @@ from metering.settlement.price_shelf import PriceShelf
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
 from metering.settlement.redis_windows import rebuild_windows
 from metering.settlement.timing import Timing
+from metering.settlement.watch import Log, Unwatched, Watch
 
 DRAIN_BLOCK_MS = 50
 """A drain waits no longer than this to see that nothing comes."""
@@ -40,16 +40,6 @@ DRAIN_BLOCK_MS = 50
 
 class DrainGaveUpError(Exception):
     """A drain could not end; the message is one line that says what it waited for."""
-
-
-class Log(Protocol):
-    """What the worker needs of a logger: structlog's shape."""
-
-    def info(self, event: str, **values: Any) -> Any:
-        """Say that something happened."""
-
-    def warning(self, event: str, **values: Any) -> Any:
-        """Say that something should be looked at."""
 
 
 @dataclass(slots=True)
@@ -83,6 +73,7 @@ async def run(
     timing: Timing | None = None,
     one_server: bool = True,
     log: Log | None = None,
+    watch: Watch | None = None,
 ) -> Tally:
     """Settle until `stop` is set, or with `drain` until nothing is left; what that came to.
 
@@ -93,7 +84,7 @@ async def run(
     """
     ledger, redis = open_ledger(ledger_url), connect(redis_url)
     log = structlog.get_logger("settlement") if log is None else log
-    settlement = Settlement(ledger, redis, keys, timing=timing or Timing(), log=log)
+    settlement = Settlement(ledger, redis, keys, timing=timing or Timing(), log=log, watch=watch)
     try:
         async with asyncio.TaskGroup() as group:
             for shards in lanes(keys, together=one_server):
@@ -125,13 +116,21 @@ class Settlement:
     """The worker's work, free of how it is started. Lanes share one writer to the ledger."""
 
     def __init__(
-        self, ledger: Ledger, redis: Redis, keys: RedisKeys, *, timing: Timing, log: Log
+        self,
+        ledger: Ledger,
+        redis: Redis,
+        keys: RedisKeys,
+        *,
+        timing: Timing,
+        log: Log,
+        watch: Watch | None = None,
     ) -> None:
         self._ledger = ledger
         self._redis = redis
         self._keys = keys
         self._timing = timing
         self._log = log
+        self._watch = watch or Unwatched()
         self._prices = PriceShelf(ledger, redis, keys)
         self._writing = asyncio.Lock()
         self.tally = Tally()
@@ -182,6 +181,7 @@ class Settlement:
             try:
                 left = await self._step(reader, lane, drain=drain)
                 failures = 0
+                self._watch.turned()
                 stuck = _missing_prices(lane) if self.tally.batches == batches else None
                 if drain and self._is_over(lane, stuck, began_s):
                     return
@@ -192,6 +192,7 @@ class Settlement:
                 delay_s = self._delay_s(failures, drain=drain)
                 failures = min(failures + 1, 16)
                 self._log.warning("settlement_retries", error=repr(error), delay_s=delay_s)
+                self._watch.failed(error)
                 await _sleep(delay_s, stop)
                 continue
             if drain and not left:
@@ -271,6 +272,7 @@ class Settlement:
         self, reader: StreamReader, lane: _Lane, entries: Sequence[Entry]
     ) -> None:
         """Rate, post, acknowledge. What waits for a price stays unacknowledged."""
+        began_s = monotonic_s()
         arrivals, malformed = sort_entries(entries)
         ready, waiting = await self._prices.split(arrivals)
         batch = self._rate(ready, malformed)
@@ -284,6 +286,7 @@ class Settlement:
             if report.confirmed:
                 await self._confirm(reader, report.confirmed)
             self._say(report)
+            self._watch.batch(report, monotonic_s() - began_s)
 
     def _rate(self, ready: Sequence[Arrival], malformed: Sequence[Malformed]) -> Batch:
         """Every event at its own prices; one that cannot be rated by its data is malformed."""

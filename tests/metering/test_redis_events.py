@@ -11,6 +11,7 @@ from metering.redis_events import (
     data_id,
     is_rebuilt,
     mark_epoch,
+    oldest_unsettled_ms,
     publish_prices,
     read_confirmed,
     read_prices,
@@ -76,3 +77,30 @@ async def test_the_backlog_counts_what_waits(redis_link: RedisLink, redis_keys: 
 
     assert (empty, without_group) == (Backlog(0, 0), Backlog(3, 0))
     assert await backlog(redis_link, redis_keys, 0) == Backlog(3, 2)
+
+
+async def test_the_oldest_entry_that_is_not_settled(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """Unread before there is a worker, then what it took and left, then unread again, then none."""
+    stream, seen = redis_keys.stream(0), []
+
+    async def look() -> None:
+        seen.append(await oldest_unsettled_ms(redis_link, redis_keys, 0))
+
+    await look()
+    for entry in ("1000-0", "2000-0", "3000-5"):
+        await redis_link.call("XADD", stream, entry, "e", "{}")
+    await look()
+    await redis_link.call("XGROUP", "CREATE", stream, GROUP, "0")
+    await look()
+    await redis_link.call("XREADGROUP", "GROUP", GROUP, "w", "COUNT", 2, "STREAMS", stream, ">")
+    await redis_link.call("XACK", stream, GROUP, "1000-0")
+    await look()
+    await redis_link.call("XACK", stream, GROUP, "2000-0")
+    await look()
+    await redis_link.call("XREADGROUP", "GROUP", GROUP, "w", "COUNT", 2, "STREAMS", stream, ">")
+    await redis_link.call("XACK", stream, GROUP, "3000-5")
+    await look()
+
+    assert seen == [None, 1000, 1000, 2000, 3000, None]

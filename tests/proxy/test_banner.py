@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,17 @@ def test_without_a_worker_the_banner_says_what_is_missing():
     assert "No settlement worker runs here. Start one: weir worker --data-dir d" in text
     assert "503" in text
     assert "settlement worker" not in banner.render(banner.Started(URL, settings(), [], False, ""))
+
+
+@pytest.mark.parametrize("port", [None, 0, 9464])
+def test_the_metrics_port_is_named_when_there_is_one(port):
+    """Whoever asked for it sees where it is; nobody else hears of it."""
+    made = settings()
+    made = replace(made, server=replace(made.server, metrics_port=port))
+    text = banner.render(banner.Started(URL, made, [], False, ""))
+
+    assert ("http://127.0.0.1:9464/metrics" in text) is bool(port)
+    assert ("Metrics" in text) is bool(port)
 
 
 def test_a_program_outside_path_is_called_by_its_path(monkeypatch, tmp_path):

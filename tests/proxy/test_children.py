@@ -19,3 +19,10 @@ def test_when_another_start_is_pointless():
     assert not child.has_failed()
     child.quick_deaths += 1
     assert child.has_failed()
+
+
+def test_one_that_is_not_vital_is_never_given_up():
+    """It is tried again, with the longest wait; nothing else ends for it."""
+    child = Child("metrics", lambda: 0, is_vital=False, quick_deaths=QUICK_DEATHS_MAX + 9)
+    assert not child.has_failed()
+    assert backoff_s(child.quick_deaths) == pytest.approx(5.0)

@@ -61,6 +61,16 @@ def test_a_port_of_ours_is_not_shared_with_strangers(processes):
     sockets.close_all(opened)
 
 
+def test_the_remedy_is_the_one_for_this_port():
+    """Whoever set a key of the file is not told of an option that changes another port."""
+    opened = sockets.listen("127.0.0.1", 0)
+    port = opened[0][0].getsockname()[1]
+
+    with pytest.raises(sockets.ListenError, match=r"in use\. Another port: server\.metrics_port$"):
+        sockets.listen("127.0.0.1", port, remedy="Another port: server.metrics_port")
+    sockets.close_all(opened)
+
+
 def test_all_sockets_listen():
     """A connection is accepted by the kernel before any process runs."""
     opened = sockets.listen("localhost", 0, processes=2)

@@ -65,7 +65,7 @@ def run_proxy(process):
         connection.close()
 
 
-def run_worker(settings):
+def run_worker(settings, board):
     until_terminated("worker")
     while True:
         signal.pause()

@@ -1,0 +1,43 @@
+"""Who the worker talks to while it works: a log, and a watch that counts. It knows neither."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from metering.settlement.batches import BatchReport
+
+
+class Log(Protocol):
+    """What the worker needs of a logger: structlog's shape."""
+
+    def info(self, event: str, **values: Any) -> Any:
+        """Say that something happened."""
+
+    def warning(self, event: str, **values: Any) -> Any:
+        """Say that something should be looked at."""
+
+
+class Watch(Protocol):
+    """Wants to know how it goes. Called on the worker's own loop, so it must not wait."""
+
+    def batch(self, report: BatchReport, took_s: float) -> None:
+        """A batch is in the ledger and acknowledged."""
+
+    def turned(self) -> None:
+        """A turn went well, with a batch or without."""
+
+    def failed(self, error: Exception) -> None:
+        """A turn was given up over Redis or the database, and will be tried again."""
+
+
+class Unwatched:
+    """A `Watch` for when nobody wants to know."""
+
+    def batch(self, report: BatchReport, took_s: float) -> None:
+        """See `Watch`."""
+
+    def turned(self) -> None:
+        """See `Watch`."""
+
+    def failed(self, error: Exception) -> None:
+        """See `Watch`."""

@@ -1,0 +1,101 @@
+"""Every metric there is, in the order in which `docs/metrics.md` explains them. Pure."""
+
+from __future__ import annotations
+
+from proxy.metrics import Kind, Metric
+
+LATENCY_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""From a cached answer to the longest that a provider is given by default."""
+
+REDIS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)
+"""`redis.timeout_ms` is 250."""
+
+BATCH_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+def _counter(name: str, text: str, *labels: str) -> Metric:
+    return Metric(f"weir_{name}_total", Kind.COUNTER, text, labels)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Metric:
+    return Metric(f"weir_{name}", Kind.GAUGE, text, labels)
+
+
+REQUESTS = _counter("requests", "Answers to chat requests, by class of status.", "status")
+REFUSALS = _counter("refusals", "Requests that got an error of ours, by its code.", "code")
+EXCHANGES = _counter(
+    "exchanges", "Requests that were sent upstream, by how they ended.", "model", "outcome"
+)
+DEGRADATIONS = _counter(
+    "degradations", "Exchanges served by something cheaper near a cap.", "model", "reason"
+)
+ATTEMPTS = _counter("attempts", "Requests to upstreams, by how they ended.", "upstream", "outcome")
+FALLBACKS = _counter(
+    "fallbacks", "Attempts made because the one before failed.", "upstream", "reason"
+)
+TOKENS = _counter("tokens", "Billed tokens, by class.", "upstream", "class")
+SELL = _counter("sell_nano_usd", "What tenants pay, in nano-USD.", "model")
+COST = _counter("cost_nano_usd", "What providers charge, in nano-USD.", "upstream")
+TENANT_EXCHANGES = _counter("tenant_exchanges", "Exchanges of a tenant.", "tenant")
+TENANT_TOKENS = _counter("tenant_tokens", "Billed tokens of a tenant.", "tenant")
+TENANT_SELL = _counter("tenant_sell_nano_usd", "What a tenant pays, in nano-USD.", "tenant")
+DURATION = Metric(
+    "weir_exchange_seconds",
+    Kind.HISTOGRAM,
+    "From the request's arrival to the end of its last attempt.",
+    ("model",),
+    LATENCY_S,
+)
+TTFT = Metric(
+    "weir_first_byte_seconds",
+    Kind.HISTOGRAM,
+    "From sending to an upstream to its first byte for the client.",
+    ("upstream",),
+    LATENCY_S,
+)
+OPEN_EXCHANGES = _gauge("open_exchanges", "Exchanges under way.")
+OPEN_CONNECTIONS = _gauge("open_connections", "Connections of clients.")
+WRITE_STALLS = _counter("write_stalls", "Clients that took nothing for too long and were dropped.")
+
+REDIS_UP = _gauge("redis_up", "1 while Redis answers.")
+REDIS_CALLS = _counter("redis_calls", "Calls on the request path.", "verb", "result")
+REDIS_SECONDS = Metric(
+    "weir_redis_call_seconds",
+    Kind.HISTOGRAM,
+    "How long calls on the request path took.",
+    ("verb",),
+    REDIS_S,
+)
+REDIS_GENERATIONS = _counter("redis_generations", "Times that another Redis server was found.")
+UPSTREAM_OPEN = _gauge("upstream_open", "1 while an upstream is passed over.", "upstream")
+SPOOL_REPLAYED = _counter("spool_replayed_records", "Spooled commits that Redis has taken.")
+READY = _gauge("ready", "1 while this proxy can check spend.")
+
+STREAM_ENTRIES = _gauge("stream_entries", "Usage events in Redis, settled or not, all shards.")
+STREAM_PENDING = _gauge("stream_pending_entries", "Of these, handed to a worker and not settled.")
+STREAM_AGE = _gauge("stream_oldest_unsettled_seconds", "Age of the oldest event not settled.")
+SETTLED = _counter("settled_events", "Usage events in the ledger.")
+REPEATS = _counter("settled_repeats", "Usage events that the ledger had already.")
+CONFLICTS = _counter("settlement_conflicts", "Usage events whose id the ledger has otherwise.")
+DEAD_LETTERS = _counter("settlement_dead_letters", "Entries that are no usage event.")
+DIFFERENCES = _counter("settlement_differences", "Events that are rated otherwise than billed.")
+BATCH_SECONDS = Metric(
+    "weir_settlement_batch_seconds",
+    Kind.HISTOGRAM,
+    "From rating a batch to its acknowledgement.",
+    (),
+    BATCH_S,
+)
+SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
+
+RESTARTS = _counter("child_restarts", "Children started again after they had ended.", "child")
+REPORT_AGE = _gauge("process_report_age_seconds", "Since a process last told its numbers.")
+LOOP_LAG = _gauge("event_loop_lag_seconds", "How late a timer was, the worst since the last look.")
+MEMORY = _gauge("process_resident_memory_bytes", "Memory in use, shared pages included.")
+OPEN_FDS = _gauge("process_open_fds", "Open files and connections.")
+CPU_SECONDS = _gauge("process_cpu_seconds", "CPU time of the process since it started.")
+BUILD = Metric("weir_build_info", Kind.GAUGE, "1; what runs here.", ("version", "python"), ())
+
+CATALOGUE: tuple[Metric, ...] = tuple(
+    each for each in list(globals().values()) if isinstance(each, Metric)
+)

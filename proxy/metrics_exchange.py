@@ -1,0 +1,119 @@
+"""From what happens at the door to counters: a few calls per exchange, none per chunk. Pure.
+
+Labels that could be a client's word are looked up: what is not configured counts as `other`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from metering.usage import TOKEN_CLASSES
+from proxy import metrics_catalogue as catalogue
+from proxy.attempts import Attempt, Charge, Facts
+from proxy.errors import ApiError
+from proxy.metrics import Metrics
+from routing.fallback import Outcome
+
+OTHER = "other"
+
+TENANTS_MAX = 1_000
+"""So many tenants have series of their own, in the order of their names; the rest shares one."""
+
+
+def _codes(kind: type[ApiError] = ApiError) -> Iterator[str]:
+    yield kind.code or kind.type
+    for each in kind.__subclasses__():
+        yield from _codes(each)
+
+
+_EXCHANGES = catalogue.EXCHANGES.name
+_ATTEMPTS = catalogue.ATTEMPTS.name
+_TOKENS_BILLED = catalogue.TOKENS.name
+_SELL = catalogue.SELL.name
+_COST = catalogue.COST.name
+_TENANT_EXCHANGES = catalogue.TENANT_EXCHANGES.name
+_TENANT_TOKENS = catalogue.TENANT_TOKENS.name
+_TENANT_SELL = catalogue.TENANT_SELL.name
+
+_CODES = frozenset(_codes())
+_CLASSES = {number: f"{number}xx" for number in range(1, 6)}
+_TOKENS = frozenset(TOKEN_CLASSES)
+_INTERNAL = "internal"
+"""The outcome of an exchange that failed by a fault of ours."""
+
+
+class ExchangeMetrics:
+    """Counts exchanges and answers. `tenants` is empty when tenants are not to be named."""
+
+    def __init__(
+        self,
+        metrics: Metrics | None = None,
+        *,
+        models: Collection[str] = (),
+        tenants: Collection[str] = (),
+    ) -> None:
+        self.metrics = Metrics() if metrics is None else metrics
+        self._models = frozenset(models)
+        self._has_tenants = bool(tenants)
+        self._tenants = frozenset(sorted(tenants)[:TENANTS_MAX])
+
+    def answered(self, status: int) -> None:
+        """A chat request got this status; 499 when its client did not wait for it."""
+        self.metrics.add(catalogue.REQUESTS, _CLASSES.get(status // 100, OTHER))
+
+    def refused(self, code: str) -> None:
+        """It got an error of ours."""
+        self.metrics.add(catalogue.REFUSALS, code if code in _CODES else OTHER)
+
+    def stalled(self) -> None:
+        """A client took nothing for too long."""
+        self.metrics.add(catalogue.WRITE_STALLS)
+
+    def replayed(self, records: int) -> None:
+        """Redis has taken so many commits that had to wait on disk."""
+        self.metrics.add(catalogue.SPOOL_REPLAYED, by=records)
+
+    def exchange(
+        self,
+        facts: Facts,
+        attempts: Sequence[Attempt],
+        charges: Sequence[Charge],
+        *,
+        degraded: str | None,
+    ) -> None:
+        """An exchange has ended, with these attempts and what they come to."""
+        counters, observe = self.metrics.counters, self.metrics.observe
+        model = facts.model_requested if facts.model_requested in self._models else OTHER
+        sell_nano = tokens = 0
+        for attempt, charged in zip(attempts, charges, strict=True):
+            self._attempt(attempt, charged)
+            sell_nano += charged.sell_nano
+            tokens += charged.tokens
+        last = attempts[-1]
+        counters[_EXCHANGES, model, last.outcome or _INTERNAL] += 1
+        counters[_SELL, model] += sell_nano
+        if degraded is not None:
+            self.metrics.add(catalogue.DEGRADATIONS, model, degraded)
+        if last.ended_at is not None:
+            took_ns = max(0, last.ended_at - facts.occurred_at)
+            observe(catalogue.DURATION, model, value=took_ns / 1e9)
+        if self._has_tenants:
+            name = facts.principal.tenant.id
+            tenant = name if name in self._tenants else OTHER
+            counters[_TENANT_EXCHANGES, tenant] += 1
+            counters[_TENANT_TOKENS, tenant] += tokens
+            counters[_TENANT_SELL, tenant] += sell_nano
+
+    def _attempt(self, attempt: Attempt, charged: Charge) -> None:
+        counters, upstream = self.metrics.counters, attempt.option.upstream.label
+        counters[_ATTEMPTS, upstream, attempt.outcome or _INTERNAL] += 1
+        if attempt.fallback_reason is not None:
+            self.metrics.add(catalogue.FALLBACKS, upstream, attempt.fallback_reason)
+        if charged.billable:
+            counters[_COST, upstream] += charged.cost_nano
+            for unit, count in charged.units.items():
+                if unit in _TOKENS:
+                    counters[_TOKENS_BILLED, upstream, unit] += count
+        if attempt.first_byte_at is not None and attempt.outcome is not Outcome.CLIENT_GONE:
+            waited_ns = max(0, attempt.first_byte_at - attempt.started_at)
+            self.metrics.observe(catalogue.TTFT, upstream, value=waited_ns / 1e9)

@@ -1,0 +1,113 @@
+"""How a proxy process stands: what its gauges show and what `/readyz` on the metrics port tells.
+
+Asked every second in the background. While Redis is away it is not asked anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from metering.caps import CapsUnavailableError
+from metering.clock import monotonic_s
+from metering.redis_events import backlog, is_rebuilt, oldest_unsettled_ms
+from proxy import metrics_catalogue as catalogue
+from proxy.metrics_redis import MeasuredRunner
+from routing.health import State
+
+if TYPE_CHECKING:
+    from proxy.services import Services
+
+BACKLOG_EVERY_S = 5.0
+
+
+class ProxyLook:
+    """Looks at the services of one process. One process of an installation counts the backlog."""
+
+    def __init__(
+        self,
+        services: Services,
+        runner: MeasuredRunner,
+        connections: Callable[[], int],
+        *,
+        counts_backlog: bool,
+    ) -> None:
+        self._services = services
+        self._runner = runner
+        self._connections = connections
+        self._backlog_due_s = 0.0 if counts_backlog else float("inf")
+        self._backlog: dict[str, int] | None = None
+        self._generation = services.link.generation
+
+    async def __call__(self) -> dict[str, Any]:
+        """Set the gauges; the standing of this process."""
+        services, metrics = self._services, self._services.door.metrics.metrics
+        now_s = monotonic_s()
+        missing = await self._ask()
+        is_ready = services.is_prepared and missing == [] and not self._is_draining
+        metrics.set(catalogue.READY, to=is_ready)
+        metrics.set(catalogue.REDIS_UP, to=services.link.is_up)
+        metrics.set(catalogue.OPEN_EXCHANGES, to=len(services.renewals))
+        metrics.set(catalogue.OPEN_CONNECTIONS, to=self._connections())
+        if (grown := services.link.generation - self._generation) > 0:
+            metrics.add(catalogue.REDIS_GENERATIONS, by=grown)
+            self._generation += grown
+        states = services.door.health.states(now_s)
+        for label, state in states.items():
+            metrics.set(catalogue.UPSTREAM_OPEN, label, to=state is State.OPEN)
+        committed_s = self._runner.committed_at_s
+        return {
+            "is_ready": is_ready,
+            "is_draining": self._is_draining,
+            "redis_up": services.link.is_up,
+            "is_prepared": services.is_prepared,
+            "shards_to_rebuild": missing,
+            "open_exchanges": len(services.renewals),
+            "last_commit_age_s": None if committed_s is None else round(now_s - committed_s, 1),
+            "upstreams": {label: str(state) for label, state in states.items()},
+            **({} if self._backlog is None else {"stream": self._backlog}),
+        }
+
+    @property
+    def _is_draining(self) -> bool:
+        return self._services.door.lifecycle.is_draining
+
+    async def _ask(self) -> list[int] | None:
+        """The shards whose windows are not whole; None when Redis does not say."""
+        services = self._services
+        if not services.link.is_up:
+            return None
+        shards = range(services.keys.shards)
+        try:
+            await self._count_backlog()
+            whole = await asyncio.gather(
+                *(is_rebuilt(services.link, services.keys, shard) for shard in shards)
+            )
+        except CapsUnavailableError:
+            return None
+        return [shard for shard, is_whole in zip(shards, whole, strict=True) if not is_whole]
+
+    async def _count_backlog(self) -> None:
+        if monotonic_s() < self._backlog_due_s:
+            return
+        self._backlog_due_s = monotonic_s() + BACKLOG_EVERY_S
+        services, metrics = self._services, self._services.door.metrics.metrics
+        shards = range(services.keys.shards)
+        found = await asyncio.gather(
+            *(backlog(services.link, services.keys, shard) for shard in shards)
+        )
+        oldest_ms = await asyncio.gather(
+            *(oldest_unsettled_ms(services.link, services.keys, shard) for shard in shards)
+        )
+        seconds, micros = await services.link.call("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        since_ms = min((each for each in oldest_ms if each is not None), default=now_ms)
+        self._backlog = {
+            "entries": sum(each.length for each in found),
+            "pending": sum(each.pending for each in found),
+            "oldest_unsettled_s": max(0, now_ms - since_ms) // 1000,
+        }
+        metrics.set(catalogue.STREAM_ENTRIES, to=self._backlog["entries"])
+        metrics.set(catalogue.STREAM_PENDING, to=self._backlog["pending"])
+        metrics.set(catalogue.STREAM_AGE, to=self._backlog["oldest_unsettled_s"])

@@ -1,0 +1,88 @@
+"""Breakers between processes: through a real Redis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fixtures_door import CollectingLog
+
+from metering.clock import monotonic_s
+from metering.redis_keys import RedisKeys
+from metering.redis_link import RedisLink
+from proxy.health_sync import FORGOTTEN_MS, HealthSync
+from routing.fallback import Outcome
+from routing.health import FAILURES_IN_A_ROW, OPEN_MAX_S, Health, State
+
+LABELS = ("one/m", "two/m")
+
+
+def two(link: RedisLink, keys: RedisKeys) -> list[tuple[Health, HealthSync]]:
+    made = []
+    for _ in range(2):
+        health = Health()
+        made.append((health, HealthSync(health, link, keys, labels=LABELS, log=CollectingLog())))
+    return made
+
+
+def break_it(health: Health, label: str = "one/m") -> None:
+    for _ in range(FAILURES_IN_A_ROW):
+        health.record(label, Outcome.TIMEOUT, monotonic_s(), retry_after_s=None)
+
+
+async def test_an_open_upstream_is_told_and_a_whole_one_too(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """One finds it, both pass it over; the other finds it whole, both ask it again."""
+    (here, sync_here), (there, sync_there) = two(redis_link, redis_keys)
+    break_it(here)
+    await sync_here.turn()
+    await sync_there.turn()
+    assert there.state("one/m", monotonic_s()) is State.OPEN
+    assert there.state("two/m", monotonic_s()) is State.CLOSED
+    assert here.changed == there.changed == {}
+
+    there.record("one/m", Outcome.SERVED, monotonic_s() + OPEN_MAX_S, retry_after_s=None)
+    await sync_there.turn()
+    await sync_here.turn()
+    assert here.state("one/m", monotonic_s()) is State.CLOSED
+    assert await redis_link.call("HGETALL", redis_keys.health) == []
+
+
+async def test_what_opens_while_others_listen_is_not_taken_back(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """News that has not gone out yet is missing in Redis, and stands all the same."""
+    (here, sync_here), (there, sync_there) = two(redis_link, redis_keys)
+
+    class BreaksBetween:
+        """Opens a breaker between what is told and what is read."""
+
+        generation = 0
+        eval = redis_link.eval
+
+        async def call(self, *args: str | bytes | int) -> Any:
+            if args[0] == "HGETALL":
+                break_it(here)
+            return await redis_link.call(*args)
+
+    late = HealthSync(here, BreaksBetween(), redis_keys, labels=LABELS, log=CollectingLog())
+    await late.turn()
+
+    assert here.state("one/m", monotonic_s()) is State.OPEN
+    await sync_here.turn()
+    await sync_there.turn()
+    assert there.state("one/m", monotonic_s()) is State.OPEN
+
+
+async def test_strangers_and_the_dead_are_not_learned(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """An upstream of another configuration is nobody's here; what is long past is put away."""
+    (here, sync), _ = two(redis_link, redis_keys)
+    now_ms = await sync._now_ms()
+    await redis_link.call("HSET", redis_keys.health, "stranger/m", now_ms + 60_000)
+    await redis_link.call("HSET", redis_keys.health, "two/m", now_ms - FORGOTTEN_MS - 1_000)
+    await sync.turn()
+
+    assert here.troubled == frozenset()
+    assert await redis_link.call("HKEYS", redis_keys.health) == [b"stranger/m"]
