@@ -9,7 +9,7 @@ the window itself is `metering.window`, the specification that the scripts are t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -164,6 +164,8 @@ class CommitResult(StrEnum):
     """This exchange was committed before; nothing was added."""
     LATE = "late"
     """The hold had lapsed; the true amounts were added all the same."""
+    CORRECTED = "corrected"
+    """The exchange had been recovered: what was recovered is taken back, the true amounts count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +203,24 @@ class Caps(Protocol):
     Every method is idempotent on the exchange id and raises CapsUnavailableError when the store
     cannot be asked within its time limit (what it did is then unknown). Released is an end: reserve
     and swap raise HoldEndedError on an exchange that has ended, commit still takes what was used.
+    So is recovered: the process was taken for dead and its usage recorded from the hold's record; a
+    commit or release that comes later reverses that record.
     ValueError means that we were asked nonsense: an amount outside 0 .. 2^53-1, a malformed id.
     """
 
     async def reserve(
-        self, hold: Hold, candidates: Sequence[Candidate], *, owner: str, ttl_ms: int
+        self,
+        hold: Hold,
+        candidates: Sequence[Candidate],
+        *,
+        owner: str,
+        ttl_ms: int,
+        facts: bytes = b"",
     ) -> Reservation | Denial:
-        """Hold the first candidate that fits in every cap, or nothing."""
+        """Hold the first candidate that fits in every cap, or nothing.
+
+        `facts` is kept beside the hold for whoever has to recover it (`metering.recovery`).
+        """
         ...
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
@@ -222,8 +235,9 @@ class Caps(Protocol):
         """Give the hold back; no events. Unknown or ended holds are left alone."""
         ...
 
-    async def renew(
-        self, hold: Hold, *, ttl_ms: int, checkpoint: Mapping[str, int] | None = None
-    ) -> bool:
-        """Push the expiry out and note the units counted so far; False when the hold is gone."""
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
+        """Push the expiry out; False when the hold is gone.
+
+        `checkpoint` (`metering.recovery`) replaces what was noted before; None leaves it.
+        """
         ...

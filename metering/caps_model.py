@@ -7,7 +7,7 @@ both the same operations. Pure and synchronous: the time is an argument. Wrapped
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from metering.caps import (
@@ -25,11 +25,10 @@ from metering.caps import (
     ScopeKind,
     Vector,
 )
+from metering.hold_records import HoldRecord, ScopeState
 from metering.money import AMOUNT_NANO_MAX, PPM, divide_up
-from metering.window import NOTHING, SlidingWindow, minus, plus
-
-SWEEP = 64
-"""Lapsed holds dropped per scope and call: bounds what one call costs."""
+from metering.recovery import LostHold, Recovery
+from metering.window import NOTHING, SlidingWindow, minus
 
 _DIMENSIONS = ("nano", "tokens", "requests")
 _RANK = {DenialReason.HELD: 1, DenialReason.SPENT: 2, DenialReason.NEVER: 3}
@@ -56,51 +55,6 @@ def scopes_of(caps: Sequence[Cap]) -> tuple[Scope, ...]:
 
 
 @dataclass(slots=True)
-class ScopeState:
-    """Windows and holds of one scope of one tenant."""
-
-    windows: dict[str, SlidingWindow] = field(default_factory=dict)
-    held: Vector = NOTHING
-    holds: dict[str, Vector] = field(default_factory=dict)
-    expiries_ms: dict[str, int] = field(default_factory=dict)
-
-    def place(self, exchange_id: str, vector: Vector, expires_ms: int) -> None:
-        """Hold; what the exchange held before is replaced."""
-        self.give_back(exchange_id)
-        self.holds[exchange_id] = vector
-        self.expiries_ms[exchange_id] = expires_ms
-        self.held = plus(self.held, vector)
-
-    def give_back(self, exchange_id: str) -> bool:
-        """End a hold; False when there is none."""
-        vector = self.holds.pop(exchange_id, None)
-        self.expiries_ms.pop(exchange_id, None)
-        if vector is not None:
-            self.held = minus(self.held, vector)
-        return vector is not None
-
-    def lapsed(self, now_ms: int) -> list[str]:
-        """The holds to drop in one call, those that ended first before the others."""
-        due = sorted((ms, key) for key, ms in self.expiries_ms.items() if ms <= now_ms)
-        return [key for _, key in due[:SWEEP]]
-
-
-@dataclass(frozen=True, slots=True)
-class HoldRecord:
-    """What is known of an exchange between reserve and its end."""
-
-    state: str
-    upstream: str
-    vector: Vector
-    owner: str
-    index: int
-    passed_threshold: bool
-    ttl_ms: int
-    expires_ms: int
-    checkpoint: Mapping[str, int] | None = None
-
-
-@dataclass(slots=True)
 class MemoryCapsModel:
     """The rules, over dictionaries. `flags` per tenant: paused, killed, killed:<kind>/<id>."""
 
@@ -112,7 +66,14 @@ class MemoryCapsModel:
     events: list[bytes] = field(default_factory=list)
 
     def reserve(
-        self, hold: Hold, candidates: Sequence[Candidate], *, owner: str, ttl_ms: int, now_ms: int
+        self,
+        hold: Hold,
+        candidates: Sequence[Candidate],
+        *,
+        owner: str,
+        ttl_ms: int,
+        now_ms: int,
+        facts: bytes = b"",
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         require_amounts(*(candidate.vector for candidate in candidates))
@@ -141,19 +102,21 @@ class MemoryCapsModel:
             passed_threshold=passed,
             ttl_ms=ttl_ms,
             expires_ms=now_ms + ttl_ms,
+            caps=hold.caps,
+            facts=facts,
         )
         self._place(hold, record)
         return self._reservation(hold, record, now_ms)
 
     def swap(self, hold: Hold, candidate: Candidate, *, now_ms: int) -> Reservation | Denial:
-        """As `Caps.swap`; a lapsed hold is placed anew."""
+        """As `Caps.swap`; a lapsed hold is placed anew, a recovered one has ended."""
         require_amounts(candidate.vector)
         key = (hold.tenant, hold.exchange_id)
         if not self.is_rebuilt:
             return Denial(DenialReason.REBUILDING)
         self._bring_up(hold, now_ms)
         record = self.records.get(key)
-        if record is None:
+        if record is None or record.state == "recovered":
             raise HoldEndedError(f"exchange {hold.exchange_id} holds nothing")
         choice = self._choose(hold, [candidate], now_ms)
         if isinstance(choice, Denial):
@@ -170,28 +133,32 @@ class MemoryCapsModel:
         key = (hold.tenant, hold.exchange_id)
         if self.ended.get(key, "released") != "released":
             return Commit(CommitResult.REPEAT)
-        self.records.pop(key, None)
+        record = self.records.pop(key, None)
         in_time = [self._scope(hold, scope).give_back(hold.exchange_id) for scope in _scopes(hold)]
         self._bring_up(hold, now_ms)
+        was_recovered = self._supersede(hold, record)
         for scope in _scopes(hold):
             for window in _windows(hold, scope):
                 self._window(hold, scope, window).add(now_ms, actual)
         self.events.extend(events)
         result = CommitResult.COMMITTED if in_time[0] else CommitResult.LATE
+        if was_recovered:
+            result = CommitResult.CORRECTED
         self.ended[key] = result
         return Commit(result, self._states(hold, now_ms))
 
-    def release(self, hold: Hold) -> None:
+    def release(self, hold: Hold, *, now_ms: int) -> None:
         """As `Caps.release`."""
         key = (hold.tenant, hold.exchange_id)
-        self.records.pop(key, None)
+        record = self.records.pop(key, None)
         for scope in _scopes(hold):
             self._scope(hold, scope).give_back(hold.exchange_id)
+        if record is not None and record.state == "recovered":
+            self._advance(hold, now_ms)
+            self._supersede(hold, record)
         self.ended.setdefault(key, "released")
 
-    def renew(
-        self, hold: Hold, *, ttl_ms: int, checkpoint: Mapping[str, int] | None, now_ms: int
-    ) -> bool:
+    def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None, now_ms: int) -> bool:
         """As `Caps.renew`."""
         key = (hold.tenant, hold.exchange_id)
         record = self.records.get(key)
@@ -207,6 +174,72 @@ class MemoryCapsModel:
         self.records[key] = replace(record, expires_ms=expires_ms, checkpoint=noted)
         return True
 
+    def lost(self, *, grace_ms: int, now_ms: int) -> list[LostHold]:
+        """The holds to recover: those whose time has been over for `grace_ms`, oldest first."""
+        due = [
+            LostHold(
+                hold=Hold(tenant, exchange_id, record.caps),
+                owner=record.owner,
+                upstream=record.upstream,
+                expires_ms=record.expires_ms,
+                facts=record.facts,
+                checkpoint=record.checkpoint,
+            )
+            for (tenant, exchange_id), record in self.records.items()
+            if record.state != "recovered" and record.expires_ms + grace_ms <= now_ms
+        ]
+        return sorted(due, key=lambda lost: (lost.expires_ms, lost.hold.exchange_id))
+
+    def recover(self, lost: LostHold, made: Recovery, *, grace_ms: int, now_ms: int) -> bool:
+        """Record what a dead process has used; False when it is not as `lost` says any more."""
+        require_amounts(made.actual)
+        hold = lost.hold
+        key = (hold.tenant, hold.exchange_id)
+        record = self.records.get(key)
+        if record is None or record.state == "recovered":
+            return False
+        if record.expires_ms != lost.expires_ms or now_ms < lost.expires_ms + grace_ms:
+            return False
+        buckets: list[tuple[Scope, str, int]] = []
+        for scope in _scopes(hold):
+            self._scope(hold, scope).give_back(hold.exchange_id)
+            for cap in _windows(hold, scope):
+                bucket = self._window(hold, scope, cap).add(now_ms, made.actual)
+                if bucket is not None:
+                    buckets.append((scope, cap.window.label, bucket))
+        self.events.extend(made.events)
+        self.records[key] = replace(
+            record,
+            state="recovered",
+            facts=b"",
+            checkpoint=b"",
+            recovery=made,
+            buckets=tuple(buckets),
+        )
+        return True
+
+    def _supersede(self, hold: Hold, record: HoldRecord | None) -> bool:
+        """Undo a recovery, in the windows that are asked about; whether there was one."""
+        if record is None or record.recovery is None:
+            return False
+        wanted = {
+            (scope, cap.window.label)
+            for scope in _scopes(hold)
+            for cap in hold.caps
+            if cap.scope == scope
+        }
+        for scope, label, bucket in record.buckets:
+            if (scope, label) in wanted:
+                window = self._scope(hold, scope).windows[label]
+                window.take_back(bucket, record.recovery.actual)
+        self.events.extend(record.recovery.reversals)
+        return True
+
+    def _advance(self, hold: Hold, now_ms: int) -> None:
+        for scope in _scopes(hold):
+            for cap in _windows(hold, scope):
+                self._window(hold, scope, cap).advance(now_ms)
+
     def _bring_up(self, hold: Hold, now_ms: int) -> None:
         for number, scope in enumerate(_scopes(hold)):
             state = self._scope(hold, scope)
@@ -215,8 +248,7 @@ class MemoryCapsModel:
                 key = (hold.tenant, exchange_id)
                 if number == 0 and key in self.records:
                     self.records[key] = replace(self.records[key], state="lapsed")
-            for window in _windows(hold, scope):
-                self._window(hold, scope, window).advance(now_ms)
+        self._advance(hold, now_ms)
 
     def _choose(
         self, hold: Hold, candidates: Sequence[Candidate], now_ms: int

@@ -20,6 +20,12 @@ from metering.caps import AdmittedBy
 
 SCHEMA = 1
 
+RECOVERED = "recovered"
+"""The `usage_source` of what was recorded for a process that had died."""
+
+SUPERSEDED = "superseded"
+"""The `correction_reason` of what takes a recovered event back: the true ones came after all."""
+
 
 class Kind(StrEnum):
     """What an event records."""
@@ -41,6 +47,8 @@ class Reason(StrEnum):
     UPSTREAM_REFUSED = "upstream_refused"
     INTERNAL_ERROR = "internal_error"
     """We failed before the client had a byte; the log has the cause under the request id."""
+    RECOVERED_UNCONFIRMED = "recovered_unconfirmed"
+    """Our process died before anything was counted as delivered; the input may have cost us."""
     RETRY = "retry"
     CACHE_HIT = "cache_hit"
 

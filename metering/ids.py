@@ -5,6 +5,7 @@ Pure: the clock and the random bits are arguments. UUIDv7 is RFC 9562 section 5.
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -22,6 +23,12 @@ def uuid7(now_ms: int, random: bytes) -> str:
     value = value & ~(0x3 << 62) | 0x2 << 62
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def derived_id(text: str, purpose: str) -> str:
+    """A UUIDv7 made from another and what it is for: the same two give the same one, always."""
+    digest = hashlib.sha256(f"{purpose}:{text}".encode()).digest()
+    return uuid7(uuid7_ms(text), digest)
 
 
 def uuid7_ms(text: str) -> int:

@@ -5,7 +5,7 @@ Not for production: it forgets on exit and knows one process only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from metering import clock
 from metering.caps import Candidate, Commit, Denial, Hold, Reservation, Vector
@@ -25,11 +25,19 @@ class MemoryCaps:
         self._now_ms = now_ms
 
     async def reserve(
-        self, hold: Hold, candidates: Sequence[Candidate], *, owner: str, ttl_ms: int
+        self,
+        hold: Hold,
+        candidates: Sequence[Candidate],
+        *,
+        owner: str,
+        ttl_ms: int,
+        facts: bytes = b"",
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         now_ms = self._now_ms()
-        return self.model.reserve(hold, candidates, owner=owner, ttl_ms=ttl_ms, now_ms=now_ms)
+        return self.model.reserve(
+            hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=facts, now_ms=now_ms
+        )
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
         """As `Caps.swap`."""
@@ -41,11 +49,9 @@ class MemoryCaps:
 
     async def release(self, hold: Hold) -> None:
         """As `Caps.release`."""
-        self.model.release(hold)
+        self.model.release(hold, now_ms=self._now_ms())
 
-    async def renew(
-        self, hold: Hold, *, ttl_ms: int, checkpoint: Mapping[str, int] | None = None
-    ) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
         """As `Caps.renew`."""
         now_ms = self._now_ms()
         return self.model.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint, now_ms=now_ms)

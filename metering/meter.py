@@ -2,7 +2,8 @@
 
 The provider's numbers win, one side at a time; ours fill in what it did not say or said wrongly.
 Reports replace each other and are never added: providers send running totals. A report that more
-text followed is an interim one: the larger of it and our count is billed.
+text followed is an interim one: the larger of it and our count is billed. Where a report cannot be
+believed, our count is billed and at most the output that was held for the attempt.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from metering.counter import IncrementalCounter
+from metering.money import divide_up
 from metering.tokenizer import Tokenizer
 from metering.usage import (
     INPUT_CLASSES,
@@ -28,6 +30,10 @@ Channel = tuple[int, str]
 
 CHANNELS_MAX = 1024  # 128 choices of 8 texts; an upstream that opens more is not given the memory
 
+UNREAD_BYTES_PER_TOKEN = 4
+"""What was relayed and could not be read is estimated at plain English's bytes per token: too much
+for JSON around a text, about right for the text and arguments that make an event that long."""
+
 
 class Meter:
     """Counts the output of one attempt as it arrives and settles it against reported usage."""
@@ -38,15 +44,24 @@ class Meter:
         "_input",
         "_is_stale",
         "_output",
+        "_output_max",
         "_prompt_tokens",
         "_suspect",
         "_tokenizer",
+        "_unread",
     )
 
-    def __init__(self, tokenizer: Tokenizer, prompt_tokens: int) -> None:
-        """`prompt_tokens` is our count of the prompt, in the model's tokens (factor applied)."""
+    def __init__(
+        self, tokenizer: Tokenizer, prompt_tokens: int, *, output_max: int | None = None
+    ) -> None:
+        """`prompt_tokens` is our count of the prompt, in the model's tokens (factor applied).
+
+        `output_max` is the output that the hold covers, None when nothing is held.
+        """
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
+        self._output_max = output_max
+        self._unread = 0
         self._counters: dict[Channel, IncrementalCounter] = {}
         self._input: Mapping[str, int] | None = None
         self._output: Mapping[str, int] | None = None
@@ -65,30 +80,51 @@ class Meter:
         counter.feed(delta)
         self._is_stale = True
 
+    def unread(self, size: int) -> None:
+        """Note `size` bytes of the answer that were relayed and could not be read."""
+        self._unread += size
+        self._is_stale = True
+
     def report(self, usage: ReportedUsage) -> None:
         """Take note of usage seen on any chunk; each side that is not None replaces the last.
 
-        A suspicious side replaces it too, by nothing: then our own count is billed, since the
-        number before it was not the final one.
+        A suspicious report replaces both by nothing: then our own count is billed, since the
+        numbers before it were not the final ones.
         """
-        if usage.input is not None:
-            self._input = self._believed("input", usage.input, INPUT_CLASSES, usage.suspect)
-        if usage.output is not None:
-            self._is_stale = False
-            self._output = self._believed("output", usage.output, OUTPUT_CLASSES, usage.suspect)
         if usage.suspect is not None:
+            self._input = self._output = None
             self._suspect = usage.suspect
+            return
+        if usage.input is not None:
+            self._input = self._believed("input", usage.input, INPUT_CLASSES)
+        if usage.output is not None:
+            before, self._is_stale = self._output, False
+            self._output = self._believed("output", usage.output, OUTPUT_CLASSES)
+            if self._output and before and output_total(self._output) < output_total(before):
+                self._suspect = "reported output became less"
+        if usage.doubt is not None:
+            self._suspect = usage.doubt
 
     @property
     def output_tokens(self) -> int:
         """Visible output so far over all channels, in the model's tokens. Cheap; may fall a bit."""
-        return self._tokenizer.scale(sum(counter.count for counter in self._counters.values()))
+        return self._estimated + self._tokenizer.scale(
+            sum(counter.count for counter in self._counters.values())
+        )
+
+    @property
+    def _estimated(self) -> int:
+        return divide_up(self._unread, UNREAD_BYTES_PER_TOKEN)
 
     def final(self) -> MeteredUsage:
         """What this attempt used. The first call decides; what comes after it changes nothing."""
         if self._final is None:
             self._final = self._settle()
         return self._final
+
+    def so_far(self) -> MeteredUsage:
+        """What this attempt has used until now, as if it ended here; it goes on unchanged."""
+        return self._settle()
 
     def _open(self, channel: Channel) -> IncrementalCounter:
         if len(self._counters) >= CHANNELS_MAX:  # the rest share one, at a token's loss per seam
@@ -99,15 +135,9 @@ class Meter:
         return counter
 
     def _believed(
-        self,
-        side: str,
-        units: Mapping[str, int],
-        classes: tuple[str, ...],
-        suspect: str | None,
+        self, side: str, units: Mapping[str, int], classes: tuple[str, ...]
     ) -> Mapping[str, int] | None:
         """`units`, or None if something is wrong with them: a stream must not die of that."""
-        if suspect is not None:
-            return None
         for name, tokens in units.items():
             if name not in classes or not is_count(tokens):
                 self._suspect = f"reported {side} is not a count of tokens: {name}"
@@ -117,22 +147,26 @@ class Meter:
     def _settle(self) -> MeteredUsage:
         prompt = {INPUT_UNCACHED: self._prompt_tokens}
         visible = self._counted_output()
-        reported, drift_tokens, suspect = self._output, 0, self._suspect
+        given, reported = self._input, self._output
+        drift_tokens, suspect = 0, self._suspect
+        if self._unread and suspect is None:
+            suspect = f"{self._unread} bytes of the answer could not be read and are estimated"
         if reported is not None:
             drift_tokens = output_total(reported) - output_total(visible)
             if output_total(visible) > 0 and output_total(reported) == 0:
                 suspect = f"no output was reported, {output_total(visible)} tokens were counted"
                 reported = None
-                if not any((self._input or {}).values()):
-                    self._input = None  # a report of nothing at all says nothing of the prompt
+                if not any((given or {}).values()):
+                    given = None  # a report of nothing at all says nothing of the prompt
             elif self._is_stale and output_total(visible) > output_total(reported):
                 # an interim or placeholder number, then the stream went on: billing it would let
                 # a client pay one token for an answer by leaving before the end
                 reported = None
-        sides = (self._input is not None, reported is not None)
+        sides = (given is not None, reported is not None)
+        counted = visible if suspect is None else self._within_hold(visible)
         units = {
-            **(prompt if self._input is None else self._input),
-            **(visible if reported is None else reported),
+            **(prompt if given is None else given),
+            **(counted if reported is None else reported),
         }
         return MeteredUsage(
             units=_without_zeros(units),
@@ -142,6 +176,13 @@ class Meter:
             drift_tokens=drift_tokens,
             suspect=suspect,
         )
+
+    def _within_hold(self, visible: dict[str, int]) -> dict[str, int]:
+        """What is billed of our count where the upstream's word is no good: what was held."""
+        if self._output_max is None or output_total(visible) <= self._output_max:
+            return visible
+        text = min(visible[OUTPUT_TEXT], self._output_max)
+        return {OUTPUT_TEXT: text, OUTPUT_REASONING: self._output_max - text}
 
     def _counted_output(self) -> dict[str, int]:
         """Our count by class. The classes add up to `output_tokens`: only the sum is rounded."""

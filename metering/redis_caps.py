@@ -6,11 +6,9 @@ What is decided is decided in `metering/lua/`, whose files say what goes in and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import orjson
 
 from metering.caps import (
     Candidate,
@@ -48,10 +46,11 @@ class CapsSetupError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """What a tenant and its caps make of keys, arguments and the places of an answer."""
 
     caps: tuple[Cap, ...]
+    open_key: str
     scope_keys: tuple[str, ...]
     scope_args: tuple[str, ...]
     cap_args: tuple[str, ...]
@@ -72,7 +71,7 @@ class RedisCaps:
         self._runner = runner
         self._keys = keys
         self._now_ms = now_ms
-        self._layouts: dict[tuple[str, int], _Layout] = {}
+        self._layouts: dict[tuple[str, int], Layout] = {}
         self._reserve = load_script("reserve")
         self._swap = load_script("swap")
         self._commit = load_script("commit")
@@ -98,7 +97,13 @@ class RedisCaps:
         return warnings
 
     async def reserve(
-        self, hold: Hold, candidates: Sequence[Candidate], *, owner: str, ttl_ms: int
+        self,
+        hold: Hold,
+        candidates: Sequence[Candidate],
+        *,
+        owner: str,
+        ttl_ms: int,
+        facts: bytes = b"",
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         layout, keys = self._layout(hold), self._keys
@@ -109,9 +114,10 @@ class RedisCaps:
                 keys.state(hold.tenant),
                 keys.holds(hold.tenant),
                 keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
+                layout.open_key,
                 *layout.scope_keys,
             ],
-            [*self._head(hold, layout), *_admission(layout, candidates), owner, str(ttl_ms)],
+            [*self._head(hold, layout), *_admission(layout, candidates), owner, str(ttl_ms), facts],
         )
         return _admitted(hold, layout, reply)
 
@@ -124,6 +130,7 @@ class RedisCaps:
                 keys.epoch(keys.shard(hold.tenant)),
                 keys.state(hold.tenant),
                 keys.holds(hold.tenant),
+                layout.open_key,
                 *layout.scope_keys,
             ],
             [*self._head(hold, layout), *_admission(layout, [candidate])],
@@ -147,6 +154,7 @@ class RedisCaps:
                 keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
                 keys.holds(hold.tenant),
                 keys.stream(keys.shard(hold.tenant)),
+                layout.open_key,
                 *layout.scope_keys,
             ],
             args,
@@ -159,25 +167,25 @@ class RedisCaps:
     async def release(self, hold: Hold) -> None:
         """As `Caps.release`."""
         layout, keys = self._layout(hold), self._keys
-        done = keys.done(hold.tenant, uuid7_ms(hold.exchange_id))
         await self._run(
             self._release,
-            [done, keys.holds(hold.tenant), *layout.scope_keys],
+            [
+                keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
+                keys.holds(hold.tenant),
+                keys.stream(keys.shard(hold.tenant)),
+                layout.open_key,
+                *layout.scope_keys,
+            ],
             [*self._head(hold, layout), str(MARKER_TTL_MS)],
         )
 
-    async def renew(
-        self, hold: Hold, *, ttl_ms: int, checkpoint: Mapping[str, int] | None = None
-    ) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
         """As `Caps.renew`."""
         layout = self._layout(hold)
-        noted = b""
-        if checkpoint is not None:
-            noted = orjson.dumps({unit: str(count) for unit, count in checkpoint.items()})
         reply = await self._run(
             self._renew,
-            [self._keys.holds(hold.tenant), *layout.scope_keys],
-            [*self._head(hold, layout), str(ttl_ms), noted],
+            [self._keys.holds(hold.tenant), layout.open_key, *layout.scope_keys],
+            [*self._head(hold, layout), str(ttl_ms), checkpoint or b""],
         )
         return bool(reply)
 
@@ -192,11 +200,11 @@ class RedisCaps:
                 raise HoldEndedError(str(error)) from None
             raise
 
-    def _head(self, hold: Hold, layout: _Layout) -> tuple[str, ...]:
+    def _head(self, hold: Hold, layout: Layout) -> tuple[str, ...]:
         now = "" if self._now_ms is None else str(self._now_ms())
-        return (now, hold.exchange_id, *layout.scope_args)
+        return (now, hold.tenant, hold.exchange_id, *layout.scope_args)
 
-    def _layout(self, hold: Hold) -> _Layout:
+    def _layout(self, hold: Hold) -> Layout:
         """Hashing a tuple of caps costs more than building its keys; its identity costs nothing.
 
         The layout keeps its caps alive, so an id in the table cannot come to mean other caps.
@@ -206,7 +214,7 @@ class RedisCaps:
         if layout is None:
             if len(self._layouts) >= _LAYOUTS_MAX:
                 self._layouts.clear()
-            layout = self._layouts[key] = _layout(self._keys, hold.tenant, hold.caps)
+            layout = self._layouts[key] = layout_of(self._keys, hold.tenant, hold.caps)
         return layout
 
     async def _check_eviction(self) -> tuple[str, ...]:
@@ -223,7 +231,8 @@ class RedisCaps:
         return ()
 
 
-def _layout(keys: RedisKeys, tenant: str, caps: tuple[Cap, ...]) -> _Layout:
+def layout_of(keys: RedisKeys, tenant: str, caps: tuple[Cap, ...]) -> Layout:
+    """The keys and arguments that every script takes for these caps of a tenant."""
     scopes = scopes_of(caps)
     for name in (tenant, *(scope.id for scope in scopes[1:]), *(cap.window.label for cap in caps)):
         if not is_id(name):
@@ -251,7 +260,8 @@ def _layout(keys: RedisKeys, tenant: str, caps: tuple[Cap, ...]) -> _Layout:
         cap_args += (str(number), str(place))
         cap_args += ("" if limit is None else str(limit) for limit in limits)
     places = tuple(numbers[cap.scope, cap.window.label][2:] for cap in caps)
-    return _Layout(caps, tuple(scope_keys), tuple(scope_args), tuple(cap_args), places)
+    open_key = keys.open_holds(keys.shard(tenant))
+    return Layout(caps, open_key, tuple(scope_keys), tuple(scope_args), tuple(cap_args), places)
 
 
 def _scope_name(scope: Scope) -> str:
@@ -262,7 +272,7 @@ def _amounts(vector: Vector) -> tuple[str, str, str]:
     return str(vector.nano), str(vector.tokens), str(vector.requests)
 
 
-def _admission(layout: _Layout, candidates: Sequence[Candidate]) -> list[str]:
+def _admission(layout: Layout, candidates: Sequence[Candidate]) -> list[str]:
     args = [*layout.cap_args, str(len(candidates))]
     for candidate in candidates:
         thresholds = [threshold_nano(candidate, cap) for cap in layout.caps]
@@ -275,7 +285,7 @@ def _admission(layout: _Layout, candidates: Sequence[Candidate]) -> list[str]:
     return args
 
 
-def _admitted(hold: Hold, layout: _Layout, reply: list[bytes]) -> Reservation | Denial:
+def _admitted(hold: Hold, layout: Layout, reply: list[bytes]) -> Reservation | Denial:
     if reply[0] == b"denied":
         return _denied(layout, reply)
     return Reservation(
@@ -287,7 +297,7 @@ def _admitted(hold: Hold, layout: _Layout, reply: list[bytes]) -> Reservation | 
     )
 
 
-def _denied(layout: _Layout, reply: list[bytes]) -> Denial:
+def _denied(layout: Layout, reply: list[bytes]) -> Denial:
     reason = DenialReason(reply[1].decode())
     if len(reply) == 2 or not reply[2]:
         return Denial(reason)
@@ -296,7 +306,7 @@ def _denied(layout: _Layout, reply: list[bytes]) -> Denial:
     return Denial(reason, replace(state, reset_ms=reset_ms), reply[3].decode())
 
 
-def _states(layout: _Layout, reply: list[bytes]) -> tuple[CapState, ...]:
+def _states(layout: Layout, reply: list[bytes]) -> tuple[CapState, ...]:
     now_ms = int(reply[0])
     return tuple(
         CapState(

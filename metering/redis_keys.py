@@ -4,7 +4,9 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
 
     P:{sN}:c:<kind>:<tenant>[/<id>]   hash    windows, held totals and open holds of one scope
     P:{sN}:z:<kind>:<tenant>[/<id>]   zset    exchange id -> expiry, Unix ms: holds of that scope
-    P:{sN}:hold:<tenant>              hash    exchange id -> hold record (JSON, versioned)
+    P:{sN}:hold:<tenant>              hash    exchange id -> hold record (JSON, versioned); beside
+                                              it <exchange id>:facts, :checkpoint and :reversals
+    P:{sN}:open                       zset    tenant/exchange id -> when its record is due, Unix ms
     P:{sN}:state:<tenant>             hash    pause and kill flags, hysteresis of degradation
     P:{sN}:done:<bucket>              hash    exchange id -> answer of its commit; short-lived
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
@@ -61,6 +63,10 @@ class RedisKeys:
     def holds(self, tenant: str) -> str:
         """The hash of hold records of a tenant."""
         return f"{self.of(tenant)}:hold:{tenant}"
+
+    def open_holds(self, shard: int) -> str:
+        """The sorted set of the shard's hold records, by when somebody should look at them."""
+        return f"{self.tag(shard)}:open"
 
     def state(self, tenant: str) -> str:
         """The hash of flags of a tenant."""

@@ -19,8 +19,9 @@ FLAGS_SINCE = (7, 0)
 _SHARED = {
     "reserve": ("scopes", "admission"),
     "swap": ("scopes", "admission"),
-    "commit": ("scopes",),
-    "release": ("scopes",),
+    "commit": ("scopes", "spending"),
+    "release": ("scopes", "spending"),
+    "recover": ("scopes", "spending"),
     "renew": ("scopes",),
 }
 

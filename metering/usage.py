@@ -44,13 +44,16 @@ COUNT_MAX = 10**9  # three orders above any context window: more is a fault, not
 class ReportedUsage:
     """What a provider reported, already disjoint; a side it did not report is None.
 
-    `suspect` says why the numbers were not believed ("completion_tokens is negative"). The sides
-    carried by such a report are not billed; a side that is believed must come without it.
+    `suspect` says why the numbers were not believed ("completion_tokens is negative"). Neither side
+    of such a report is billed, nor what was reported before it.
+    `doubt` says what is odd about numbers that are billed all the same ("total_tokens is not the
+    sum of its parts").
     """
 
     input: Mapping[str, int] | None = None
     output: Mapping[str, int] | None = None
     suspect: str | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class MeteredUsage:
     one side is the provider's and the other ours. `tokenizer` names what `counted` was counted
     with. `drift_tokens` is the provider's output minus our count of it, 0 when it gave none that
     could be compared. `suspect` is the last reason not to believe a report of this attempt, even
-    when a later report was believed.
+    when a later report was believed; or what is odd about one that was, or what was estimated.
     """
 
     units: Mapping[str, int]

@@ -29,6 +29,15 @@ def minus(left: Vector, right: Vector) -> Vector:
     )
 
 
+def least(left: Vector, right: Vector) -> Vector:
+    """The smaller one, dimension by dimension."""
+    return Vector(
+        min(left.nano, right.nano),
+        min(left.tokens, right.tokens),
+        min(left.requests, right.requests),
+    )
+
+
 @dataclass(slots=True)
 class SlidingWindow:
     """The spend of one scope in one window. Call `advance` before reading anything."""
@@ -45,14 +54,25 @@ class SlidingWindow:
                 break
             self.spent = minus(self.spent, self.buckets.pop(index))
 
-    def add(self, now_ms: int, amount: Vector) -> None:
-        """Book an amount at this time; nothing leaves no trace."""
+    def add(self, now_ms: int, amount: Vector) -> int | None:
+        """Book an amount at this time; the bucket it went to. Nothing leaves no trace."""
         self.advance(now_ms)
         if amount == NOTHING:
-            return
+            return None
         current = max(now_ms // self.window.bucket_ms, max(self.buckets, default=0))
         self.buckets[current] = plus(self.buckets.get(current, NOTHING), amount)
         self.spent = plus(self.spent, amount)
+        return current
+
+    def take_back(self, bucket: int, amount: Vector) -> None:
+        """Undo an `add`, as far as it is still there: never below zero, nothing once it has left.
+
+        A bucket that this empties stays until its time is over.
+        """
+        if (there := self.buckets.get(bucket)) is not None:
+            taken = least(there, amount)
+            self.buckets[bucket] = minus(there, taken)
+            self.spent = minus(self.spent, taken)
 
     def reset_ms(self) -> int | None:
         """When room frees next; None when nothing is spent."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind, Vector
-from metering.money import AMOUNT_NANO_MAX, PPM
+from metering.money import AMOUNT_NANO_MAX, PPM, amount_nano
 from metering.prices import Price
 from metering.prompt import count_prompt
 from metering.tenants import SpendLimits, Tenant
 from metering.tokenizer import Tokenizer, tokenizer_for
+from metering.usage import INPUT_UNCACHED
 from proxy.chat import ChatRequest
 from proxy.errors import (
     ApiError,
@@ -212,6 +213,30 @@ def plan(route: Route, request: ChatRequest, prompt: PromptCount) -> Plan:
         ),
         spare=tuple([option(place) for place in route.spare]),
     )
+
+
+def upstream_facts(
+    plan: Plan, prompt: PromptCount, settings: Settings
+) -> list[tuple[str | int | None, ...]]:
+    """What differs between the upstreams of a plan, as `metering.recovery.UpstreamFacts` has it."""
+    found: list[tuple[str | int | None, ...]] = []
+    for option in (*plan.admission.options, *plan.spare):
+        upstream, price = option.upstream, option.price
+        tokens = prompt.tokens(upstream)
+        found.append(
+            (
+                settings.providers[upstream.provider].type,
+                upstream.provider,
+                upstream.public_name,
+                upstream.model,
+                tokenizer_for(upstream.model).name,
+                price.cost.version if price else None,
+                price.sell.version if price else None,
+                tokens,
+                amount_nano(tokens, price.cost.rates_pico[INPUT_UNCACHED]) if price else 0,
+            )
+        )
+    return found
 
 
 def _nothing_left(

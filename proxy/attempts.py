@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from metering.caps import AdmittedBy, Vector
-from metering.events import Reason, Status, UsageEvent, encode
+from metering.events import RECOVERED, Reason, Status, UsageEvent, encode
+from metering.ids import derived_id
 from metering.meter import Meter
+from metering.recovery import encode_checkpoint, encode_facts
 from metering.tenants import Principal
-from metering.usage import TOKEN_CLASSES, MeteredUsage
+from metering.usage import INPUT_CLASSES, TOKEN_CLASSES, MeteredUsage
 from proxy.wire.openai_chat import Reply
 from routing.fallback import Outcome
 from routing.policy import Option
@@ -73,14 +76,21 @@ class Charge:
     tokens: int
     billable: bool
     reason: Reason
+    status: Status
 
 
-_BILLED: dict[Outcome, tuple[Reason, Status]] = {
-    Outcome.SERVED: (Reason.SERVED, Status.SUCCESS),
-    Outcome.TRUNCATED: (Reason.PARTIAL, Status.TRUNCATED),
-    Outcome.CLIENT_GONE: (Reason.PARTIAL, Status.CANCELLED),
+_BILLED = {
+    Outcome.SERVED: Reason.SERVED,
+    Outcome.TRUNCATED: Reason.PARTIAL,
+    Outcome.CLIENT_GONE: Reason.PARTIAL,
 }
 """Outcomes that are billed for what was metered, once the request is out and was not refused."""
+
+_STATUS = {
+    Outcome.SERVED: Status.SUCCESS,
+    Outcome.TRUNCATED: Status.TRUNCATED,
+    Outcome.CLIENT_GONE: Status.CANCELLED,
+}
 
 
 def charge(attempt: Attempt) -> Charge:
@@ -90,13 +100,44 @@ def charge(attempt: Attempt) -> Charge:
     least for its input, which the upstream has read. What failed before the first byte, and what
     the upstream answered with an error, is not.
     """
-    usage = attempt.meter.final()
-    reason, is_billed = _reason(attempt)
+    return _charge(attempt, attempt.outcome, attempt.meter.final())
+
+
+def charge_now(attempt: Attempt) -> Charge:
+    """What to bill for an attempt if our process ends here, in the middle of it.
+
+    What the client has had is billed like a stream that broke. Where it has had nothing, that was
+    our doing: the tenant is billed nothing, and what the upstream has read is a cost of ours.
+    """
+    usage = attempt.meter.so_far()
+    if attempt.outcome is not None or not attempt.is_sent:
+        return _charge(attempt, attempt.outcome, usage)
+    charged = _charge(attempt, Outcome.TRUNCATED, usage)
+    if not charged.billable:
+        return replace(charged, status=Status.ERROR)
+    if attempt.first_byte_at is not None:
+        return charged
+    tokens = {unit: count for unit, count in usage.units.items() if unit in INPUT_CLASSES}
+    return replace(
+        charged,
+        units=tokens,
+        sell_nano=0,
+        cost_nano=attempt.option.price.cost.total_nano(tokens) if attempt.option.price else 0,
+        tokens=sum(tokens.values()),
+        billable=False,
+        reason=Reason.RECOVERED_UNCONFIRMED,
+        status=Status.ERROR,
+    )
+
+
+def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> Charge:
+    reason, is_billed = _reason(attempt, outcome)
+    status = Status.ERROR if outcome is None else _STATUS.get(outcome, Status.ERROR)
     if not is_billed:
-        return Charge(usage, {}, 0, 0, 0, billable=False, reason=reason)
+        return Charge(usage, {}, 0, 0, 0, billable=False, reason=reason, status=status)
     tokens = {unit: count for unit, count in usage.units.items() if count}
     units = {**tokens, "api_call": 1}
-    if attempt.outcome is Outcome.SERVED:
+    if outcome is Outcome.SERVED:
         units["inference"] = 1
     price = attempt.option.price
     return Charge(
@@ -107,12 +148,12 @@ def charge(attempt: Attempt) -> Charge:
         tokens=sum([count for unit, count in tokens.items() if unit in TOKEN_CLASSES]),
         billable=True,
         reason=reason,
+        status=status,
     )
 
 
-def _reason(attempt: Attempt) -> tuple[Reason, bool]:
+def _reason(attempt: Attempt, outcome: Outcome | None) -> tuple[Reason, bool]:
     """Why an attempt is billed or not, and whether it is."""
-    outcome = attempt.outcome
     if not attempt.is_sent:
         return Reason.NOT_SENT, False
     if outcome is None:
@@ -121,13 +162,7 @@ def _reason(attempt: Attempt) -> tuple[Reason, bool]:
         return Reason.UPSTREAM_REFUSED, False
     if outcome not in _BILLED or attempt.http_status not in {None, 200}:
         return Reason.UPSTREAM_ERROR, False
-    return _BILLED[outcome][0], True
-
-
-def _status(attempt: Attempt) -> Status:
-    if attempt.outcome is None or attempt.outcome not in _BILLED:
-        return Status.ERROR
-    return _BILLED[attempt.outcome][1]
+    return _BILLED[outcome], True
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +182,69 @@ def bill(
     charges = [charge(attempt) for attempt in attempts]
     moment = _Moment(emitted_at, spool_seq)
     return Bill(
-        actual=Vector(
-            nano=sum([charged.sell_nano for charged in charges]),
-            tokens=sum([charged.tokens for charged in charges]),
-            requests=1,
-        ),
+        actual=_total(charges),
         events=[
             encode(_usage_event(facts, attempt, charged, moment))
             for attempt, charged in zip(attempts, charges, strict=True)
         ],
         charges=charges,
         spool_seq=spool_seq,
+    )
+
+
+def checkpoint(facts: Facts, attempts: Sequence[Attempt], *, now_ns: int) -> bytes:
+    """What an exchange would come to if our process ended here: recovered from, should it do so.
+
+    The events have ids of their own, each the same at every checkpoint: the true event of the
+    attempt may still come, and then takes the recovered one's place.
+    """
+    charges = [charge_now(attempt) for attempt in attempts]
+    moment = _Moment(now_ns, None)
+    events = []
+    for attempt, charged in zip(attempts, charges, strict=True):
+        event = _usage_event(facts, attempt, charged, moment)
+        event.event_id = derived_id(attempt.event_id, RECOVERED)
+        event.usage_source = RECOVERED
+        events.append(encode(event))
+    return encode_checkpoint(_total(charges), events)
+
+
+def progress(attempts: Sequence[Attempt]) -> tuple[int, ...]:
+    """Differs when a checkpoint would say more; () before the first attempt."""
+    if not attempts:
+        return ()
+    last = attempts[-1]
+    return (last.number, last.is_sent, last.first_byte_at or 0, last.meter.output_tokens)
+
+
+def hold_facts(facts: Facts, upstreams: Sequence[tuple[Any, ...]]) -> bytes:
+    """What the record of the hold says of an exchange that was never checkpointed.
+
+    `upstreams` as in `metering.recovery.encode_facts`.
+    """
+    key = facts.principal.key
+    labels = {
+        "request_id": facts.request_id,
+        "project": key.project,
+        "api_key_id": key.id,
+        "occurred_at": facts.occurred_at,
+        "model_requested": facts.model_requested,
+        "stream": facts.stream,
+        "user": facts.user,
+        "feature": facts.feature,
+        "session": facts.session,
+        "run": facts.run,
+        "step": facts.step,
+        "client_retry_count": facts.client_retry_count,
+    }
+    return encode_facts(labels, upstreams)
+
+
+def _total(charges: Sequence[Charge]) -> Vector:
+    return Vector(
+        nano=sum([charged.sell_nano for charged in charges]),
+        tokens=sum([charged.tokens for charged in charges]),
+        requests=1,
     )
 
 
@@ -207,7 +294,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         admission_nano=charged.sell_nano,
         latency_ms=_ms(ended_at - attempt.started_at),
         ttft_ms=attempt.first_byte_at and _ms(attempt.first_byte_at - attempt.started_at),
-        status=_status(attempt),
+        status=charged.status,
         http_status=attempt.http_status,
         finish_reason=reply.finish_reason,
         client_retry_count=facts.client_retry_count,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Container, Mapping
 from pathlib import Path as FilePath
-from urllib.parse import urlsplit
 
 from metering.ids import is_id
 from metering.money import to_ppm
@@ -16,8 +15,9 @@ from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url
 from metering.tenants import Tenant
 from proxy.config_decode import Findings, suggest, suggest_model
+from proxy.config_network import build_ca_file, build_egress, build_tls, check_base_url
 from proxy.config_prices import RULES, build_prices
-from proxy.config_shape import FileShape, ModelShape, ProviderShape
+from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
 from proxy.config_tenants import build_tenants, check_id
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -34,8 +34,10 @@ def build(
 ) -> Settings:
     """The settings; sound only when `findings` holds no fault afterwards."""
     _check_rest(shape, findings)
+    directory = source.parent.resolve()
     providers = {
-        name: _provider(name, provider, findings) for name, provider in shape.providers.items()
+        name: _provider(name, provider, findings, directory)
+        for name, provider in shape.providers.items()
     }
     models = {name: _model(name, model, shape, findings) for name, model in shape.models.items()}
     _check_fallbacks(models, findings)
@@ -49,7 +51,7 @@ def build(
     server, metering = shape.server, shape.metering
     return Settings(
         source=source,
-        server=Server(**vars(server)),
+        server=_server(server, findings, directory),
         data_dir=data_dir,
         redis=_redis(shape, findings),
         ledger_url=shape.ledger.url or f"sqlite:///{data_dir / 'ledger.db'}",
@@ -60,6 +62,7 @@ def build(
         metering=Metering(**vars(metering)),
         default_output_tokens=shape.limits.default_output_tokens,
         minted_keys=tenants.minted_keys,
+        egress=build_egress(shape.egress, findings, directory),
     )
 
 
@@ -71,6 +74,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def _server(written: ServerShape, findings: Findings, directory: FilePath) -> Server:
+    tls = build_tls(written.tls, findings, directory)
+    own = {"max_drain_s": float(written.max_drain_s), "tls": tls}
+    return Server(**{**vars(written), **own})
 
 
 def _redis(shape: FileShape, findings: Findings) -> RedisSettings:
@@ -130,11 +139,13 @@ def _check_ledger_url(url: str | None, findings: Findings) -> None:
         )
 
 
-def _provider(name: str, written: ProviderShape, findings: Findings) -> Provider:
+def _provider(
+    name: str, written: ProviderShape, findings: Findings, directory: FilePath
+) -> Provider:
     path: Path = ("providers", name)
     check_id(name, path, "provider", (), findings)
     base_url = (written.base_url or _default_base_url(written)).rstrip("/")
-    _check_base_url((*path, "base_url"), base_url, findings)
+    check_base_url((*path, "base_url"), base_url, findings, example=OPENAI_BASE_URL)
     key_path = (*path, "api_key")
     variable = findings.document.unset.get(key_path)
     if variable is None and written.api_key and findings.document.literal(key_path):
@@ -152,6 +163,9 @@ def _provider(name: str, written: ProviderShape, findings: Findings) -> Provider
         timeout_s=float(written.timeout_s),
         connect_timeout_s=float(written.connect_timeout_s),
         stream_usage=written.stream_usage,
+        max_answer_s=float(written.max_answer_s),
+        max_answer_mb=written.max_answer_mb,
+        ca_file=build_ca_file((*path, "ca_file"), written.ca_file, findings, directory),
         unavailable=unavailable,
     )
 
@@ -162,24 +176,6 @@ def _default_base_url(written: ProviderShape) -> str:
 
 def _variable_for(name: str) -> str:
     return f"{name.upper().replace('-', '_').replace('.', '_')}_API_KEY"
-
-
-def _check_base_url(path: Path, url: str, findings: Findings) -> None:
-    if not url:
-        return
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
-        sound = sound and not (parts.query or parts.fragment or parts.username)
-        _ = parts.port  # raises when it is no number
-    except ValueError:
-        sound = False
-    if not sound:
-        findings.fault(
-            path,
-            "must be an http or https URL without credentials and query",
-            f"write it like {OPENAI_BASE_URL}",
-        )
 
 
 def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings) -> Model:

@@ -8,69 +8,30 @@ field is its description in the JSON Schema. Defaults are those of the rooms (`p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field, TypeAdapter
 
-from metering.money import parse_decimal
-from proxy.config_yaml import EnvText
-
-FORBID = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-"""Stands in every class: without it pydantic drops unknown keys of plain dataclasses silently."""
-
-_EXPONENT_MAX = 30
-"""Amounts and rates lie within 1e-30 and 1e30; what does not is a slip, and slow to add."""
+from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
+from proxy.config_values import text as _text
+from proxy.config_values import whole as _whole
 
 
-def _text(value: object) -> object:
-    if isinstance(value, str):
-        return str(value)
-    raise ValueError("must be text; put it in quotes")
+@dataclass(frozen=True, kw_only=True)
+class TlsShape:
+    """What the proxy shows its clients, so that they speak HTTPS to it."""
 
+    __pydantic_config__ = FORBID
 
-def _whole(value: object) -> object:
-    if isinstance(value, EnvText) and re.fullmatch(r"[-+]?[0-9]{1,18}", value):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise ValueError("must be a whole number")
-
-
-def _number(value: object) -> object:
-    if isinstance(value, EnvText):
-        value = parse_decimal(value)
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        raise ValueError("must be a number, without quotes")
-    number = Decimal(value)
-    if abs(number.adjusted()) > _EXPONENT_MAX:
-        raise ValueError("is not an amount of this world")
-    return number
-
-
-def _flag(value: object) -> object:
-    if isinstance(value, EnvText) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if isinstance(value, bool):
-        return value
-    raise ValueError("must be true or false")
-
-
-Text = Annotated[str, BeforeValidator(_text)]
-Whole = Annotated[int, BeforeValidator(_whole)]
-Number = Annotated[Decimal, BeforeValidator(_number), WithJsonSchema({"type": "number"})]
-Seconds = Annotated[
-    Decimal,
-    Field(gt=0, le=86_400),
-    BeforeValidator(_number),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 86_400}),
-]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Port = Annotated[int, Field(ge=0, le=65_535), BeforeValidator(_whole)]
-Count = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(_whole)]
+    cert_file: Text
+    """Certificate and its chain, PEM; relative to the file's directory."""
+    key_file: Text
+    """Its private key, PEM, not encrypted; relative to the file's directory."""
+    min_version: Annotated[Literal["TLSv1.2", "TLSv1.3"], BeforeValidator(_text)] = "TLSv1.2"
+    """Oldest version of TLS that clients may speak."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +56,12 @@ class ServerShape:
     """Largest request body, in MiB."""
     on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] = "abort"
     """When the client leaves: stop the upstream, or read its answer to the end."""
+    max_drains: Annotated[int, Field(ge=0, le=100_000), BeforeValidator(_whole)] = 100
+    """Answers per process that `drain` reads on for nobody; beyond them it is `abort`."""
+    max_drain_s: Seconds = Decimal(300)
+    """Longest that `drain` reads on after the client has left, in seconds."""
+    tls: TlsShape | None = None
+    """HTTPS instead of HTTP; plain HTTP if left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +80,7 @@ class RedisShape:
     """Longest that a request waits for Redis, each time, in milliseconds."""
     on_outage: Annotated[Literal["local", "closed", "open"], BeforeValidator(_text)] = "local"
     """While Redis is away: a local share of each cap, refuse, or admit unchecked."""
-    outage_share: Annotated[
-        Decimal,
-        Field(ge=0, le=1),
-        BeforeValidator(_number),
-        WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1}),
-    ] = Decimal("0.1")
+    outage_share: Share = Decimal("0.1")
     """With `local`: share of what is left of a cap that this machine may spend in an outage."""
 
 
@@ -150,6 +112,26 @@ class ProviderShape:
     """Longest wait for a connection, in seconds."""
     stream_usage: Annotated[Literal["inject", "never"], BeforeValidator(_text)] = "inject"
     """Whether streams are asked for their usage; `never` for servers that refuse the field."""
+    max_answer_s: Seconds = Decimal(3600)
+    """Longest that one answer may take, streamed or not, in seconds."""
+    max_answer_mb: Annotated[int, Field(ge=1, le=4096), BeforeValidator(_whole)] = 256
+    """Largest answer, in MiB; one that is not streamed is held in memory and at most 64."""
+    ca_file: Text | None = None
+    """Certificates (PEM) that may vouch for it, instead of the system's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EgressShape:
+    """How upstreams are reached from here."""
+
+    __pydantic_config__ = FORBID
+
+    proxy: Text | None = None
+    """`http://[user:password@]host:port` of a proxy to tunnel through (CONNECT); empty for none."""
+    ca_file: Text | None = None
+    """Certificates (PEM) that may vouch for upstreams, instead of the system's."""
+    no_proxy: tuple[Text, ...] = ()
+    """Hosts that are reached directly: a name (with its subdomains), an address or a network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,6 +344,8 @@ class FileShape:
     """The database of events, charges and invoices."""
     providers: Mapping[Text, ProviderShape] = field(default_factory=dict)
     """Accounts at vendors, by a name of your choice."""
+    egress: EgressShape = EgressShape()
+    """How upstreams are reached from here."""
     models: Mapping[Text, ModelShape] = field(default_factory=dict)
     """Routes: the models that clients may ask for, by name."""
     pricing: PricingShape = PricingShape()

@@ -2,9 +2,10 @@
 
 Parsing is httptools' (llhttp, the parser of Node.js). What is kept here is what a proxy needs and
 a general client makes dear: no copies of the body, no task or timer per chunk, one watchdog per
-connection. An answer ends well only by its own framing; a connection that closes early, or stays
-silent for the call's `timeout_s`, is a TransportError. What follows a whole answer belongs to
-nobody: the answer is served, the connection is not used again.
+connection. An answer ends well only by its own framing; a connection that closes early, stays
+silent for the call's `timeout_s`, or takes longer than its `max_answer_s` is a TransportError.
+What follows a whole answer belongs to nobody: the answer is served, the connection is not used
+again.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Connection(asyncio.Protocol):
         "_awaited_s",
         "_call_timeout_s",
         "_chunks",
+        "_ends_s",
         "_failure",
         "_framing_bytes",
         "_headers",
@@ -85,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._awaited_s = 0.0
         self._call_timeout_s = 0.0
+        self._ends_s = 0.0
         self.status = 0
 
     # -- the caller's side --------------------------------------------------------------------
@@ -94,6 +97,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._reset()
         self._call_timeout_s = call.timeout_s
+        self._ends_s = monotonic_s() + call.max_answer_s
         self._transport.write(head + call.body)
         try:
             while not self.status:
@@ -112,12 +116,15 @@ class Connection(asyncio.Protocol):
             if self._is_complete:
                 return b""
             await self._wait()
+        if not self._is_complete and monotonic_s() >= self._ends_s:
+            self._fail(_endless())
+            raise _endless()
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._unread = 0
         if self._is_paused:
             self._is_paused = False
-            if self._transport is not None:
+            if self._transport is not None and self._failure is None:
                 self._transport.resume_reading()
         return data
 
@@ -166,7 +173,8 @@ class Connection(asyncio.Protocol):
             raise self._failure
         self._awaited_s = monotonic_s()
         if self._watchdog is None:
-            self._watchdog = self._loop.call_later(self._call_timeout_s, self._watch)
+            first_s = min(self._call_timeout_s, max(0.0, self._ends_s - self._awaited_s))
+            self._watchdog = self._loop.call_later(first_s, self._watch)
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -179,12 +187,15 @@ class Connection(asyncio.Protocol):
         self._watchdog = None
         if not self._awaited_s:
             return
-        left_s = self._awaited_s + self._call_timeout_s - monotonic_s()
-        if left_s <= 0.001:
+        now_s = monotonic_s()
+        left_s = self._awaited_s + self._call_timeout_s - now_s
+        if self._ends_s - now_s <= 0.001:
+            self._fail(_endless())
+        elif left_s <= 0.001:
             silence = f"nothing came for {self._call_timeout_s:g} s"
             self._fail(TransportError(Fault.TIMEOUT, silence))
         else:
-            self._watchdog = self._loop.call_later(left_s, self._watch)
+            self._watchdog = self._loop.call_later(min(left_s, self._ends_s - now_s), self._watch)
 
     def _unwatch(self) -> None:
         if self._watchdog is not None:
@@ -198,8 +209,7 @@ class Connection(asyncio.Protocol):
     def _fail(self, failure: TransportError) -> None:
         if self._failure is None and not self._is_complete:
             self._failure = failure
-            if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_exception(failure)
+            self._wake()  # what came before is handed out first; the next wait raises
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
@@ -304,3 +314,7 @@ class Connection(asyncio.Protocol):
             self._is_complete = True
             # the parser forgets this once it is back at the start of a message
             self._keeps_alive = not self._until_close and self._parser.should_keep_alive()
+
+
+def _endless() -> TransportError:
+    return TransportError(Fault.ENDLESS, "the answer takes longer than max_answer_s")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from metering.caps import Candidate, Caps, Hold, Vector
+from proxy.drains import Drains
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
 from proxy.transport import Transport
@@ -15,7 +16,17 @@ from routing.health import Health
 HOLD_TTL_MS = 180_000
 """A hold that nobody renews for so long is given back: its process is gone."""
 
-RENEW_EVERY_S = 60.0
+
+@dataclass(frozen=True, slots=True)
+class HoldTimes:
+    """The clockwork of holds: how long they live, and when an open exchange says how it stands."""
+
+    ttl_ms: int = HOLD_TTL_MS
+    renew_every_s: float = 60.0
+    first_checkpoint_s: float = 1.0
+    """Most answers are over by then, and cost nothing extra."""
+    checkpoint_every_s: float = 5.0
+    """What a crash can lose of a stream: so much of its output is delivered and not billed."""
 
 
 class Spool(Protocol):
@@ -45,8 +56,20 @@ class Holding(Protocol):
         ...
 
     @property
-    def checkpoint(self) -> dict[str, int]:
-        """The units counted so far."""
+    def is_ending(self) -> bool:
+        """Whether its usage is being recorded: from then on its hold is left alone."""
+        ...
+
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """Differs when a checkpoint would say something new, () when there is nothing to say yet.
+
+        Cheap: asked every few seconds.
+        """
+        ...
+
+    def checkpoint(self) -> bytes:
+        """What to record should our process end here."""
         ...
 
     @property
@@ -57,6 +80,11 @@ class Holding(Protocol):
 
 class OpenExchanges(Protocol):
     """The exchanges of this process that hold something; their holds are renewed."""
+
+    @property
+    def ttl_ms(self) -> int:
+        """How long a hold lives that nobody renews."""
+        ...
 
     def add(self, exchange: Holding) -> None:
         """Start renewing the hold of this exchange."""
@@ -92,5 +120,6 @@ class Door:
     log: Any
     proxy_id: str
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    drains: Drains = field(default_factory=Drains)
     health: Health = field(default_factory=Health)
     metrics: ExchangeMetrics = field(default_factory=ExchangeMetrics)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from metering.caps import (
     AdmittedBy,
@@ -30,13 +31,12 @@ from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import format_usd
 from metering.tokenizer import tokenizer_for
-from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
-from proxy import vendors
-from proxy.admission import Plan, PromptCount, caps_of
-from proxy.attempts import Attempt, Charge, Facts, bill
+from proxy.admission import Plan, PromptCount, caps_of, upstream_facts
+from proxy.attempts import Attempt, Charge, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
-from proxy.door import HOLD_TTL_MS, Door
+from proxy.door import Door
 from proxy.errors import ERROR_SOURCE
+from proxy.outgoing import call_to, error_headers
 from proxy.recording import record
 from proxy.refusals import backend_unavailable, broken_off, cap_headers, denied, failed
 from proxy.relay import (
@@ -51,7 +51,7 @@ from proxy.relay import (
 )
 from proxy.retry_after import retry_after_s
 from proxy.settings import Provider
-from proxy.transport import Answer, Call, TransportError
+from proxy.transport import Answer, TransportError
 from proxy.wire import openai_chat
 from proxy.wire.openai_chat import StreamReader
 from routing.fallback import FallbackPlan, Outcome, Try
@@ -91,6 +91,7 @@ class Exchange:
         self._sell_nano = 0
         self._degraded: str | None = None
         self._admitted_by = AdmittedBy.CAPS
+        self.is_ending = False
         tenant = facts.principal.tenant
         self.hold = Hold(tenant.id, facts.exchange_id, caps_of(tenant.limits))
 
@@ -128,7 +129,13 @@ class Exchange:
         door, admission = self._door, self._plan.admission
         try:
             answer = await door.caps.reserve(
-                self.hold, admission.candidates, owner=door.proxy_id, ttl_ms=HOLD_TTL_MS
+                self.hold,
+                admission.candidates,
+                owner=door.proxy_id,
+                ttl_ms=door.open.ttl_ms,
+                facts=hold_facts(
+                    self._facts, upstream_facts(self._plan, self._prompt, door.settings)
+                ),
             )
         except CapsNotAskedError as error:
             raise backend_unavailable() from error
@@ -186,7 +193,11 @@ class Exchange:
             event_id=uuid7(started_at // 1_000_000, os.urandom(10)),
             option=step.option,
             vendor=provider.type,
-            meter=Meter(tokenizer_for(upstream.model), self._prompt.tokens(upstream)),
+            meter=Meter(
+                tokenizer_for(upstream.model),
+                self._prompt.tokens(upstream),
+                output_max=self._request.output_bound(self._door.settings.default_output_tokens),
+            ),
             started_at=started_at,
             fallback_reason=step.reason,
             degrade_step=upstream.public_name if self._degraded else None,
@@ -217,27 +228,18 @@ class Exchange:
         return attempt.outcome
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
-        upstream = attempt.option.upstream
-        vendor = vendors.vendor(provider.type)
-        injects = provider.stream_usage == "inject"
-        call = Call(
-            url=vendor.chat_url(provider),
-            headers={**_REQUEST_HEADERS, **vendor.headers(provider)},
-            body=openai_chat.upstream_body(
-                self._request, model=upstream.model, inject_usage=injects
-            ),
-            timeout_s=provider.timeout_s,
-            connect_timeout_s=provider.connect_timeout_s,
-        )
+        call = call_to(provider, self._request, model=attempt.option.upstream.model)
         try:
             answer = await self._door.transport.send(call, attempt.mark_sent)
         except TransportError as error:
             self._tell_failure(attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
         self._answers.append(answer)
-        return await self._receive(attempt, answer, client)
+        return await self._receive(attempt, answer, client, bytes_max=provider.max_answer_bytes)
 
-    async def _receive(self, attempt: Attempt, answer: Answer, client: Client) -> Outcome:
+    async def _receive(
+        self, attempt: Attempt, answer: Answer, client: Client, *, bytes_max: int
+    ) -> Outcome:
         attempt.http_status = answer.status
         attempt.upstream_request_id = openai_chat.label(answer.header("x-request-id"))
         if (answer.header("content-encoding") or "identity").lower() != "identity":
@@ -253,19 +255,20 @@ class Exchange:
                     strip_usage=not self._request.wants_usage,
                     choices=self._request.choices,
                 ),
-                drains=self.drains,
+                bytes_max=bytes_max,
+                drains=lambda: self.drain(asyncio.current_task()),
                 begin=lambda: self._begin(attempt),
                 lifecycle=self._door.lifecycle,
             )
             relayed = await relay.run(client)
         else:
-            relayed = await relay_body(answer, attempt.meter)
+            relayed = await relay_body(answer, attempt.meter, bytes_max=bytes_max)
             attempt.first_byte_at = now_ns()
         self._last = relayed
         attempt.reply = relayed.reply
         attempt.client_disconnected = relayed.is_client_gone
         if relayed.outcome is not Outcome.SERVED:
-            self._tell_failure(attempt, relayed.outcome)
+            self._tell_failure(attempt, relayed.cause or relayed.outcome)
         return relayed.outcome
 
     def _begin(self, attempt: Attempt) -> dict[str, str]:
@@ -282,10 +285,7 @@ class Exchange:
         attempt.retry_after_s = retry_after_s(answer.header, now_ns())
         self._tell_failure(attempt, f"status {answer.status}")
         if outcome in _RELAYED_ERRORS:
-            headers = {
-                name: value for name in _ERROR_HEADERS if (value := answer.header(name)) is not None
-            }
-            self._error_answer = (answer.status, headers, body)
+            self._error_answer = (answer.status, error_headers(answer), body)
         return outcome
 
     def _tell_failure(self, attempt: Attempt, cause: str) -> None:
@@ -300,7 +300,7 @@ class Exchange:
 
     async def _settle(self) -> None:
         """Record the usage, whoever cancels us meanwhile; the client's end waits for this."""
-        door = self._door
+        door, self.is_ending = self._door, True
         try:
             if not self._attempts:
                 door.open.give_back(self.hold)
@@ -341,7 +341,7 @@ class Exchange:
         if outcome is Outcome.CLIENT_GONE:
             raise ClientGoneError
         if outcome is Outcome.TRUNCATED:
-            raise broken_off(upstream=upstream.provider)
+            raise broken_off(upstream=upstream.provider, bound=last.bound if last else None)
         if self._error_answer is not None:
             status, headers, body = self._error_answer
             return Finished(status, {**self.headers(), **headers, ERROR_SOURCE: "upstream"}, body)
@@ -368,8 +368,12 @@ class Exchange:
 
     @property
     def drains(self) -> bool:
-        """Whether the upstream is read to its end although the client has left."""
+        """Whether the upstream is to be read to its end when the client leaves."""
         return self._door.settings.server.on_disconnect == "drain"
+
+    def drain(self, task: asyncio.Task[Any] | None) -> bool:
+        """The client has left; whether this exchange, run by `task`, goes on for the meter."""
+        return self._door.drains.begin(self._door.settings.server, task)
 
     @property
     def held(self) -> Candidate | None:
@@ -379,22 +383,13 @@ class Exchange:
         return Candidate(self._attempts[-1].option.upstream.label, self._held)
 
     @property
-    def checkpoint(self) -> dict[str, int]:
-        """The units counted so far, for the hold's record."""
-        if not self._attempts:
-            return {}
-        attempt = self._attempts[-1]
-        return {
-            INPUT_UNCACHED: self._prompt.tokens(attempt.option.upstream),
-            OUTPUT_TEXT: attempt.meter.output_tokens,
-        }
+    def progress(self) -> tuple[int, ...]:
+        """Changes when a checkpoint would say more."""
+        return progress(self._attempts)
+
+    def checkpoint(self) -> bytes:
+        """What to record should the process end here."""
+        return checkpoint(self._facts, self._attempts, now_ns=now_ns())
 
 
-_REQUEST_HEADERS = {
-    "Content-Type": "application/json",
-    "Accept": "application/json, text/event-stream",
-    "Accept-Encoding": "identity",
-    "User-Agent": "tokenweir",
-}
-_ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 _RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})

@@ -274,7 +274,12 @@ async def _serve(exchange: Exchange, client: WebClient) -> Finished:
     if exchange.drains:
         # the exchange goes on for the meter when the client's handler is cancelled
         running = spawn(exchange.run(client), name="exchange", on_error=_told_already)
-        return await asyncio.shield(running)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if not exchange.drain(running):
+                running.cancel()
+            raise
     return await exchange.run(client)
 
 

@@ -158,6 +158,13 @@ def failed(outcome: Outcome, *, upstream: str) -> ApiError:
             )
 
 
-def broken_off(*, upstream: str) -> ApiError:
-    """What a client is told in-band when a stream broke after it had seen bytes."""
+def broken_off(*, upstream: str, bound: str | None = None) -> ApiError:
+    """What a client is told in-band when a stream broke after it had seen bytes.
+
+    `bound` is the key of `providers.*` by which we ended it ourselves.
+    """
+    if bound is not None:
+        return UpstreamFailed(
+            f"The stream of the upstream {upstream} went past `providers.*.{bound}` and was ended."
+        )
     return UpstreamFailed(f"The upstream {upstream} broke off in mid-stream.")

@@ -8,10 +8,12 @@ the exchange sends it once the usage is recorded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from metering.background import spawn
 from metering.meter import Meter
 from proxy.door import Lifecycle
 from proxy.transport import Answer, Fault, TransportError
@@ -31,6 +33,10 @@ _STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet
 def is_stream(content_type: str | None) -> bool:
     """Whether an answer of this type is a stream, when a stream was asked for."""
     return (content_type or "").partition(";")[0].strip().lower() in _STREAM_TYPES
+
+
+_BOUND_OF_FAULT = {Fault.ENDLESS: "max_answer_s", Fault.TOO_LARGE: "max_answer_mb"}
+"""Faults that are our own bounds, by the key of `providers.*` that sets them."""
 
 
 class ClientGoneError(Exception):
@@ -53,7 +59,8 @@ class Client(Protocol):
 class Relayed:
     """How the relaying of one answer ended.
 
-    `tail` is the withheld end of a stream, `body` a whole JSON answer.
+    `tail` is the withheld end of a stream, `body` a whole JSON answer, `cause` what went wrong, for
+    the log; `bound` names the setting of ours that ended it, when one did.
     """
 
     outcome: Outcome
@@ -61,6 +68,8 @@ class Relayed:
     tail: bytes = b""
     body: bytes | None = None
     is_client_gone: bool = False
+    cause: str = ""
+    bound: str | None = None
 
 
 OUTCOME_OF_FAULT = {
@@ -69,25 +78,45 @@ OUTCOME_OF_FAULT = {
     Fault.BROKEN: Outcome.NONSENSE,
     Fault.NONSENSE: Outcome.NONSENSE,
     Fault.TOO_LARGE: Outcome.NONSENSE,
+    Fault.ENDLESS: Outcome.TIMEOUT,
 }
 
+READ_IN_THREAD_ABOVE_BYTES = 256 * 1024
+"""Counting such a body takes 10 ms and more, in which no other stream would move."""
 
-async def relay_body(answer: Answer, meter: Meter) -> Relayed:
+
+async def relay_body(answer: Answer, meter: Meter, *, bytes_max: int) -> Relayed:
     """Read and meter a whole JSON answer."""
     try:
-        body = await answer.read(BODY_BYTES_MAX)
+        body = await answer.read(min(bytes_max, BODY_BYTES_MAX))
     except TransportError as error:
-        return Relayed(OUTCOME_OF_FAULT[error.fault], Reply())
-    reply = openai_chat.read_reply(body, meter)
+        return Relayed(OUTCOME_OF_FAULT[error.fault], Reply(), cause=str(error))
+    if len(body) > READ_IN_THREAD_ABOVE_BYTES:
+        reply = await _read_in_thread(body, meter)
+    else:
+        reply = openai_chat.read_reply(body, meter)
     if reply is None:
-        return Relayed(Outcome.NONSENSE, Reply())
+        return Relayed(Outcome.NONSENSE, Reply(), cause="the body is no chat completion")
     return Relayed(Outcome.SERVED, reply, body=body)
 
 
-class StreamRelay:
-    """Relays one event stream. `drains` keeps reading for the meter after the client has left.
+async def _read_in_thread(body: bytes, meter: Meter) -> Reply | None:
+    """Whoever cancels us: nobody may ask the meter while the thread still counts."""
+    reading = spawn(asyncio.to_thread(openai_chat.read_reply, body, meter), name="read-reply")
+    try:
+        return await asyncio.shield(reading)
+    except asyncio.CancelledError:
+        while not reading.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(reading)
+        raise
 
-    `begin` is called at the first byte for the client and gives the headers to start with.
+
+class StreamRelay:
+    """Relays one event stream of at most `bytes_max`.
+
+    `drains` is asked once when the client has left: whether to read on for the meter. `begin` is
+    called at the first byte for the client and gives the headers to start with.
     """
 
     def __init__(
@@ -95,13 +124,16 @@ class StreamRelay:
         answer: Answer,
         reader: StreamReader,
         *,
-        drains: bool,
+        bytes_max: int,
+        drains: Callable[[], bool],
         begin: Callable[[], Mapping[str, str]],
         lifecycle: Lifecycle,
     ) -> None:
         self._answer = answer
         self._reader = reader
+        self._bytes_max = bytes_max
         self._drains = drains
+        self._is_draining: bool | None = None
         self._begin = begin
         self._lifecycle = lifecycle
         self._has_started = False
@@ -109,10 +141,12 @@ class StreamRelay:
 
     async def run(self, client: Client) -> Relayed:
         """Pump until the stream ends, breaks, or the client leaves and nobody drains."""
+        cause, bound = "", None
         try:
             outcome = await self._pump(client)
         except TransportError as error:
-            outcome = self._end(OUTCOME_OF_FAULT[error.fault])
+            outcome, cause = self._end(OUTCOME_OF_FAULT[error.fault]), str(error)
+            bound = _BOUND_OF_FAULT.get(error.fault)
         except asyncio.CancelledError:
             # the server cancels the handler of a client that left, and of all when it must stop;
             # what was counted is billed either way, and nothing more is sent anywhere
@@ -123,17 +157,22 @@ class StreamRelay:
             self._reader.reply,
             tail=self._reader.tail,
             is_client_gone=self._is_client_gone,
+            cause=cause,
+            bound=bound,
         )
 
     async def _pump(self, client: Client) -> Outcome:
-        reader, answer = self._reader, self._answer
+        reader, answer, size = self._reader, self._answer, 0
         while chunk := await answer.chunk():
+            size += len(chunk)
+            if size > self._bytes_max:
+                raise TransportError(Fault.TOO_LARGE, f"the stream is over {self._bytes_max} bytes")
             passed = reader.feed(chunk)
             if passed:
                 if reader.reply.error is not None and not self._has_started:
                     return Outcome.SERVER_ERROR
                 await self._send(client, passed)
-                if self._is_client_gone and not self._drains:
+                if self._is_client_gone and not self._reads_on():
                     return self._end(Outcome.CLIENT_GONE)
             if reader.reply.is_done:
                 break
@@ -141,6 +180,11 @@ class StreamRelay:
         if rest:
             await self._send(client, rest)
         return self._end(Outcome.NONSENSE)
+
+    def _reads_on(self) -> bool:
+        if self._is_draining is None:
+            self._is_draining = self._drains()
+        return self._is_draining
 
     async def _send(self, client: Client, data: bytes) -> None:
         if self._is_client_gone:

@@ -1,10 +1,11 @@
-"""Holds of long exchanges are renewed, and those that nobody will use are given back.
+"""Holds of long exchanges are renewed and checkpointed; those that nobody will use are given back.
 
 A hold expires by itself so that a killed process gives its room back; an exchange that lives
-longer than its hold would otherwise lose it while it still spends. What was counted so far is noted
-in the hold's record at each renewal. A hold that lapsed all the same is placed again, if it still
-fits. A hold whose reserve was never answered may have been placed: it is released as soon as Redis
-answers again.
+longer than its hold would otherwise lose it while it still spends. What it has come to so far is
+noted beside the hold, about a second after it began and then every few seconds in which that has
+changed: it is all that is known of it should this process be killed. A hold that lapsed all the
+same is placed again, if it still fits. A hold whose reserve was never answered may have been
+placed: it is released as soon as Redis answers again.
 
 The same list says what is open when the process stops, and cuts what does not end by itself.
 """
@@ -13,50 +14,66 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from metering.background import spawn
 from metering.caps import Caps, CapsUnavailableError, Denial, Hold, HoldEndedError
 from metering.clock import monotonic_s
-from proxy.door import HOLD_TTL_MS, RENEW_EVERY_S, Holding
+from proxy.door import Holding, HoldTimes
 
 RELEASE_AGAIN_S = 0.5
 
+TURN_EVERY_S = 0.5
 RENEW_AGAIN_S = 1.0
-RENEW_TRIES = 20
-"""Per turn, RENEW_AGAIN_S apart: two turns and their tries are shorter than a hold lives."""
+"""After a renewal that Redis did not answer; many tries fit into the time a hold lives."""
+
+TOGETHER = 64
+"""Renewals that are sent at once: one write and one wait, and a bounded one, for all of them."""
+
+
+@dataclass(slots=True)
+class _Care:
+    """When one exchange is looked at next and was last renewed (monotonic s), and what it said."""
+
+    task: asyncio.Task[Any] | None
+    due_s: float
+    renewed_s: float
+    said: tuple[int, ...] | None = None
 
 
 class Renewals:
-    """The open exchanges of this process; `run` renews them until it is cancelled."""
+    """The open exchanges of this process; `run` cares for them until it is cancelled."""
 
-    def __init__(self, caps: Caps, log: Any) -> None:
+    def __init__(self, caps: Caps, log: Any, times: HoldTimes | None = None) -> None:
         self._caps = caps
         self._log = log
-        self._fresh: set[Holding] = set()
-        self._old: set[Holding] = set()
+        self._times = times or HoldTimes()
+        self._open: dict[Holding, _Care] = {}
         self._unused: deque[tuple[float, Hold]] = deque()
         self._releasing: asyncio.Task[None] | None = None
-        self._tasks: dict[Holding, asyncio.Task[Any] | None] = {}
 
     def __len__(self) -> int:
-        return len(self._fresh) + len(self._old)
+        return len(self._open)
+
+    @property
+    def ttl_ms(self) -> int:
+        """How long a hold lives that nobody renews."""
+        return self._times.ttl_ms
 
     def add(self, exchange: Holding) -> None:
-        """Start renewing the hold of this exchange; called in the task that runs it."""
-        self._fresh.add(exchange)
-        self._tasks[exchange] = asyncio.current_task()
+        """Start caring for this exchange; called in the task that runs it, right after reserve."""
+        now_s = monotonic_s()
+        due_s = now_s + self._times.first_checkpoint_s
+        self._open[exchange] = _Care(asyncio.current_task(), due_s, now_s)
 
     def discard(self, exchange: Holding) -> None:
         """It has ended."""
-        self._fresh.discard(exchange)
-        self._old.discard(exchange)
-        self._tasks.pop(exchange, None)
+        self._open.pop(exchange, None)
 
     def cut(self) -> int:
         """Cancel every open exchange, which settles what it has counted; how many there were."""
-        cut = [task for task in self._tasks.values() if task is not None]
+        cut = [care.task for care in self._open.values() if care.task is not None]
         for task in cut:
             task.cancel()
         return len(cut)
@@ -73,7 +90,7 @@ class Renewals:
             while self._unused:
                 since_s, hold = self._unused[0]
                 try:
-                    if monotonic_s() - since_s < HOLD_TTL_MS / 1000:
+                    if monotonic_s() - since_s < self.ttl_ms / 1000:
                         await self._caps.release(hold)
                 except CapsUnavailableError:
                     await asyncio.sleep(RELEASE_AGAIN_S)
@@ -87,61 +104,76 @@ class Renewals:
             self._releasing = None
 
     async def run(self) -> None:
-        """Renew, forever, every exchange that has lived through one full turn."""
+        """Do what is due, forever."""
         while True:
-            await asyncio.sleep(RENEW_EVERY_S)
+            await asyncio.sleep(TURN_EVERY_S)
             try:
-                await self.turn()
+                await self.turn(monotonic_s())
             except Exception as error:  # noqa: BLE001 - the top of a task; the next turn tries again
                 self._log.error("renewals_failed", cause=repr(error))
 
-    async def turn(self) -> None:
-        """Renew what was open at the last turn already; the rest has a fresh hold."""
-        left = list(self._old)
-        for tried in range(RENEW_TRIES):
-            if tried:
-                await asyncio.sleep(RENEW_AGAIN_S)
-            left = await self._renew_each(left)
-            if not left:
-                break
-        self._old |= self._fresh
-        self._fresh.clear()
+    async def turn(self, now_s: float) -> None:
+        """Renew the exchanges that are due and have something new to say, or have not for long."""
+        due = [one for one, care in self._open.items() if care.due_s <= now_s]
+        for exchanges in _chunks([one for one in due if self._is_news(one, now_s)]):
+            failures = await asyncio.gather(*(self._renew(one, now_s) for one in exchanges))
+            causes = [cause for cause in failures if cause]
+            if causes:  # the rest is still due: the next turn asks for it again
+                self._log.warning("renewal_failed", holds=len(causes), cause=causes[-1])
+                return
 
-    async def _renew_each(self, exchanges: Iterable[Holding]) -> list[Holding]:
-        """Those that are still open and could not be renewed because Redis did not answer."""
-        left: list[Holding] = []
-        cause = ""
-        for exchange in exchanges:
-            if exchange not in self._old:  # it has ended meanwhile
-                continue
-            try:
-                await self._renew(exchange)
-            except CapsUnavailableError as error:
-                left.append(exchange)
-                cause = str(error)
-            except (HoldEndedError, ValueError) as error:
-                self._tell_lapsed(exchange, str(error))
-        if left:
-            self._log.warning("renewal_failed", holds=len(left), cause=cause)
-        return left
+    def _is_news(self, exchange: Holding, now_s: float) -> bool:
+        """Whether a renewal is worth its round trip; if not, it is looked at again later."""
+        care = self._open[exchange]
+        if exchange.is_ending:
+            return False
+        if exchange.progress != care.said or now_s - care.renewed_s >= self._times.renew_every_s:
+            return True
+        care.due_s = now_s + self._times.checkpoint_every_s
+        return False
 
-    async def _renew(self, exchange: Holding) -> None:
-        """Push the expiry out; what has lapsed is placed again, or the cap could be passed."""
-        kept = await self._caps.renew(
-            exchange.hold, ttl_ms=HOLD_TTL_MS, checkpoint=exchange.checkpoint
-        )
-        if kept or exchange not in self._old:
-            return
+    async def _renew(self, exchange: Holding, now_s: float) -> str:
+        """Renew one, with a checkpoint if it has changed; why Redis could not be asked, or ''."""
+        care = self._open.get(exchange)
+        if care is None or exchange.is_ending:
+            return ""
+        progress, pause_s = exchange.progress, self._times.checkpoint_every_s
+        care.due_s = now_s + pause_s  # first of all: one that fails oddly is not in others' way
+        noted = exchange.checkpoint() if progress and progress != care.said else None
+        try:
+            if await self._caps.renew(exchange.hold, ttl_ms=self.ttl_ms, checkpoint=noted):
+                care.said = progress
+            elif self._is_open(exchange) and not await self._place_again(exchange):
+                pause_s = self._times.renew_every_s
+        except CapsUnavailableError as error:
+            care.due_s = now_s + RENEW_AGAIN_S
+            return str(error)
+        except (HoldEndedError, ValueError) as error:
+            self._tell_lapsed(exchange, str(error))
+            pause_s = self._times.renew_every_s
+        care.renewed_s, care.due_s = now_s, now_s + pause_s
+        return ""
+
+    async def _place_again(self, exchange: Holding) -> bool:
+        """What has lapsed is placed again, or the cap could be passed; whether it was."""
         held = exchange.held
         if held is None:
             self._tell_lapsed(exchange, "what it held is not known")
-            return
+            return False
         answer = await self._caps.swap(exchange.hold, held)
         if isinstance(answer, Denial):
             self._tell_lapsed(exchange, f"it does not fit any more: {answer.reason}")
-        else:
-            self._log.warning("hold_placed_again", exchange_id=exchange.hold.exchange_id)
+            return False
+        self._log.warning("hold_placed_again", exchange_id=exchange.hold.exchange_id)
+        return True
+
+    def _is_open(self, exchange: Holding) -> bool:
+        return exchange in self._open and not exchange.is_ending
 
     def _tell_lapsed(self, exchange: Holding, cause: str) -> None:
-        if exchange in self._old:  # one that ended meanwhile has lost nothing
+        if self._is_open(exchange):  # one that ended meanwhile has lost nothing
             self._log.warning("hold_lapsed", exchange_id=exchange.hold.exchange_id, cause=cause)
+
+
+def _chunks(exchanges: list[Holding]) -> list[list[Holding]]:
+    return [exchanges[at : at + TOGETHER] for at in range(0, len(exchanges), TOGETHER)]

@@ -44,6 +44,7 @@ from proxy.pool import HttpTransport
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.settings import Settings, redis_keys
+from proxy.tls import server_context
 from routing.health import Health
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ async def open_services(
         log=log,
         on_replayed=counted.replayed,
     )
-    transport = HttpTransport()
+    transport = HttpTransport(settings.egress)
     renewals = Renewals(caps, log)
     door = Door(
         settings, caps, transport, spool, renewals, log, proxy_id, health=health, metrics=counted
@@ -217,12 +218,14 @@ async def _serve(process: ProxyProcess) -> int:
     ) as services:
         log = services.door.log
         app = create_app(services.door, services.ready)
+        tls = process.settings.server.tls
+        context = server_context(tls) if tls is not None else None
         runner = create_runner(app, shutdown_timeout_s=QUIET_S)
         await runner.setup()
         reporter = _reporter(process, services, runner)
         try:
             for listening in process.sockets:
-                await web.SockSite(runner, listening).start()
+                await web.SockSite(runner, listening, ssl_context=context).start()
             log.info("listening", url_path="/v1/chat/completions", index=process.index)
             spawn(
                 _report_ready(process, services),

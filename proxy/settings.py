@@ -56,7 +56,45 @@ class Provider:
     timeout_s: float = 300.0
     connect_timeout_s: float = 5.0
     stream_usage: Literal["inject", "never"] = "inject"
+    max_answer_s: float = 3600.0
+    max_answer_mb: int = 256
+    ca_file: Path | None = None
     unavailable: str | None = None
+
+    @property
+    def max_answer_bytes(self) -> int:
+        """`max_answer_mb` in bytes."""
+        return self.max_answer_mb * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardProxy:
+    """An HTTP proxy that is asked to CONNECT; `authorization` is the header it wants, if any."""
+
+    host: str
+    port: int
+    authorization: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """How upstreams are reached: `proxy.egress` has the rules.
+
+    `ca_file` replaces the system's certificates, `no_proxy` are names, addresses and networks.
+    """
+
+    proxy: ForwardProxy | None = None
+    ca_file: Path | None = None
+    no_proxy: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What the proxy shows its clients; the files were read once when the settings were checked."""
+
+    cert_file: Path
+    key_file: Path
+    min_version: Literal["TLSv1.2", "TLSv1.3"] = "TLSv1.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +110,9 @@ class Server:
     metrics_tenants: bool = True
     max_body_mb: int = 32
     on_disconnect: Literal["abort", "drain"] = "abort"
+    max_drains: int = 100
+    max_drain_s: float = 300.0
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +164,7 @@ class Settings:
     metering: Metering
     default_output_tokens: int = 4096
     minted_keys: tuple[MintedKey, ...] = field(default=())
+    egress: Egress = Egress()
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

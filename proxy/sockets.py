@@ -59,10 +59,10 @@ def close_all(sockets: Iterable[Sequence[socket.socket]]) -> None:
                 bound.close()
 
 
-def url(host: str, port: int) -> str:
+def url(host: str, port: int, *, is_tls: bool = False) -> str:
     """Where a client on this machine reaches us: a wildcard address becomes loopback."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
-    return f"http://{display(reachable, port)}"
+    return f"http{'s' if is_tls else ''}://{display(reachable, port)}"
 
 
 def display(host: str, port: int) -> str:

@@ -4,7 +4,7 @@ The decoder follows the WHATWG grammar (lines end in LF, CR or CRLF; `data` line
 LF; comments and other fields are passed over; one BOM at the start is dropped from what is read)
 and gives the same events however the bytes are cut. Each event carries its raw bytes, blank line
 included, so that a relay can pass them on untouched. An event longer than `event_bytes_max` is
-given out in raw pieces without data: relayed, not understood.
+given out in raw pieces without data: relayed, not understood, and marked so that it is estimated.
 """
 
 from __future__ import annotations
@@ -19,15 +19,21 @@ BOM = b"\xef\xbb\xbf"
 DONE = b"[DONE]"
 DONE_EVENT = b"data: [DONE]\n\n"
 
-_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+_BLANK_LINE = re.compile(rb"((?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r))[\r\n]*")
+"""The end of an event, and the empty lines after it: they are events of nothing, by the million."""
+
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class Event(NamedTuple):
-    """`raw` is what came, `data` the joined data lines; None when there were none (comments)."""
+    """`raw` is what came, `data` the joined data lines; None when there were none (comments).
+
+    `is_opaque` marks a piece of an event that was too long to be kept: it has no data either.
+    """
 
     raw: bytes
     data: bytes | None
+    is_opaque: bool = False
 
 
 class Decoder:
@@ -53,7 +59,7 @@ class Decoder:
             chunk = b"".join(self._parts)
             self._parts.clear()
             self._size = 0
-        if b"\r" not in chunk:
+        if b"\r" not in chunk and b"\n\n\n" not in chunk:
             *blocks, rest = chunk.split(b"\n\n")
             events = [self._event(block, b"\n\n") for block in blocks]
         else:
@@ -73,35 +79,39 @@ class Decoder:
         self._parts.append(data)
         self._size += len(data)
         self._edge = (self._edge + data)[-3:] if len(data) < 3 else data[-3:]
-        if not self._is_opaque and self._size <= self._event_bytes_max:
+        # up to three bytes of it may be the blank line's, which is no part of the event
+        if not self._is_opaque and self._size <= self._event_bytes_max + 3:
             return []
         raw = b"".join(self._parts)
         self._parts = [raw[-3:]]
         self._size = len(self._parts[0])
         self._is_opaque = True
-        return [Event(raw[:-3], None)]
+        return [Event(raw[:-3], None, is_opaque=True)]
 
     def _split_any_dialect(self, buffer: bytes) -> tuple[list[Event], bytes]:
         events = []
         start = 0
         for match in _BLANK_LINE.finditer(buffer):
-            if match.end() == len(buffer) and buffer.endswith(b"\r"):
-                break  # the LF of this CRLF may still come
-            events.append(self._event(buffer[start : match.start()], match.group()))
-            start = match.end()
+            end = match.end()
+            if end == len(buffer) and buffer.endswith(b"\r"):
+                end -= 1  # the LF of this CRLF may still come
+                if end < match.end(1):
+                    break
+            events.append(self._event(buffer[start : match.start()], buffer[match.start() : end]))
+            start = end
         return events, buffer[start:]
 
     def _event(self, block: bytes, ending: bytes) -> Event:
         raw = block + ending
-        if self._is_opaque:
-            self._is_opaque = False
-            return Event(raw, None)
+        if self._is_opaque or len(block) > self._event_bytes_max:
+            self._is_opaque = self._is_start = False
+            return Event(raw, None, is_opaque=True)
         if self._is_start:
             self._is_start = False
             block = block.removeprefix(BOM)
         if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
             return Event(raw, block[6:])
-        return Event(raw, _joined_data(block))
+        return Event(raw, _joined_data(block) if b"data" in block else None)
 
 
 def _joined_data(block: bytes) -> bytes | None:

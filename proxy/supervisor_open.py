@@ -58,7 +58,7 @@ class Opened:
     def url(self) -> str:
         """Where clients reach us."""
         server = self.settings.server
-        return sockets.url(server.host, server.port)
+        return sockets.url(server.host, server.port, is_tls=server.tls is not None)
 
     @property
     def everything_listening(self) -> list[list[socket.socket]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 
@@ -28,6 +29,8 @@ class Fault(StrEnum):
     NONSENSE = "nonsense"
     """Not HTTP, or a body that breaks its own framing."""
     TOO_LARGE = "too_large"
+    ENDLESS = "endless"
+    """It comes, but not to an end within the call's `max_answer_s`."""
 
 
 class TransportError(Exception):
@@ -40,13 +43,18 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One POST to an upstream. `timeout_s` bounds each silence, not the whole answer."""
+    """One POST to an upstream. `timeout_s` bounds each silence, `max_answer_s` the whole answer.
+
+    `ca_file` holds the certificates that may vouch for the upstream, in place of the system's.
+    """
 
     url: str
     headers: Mapping[str, str]
     body: bytes
     timeout_s: float
     connect_timeout_s: float
+    max_answer_s: float = 3600.0
+    ca_file: Path | None = None
 
 
 class Answer(Protocol):

@@ -32,7 +32,9 @@ class AiohttpTransport:
                 headers=call.headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
-                    total=None, sock_connect=call.connect_timeout_s, sock_read=call.timeout_s
+                    total=call.max_answer_s,
+                    sock_connect=call.connect_timeout_s,
+                    sock_read=call.timeout_s,
                 ),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:

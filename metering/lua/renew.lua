@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Pushes the expiry of a hold out and notes what was counted so far. Never pulls it in.
 --
--- KEYS: 1 hold records, then per scope hash and zset.
--- ARGV: as in scopes.lua, then ttl_ms, checkpoint (JSON object of decimal strings, '' = keep).
+-- KEYS: 1 hold records, 2 index of records, then per scope hash and zset.
+-- ARGV: as in scopes.lua, then ttl_ms, checkpoint ('' = keep the one there is).
 -- Returns 1, or 0 when the hold is gone from any scope. Errors: BADARG.
 
-local now, exchange = take_now(), take()
-local scopes = take_scopes(2)
+local now, tenant, exchange = take_now(), take(), take()
+local scopes = take_scopes(3)
 local ttl, checkpoint = take_amount('ttl_ms'), take()
 if fault then return redis.error_reply(fault) end
 
@@ -20,11 +20,12 @@ end
 
 local expires = max(now + ttl, tonumber(record.expires_ms))
 record.expires_ms = text(expires)
-if checkpoint ~= '' then record.checkpoint = cjson.decode(checkpoint) end
 call('PERSIST', scopes[1].z)  -- a write that is allowed at maxmemory, see give_back; undone below
 for _, scope in ipairs(scopes) do
   scope.till = tonumber(call('HGET', scope.c, 'until') or 0)
   expire_at(scope, exchange, now, expires)
 end
+call('ZADD', KEYS[2], text(expires), member(tenant, exchange))
 call('HSET', KEYS[1], exchange, cjson.encode(record))
+if checkpoint ~= '' then call('HSET', KEYS[1], exchange .. ':checkpoint', checkpoint) end
 return 1

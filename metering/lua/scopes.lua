@@ -7,7 +7,7 @@
 -- totals; <label>:<bucket>:n :t :r. Zset `z:`: exchange -> expiry, Unix ms.
 -- So a scope drops its lapsed holds by itself, whatever other scopes those holds had.
 --
--- ARGV of every verb begins: now_ms ('' = the server's clock, anything else is for tests),
+-- ARGV of every verb begins: now_ms ('' = the server's clock, anything else is for tests), tenant,
 -- exchange id, number of scopes; per scope: name, number of windows; per window: label, bucket_ms,
 -- buckets. The tenant's scope is the first. Amounts are decimal strings of nano-USD, tokens and
 -- requests within 0 .. 2^53-1: doubles compare such numbers exactly, and the arithmetic is
@@ -125,6 +125,17 @@ local function sweep(scope, now, records)
   end
 end
 
+-- An exchange in the shard's index of hold records (zset: when somebody should look at it).
+local function member(tenant, exchange)
+  return tenant .. '/' .. exchange
+end
+
+-- Removes a record and what is kept beside it.
+local function forget(records, exchange)
+  call('HDEL', records, exchange, exchange .. ':facts', exchange .. ':checkpoint',
+       exchange .. ':reversals')
+end
+
 local function bucket_fields(window, first, last)
   local fields = {}
   for bucket = first, last do
@@ -156,7 +167,7 @@ local function drop_buckets(scope, window, oldest)
       if value and bucket >= oldest then alive = bucket break end
       if value then
         gone[#gone + 1] = fields[i]
-        if not empty then
+        if not empty and value ~= '0' then  -- a bucket may have been emptied; -0 is no integer
           call('HINCRBY', scope.c, window.label .. ':' .. DIMS[(i - 1) % 3 + 1], '-' .. value)
         end
       end

@@ -1,14 +1,15 @@
 -- Replaces what an exchange holds by another candidate's vector, in every scope or in none.
 -- A hold that lapsed meanwhile is placed anew, if it fits, for as long as it was first given.
 --
--- KEYS: 1 epoch, 2 state flags, 3 hold records, then per scope hash and zset.
+-- KEYS: 1 epoch, 2 state flags, 3 hold records, 4 index of records, then per scope hash and zset.
 -- ARGV: as in scopes.lua, then as in admission.lua with one candidate.
 -- Returns strings: held, 0, 0, states
 --              or: denied, as reserve does; the old hold stays.
--- Errors: BADARG; ENDED when the exchange has no record: never held, committed or released.
+-- Errors: BADARG; ENDED when the exchange has no record (never held, committed or released) or was
+-- recovered: its usage is recorded, and placing it anew would forget what to take back.
 
-local now, exchange = take_now(), take()
-local scopes = take_scopes(4)
+local now, tenant, exchange = take_now(), take(), take()
+local scopes = take_scopes(5)
 local caps = take_caps(scopes)
 local candidates = take_candidates()
 if fault then return redis.error_reply(fault) end
@@ -23,6 +24,9 @@ set_others(scopes)
 local record = call('HGET', KEYS[3], exchange)
 if not record then return redis.error_reply('ENDED exchange ' .. exchange .. ' holds nothing') end
 record = cjson.decode(record)
+if record.state == 'recovered' then
+  return redis.error_reply('ENDED exchange ' .. exchange .. ' was recovered')
+end
 
 local flag = stop_flag(KEYS[2], scopes)
 if flag then return answer({'denied', flag, '', 'nano', ''}, scopes, now) end
@@ -31,6 +35,7 @@ if not choose(candidates, caps) then return deny(candidates, caps, scopes, now) 
 if record.state ~= 'held' then
   record.state = 'held'
   record.expires_ms = text(now + tonumber(record.ttl_ms))
+  call('ZADD', KEYS[4], record.expires_ms, member(tenant, exchange))
 end
 local chosen = candidates[1]
 record.vector, record.upstream = vector_record(chosen.vector), chosen.upstream

@@ -2,7 +2,8 @@
 
 A shard without its epoch key admits nobody. Its windows are what was committed in the last 24
 hours, by Redis' own time of the commit (the milliseconds of the stream id): events the ledger has
-and events still in the stream, each once. Tenants' windows only, like the caps that exist.
+and events still in the stream, each once. A correction counts where the event it corrects did, and
+not at all once that has left. Tenants' windows only, like the caps that exist.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, select
 
 import metering
 from metering.caps import ROLLING_DAY, Scope, ScopeKind
+from metering.events import RECOVERED
 from metering.redis_keys import RedisKeys
 from metering.settlement.entries import Arrival, read_entry
 from metering.settlement.ledger.store import Ledger
@@ -30,28 +32,54 @@ _PAGE = 1_000
 _TENANT = Scope(ScopeKind.TENANT)
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a window needs to know of one event."""
+
+    tenant: str
+    event_id: str
+    corrects: str | None
+    stream_ms: int
+    amounts: tuple[int, int, int]
+    """Nano-USD, tokens, requests."""
+
+
 @dataclass(slots=True)
 class Spent:
     """What the tenants of a shard spent, by bucket: [nano, tokens, requests]."""
 
     by_tenant: dict[str, dict[int, list[int]]] = field(default_factory=dict)
+    recovered_ms: dict[str, int] = field(default_factory=dict)
+    """When each recovered event was committed: these are what gets corrected."""
+    corrections: list[Counted] = field(default_factory=list)
 
-    def add(self, tenant: str, stream_ms: int, *, nano: int, tokens: int, requests: int) -> None:
-        """Count one event into the bucket of its commit."""
-        buckets = self.by_tenant.setdefault(tenant, {})
-        sums = buckets.setdefault(stream_ms // ROLLING_DAY.bucket_ms, [0, 0, 0])
-        for dimension, amount in enumerate((nano, tokens, requests)):
-            sums[dimension] += amount
+    def add(self, counted: Counted, *, is_recovered: bool) -> None:
+        """Count one event into the bucket of its commit; corrections wait for what they correct."""
+        if counted.corrects is not None:
+            self.corrections.append(counted)
+            return
+        if is_recovered:
+            self.recovered_ms[counted.event_id] = counted.stream_ms
+        _add(self.by_tenant.setdefault(counted.tenant, {}), counted.stream_ms, counted.amounts)
 
     def arguments(self, tenant: str) -> list[str]:
-        """The buckets as restore.lua takes them. Below zero (a correction) counts as zero."""
-        buckets = sorted(self.by_tenant[tenant].items())
-        used = [(bucket, sums) for bucket, sums in buckets if max(sums) > 0]
+        """The buckets as restore.lua takes them; none is below zero."""
+        buckets = {number: list(sums) for number, sums in self.by_tenant[tenant].items()}
+        for counted in self.corrections:
+            if counted.tenant == tenant and counted.corrects in self.recovered_ms:
+                _add(buckets, self.recovered_ms[counted.corrects], counted.amounts)
+        used = [(bucket, sums) for bucket, sums in sorted(buckets.items()) if max(sums) > 0]
         return [
             str(number)
             for bucket, sums in used
             for number in (bucket, *(max(amount, 0) for amount in sums))
         ]
+
+
+def _add(buckets: dict[int, list[int]], stream_ms: int, amounts: tuple[int, int, int]) -> None:
+    sums = buckets.setdefault(stream_ms // ROLLING_DAY.bucket_ms, [0, 0, 0])
+    for dimension, amount in enumerate(amounts):
+        sums[dimension] += amount
 
 
 async def rebuild_windows(ledger: Ledger, redis: Redis, keys: RedisKeys) -> tuple[int, ...]:
@@ -138,23 +166,34 @@ async def _rebuild_shard(ledger: Ledger, redis: Redis, keys: RedisKeys, shard: i
 
 def _count_arrival(arrival: Arrival, spent: Spent) -> None:
     event = arrival.event
-    spent.add(
+    tokens = sum(event.units.get(unit, 0) for unit in TOKEN_CLASSES)
+    counted = Counted(
         event.tenant,
+        event.event_id,
+        event.corrects,
         arrival.entry.position[0],
-        nano=event.admission_nano,
-        tokens=sum(event.units.get(unit, 0) for unit in TOKEN_CLASSES),
-        requests=int(event.attempt == 1),  # the attempts of an exchange are committed together
+        (event.admission_nano, tokens, _requests(event)),
     )
+    spent.add(counted, is_recovered=event.usage_source == RECOVERED)
 
 
 def _count_row(row: Any, spent: Spent) -> None:
-    spent.add(
+    tokens = sum(getattr(row, quantity_column(unit)) or 0 for unit in TOKEN_CLASSES)
+    counted = Counted(
         row.tenant,
+        row.event_id,
+        row.corrects,
         row.stream_ms,
-        nano=row.admission_nano,
-        tokens=sum(getattr(row, quantity_column(unit)) or 0 for unit in TOKEN_CLASSES),
-        requests=int(row.attempt == 1),
+        (row.admission_nano, tokens, _requests(row)),
     )
+    spent.add(counted, is_recovered=row.usage_source == RECOVERED)
+
+
+def _requests(event: Any) -> int:
+    """The attempts of an exchange are committed together: the first stands for the request."""
+    if event.attempt != 1:
+        return 0
+    return 1 if event.corrects is None else -1
 
 
 def _recent_rows(connection: Connection, shard: int, since_ms: int) -> Iterator[Any]:
@@ -166,6 +205,8 @@ def _recent_rows(connection: Connection, shard: int, since_ms: int) -> Iterator[
             _EVENT.stream_ms,
             _EVENT.admission_nano,
             _EVENT.attempt,
+            _EVENT.corrects,
+            _EVENT.usage_source,
             *columns,
         )
         .where(_EVENT.shard == shard, _EVENT.stream_ms >= since_ms)

@@ -19,6 +19,8 @@ class Timing:
     upkeep_every_s: float = 5.0
     """Rollups, windows, trimming."""
     keep_ms: int = KEEP_MS
+    recover_after_s: float = 60.0
+    """From the end of a hold's time until it is taken for lost: a living proxy speaks before."""
     retry_first_s: float = 0.2
     retry_max_s: float = 10.0
     drain_patience_s: float = 10.0

@@ -29,6 +29,7 @@ from metering.settlement.ledger.standing import confirmed_spool, settled_positio
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.price_shelf import PriceShelf
+from metering.settlement.reaper import Reaper
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
 from metering.settlement.redis_windows import rebuild_windows
 from metering.settlement.timing import Timing
@@ -132,6 +133,7 @@ class Settlement:
         self._log = log
         self._watch = watch or Unwatched()
         self._prices = PriceShelf(ledger, redis, keys)
+        self._reaper = Reaper(redis, keys, timing=timing, log=log)
         self._writing = asyncio.Lock()
         self.tally = Tally()
         self.gave_up: str | None = None
@@ -333,6 +335,7 @@ class Settlement:
             return
         lane.upkeep_at = now_s + self._timing.upkeep_every_s
         await self._rebuild_windows()
+        await self._reaper.turn(reader.shards, now_s=now_s)
         async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
         settled = await asyncio.to_thread(settled_positions, self._ledger)

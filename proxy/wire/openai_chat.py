@@ -1,15 +1,11 @@
 """OpenAI chat completions: requests, JSON replies and streams, both directions.
 
-Totals are inclusive in this format: `prompt_tokens` holds cached, audio and image tokens,
-`completion_tokens` holds reasoning and rejected predictions (OpenAI API description,
-`CompletionUsage`). Some compatible servers leave reasoning out of `completion_tokens` and show it
-in `total_tokens` only; the three numbers tell the two apart. Usage may come on any chunk, and a
-later one replaces an earlier one: these are snapshots, never deltas.
 Names only the fields it acts on; everything else in a body is left as it is.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,21 +13,10 @@ from typing import Any
 import orjson
 
 from metering.meter import Meter
-from metering.usage import (
-    INPUT_AUDIO,
-    INPUT_CACHE_READ,
-    INPUT_CACHE_WRITE_5M,
-    INPUT_IMAGE,
-    INPUT_UNCACHED,
-    OUTPUT_AUDIO,
-    OUTPUT_REASONING,
-    OUTPUT_TEXT,
-    ReportedUsage,
-    is_count,
-)
 from proxy.chat import CHOICES_MAX, OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.errors import InvalidRequest
 from proxy.sse import DONE, Decoder, Event
+from proxy.wire.openai_usage import read_usage
 from routing.fallback import Outcome
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
@@ -114,72 +99,6 @@ def _choices(body: Mapping[str, Any], name: str) -> int:
     return value
 
 
-# -- usage ------------------------------------------------------------------------------------
-
-
-def read_usage(usage: Mapping[str, Any]) -> ReportedUsage:
-    """Disjoint token classes from a `usage` object; a side whose numbers cannot be is None."""
-    suspect: list[str] = []
-    prompt = _count(usage, "prompt_tokens", suspect)
-    completion = _count(usage, "completion_tokens", suspect)
-    total = usage.get("total_tokens")
-    return ReportedUsage(
-        input=None if prompt is None else _split_prompt(prompt, usage, suspect),
-        output=None if completion is None else _split_completion(completion, prompt, total, usage),
-        suspect="; ".join(suspect) or None,
-    )
-
-
-def _count(usage: Mapping[str, Any], name: str, suspect: list[str]) -> int | None:
-    value = usage.get(name)
-    if value is None:
-        return None
-    if not is_count(value):
-        suspect.append(f"{name} is not a believable count")
-        return None
-    return int(value)
-
-
-def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:
-    details = usage.get(group)
-    value = details.get(name) if isinstance(details, Mapping) else None
-    return int(value) if is_count(value) else 0  # type: ignore[arg-type]  # is_count proved it
-
-
-def _split_prompt(prompt: int, usage: Mapping[str, Any], suspect: list[str]) -> dict[str, int]:
-    group = "prompt_tokens_details"
-    split: dict[str, int] = {}
-    left = prompt
-    for unit, name in (
-        (INPUT_CACHE_READ, "cached_tokens"),
-        (INPUT_CACHE_WRITE_5M, "cache_write_tokens"),
-        (INPUT_AUDIO, "audio_tokens"),
-        (INPUT_IMAGE, "image_tokens"),
-    ):
-        part = _detail(usage, group, name)
-        if part > left:
-            suspect.append(f"{name} is more than prompt_tokens holds")
-            part = left
-        split[unit] = part
-        left -= part
-    split[INPUT_UNCACHED] = left
-    return split
-
-
-def _split_completion(
-    completion: int, prompt: int | None, total: object, usage: Mapping[str, Any]
-) -> dict[str, int]:
-    group = "completion_tokens_details"
-    reasoning = _detail(usage, group, "reasoning_tokens")
-    audio = _detail(usage, group, "audio_tokens")
-    is_exclusive = reasoning > 0 and total == (prompt or 0) + completion + reasoning
-    if not is_exclusive:
-        reasoning = min(reasoning, completion)
-    audio = min(audio, completion if is_exclusive else completion - reasoning)
-    text = completion - audio - (0 if is_exclusive else reasoning)
-    return {OUTPUT_TEXT: text, OUTPUT_REASONING: reasoning, OUTPUT_AUDIO: audio}
-
-
 # -- errors -----------------------------------------------------------------------------------
 
 _QUOTA_CODES = frozenset(
@@ -195,9 +114,9 @@ def classify_error(status: int, body: bytes) -> Outcome:
         return Outcome.QUOTA
     if status == 429:
         return Outcome.QUOTA if _error_code(body) in _QUOTA_CODES else Outcome.RATE_LIMITED
-    if status >= 500 or status == 408:
+    if 500 <= status <= 599 or status == 408:
         return Outcome.SERVER_ERROR
-    return Outcome.REFUSED if 400 <= status < 500 else Outcome.NONSENSE
+    return Outcome.REFUSED if 400 <= status < 500 else Outcome.NONSENSE  # 2xx, 3xx, beyond 599
 
 
 def _error_code(body: bytes) -> str | None:
@@ -258,15 +177,19 @@ class StreamReader:
     client gets only when its usage is recorded, and the usage chunk if `strip_usage`.
     """
 
-    __slots__ = ("_decoder", "_meter", "_strip_usage", "reply", "tail")
+    __slots__ = ("_decoder", "_meter", "_strip_usage", "_tail", "reply")
 
     def __init__(self, meter: Meter, *, strip_usage: bool, choices: int = 1) -> None:
         self._decoder = Decoder()
         self._meter = meter
         self._strip_usage = strip_usage
         self.reply = Reply(choices=choices)
-        self.tail = b""
+        self._tail: list[bytes] = []
+
+    @property
+    def tail(self) -> bytes:
         """What is withheld until the commit: the end of the stream as the upstream wrote it."""
+        return b"".join(self._tail)
 
     def feed(self, chunk: bytes) -> bytes:
         """Meter the events these bytes complete; returns what to relay."""
@@ -282,28 +205,45 @@ class StreamReader:
         """Read an event; whether it may go on now. What follows the end goes out with the end."""
         data = event.data
         is_end = data is not None and data.strip() == DONE
-        if is_end or self.tail:
-            self.tail += event.raw
+        if is_end or self._tail:
+            self._tail.append(event.raw)
         if is_end:
             self.reply.is_done = True
             return False
-        chunk = _object(data)
+        chunk = self._object(event)
         if chunk is None:
-            return not self.tail
+            return not self._tail
         _read_object(chunk, self.reply, self._meter, "delta")
         is_usage_only = isinstance(chunk.get("usage"), dict) and not chunk.get("choices")
-        return not (self.tail or (is_usage_only and self._strip_usage))
+        return not (self._tail or (is_usage_only and self._strip_usage))
+
+    def _object(self, event: Event) -> dict[str, Any] | None:
+        """The JSON object in an event's data; None for comments and for what is no object.
+
+        What a client may understand better than we do is noted as unread: it is not for nothing.
+        """
+        if event.is_opaque:
+            self._meter.unread(len(event.raw))
+        if not event.data:
+            return None
+        try:
+            chunk = _loads(event.data)
+        except ValueError:
+            if event.data.strip():
+                self._meter.unread(len(event.data))
+            return None
+        return chunk if isinstance(chunk, dict) else None
 
 
-def _object(data: bytes | None) -> dict[str, Any] | None:
-    """The JSON object in an event's data; None for comments and for what is no object."""
-    if data is None:
-        return None
+def _loads(data: bytes) -> Any:
+    """What stands in an event, as liberally as clients read it: half a surrogate pair, NaN."""
     try:
-        chunk = orjson.loads(data)
+        return orjson.loads(data)
     except orjson.JSONDecodeError:
-        return None
-    return chunk if isinstance(chunk, dict) else None
+        try:
+            return json.loads(data)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def _read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) -> None:
@@ -330,7 +270,8 @@ def _read_choice(choice: dict[str, Any], reply: Reply, meter: Meter, part: str) 
     reason = choice.get("finish_reason")
     if isinstance(reason, str):
         reply.finish_reason = label(reason)
-        reply.finished.add(index)
+        if len(reply.finished) < CHOICES_MAX:
+            reply.finished.add(index)
     said = choice.get(part)
     if isinstance(said, dict):
         _read_said(said, index, meter)

@@ -85,7 +85,7 @@ async def test_a_renewed_hold_outlives_its_first_expiry(subject: Subject) -> Non
     await held(subject, stream, ask(100))
     subject.clock.ms += TTL_MS - 1
 
-    renewed = await subject.caps.renew(stream, ttl_ms=TTL_MS, checkpoint={"output_text": 7})
+    renewed = await subject.caps.renew(stream, ttl_ms=TTL_MS, checkpoint=b"7 tokens")
     subject.clock.ms += TTL_MS - 1
     still = await denied(subject, hold(bound), ask(1))
     subject.clock.ms += 1

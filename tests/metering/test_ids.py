@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.ids import is_id, uuid7, uuid7_ms
+from metering.ids import derived_id, is_id, uuid7, uuid7_ms
 
 MILLISECONDS = st.integers(min_value=0, max_value=2**48 - 1)
 RANDOM = st.binary(min_size=10, max_size=10)
@@ -54,3 +54,15 @@ def test_ids(text: str) -> None:
 def test_no_ids(text: str) -> None:
     """What could end or tag a Redis key, or be empty, is no id."""
     assert not is_id(text)
+
+
+@given(MILLISECONDS, RANDOM)
+def test_a_derived_id_is_always_the_same_and_nobody_elses(now_ms: int, random: bytes) -> None:
+    """A UUIDv7 of the same millisecond, one for each purpose."""
+    source = uuid7(now_ms, random)
+
+    derived = derived_id(source, "recovered")
+
+    assert derived == derived_id(source, "recovered")
+    assert len({source, derived, derived_id(source, "superseded")}) == 3
+    assert uuid7_ms(derived) == now_ms

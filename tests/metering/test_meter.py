@@ -220,3 +220,19 @@ def test_channels_are_limited() -> None:
 
     assert len(meter._counters) <= CHANNELS_MAX + 2
     assert meter.output_tokens == CHANNELS_MAX * 2
+
+
+def test_asking_in_the_middle_changes_nothing() -> None:
+    """A checkpoint sees what a final would, and the stream goes on as if nobody had asked."""
+    asked, silent = (Meter(tokenizer_for("gpt-4o"), prompt_tokens=95) for _ in range(2))
+    nothing = reported(input={"input_uncached": 0}, output={"output_text": 0})
+    for meter in (asked, silent):
+        meter.text(CONTENT, HELLO)
+        meter.report(nothing)
+    seen = asked.so_far()
+    for meter in (asked, silent):
+        meter.text(CONTENT, HELLO)
+        meter.report(reported(input=None, output=ANSWER))
+
+    assert seen.units == {"input_uncached": 95, "output_text": 7}
+    assert asked.final() == silent.final()

@@ -57,7 +57,7 @@ async def test_scripts_are_loaded_again_after_they_were_flushed(subject: RedisSu
         pytest.param(
             lambda args: ["9007199254740992" if a == "100" else a for a in args], id="2^53"
         ),
-        pytest.param(lambda args: [*args[:2], "99", *args[3:]], id="more scopes than keys"),
+        pytest.param(lambda args: [*args[:3], "99", *args[4:]], id="more scopes than keys"),
         pytest.param(lambda args: [], id="none"),
     ],
 )
@@ -65,9 +65,10 @@ async def test_a_script_refuses_arguments_that_are_no_amounts(
     redis_link: RedisLink, damage: Any
 ) -> None:
     """NaN compares false with every cap: it must not get as far as a comparison."""
-    args = ["", "id", "1", "tenant", "1", "24h", "300000", "288", "1", "1", "1", "1000", "", ""]
-    args += ["1", "upstream", "100", "0", "1", "0", "owner", "60000"]
-    keys = [f"{{x}}{name}" for name in ("epoch", "state", "hold", "done", "c", "z")]
+    args = ["", "acme", "id", "1", "tenant", "1", "24h", "300000", "288"]
+    args += ["1", "1", "1", "1000", "", ""]
+    args += ["1", "upstream", "100", "0", "1", "0", "owner", "60000", ""]
+    keys = [f"{{x}}{name}" for name in ("epoch", "state", "hold", "done", "open", "c", "z")]
     await redis_link.eval(load_script("reserve"), keys, args)
 
     with pytest.raises(RedisReplyError, match=r"^BADARG"):

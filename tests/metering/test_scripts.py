@@ -8,7 +8,7 @@ import pytest
 
 from metering.scripts import load_script
 
-VERBS = ("reserve", "swap", "commit", "release", "renew")
+VERBS = ("reserve", "swap", "commit", "release", "renew", "recover")
 
 
 @pytest.mark.parametrize("verb", VERBS)

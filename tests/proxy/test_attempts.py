@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from fixtures_door import rule
+from fixtures_door import rule, tenant
 
-from metering.caps import Vector
-from metering.events import Reason
+from metering.caps import Hold, Vector
+from metering.events import Reason, Status, decode
+from metering.ids import uuid7
 from metering.meter import Meter
 from metering.prices import PriceBook
+from metering.recovery import LostHold, recovery
+from metering.tenants import Principal
 from metering.tokenizer import tokenizer_for
 from metering.usage import ReportedUsage
-from proxy.attempts import Attempt, charge
+from proxy.attempts import Attempt, Facts, bill, charge, charge_now, checkpoint
 from routing.fallback import Outcome
 from routing.policy import Option
 from routing.upstreams import Upstream
@@ -22,7 +25,7 @@ PRICE = PriceBook((rule("*"),)).find(provider="p", model="m", public_name="m")
 def attempt(outcome: Outcome | None, *, sent: bool = True, status: int | None = 200) -> Attempt:
     made = Attempt(
         number=1,
-        event_id="e",
+        event_id=uuid7(1, bytes(10)),
         option=Option(Upstream("p", "m", "m"), PRICE, Vector()),
         vendor="openai",
         meter=Meter(tokenizer_for("gpt-4o"), 10),
@@ -94,3 +97,64 @@ def test_a_report_after_the_last_text_is_believed() -> None:
     made.meter.report(ReportedUsage(input={"input_uncached": 10}, output={"output_text": 90}))
 
     assert charge(made).units["output_text"] == 90
+
+
+def delivered(made: Attempt) -> Attempt:
+    made.first_byte_at = 1
+    made.meter.text((0, "content"), "Hello world " * 50)
+    return made
+
+
+NOW_ROWS = {
+    "not_sent": (attempt(None, sent=False, status=None), Reason.NOT_SENT, 0, 0),
+    "sent": (attempt(None, status=None), Reason.RECOVERED_UNCONFIRMED, 10, 0),
+    "answering": (attempt(None), Reason.RECOVERED_UNCONFIRMED, 10, 0),
+    "refusing": (attempt(None, status=429), Reason.UPSTREAM_ERROR, 0, 0),
+    "delivering": (delivered(attempt(None)), Reason.PARTIAL, 10, 100),
+    "served": (delivered(attempt(Outcome.SERVED)), Reason.SERVED, 10, 100),
+    "failed": (attempt(Outcome.SERVER_ERROR, status=500), Reason.UPSTREAM_ERROR, 0, 0),
+}
+
+
+@pytest.mark.parametrize("name", NOW_ROWS)
+def test_what_an_attempt_comes_to_if_the_process_dies_now(name: str) -> None:
+    """F-01: what was delivered is billed; what only may have been read is a cost of ours."""
+    made, reason, input_tokens, output_tokens = NOW_ROWS[name]
+
+    charged = charge_now(made)
+
+    assert (charged.reason, charged.billable) == (reason, output_tokens > 0)
+    assert charged.units.get("input_uncached", 0) == input_tokens
+    assert charged.units.get("output_text", 0) >= output_tokens
+    assert (charged.sell_nano > 0) == (output_tokens > 0)
+    assert (charged.cost_nano > 0) == (input_tokens > 0)
+    assert (charged.status is Status.ERROR) == (output_tokens == 0)
+
+
+def test_a_checkpoint_is_the_bill_of_that_moment_and_changes_nothing() -> None:
+    """F-01: recovered it is two events with ids of their own; the true bill comes out as ever."""
+    failed, open_ = attempt(Outcome.SERVER_ERROR, status=500), delivered(attempt(None))
+    failed.event_id, open_.number = uuid7(2, bytes(10)), 2
+    key = tenant().keys[0]
+    facts = Facts(uuid7(1, bytes(10)), "r", Principal(tenant(), key), "p-0", 5, "m", stream=True)
+
+    noted = checkpoint(facts, [failed, open_], now_ns=9)
+    open_.meter.text((0, "content"), "and more " * 50)
+    later = checkpoint(facts, [failed, open_], now_ns=10)
+    open_.outcome = Outcome.SERVED
+    true = bill(facts, [failed, open_], emitted_at=11, spool_seq=None)
+
+    made = [
+        recovery(LostHold(Hold("acme", facts.exchange_id, ()), "p-0", "", 1, checkpoint=each))
+        for each in (noted, later)
+    ]
+    events = [[decode(body) for body in each.events] for each in made]
+    trues = [decode(body) for body in true.events]
+    assert [event.event_id for event in events[0]] == [event.event_id for event in events[1]]
+    assert not {event.event_id for event in events[0]} & {event.event_id for event in trues}
+    assert {event.usage_source for each in events for event in each} == {"recovered"}
+    assert made[0].actual.nano < made[1].actual.nano == true.actual.nano
+    assert [sum(event.admission_nano for event in each) for each in events] == [
+        each.actual.nano for each in made
+    ]
+    assert trues[1].usage_source == "counted"

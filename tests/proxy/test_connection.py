@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
@@ -98,6 +99,68 @@ async def test_framing_that_does_not_end(
     assert caught.value.fault is Fault.NONSENSE
 
 
+async def test_what_came_before_a_fault_is_handed_out(
+    transport: HttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """A chunk and the nonsense after it in one segment: first the chunk, then the error."""
+    upstream.scripts = [[stream_head() + chunk(b"one") + b"zz\r\n", Act.HANG]]
+
+    answer = await transport.send(call(upstream.url))
+
+    assert await answer.chunk() == b"one"
+    with pytest.raises(TransportError) as caught:
+        await answer.chunk()
+    assert caught.value.fault is Fault.NONSENSE
+    answer.close()
+
+
+async def drip(connection: Connection) -> int:
+    """Feed a chunk every 10 ms until the answer is ended; how many were taken."""
+    taken = 0
+    with contextlib.suppress(TransportError):
+        while True:
+            connection.data_received(chunk(b"x"))
+            await connection.chunk()
+            taken += 1
+            await asyncio.sleep(0.01)
+    return taken
+
+
+async def test_an_answer_without_end_is_ended() -> None:
+    """T-25: an upstream that is never silent for long is stopped all the same."""
+    connection, wire = Connection(lambda _: None), _Wire()
+    connection.connection_made(wire)
+    asked = Call("http://x/", {}, b"{}", timeout_s=5.0, connect_timeout_s=1.0, max_answer_s=0.1)
+    sending = asyncio.ensure_future(connection.send(b"", asked))
+    await asyncio.sleep(0)
+    connection.data_received(stream_head())
+    await sending
+
+    taken = await drip(connection)
+
+    assert 1 <= taken <= 11
+    assert wire.is_aborted
+    with pytest.raises(TransportError) as caught:
+        await connection.chunk()
+    assert caught.value.fault is Fault.ENDLESS
+
+
+async def test_a_silence_ends_with_the_answers_time(
+    transport: HttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """T-25: the bound of the whole answer is kept while nothing comes, too."""
+    upstream.scripts = [[stream_head() + chunk(b"x"), Act.HANG]]
+    asked = Call(upstream.url, {}, b"{}", timeout_s=5.0, connect_timeout_s=1.0, max_answer_s=0.1)
+
+    answer = await transport.send(asked)
+    await answer.chunk()
+    with pytest.raises(TransportError) as caught:
+        await answer.chunk()
+
+    assert caught.value.fault is Fault.ENDLESS
+    answer.close()
+
+
 WHOLE = stream_head() + chunk(b"one") + chunk(b"two") + b"0\r\n\r\n"
 
 
@@ -127,11 +190,13 @@ def test_however_the_bytes_are_cut(cuts: list[int], surplus: bytes) -> None:
 class _Wire(asyncio.Transport):
     """A transport that leads nowhere."""
 
+    is_aborted = False
+
     def write(self, data: object) -> None:
         pass
 
     def abort(self) -> None:
-        pass
+        self.is_aborted = True
 
     def is_closing(self) -> bool:
         return False

@@ -29,7 +29,10 @@ from metering.caps import (
     Reservation,
     Vector,
 )
+from metering.clock import monotonic_s, now_ms
+from metering.events import UsageEvent, decode
 from metering.memory_caps import MemoryCaps
+from metering.recovery import recovery
 
 
 async def test_a_json_answer(door: RunningDoor, upstream: ScriptedUpstream) -> None:
@@ -313,3 +316,38 @@ async def test_the_silent_upstream(open_door: OpenDoor, upstream: ScriptedUpstre
 
     assert answer.status == 504
     assert (await answer.json())["error"]["code"] == "upstream_timeout"
+
+
+def lost(door: RunningDoor) -> list[UsageEvent]:
+    """What would be recorded if the process ended here and its holds lapsed."""
+    assert isinstance(door.caps, MemoryCaps)
+    left = door.caps.model.lost(grace_ms=0, now_ms=now_ms() + 3_600_000)
+    return [decode(body) for each in left for body in recovery(each).events]
+
+
+async def test_what_an_open_exchange_leaves_behind(
+    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
+) -> None:
+    """F-01: its facts, then what the client has had, and after its end nothing."""
+    door = await open_door(settings({"one": upstream.url, "two": other_upstream.url}))
+    upstream.scripts = [FAILURES["500"]]
+    other_upstream.scripts = [[*streamed(delta("hello world"))[:-1], Act.HANG]]
+
+    answer = await door.chat(stream=True, user="ann")
+    await answer.content.readany()
+    [before] = lost(door)
+    await door.renewals.turn(monotonic_s() + 1.0)
+    failed, partial = lost(door)
+    await door.close()
+    async with asyncio.timeout(5):
+        while held(door):
+            await asyncio.sleep(0.01)
+
+    assert (before.provider, before.user, before.billable) == ("one", "ann", False)
+    assert before.reason_code == "recovered_unconfirmed"
+    assert (failed.provider, failed.reason_code) == ("one", "upstream_error")
+    assert (partial.provider, partial.reason_code, partial.attempt) == ("two", "partial", 2)
+    assert partial.units["output_text"] == 2
+    assert partial.admission_nano == door.events[1].admission_nano
+    assert lost(door) == []
+    assert before.request_id == partial.request_id == door.events[1].request_id

@@ -294,7 +294,8 @@ async def test_what_is_cancelled_before_a_byte_is_tried_nowhere_else(
     relay = StreamRelay(
         CutAnswer(),
         StreamReader(Meter(tokenizer_for("gpt-4o"), 1), strip_usage=True),
-        drains=False,
+        bytes_max=1000,
+        drains=lambda: False,
         begin=dict,
         lifecycle=Lifecycle(is_stopping=is_stopping),
     )

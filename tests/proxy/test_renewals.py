@@ -1,10 +1,9 @@
-"""Holds of long exchanges stay alive; those of ended ones are left alone."""
+"""Holds of long exchanges stay alive and say what they have come to; ended ones are left alone."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 from fixtures_door import CollectingLog
@@ -21,20 +20,27 @@ from metering.caps import (
     ScopeKind,
     Vector,
 )
+from metering.clock import monotonic_s
 from metering.ids import uuid7
 from metering.memory_caps import MemoryCaps
-from proxy import renewals as module
-from proxy.door import HOLD_TTL_MS
-from proxy.renewals import Renewals
+from proxy.door import HOLD_TTL_MS, HoldTimes
+from proxy.renewals import RENEW_AGAIN_S, TOGETHER, Renewals
 
-CAPS = (Cap(Scope(ScopeKind.TENANT), ROLLING_DAY, Limit(nano=100)),)
+CAPS = (Cap(Scope(ScopeKind.TENANT), ROLLING_DAY, Limit(nano=10_000)),)
+TIMES = HoldTimes()
 
 
 @dataclass(eq=False)
 class Open:
     hold: Hold
-    checkpoint: dict[str, int] = field(default_factory=lambda: {"output_text": 7})
+    progress: tuple[int, ...] = (1, 7)
     held: Candidate | None = None
+    is_ending: bool = False
+    asked: int = 0
+
+    def checkpoint(self) -> bytes:
+        self.asked += 1
+        return b"seen %d" % self.progress[-1]
 
 
 @dataclass
@@ -46,42 +52,143 @@ class ManualClock:
 
 
 async def held(caps: MemoryCaps, clock: ManualClock, number: int) -> Open:
-    hold = Hold("acme", uuid7(clock.now_ms, bytes([number]) * 10), CAPS)
+    hold = Hold("acme", uuid7(clock.now_ms, number.to_bytes(10, "big")), CAPS)
     await caps.reserve(hold, [Candidate("u", Vector(nano=10))], owner="p", ttl_ms=HOLD_TTL_MS)
     return Open(hold)
 
 
+def soon() -> float:
+    """A moment at which every exchange that was added is due."""
+    return monotonic_s() + TIMES.first_checkpoint_s
+
+
 async def test_a_long_exchange_keeps_its_hold() -> None:
-    """Renewed each turn, a hold outlives its first expiry and carries what was counted."""
+    """Renewed in time, a hold outlives its first expiry, whether or not there is news."""
     clock = ManualClock()
     caps = MemoryCaps(now_ms=clock)
     renewals = Renewals(caps, CollectingLog())
     exchange = await held(caps, clock, 1)
     renewals.add(exchange)
+    now_s = soon()
 
     for _ in range(5):
-        await renewals.turn()
+        await renewals.turn(now_s)
+        now_s += TIMES.renew_every_s
         clock.now_ms += HOLD_TTL_MS // 2
 
     record = caps.model.records["acme", exchange.hold.exchange_id]
     assert record.state == "held"
-    assert record.checkpoint == {"output_text": 7}
+    assert record.checkpoint == b"seen 7"
+    assert exchange.asked == 1
+
+
+async def test_what_is_short_is_never_noted_and_what_changes_is() -> None:
+    """First after a second, then every five in which something was counted."""
+    clock = ManualClock()
+    caps = MemoryCaps(now_ms=clock)
+    renewals = Renewals(caps, CollectingLog())
+    exchange = await held(caps, clock, 1)
+    renewals.add(exchange)
+    noted = []
+
+    async def turn(now_s: float) -> None:
+        await renewals.turn(now_s)
+        noted.append(caps.model.records["acme", exchange.hold.exchange_id].checkpoint)
+
+    now_s = soon()
+    await turn(now_s - TIMES.first_checkpoint_s / 2)
+    await turn(now_s)
+    exchange.progress = (1, 9)
+    await turn(now_s + 4)
+    await turn(now_s + 5)
+    await turn(now_s + 10)
+
+    assert noted == [b"", b"seen 7", b"seen 7", b"seen 9", b"seen 9"]
+    assert exchange.asked == 2
+
+
+async def test_an_exchange_that_has_sent_nothing_leaves_its_facts() -> None:
+    """A checkpoint without an attempt would hide what was known at the reserve."""
+    clock = ManualClock()
+    caps = MemoryCaps(now_ms=clock)
+    renewals = Renewals(caps, CollectingLog())
+    exchange = await held(caps, clock, 1)
+    exchange.progress = ()
+    renewals.add(exchange)
+
+    await renewals.turn(soon())
+
+    assert caps.model.records["acme", exchange.hold.exchange_id].checkpoint == b""
+
+
+class CountingCaps(MemoryCaps):
+    """Counts how many renewals are under way at once; each takes a turn of the loop."""
+
+    under_way = most = answered = 0
+
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await asyncio.sleep(0)
+        self.under_way -= 1
+        self.answered += 1
+        return await super().renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
+
+
+async def test_many_are_noted_together_and_not_all_at_once() -> None:
+    """Two hundred streams take four round trips, not two hundred, and never flood the link."""
+    clock = ManualClock()
+    caps = CountingCaps(now_ms=clock)
+    renewals = Renewals(caps, CollectingLog())
+    for number in range(200):
+        renewals.add(await held(caps, clock, number))
+
+    await renewals.turn(soon())
+
+    assert (caps.answered, caps.most) == (200, TOGETHER)
+    assert {record.checkpoint for record in caps.model.records.values()} == {b"seen 7"}
+
+
+@dataclass(eq=False)
+class Odd(Open):
+    def checkpoint(self) -> bytes:
+        raise RuntimeError("nobody thought of this")
+
+
+async def test_one_that_fails_oddly_is_in_nobodys_way() -> None:
+    """The turn says so by its error; the next one goes on with those behind it."""
+    clock = ManualClock()
+    caps = MemoryCaps(now_ms=clock)
+    renewals = Renewals(caps, CollectingLog())
+    renewals.add(Odd((await held(caps, clock, 0)).hold))
+    for number in range(1, TOGETHER + 2):
+        renewals.add(await held(caps, clock, number))
+    now_s = soon()
+
+    with pytest.raises(RuntimeError):
+        await renewals.turn(now_s)
+    await renewals.turn(now_s)
+
+    noted = [record.checkpoint for record in caps.model.records.values()]
+    assert noted.count(b"seen 7") == TOGETHER + 1
 
 
 async def test_an_ended_exchange_is_not_renewed() -> None:
-    """What has ended is neither renewed nor remembered."""
+    """What has ended, or is being recorded, is neither renewed nor missed."""
     clock = ManualClock()
     caps = MemoryCaps(now_ms=clock)
     renewals = Renewals(caps, log := CollectingLog())
-    exchange = await held(caps, clock, 1)
-    renewals.add(exchange)
-    await renewals.turn()
-    await caps.release(exchange.hold)
+    ended, ending = await held(caps, clock, 1), await held(caps, clock, 2)
+    for exchange in (ended, ending):
+        renewals.add(exchange)
+        await caps.release(exchange.hold)
 
-    renewals.discard(exchange)
-    await renewals.turn()
+    renewals.discard(ended)
+    ending.is_ending = True
+    await renewals.turn(soon())
 
-    assert len(renewals) == 0
+    assert len(renewals) == 1
+    assert (ended.asked, ending.asked) == (0, 0)
     assert log.lines == []
 
 
@@ -92,10 +199,9 @@ async def test_a_lapsed_hold_is_said() -> None:
     renewals = Renewals(caps, log := CollectingLog())
     exchange = await held(caps, clock, 1)
     renewals.add(exchange)
-    await renewals.turn()
     await caps.release(exchange.hold)
 
-    await renewals.turn()
+    await renewals.turn(soon())
 
     assert [name for name, _ in log.lines] == ["hold_lapsed"]
 
@@ -108,11 +214,10 @@ async def test_a_hold_that_lapsed_is_placed_again() -> None:
     exchange = await held(caps, clock, 1)
     exchange.held = Candidate("u", Vector(nano=10))
     renewals.add(exchange)
-    await renewals.turn()
     clock.now_ms += 2 * HOLD_TTL_MS
     other = await held(caps, clock, 2)  # sweeps what has lapsed
 
-    await renewals.turn()
+    await renewals.turn(soon())
 
     assert caps.model.records["acme", exchange.hold.exchange_id].state == "held"
     assert caps.model.scopes["acme", CAPS[0].scope].held == Vector(nano=20)
@@ -126,13 +231,12 @@ async def test_a_hold_that_fits_no_more_is_said() -> None:
     caps = MemoryCaps(now_ms=clock)
     renewals = Renewals(caps, log := CollectingLog())
     exchange = await held(caps, clock, 1)
-    exchange.held = Candidate("u", Vector(nano=95))
+    exchange.held = Candidate("u", Vector(nano=9_995))
     renewals.add(exchange)
-    await renewals.turn()
     clock.now_ms += 2 * HOLD_TTL_MS
     await held(caps, clock, 2)
 
-    await renewals.turn()
+    await renewals.turn(soon())
 
     [(name, fields)] = log.lines
     assert (name, "held" in fields["cause"]) == ("hold_lapsed", True)
@@ -149,9 +253,7 @@ class RefusingCaps(MemoryCaps):
             self.failures -= 1
             raise self.error
 
-    async def renew(
-        self, hold: Hold, *, ttl_ms: int, checkpoint: Mapping[str, int] | None = None
-    ) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
         self._fail()
         return await super().renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
 
@@ -160,21 +262,22 @@ class RefusingCaps(MemoryCaps):
         await super().release(hold)
 
 
-async def test_one_failure_delays_nobody_to_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are renewed in the same turn, the one that failed a little later."""
-    monkeypatch.setattr(module, "RENEW_AGAIN_S", 0.0)
+async def test_one_failure_delays_nobody_for_long() -> None:
+    """The one that failed is renewed a second later, those with it in time."""
     clock = ManualClock()
     caps = RefusingCaps(now_ms=clock)
     renewals = Renewals(caps, log := CollectingLog())
-    exchanges = [await held(caps, clock, number) for number in range(3)]
-    for exchange in exchanges:
-        renewals.add(exchange)
-    await renewals.turn()
+    for number in range(3):
+        renewals.add(await held(caps, clock, number))
     clock.now_ms += HOLD_TTL_MS // 2
     caps.failures = 1
+    now_s = soon()
 
-    await renewals.turn()
+    await renewals.turn(now_s)
+    left = [record.checkpoint for record in caps.model.records.values()].count(b"")
+    await renewals.turn(now_s + RENEW_AGAIN_S)
 
+    assert left == 1
     expiries = {record.expires_ms for record in caps.model.records.values()}
     assert expiries == {clock.now_ms + HOLD_TTL_MS}
     assert [name for name, _ in log.lines] == ["renewal_failed"]

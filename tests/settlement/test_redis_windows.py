@@ -10,7 +10,8 @@ from fixtures_redis import RedisServer
 from redis.asyncio import Redis
 
 from metering.caps import ROLLING_DAY, Candidate, Cap, Hold, Limit, Scope, ScopeKind, Vector
-from metering.events import UsageEvent, encode, payload_hash
+from metering.events import RECOVERED, UsageEvent, encode, payload_hash
+from metering.recovery import reversal
 from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
@@ -171,3 +172,29 @@ async def test_a_rebuilt_window_is_the_one_that_commits_had_made(
         name: text for name, text in before.items() if not name.startswith(kept_elsewhere)
     }
     assert after["24h:n"] == str(20_000 * (1 + 2 + 3 + 4))
+
+
+@pytest.mark.parametrize("source", ["stream", "ledger"])
+async def test_a_recovery_and_its_correction_are_rebuilt_as_they_were(
+    redis: Redis, redis_keys: RedisKeys, ledger: Ledger, source: str
+) -> None:
+    """An hour later the truth was less: the old bucket gives back all, the new one has the rest."""
+    now = await _now_ms(redis)
+    recovered = make_event(usage_source=RECOVERED)
+    true = make_event(units={"input_uncached": 1})
+    left = reversal(make_event(usage_source=RECOVERED))  # what it corrects has left the window
+    placed = ((recovered, now - 3_600_000), (reversal(recovered), now), (true, now), (left, now))
+    for number, (event, ms) in enumerate(placed):
+        entry = _entry(redis_keys, event, ms)
+        if source == "ledger":
+            book(ledger, [entry])
+        else:
+            fields = {"e": entry.body, "h": entry.digest}
+            stream = redis_keys.stream(redis_keys.shard("acme"))
+            await redis.xadd(stream, fields, id=f"{ms}-{number}")
+
+    await rebuild_windows(ledger, redis, redis_keys)
+
+    window = await _window(redis, redis_keys, "acme")
+    assert (window["24h:n"], window["24h:t"], window["24h:r"]) == ("5000", "1", "1")
+    assert int(window["24h:lo"]) == now // BUCKET

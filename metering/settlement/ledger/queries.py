@@ -35,6 +35,13 @@ _EVENT = usage_event.c
 _FETCH = 1_000
 """Rows read at a time: a month may have millions."""
 
+_UNPRICED = (
+    (_EVENT.unpriced.is_(False), 0),
+    (_EVENT.kind == Kind.CORRECTION, -1),
+    (_EVENT.unpriced.is_(True), 1),
+)
+"""How many unpriced events a row stands for: a correction takes one back."""
+
 _EXCHANGE_NS_MAX = 24 * 3_600_000_000_000
 """No exchange lasts longer."""
 
@@ -106,7 +113,7 @@ def invoice_report(
         for row in connection.execute(query):
             charges += _charges(row)
             hashes.append(row.payload_hash)
-            unpriced += row.unpriced
+            unpriced += -row.unpriced if row.kind == Kind.CORRECTION else row.unpriced
         settled_through = _settled_through(connection, tenant)
     invoice = make_invoice(tenant, period, charges)
     body = invoice_bytes(invoice)
@@ -155,7 +162,7 @@ def _usage_query(chosen: list[ColumnElement[bool]]) -> Select[Any]:
             _EVENT.model_upstream,
             func.sum(_EVENT.cost_nano).label("cost_nano"),
             func.sum(_EVENT.admission_nano).label("admission_nano"),
-            func.sum(case((_EVENT.unpriced.is_(True), 1), else_=0)).label("unpriced"),
+            func.sum(case(*_UNPRICED, else_=0)).label("unpriced"),
             *quantities,
         )
         .where(*chosen)

@@ -1,7 +1,8 @@
 """Hourly rollups: sums of the ledger's events that can be thrown away and made again.
 
 Kept up by a watermark per shard (the last event of its chain that was summed), apart from the
-settling transaction: a rollup may be some seconds late, never wrong. Unit `attempt` counts events.
+settling transaction: a rollup may be some seconds late, never wrong. Unit `attempt` counts events;
+a correction takes one back, as it takes back all that the event it corrects had.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select
 
+from metering.events import Kind
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.rows import decode_amounts
 from metering.settlement.ledger.store import Ledger, add_rows, insert_into
@@ -99,11 +101,15 @@ def _units(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
             row.cache_status or "",
             row.billable,
         )
-        _add(sums, (*dimensions, ATTEMPT), (1, 0, 0))
+        _add(sums, (*dimensions, ATTEMPT), (_attempts(row), 0, 0))
         for unit, (quantity, _, sell_nano, cost_nano) in decode_amounts(row.amounts).items():
             _add(sums, (*dimensions, unit), (quantity, sell_nano, cost_nano))
     names = (*tables.ROLLUP_DIMENSIONS, *_MEASURES)
     return [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
+
+
+def _attempts(row: Row[Any]) -> int:
+    return -1 if row.kind == Kind.CORRECTION else 1
 
 
 def _latencies(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
@@ -111,7 +117,7 @@ def _latencies(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
     for row in rows:
         hour = row.occurred_at // HOUR_NS * HOUR_NS
         bucket = latency_bucket(row.latency_ms)
-        _add(sums, (row.tenant, hour, row.model_upstream, row.status, bucket), (1,))
+        _add(sums, (row.tenant, hour, row.model_upstream, row.status, bucket), (_attempts(row),))
     names = ("tenant", "hour", "model", "status", "le_ms", "attempts")
     return [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
 

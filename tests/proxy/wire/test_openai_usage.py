@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.openai_chat import read_usage
+from proxy.wire.openai_usage import read_usage
 
 USAGES: dict[str, tuple[dict[str, Any], dict[str, int], dict[str, int]]] = {
     "plain": (
@@ -95,3 +95,26 @@ def test_classes_sum_to_the_total(
     assert sum(reported.input.values()) == prompt
     assert reported.output is not None
     assert sum(reported.output.values()) == completion
+
+
+ODD = {
+    "total_of_less": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 7},
+    "total_of_more": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 9},
+    "total_no_count": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": "8"},
+    "details_over_total": {
+        "prompt_tokens": 5,
+        "completion_tokens": 3,
+        "completion_tokens_details": {"reasoning_tokens": 4},
+    },
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_numbers_that_contradict_others_stand_and_are_doubted(name: str) -> None:
+    """T-26: what is charged is believable by itself; that something does not fit is noted."""
+    reported = read_usage(ODD[name])
+
+    assert reported.suspect is None
+    assert reported.doubt is not None
+    assert sum((reported.input or {}).values()) == 5
+    assert sum((reported.output or {}).values()) == 3

@@ -1,0 +1,61 @@
+-- What commit, release and recover share, after scopes.lua: adding to the windows of a scope, and
+-- taking back what was added for an exchange that was recovered.
+
+-- Adds a vector to one window; the bucket it went to, as text, or nil when there is nothing to add.
+local function spend(scope, window, amounts)
+  local label, bucket, used = window.label, text(window.current), false
+  for d = 1, 3 do
+    if amounts[d] > 0 then
+      local by = text(amounts[d])
+      used = true
+      call('HINCRBY', scope.c, label .. ':' .. bucket .. ':' .. DIMS[d], by)
+      window.texts[d] = increase(scope.c, label .. ':' .. DIMS[d], by)
+    end
+  end
+  if not used then return nil end
+  if window.hi ~= window.current then
+    window.lo, window.hi = window.lo or window.current, window.current
+    call('HSET', scope.c, label .. ':lo', text(window.lo), label .. ':hi', bucket)
+  end
+  return bucket
+end
+
+local function append(stream, body, hash)
+  call('XADD', stream, '*', 'e', body, 'h', hash)
+end
+
+-- Takes as much out of one bucket as is still there, never below zero; a bucket that has left the
+-- window took its amounts along. One that this empties stays until its time is over.
+local function take_back(scope, window, bucket, amounts)
+  for d = 1, 3 do
+    local field = window.label .. ':' .. bucket .. ':' .. DIMS[d]
+    local there = tonumber(call('HGET', scope.c, field) or '0')
+    local by = min(there, tonumber(amounts[d]))
+    if by > 0 then
+      call('HINCRBY', scope.c, field, '-' .. text(by))
+      window.texts[d] = increase(scope.c, window.label .. ':' .. DIMS[d], '-' .. text(by))
+    end
+  end
+end
+
+-- Undoes a recovery: its amounts leave the windows, its reversals go to the stream. `record` is the
+-- decoded record; the scopes are loaded. Whoever calls this removes the record.
+local function supersede(record, records, exchange, scopes, stream)
+  local amounts = split(record.recovered)
+  for _, scope in ipairs(scopes) do
+    for _, window in ipairs(scope.windows) do
+      local bucket = record.buckets[scope.name .. ' ' .. window.label]
+      if bucket then take_back(scope, window, bucket, amounts) end
+    end
+  end
+  local reversals = call('HGET', records, exchange .. ':reversals') or ''
+  for hash, body in string.gmatch(reversals, '(%x+) ([^\n]+)') do append(stream, body, hash) end
+end
+
+-- The record of an exchange that was recovered, or nil.
+local function recovered_record(records, exchange)
+  local record = call('HGET', records, exchange)
+  if record then record = cjson.decode(record) end
+  if record and record.state == 'recovered' then return record end
+  return nil
+end

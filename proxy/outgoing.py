@@ -1,0 +1,50 @@
+"""What goes out to an upstream, and which of its headers come back: the whole lists.
+
+Rules: scheme, host, port and path come from the settings alone, whatever a request says; no header
+of the client's goes on; of an upstream's headers only those named here reach the client, and only
+in signs that a header may have.
+"""
+
+from __future__ import annotations
+
+from proxy import vendors
+from proxy.chat import ChatRequest
+from proxy.settings import Provider
+from proxy.transport import Answer, Call
+from proxy.wire import openai_chat
+
+REQUEST_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json, text/event-stream",
+    "Accept-Encoding": "identity",
+    "User-Agent": "tokenweir",
+}
+"""Sent with every call, beside those by which the vendor knows us."""
+
+ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
+"""Passed on with an upstream's error that is relayed."""
+
+
+def call_to(provider: Provider, request: ChatRequest, *, model: str) -> Call:
+    """The request as it goes to this provider, for its model of that name."""
+    vendor = vendors.vendor(provider.type)
+    return Call(
+        url=vendor.chat_url(provider),
+        headers={**REQUEST_HEADERS, **vendor.headers(provider)},
+        body=openai_chat.upstream_body(
+            request, model=model, inject_usage=provider.stream_usage == "inject"
+        ),
+        timeout_s=provider.timeout_s,
+        connect_timeout_s=provider.connect_timeout_s,
+        max_answer_s=provider.max_answer_s,
+        ca_file=provider.ca_file,
+    )
+
+
+def error_headers(answer: Answer) -> dict[str, str]:
+    """The headers of an upstream's error that the client gets, cut to what is printable."""
+    return {
+        name: value
+        for name in ERROR_HEADERS
+        if (value := openai_chat.label(answer.header(name))) is not None
+    }

@@ -1,0 +1,18 @@
+"""`weir` as it is, but that holds lapse, are checkpointed and are recovered within seconds."""
+
+from functools import partial
+
+from metering.settlement import worker
+from metering.settlement.timing import Timing
+from proxy import renewals, services
+from proxy.cli import main
+from proxy.door import HoldTimes
+
+if __name__ == "__main__":
+    renewals.TURN_EVERY_S = 0.1
+    times = HoldTimes(
+        ttl_ms=1_500, renew_every_s=0.5, first_checkpoint_s=0.2, checkpoint_every_s=0.2
+    )
+    services.Renewals = partial(services.Renewals, times=times)
+    worker.Timing = partial(Timing, block_ms=50, upkeep_every_s=0.1, recover_after_s=1.0)
+    main()
