@@ -49,6 +49,7 @@ class Meter:
         "_suspect",
         "_tokenizer",
         "_unread",
+        "is_in_thread",
     )
 
     def __init__(
@@ -68,6 +69,8 @@ class Meter:
         self._is_stale = False  # text came after the last report of output
         self._suspect: str | None = None
         self._final: MeteredUsage | None = None
+        self.is_in_thread = False
+        """Set by whoever feeds this in another thread: nobody may ask it anything meanwhile."""
 
     def text(self, channel: Channel, delta: str) -> None:
         """Count `delta` as the next characters of that channel.

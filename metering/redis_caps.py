@@ -29,7 +29,7 @@ from metering.caps_model import scopes_of, threshold_nano
 from metering.events import payload_hash
 from metering.ids import is_id, uuid7_ms
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisReplyError
+from metering.redis_wire import RedisReplyError
 from metering.scripts import Script, ScriptRunner, load_script
 
 SCHEMA = 1
@@ -219,15 +219,16 @@ class RedisCaps:
 
     async def _check_eviction(self) -> tuple[str, ...]:
         try:
-            reply = await self._runner.call("CONFIG", "GET", "maxmemory-policy")
+            replies = await self._runner.call_each("CONFIG", "GET", "maxmemory-policy")
         except RedisReplyError as error:
             return (f"cannot check that maxmemory-policy is noeviction: {error}",)
-        policy = reply[1].decode() if len(reply) > 1 else "unknown"
-        if policy != "noeviction":
-            raise CapsSetupError(
-                f"maxmemory-policy is {policy}: Redis would forget spend to make room; "
-                f"set it to noeviction"
-            )
+        for reply in replies:
+            policy = reply[1].decode() if len(reply) > 1 else "unknown"
+            if policy != "noeviction":
+                raise CapsSetupError(
+                    f"maxmemory-policy is {policy}: Redis would forget spend to make room; "
+                    f"set it to noeviction on every server"
+                )
         return ()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metering.redis_keys import GROUP, RedisKeys
-from metering.redis_link import RedisReplyError
+from metering.redis_wire import RedisReplyError
 from metering.scripts import ScriptRunner
 from metering.seq_ranges import SeqRanges
 

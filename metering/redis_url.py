@@ -1,17 +1,36 @@
-"""Where a Redis is, parsed from its URL: `redis://`, `rediss://` (TLS) and `unix://`. Pure.
+"""Where a Redis is, parsed from its URL: one server, a Cluster, or what Sentinels watch. Pure.
 
 redis://[user[:password]@]host[:port][/db]
-rediss://[user[:password]@]host[:port][/db][?ca_file=/path]
 unix://[user[:password]@]/path/to/socket[?db=0]
+redis+cluster://[user[:password]@]host[:port][,host[:port]...]
+redis+sentinel://[user[:password]@]host[:port][,host[:port]...]/master[/db]
+    [?sentinel_username=...&sentinel_password=...]
+
+`rediss` instead of `redis` is TLS, for every server and Sentinel, with `ca_file` as a parameter.
+No message says anything of what stands before the `@`, or might be a password cut in two.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from urllib.parse import parse_qs, unquote, urlsplit
+from dataclasses import dataclass, field, replace
+from urllib.parse import parse_qs, unquote
 
 DEFAULT_PORT = 6379
-_QUERY = {"redis": set[str](), "rediss": {"ca_file"}, "unix": {"db"}}
+SENTINEL_PORT = 26379
+
+_SENTINEL_QUERY = {"sentinel_username", "sentinel_password"}
+_QUERY = {
+    "redis": set[str](),
+    "rediss": {"ca_file"},
+    "unix": {"db"},
+    "redis+cluster": set[str](),
+    "rediss+cluster": {"ca_file"},
+    "redis+sentinel": _SENTINEL_QUERY,
+    "rediss+sentinel": _SENTINEL_QUERY | {"ca_file"},
+}
+
+Address = tuple[str, int]
+"""Host and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,39 +47,150 @@ class RedisTarget:
     password: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        return f"unix://{self.path}" if self.path else f"{self.host}:{self.port}"
+        return f"unix://{self.path}" if self.path else _written((self.host, self.port))
 
 
-def parse_redis_url(url: str) -> RedisTarget:
+@dataclass(frozen=True, slots=True)
+class ClusterTarget:
+    """A Cluster, by some of its nodes; the others are learnt from these."""
+
+    seeds: tuple[Address, ...]
+    like: RedisTarget
+    """Everything but host and port, the same for every node."""
+
+    def node(self, address: Address) -> RedisTarget:
+        """One of its nodes."""
+        return replace(self.like, host=address[0], port=address[1])
+
+    def __str__(self) -> str:
+        return "cluster " + ",".join(_written(address) for address in self.seeds)
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelTarget:
+    """The master of that name, by some of the Sentinels that watch it."""
+
+    sentinels: tuple[Address, ...]
+    master: str
+    like: RedisTarget
+    """Everything but host and port, the same for master and replicas."""
+    like_sentinel: RedisTarget
+
+    def server(self, address: Address) -> RedisTarget:
+        """The server at this address."""
+        return replace(self.like, host=address[0], port=address[1])
+
+    def sentinel(self, address: Address) -> RedisTarget:
+        """The Sentinel at this address."""
+        return replace(self.like_sentinel, host=address[0], port=address[1])
+
+    def __str__(self) -> str:
+        watchers = ",".join(_written(address) for address in self.sentinels)
+        return f"master {self.master} of sentinels {watchers}"
+
+
+AnyTarget = RedisTarget | ClusterTarget | SentinelTarget
+
+
+def parse_redis_url(url: str) -> AnyTarget:
     """The target; ValueError says what is wrong, without the password."""
-    parts = urlsplit(url)
-    if parts.scheme not in _QUERY:
-        raise ValueError(f"scheme {parts.scheme!r}: expected redis://, rediss:// or unix://")
-    query = parse_qs(parts.query, keep_blank_values=True)
-    unknown = sorted(set(query) - _QUERY[parts.scheme])
-    if unknown:
-        raise ValueError(f"unknown parameter {unknown[0]!r} in a {parts.scheme}:// URL")
-    username = unquote(parts.username) if parts.username else None
-    password = unquote(parts.password) if parts.password else None
-    if parts.scheme == "unix":
-        if not parts.path or parts.hostname:
-            raise ValueError("a unix:// URL names an absolute path: unix:///run/redis.sock")
-        db = _db(query.get("db", ["0"])[-1])
-        return RedisTarget(path=unquote(parts.path), db=db, username=username, password=password)
-    if not parts.hostname:
-        raise ValueError(f"a {parts.scheme}:// URL names a host")
-    return RedisTarget(
-        host=parts.hostname,
-        port=parts.port or DEFAULT_PORT,
-        tls=parts.scheme == "rediss",
-        ca_file=query.get("ca_file", [None])[-1],
-        db=_db(parts.path.strip("/") or "0"),
+    scheme, colon, rest = url.partition("://")
+    scheme = scheme.lower()
+    if not colon or scheme not in _QUERY:
+        raise ValueError(
+            f"{f'scheme {scheme!r}' if colon else 'no scheme'}: expected redis://, rediss://, "
+            f"unix://, redis+cluster:// or redis+sentinel://"
+        )
+    rest, _, fragment = rest.partition("#")
+    if fragment:
+        raise ValueError("a # in a password is written %23, and nothing else has one")
+    rest, _, parameters = rest.partition("?")
+    query = _query(scheme, parameters)
+    authority, slash, path = rest.partition("/")
+    credentials, _, hosts = authority.rpartition("@")
+    if "@" in path and scheme != "unix":
+        raise ValueError("a / in a password is written %2F")
+    username, password = _credentials(credentials)
+    like = RedisTarget(
+        tls=scheme.startswith("rediss"),
+        ca_file=query.get("ca_file"),
         username=username,
         password=password,
     )
+    if scheme == "unix":
+        if hosts or not path:
+            raise ValueError("a unix:// URL names an absolute path: unix:///run/redis.sock")
+        db = _db(query.get("db", "0"))
+        return replace(like, path=unquote(slash + path), db=db)
+    if scheme.endswith("+cluster"):
+        if path:
+            raise ValueError("a Redis Cluster has no databases: leave out what follows the hosts")
+        return ClusterTarget(_addresses(scheme, hosts, DEFAULT_PORT), like)
+    if scheme.endswith("+sentinel"):
+        return _sentinel(_addresses(scheme, hosts, SENTINEL_PORT), path, like, query)
+    if "," in hosts:
+        raise ValueError(f"a {scheme}:// URL names one host; several are {scheme}+cluster://")
+    ((host, port),) = _addresses(scheme, hosts, DEFAULT_PORT)
+    return replace(like, host=host, port=port, db=_db(path.strip("/") or "0"))
+
+
+def _sentinel(
+    sentinels: tuple[Address, ...], path: str, like: RedisTarget, query: dict[str, str]
+) -> SentinelTarget:
+    master, _, db = path.partition("/")
+    if not master:
+        raise ValueError("a +sentinel:// URL ends with the master's name: .../mymaster")
+    like_sentinel = replace(
+        like,
+        username=query.get("sentinel_username"),
+        password=query.get("sentinel_password"),
+    )
+    like = replace(like, db=_db(db.strip("/") or "0"))
+    return SentinelTarget(sentinels, unquote(master), like, like_sentinel)
+
+
+def _query(scheme: str, parameters: str) -> dict[str, str]:
+    query = parse_qs(parameters, keep_blank_values=True)
+    unknown = sorted(set(query) - _QUERY[scheme])
+    if unknown and "@" in unknown[0]:
+        raise ValueError("a ? in a password is written %3F")
+    if unknown:
+        raise ValueError(f"unknown parameter {unknown[0]!r} in a {scheme}:// URL")
+    return {name: values[-1] for name, values in query.items()}
+
+
+def _credentials(text: str) -> tuple[str | None, str | None]:
+    username, colon, password = text.partition(":")
+    return unquote(username) or None, unquote(password) if colon and password else None
+
+
+def _addresses(scheme: str, hosts: str, default_port: int) -> tuple[Address, ...]:
+    if not hosts:
+        raise ValueError(f"a {scheme}:// URL names a host")
+    return tuple(_address(scheme, host, default_port) for host in hosts.split(","))
+
+
+def _address(scheme: str, text: str, default_port: int) -> Address:
+    if text.startswith("["):  # IPv6
+        host, bracket, port = text[1:].partition("]")
+        if not bracket or (port and not port.startswith(":")):
+            raise ValueError("an IPv6 address is written [::1]:6379")
+        port = port.removeprefix(":")
+    else:
+        host, _, port = text.partition(":")
+    if not host:
+        raise ValueError(f"a {scheme}:// URL names a host")
+    if port and not (port.isdecimal() and 0 < int(port) < 65_536):
+        raise ValueError("a port is a number from 1 to 65535; a / in a password is written %2F")
+    return unquote(host).lower(), int(port) if port else default_port
 
 
 def _db(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"database {text!r} is not a number")
     return int(text)
+
+
+def _written(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

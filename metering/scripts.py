@@ -62,6 +62,10 @@ class ScriptRunner(Protocol):
         """Run one command; bytes, int, None or a list of these. Never retried."""
         ...
 
+    async def call_each(self, *args: str | bytes | int) -> list[Any]:
+        """Run one command on every server that holds data; the reply of each."""
+        ...
+
     async def eval(
         self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> Any:

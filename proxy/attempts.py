@@ -210,8 +210,11 @@ def checkpoint(facts: Facts, attempts: Sequence[Attempt], *, now_ns: int) -> byt
 
 
 def progress(attempts: Sequence[Attempt]) -> tuple[int, ...]:
-    """Differs when a checkpoint would say more; () before the first attempt."""
-    if not attempts:
+    """Differs when a checkpoint would say more; () while there is nothing to say.
+
+    That is before the first attempt, and while the meter is fed in another thread.
+    """
+    if not attempts or attempts[-1].meter.is_in_thread:
         return ()
     last = attempts[-1]
     return (last.number, last.is_sent, last.first_byte_at or 0, last.meter.output_tokens)

@@ -21,7 +21,8 @@ from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
 from metering.settlement.ledger.queries import invoice_report, usage_report
 from metering.settlement.ledger.store import Ledger, open_ledger
-from metering.settlement.redis_stream import connect, stream_pending
+from metering.settlement.redis_client import connect
+from metering.settlement.redis_stream import stream_pending
 from proxy import cli_tables
 from proxy.data_dir import is_served
 from proxy.embedded_redis import redis_url

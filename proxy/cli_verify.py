@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.settlement import verification
 from metering.settlement.invariants import NAMES, Check
 from metering.settlement.ledger.store import open_ledger
-from metering.settlement.redis_stream import connect
+from metering.settlement.redis_client import connect
 from metering.settlement.verification import Journals
 from proxy.embedded_redis import redis_url
 from proxy.errors import ApiError

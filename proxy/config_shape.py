@@ -71,7 +71,8 @@ class RedisShape:
     __pydantic_config__ = FORBID
 
     url: Text | None = None
-    """`redis://`, `rediss://` or `unix://`; without it an embedded server is started."""
+    """`redis://`, `rediss://`, `unix://`, `redis+cluster://` or `redis+sentinel://` (see
+    [Redis](redis.md)); without it an embedded server is started."""
     prefix: Text = "weir"
     """Head of every key."""
     shards: Annotated[int, Field(ge=1, le=16_384), BeforeValidator(_whole)] = 16

@@ -7,7 +7,7 @@ from typing import Any
 
 from metering.caps import CapsUnavailableError
 from metering.clock import monotonic_s
-from metering.redis_link import RedisReplyError
+from metering.redis_wire import RedisReplyError
 from metering.scripts import Script, ScriptRunner
 from proxy import metrics_catalogue as catalogue
 from proxy.metrics import Metrics
@@ -30,6 +30,10 @@ class MeasuredRunner:
     async def call(self, *args: str | bytes | int) -> Any:
         """See `ScriptRunner`."""
         return await self._runner.call(*args)
+
+    async def call_each(self, *args: str | bytes | int) -> list[Any]:
+        """See `ScriptRunner`."""
+        return await self._runner.call_each(*args)
 
     async def eval(
         self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]

@@ -23,9 +23,9 @@ from metering.clock import monotonic_s
 from metering.outage_caps import OutageCaps
 from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
+from metering.redis_connect import RedisRunner
 from metering.redis_events import data_id, is_rebuilt, publish_prices, read_confirmed
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink
 from metering.spool import Spool
 from proxy.settings import Settings
 
@@ -44,7 +44,7 @@ class RedisWatch:
 
     def __init__(
         self,
-        link: RedisLink,
+        link: RedisRunner,
         keys: RedisKeys,
         settings: Settings,
         *,

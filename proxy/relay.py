@@ -102,6 +102,7 @@ async def relay_body(answer: Answer, meter: Meter, *, bytes_max: int) -> Relayed
 
 async def _read_in_thread(body: bytes, meter: Meter) -> Reply | None:
     """Whoever cancels us: nobody may ask the meter while the thread still counts."""
+    meter.is_in_thread = True
     reading = spawn(asyncio.to_thread(openai_chat.read_reply, body, meter), name="read-reply")
     try:
         return await asyncio.shield(reading)
@@ -110,6 +111,8 @@ async def _read_in_thread(body: bytes, meter: Meter) -> Reply | None:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(reading)
         raise
+    finally:
+        meter.is_in_thread = False
 
 
 class StreamRelay:

@@ -22,9 +22,8 @@ from metering.background import spawn
 from metering.outage_caps import OutageCaps, OutagePolicy
 from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
+from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink
-from metering.redis_url import parse_redis_url
 from metering.spool import Spool
 from proxy import data_dir as data_dirs
 from proxy import telemetry
@@ -65,7 +64,7 @@ class Services:
     mend."""
 
     door: Door
-    link: RedisLink
+    link: RedisRunner
     keys: RedisKeys
     spool: Spool
     renewals: Renewals
@@ -93,8 +92,8 @@ async def open_services(
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
     log = telemetry.logger("proxy").bind()  # bound once: a lazy logger is made anew at each use
     keys = redis_keys(settings)
-    link = RedisLink(
-        parse_redis_url(settings.redis.url.reveal()),
+    link = open_runner(
+        settings.redis.url.reveal(),
         timeout_ms=settings.redis.timeout_ms,
         name=f"weir-{proxy_id}",
         on_error=lambda error: log.error("redis_link_failed", cause=repr(error)),
@@ -158,7 +157,7 @@ async def _prepared(services: Services) -> None:
 def _outage_caps(
     settings: Settings,
     caps: RedisCaps,
-    link: RedisLink,
+    link: RedisRunner,
     spool: Spool,
     *,
     recent: RecentCommits,

@@ -24,8 +24,8 @@ from metering.recovery import LostHold, Recovery
 from metering.redis_caps import RedisCaps
 from metering.redis_events import mark_epoch
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink
 from metering.redis_recovery import KEEP_MS, RedisRecovery
+from metering.scripts import ScriptRunner
 
 NOW_MS = 1_763_700_000_000
 MINUTE_MS = 60_000
@@ -86,7 +86,7 @@ class MemorySubject:
 
 @dataclass
 class RedisSubject:
-    link: RedisLink
+    link: ScriptRunner
     keys: RedisKeys
     clock: ManualClock = field(default_factory=ManualClock)
 
@@ -102,7 +102,7 @@ class RedisSubject:
         await self.link.call("HSET", self.keys.state(tenant), flag, "1")
 
     async def empty(self) -> None:
-        await self.link.call("FLUSHALL")
+        await self.link.call_each("FLUSHALL")
 
     async def events(self, tenant: str) -> list[bytes]:
         stream = self.keys.stream(self.keys.shard(tenant))

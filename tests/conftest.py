@@ -12,6 +12,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "weir")
 pytest_plugins = [
     "fixtures_needs",
     "fixtures_redis",
+    "fixtures_cluster",
     "fixtures_caps",
     "fixtures_ledger",
     "fixtures_tls",

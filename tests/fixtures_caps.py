@@ -20,19 +20,19 @@ from metering.caps import (
     Reservation,
     Vector,
 )
+from metering.redis_connect import open_runner
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink
 
 TTL_MS = 60_000
 
 
-@pytest.fixture(params=["memory", "redis_server", "redis_62_server"])
+@pytest.fixture(params=["memory", "redis_server", "redis_62_server", "redis_cluster"])
 async def subject(request: pytest.FixtureRequest, redis_keys: RedisKeys) -> AsyncIterator[Subject]:
     if request.param == "memory":
         yield MemorySubject()
         return
     server = request.getfixturevalue(request.param)
-    async with RedisLink(server.target, timeout_ms=5_000) as link:
+    async with open_runner(server.url, timeout_ms=5_000) as link:
         await link.wait_up(5)
         redis = RedisSubject(link, redis_keys)
         await redis.mark()

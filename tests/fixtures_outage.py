@@ -39,7 +39,7 @@ from metering.settlement import worker
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.ledger.verify import verify
-from metering.settlement.redis_stream import connect
+from metering.settlement.redis_client import connect
 from metering.settlement.timing import Timing
 from proxy.app import create_app, create_runner
 from proxy.services import Services, open_services

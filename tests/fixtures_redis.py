@@ -32,6 +32,10 @@ class RedisServer:
     def target(self) -> RedisTarget:
         return RedisTarget(path=self.path)
 
+    @property
+    def url(self) -> str:
+        return f"unix://{self.path}"
+
     def pause(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
 

@@ -103,6 +103,10 @@ class WorkerRunner:
         execute: Any = self._redis.execute_command  # which is not typed
         return await execute(*args)
 
+    async def call_each(self, *args: str | bytes | int) -> list[Any]:
+        """Run it once: nothing here is a question to each server."""
+        return [await self.call(*args)]
+
     async def eval(
         self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> Any:

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ConstantBackoff
 from redis.exceptions import ResponseError
 
 from metering.redis_keys import GROUP, RedisKeys
@@ -22,27 +20,6 @@ BATCH_MAX = 256
 
 KEEP_MS = 3_600_000
 """Settled entries stay this long, for live dashboards and for rebuilding windows."""
-
-
-REPLY_S = 5.0
-"""A reply takes no longer, the wait for new entries included; a server that hangs is as good as
-none."""
-
-
-def connect(url: str) -> Redis:
-    """A client for the worker. It retries once, for connections that broke while they were idle.
-
-    That is harmless, as everything it sends may be sent twice. More is left to the worker, which
-    says so when it waits.
-    """
-    return Redis.from_url(
-        url,
-        protocol=2,
-        decode_responses=False,
-        socket_timeout=REPLY_S,
-        socket_connect_timeout=REPLY_S,
-        retry=Retry(ConstantBackoff(0.01), 1),
-    )
 
 
 def lanes(keys: RedisKeys, *, together: bool) -> tuple[tuple[int, ...], ...]:

@@ -9,7 +9,7 @@ not at all once that has left. Tenants' windows only, like the caps that exist.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,14 +82,17 @@ def _add(buckets: dict[int, list[int]], stream_ms: int, amounts: tuple[int, int,
         sums[dimension] += amount
 
 
-async def rebuild_windows(ledger: Ledger, redis: Redis, keys: RedisKeys) -> tuple[int, ...]:
-    """Restore every shard whose epoch is missing, then set it; the shards that were restored.
+async def rebuild_windows(
+    ledger: Ledger, redis: Redis, keys: RedisKeys, *, shards: Iterable[int] | None = None
+) -> tuple[int, ...]:
+    """Restore every shard (of these, or of all) whose epoch is missing, then set it; which they
+    were.
 
     Commits may go on meanwhile: a window is written only while the stream holds nothing that was
     not counted, in one script. Two workers doing this at once write the same.
     """
     rebuilt = []
-    for shard in range(keys.shards):
+    for shard in range(keys.shards) if shards is None else shards:
         if not await redis.exists(keys.epoch(shard)):
             await _rebuild_shard(ledger, redis, keys, shard)
             rebuilt.append(shard)

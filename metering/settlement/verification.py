@@ -29,6 +29,7 @@ from metering.settlement.ledger import tables
 from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.verify import verify
+from metering.settlement.redis_client import servers
 from metering.settlement.redis_stream import stream_pending
 from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
 
@@ -277,13 +278,14 @@ def _counts(ledger: Ledger) -> tuple[int, int, int]:
 async def _read_redis(redis: Redis, keys: RedisKeys) -> tuple[list[Scope], list[str]]:
     scopes: list[Scope] = []
     endless: list[str] = []
-    async for raw in redis.scan_iter(match=f"{keys.prefix}:*", count=1_000):
-        key = raw.decode()
-        if ":c:" in key:
-            fields: Any = await redis.hgetall(key)
-            scopes.append(read_scope(key, fields))
-        if not _may_stay(key, keys) and await redis.ttl(key) == -1:
-            endless.append(key)
+    for server in await servers(redis):
+        async for raw in server.scan_iter(match=f"{keys.prefix}:*", count=1_000):
+            key = raw.decode()
+            if ":c:" in key:
+                fields: Any = await redis.hgetall(key)
+                scopes.append(read_scope(key, fields))
+            if not _may_stay(key, keys) and await redis.ttl(key) == -1:
+                endless.append(key)
     return scopes, endless
 
 

@@ -30,7 +30,8 @@ from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.price_shelf import PriceShelf
 from metering.settlement.reaper import Reaper
-from metering.settlement.redis_stream import BATCH_MAX, StreamReader, connect, lanes
+from metering.settlement.redis_client import connect, is_cluster
+from metering.settlement.redis_stream import BATCH_MAX, StreamReader, lanes
 from metering.settlement.redis_windows import rebuild_windows
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log, Unwatched, Watch
@@ -81,14 +82,14 @@ async def run(
     At a stop, what had come into the streams until then is settled first; with `hurry` nothing is.
     A drain that cannot end (no Redis, no price) is a DrainGaveUpError; what waits stays as it is.
     `consumer` names this worker in the group: stable over restarts, different for each worker that
-    runs at the same time. `one_server=False` reads each shard by itself, as a Cluster needs it.
+    runs at the same time. `one_server=False` reads each shard by itself, as a Cluster is read.
     """
     ledger, redis = open_ledger(ledger_url), connect(redis_url)
     log = structlog.get_logger("settlement") if log is None else log
     settlement = Settlement(ledger, redis, keys, timing=timing or Timing(), log=log, watch=watch)
     try:
         async with asyncio.TaskGroup() as group:
-            for shards in lanes(keys, together=one_server):
+            for shards in lanes(keys, together=one_server and not is_cluster(redis_url)):
                 reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
                 group.create_task(settlement.settle(reader, stop=stop, hurry=hurry, drain=drain))
     finally:
@@ -251,7 +252,7 @@ class Settlement:
         async with self._writing:
             await asyncio.to_thread(self._ledger.migrate)
         await reader.ensure_groups()
-        await self._rebuild_windows()
+        await self._rebuild_windows(reader)
         await self._settle_own(reader, lane)
         await self._confirm(reader)
         lane.recovered = True
@@ -334,16 +335,17 @@ class Settlement:
         if not force and now_s < lane.upkeep_at:
             return
         lane.upkeep_at = now_s + self._timing.upkeep_every_s
-        await self._rebuild_windows()
+        await self._rebuild_windows(reader)
         await self._reaper.turn(reader.shards, now_s=now_s)
         async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
         settled = await asyncio.to_thread(settled_positions, self._ledger)
         await reader.trim(settled, keep_ms=self._timing.keep_ms)
 
-    async def _rebuild_windows(self) -> None:
-        async with self._writing:  # one lane is enough for all shards
-            rebuilt = await rebuild_windows(self._ledger, self._redis, self._keys)
+    async def _rebuild_windows(self, reader: StreamReader) -> None:
+        async with self._writing:
+            shards = reader.shards  # a shard whose Redis is away must not stop the others
+            rebuilt = await rebuild_windows(self._ledger, self._redis, self._keys, shards=shards)
         if rebuilt:
             self._log.info("windows_rebuilt", shards=list(rebuilt))
 

@@ -1,4 +1,4 @@
-"""The contract of `Caps`, held by memory, by Redis and by the oldest Redis we support."""
+"""The contract of `Caps`, held by memory, by Redis 6.2 and 7, by a Cluster."""
 
 from __future__ import annotations
 

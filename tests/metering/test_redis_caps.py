@@ -32,7 +32,8 @@ from metering.hold_records import SWEEP
 from metering.recovery import LostHold
 from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink, RedisReplyError
+from metering.redis_link import RedisLink
+from metering.redis_wire import RedisReplyError
 
 
 @pytest.fixture

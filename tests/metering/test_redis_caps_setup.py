@@ -23,7 +23,8 @@ from metering.caps import (
 )
 from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink, RedisReplyError
+from metering.redis_link import RedisLink
+from metering.redis_wire import RedisReplyError
 from metering.scripts import load_script
 
 

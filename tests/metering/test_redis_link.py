@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from fixtures_needs import need
 from fixtures_redis import RedisServer, start_redis, stop_redis
 
 from metering.caps import CapsUnavailableError
-from metering.redis_link import PENDING_MAX, RedisLink, RedisReplyError
+from metering.redis_link import RedisLink
 from metering.redis_url import RedisTarget
+from metering.redis_wire import PENDING_MAX, RedisReplyError
 from metering.scripts import Script, ScriptBody
 
 SHA = "0" * 40
@@ -41,7 +43,7 @@ class ScriptedServer(asyncio.Protocol):
                 self.transport.write(self.answers.pop(0))  # type: ignore[attr-defined]
 
 
-GREETING = [b"+PONG\r\n", b"+OK\r\n", b"-NOPERM info\r\n"]
+GREETING = [b"+PONG\r\n", b"+OK\r\n", b"-NOPERM info\r\n", b"-NOPERM role\r\n"]
 
 
 @contextlib.asynccontextmanager
@@ -247,32 +249,6 @@ async def test_a_wrong_password_is_told(own_redis_server: RedisServer) -> None:
             await link.wait_up(0.2)
 
 
-class SlowServer(ScriptedServer):
-    """A peer that takes its time over each answer."""
-
-    def data_received(self, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(0.06 if b"EVALSHA" in data or b"LOAD" in data else 0, self._answer, data)
-
-    def _answer(self, data: bytes) -> None:
-        if not self.transport.is_closing():  # type: ignore[attr-defined]
-            super().data_received(data)
-
-
-async def test_loading_a_script_has_no_more_time_than_the_call(tmp_path: Path) -> None:
-    """NOSCRIPT, load, run: three answers of 60 ms each, and the caller has 100."""
-    answers = [*GREETING, b"-NOSCRIPT no\r\n", b"+sha\r\n", b":1\r\n"]
-    peer = SlowServer(answers)
-    path = str(tmp_path / "s")
-    server = await asyncio.get_running_loop().create_unix_server(lambda: peer, path)
-    async with RedisLink(RedisTarget(path=path), timeout_ms=100) as link:
-        await link.wait_up(5)
-        with pytest.raises(CapsUnavailableError, match="100 ms"):
-            await link.eval(Script("s", ScriptBody("", SHA), ScriptBody("", SHA)), [], [])
-    server.close()
-    peer.transport.abort()  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize("forbidden", [("-evalsha",), ("-script",)])
 async def test_where_scripts_cannot_be_kept_the_text_is_sent(
     own_redis_server: RedisServer, forbidden: tuple[str, ...]
@@ -311,6 +287,89 @@ async def test_a_peer_that_sends_garbage_does_not_end_the_link(tmp_path: Path) -
     assert is_up
     assert len(peers) == 3
     assert [type(error) for error in told] == [TypeError]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+        b"-MASTERDOWN Link with MASTER is down\r\n",
+        b"-ERR Error running script (call to f_1): @user_script:1: -READONLY You can't\r\n",
+    ],
+)
+async def test_who_is_no_master_is_left(tmp_path: Path, reply: bytes) -> None:
+    """Behind one address there may be another server by now: the link asks who is there."""
+    async with scripted(tmp_path, reply) as (link, peer):
+        with pytest.raises(RedisReplyError):
+            await link.call("SET", "k", "v")
+        async with asyncio.timeout(5):
+            await peer.gone.wait()
+        await link.wait_up(5)
+
+
+async def test_a_replica_is_waited_out(own_redis_server: RedisServer) -> None:
+    """The link is down while its address leads to one; after that its data is another's."""
+    async with (
+        RedisLink(own_redis_server.target, any_role=True) as admin,
+        RedisLink(own_redis_server.target) as link,
+    ):
+        await admin.wait_up(5)
+        await link.wait_up(5)
+        await admin.call("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(RedisReplyError, match="READONLY"):
+            await link.call("SET", "k", "v")
+        with pytest.raises(CapsUnavailableError, match=r"is a replica of 127\.0\.0\.1:1"):
+            await link.wait_up(0.1)
+
+        await admin.call("REPLICAOF", "NO", "ONE")
+        await link.wait_up(5)
+        assert await link.call("SET", "k", "v") == b"OK"
+        assert (link.generation, admin.generation) == (1, 0)
+
+
+class SlowServer(ScriptedServer):
+    """Answers everything 60 ms late."""
+
+    def data_received(self, data: bytes) -> None:
+        asyncio.get_running_loop().call_later(0.06, super().data_received, data)
+
+
+async def test_a_script_that_must_be_loaded_has_one_limit_altogether(tmp_path: Path) -> None:
+    """Three answers that are each in time take too long together."""
+    answers = [*GREETING, b"-NOSCRIPT none\r\n", b"+sha\r\n", b"+late\r\n"]
+    path, peers = str(tmp_path / "s"), list[SlowServer]()
+
+    def accept() -> SlowServer:
+        peers.append(SlowServer(answers))
+        return peers[-1]
+
+    server = await asyncio.get_running_loop().create_unix_server(accept, path)
+    script = Script("echo", ScriptBody("return 1", SHA), ScriptBody("return 1", SHA))
+    async with RedisLink(RedisTarget(path=path), timeout_ms=100) as link:
+        await link.wait_up(5)
+        began_s = time.monotonic()
+        with pytest.raises(CapsUnavailableError, match="no time was left"):
+            await link.eval(script, ["k"], [])
+        took_s = time.monotonic() - began_s
+    server.close()
+    for peer in peers:
+        peer.transport.abort()  # type: ignore[attr-defined]
+
+    assert 0.09 < took_s < 0.5
+
+
+async def test_a_server_that_does_not_say_who_it_is_counts_as_another_each_time(
+    own_redis_server: RedisServer,
+) -> None:
+    """Whoever has a copy of what was committed sends it once too often rather than once less."""
+    async with RedisLink(own_redis_server.target) as link:
+        await link.wait_up(5)
+        await link.call("ACL", "SETUSER", "default", "-info", "-role")
+        for _ in range(2):
+            await _tolerate_quit(link)
+            await link.wait_up(5)
+        assert link.generation == 2
 
 
 async def test_generation_grows_when_the_server_is_another(own_redis_server: RedisServer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from metering.caps import CapsUnavailableError
-from metering.redis_link import RedisReplyError
+from metering.redis_wire import RedisReplyError
 from metering.scripts import load_script
 from proxy.metrics import Metrics
 from proxy.metrics_redis import MeasuredRunner
@@ -24,6 +24,9 @@ class Scripted:
 
     async def call(self, *args: Any) -> Any:
         return args
+
+    async def call_each(self, *args: Any) -> list[Any]:
+        return [args]
 
     async def eval(self, script: Any, keys: Any, args: Any) -> Any:
         if self.failure is not None:
@@ -60,5 +63,6 @@ async def test_the_rest_passes() -> None:
     runner = MeasuredRunner(Scripted(), metrics := Metrics())
 
     assert await runner.call("PING") == ("PING",)
+    assert await runner.call_each("PING") == [("PING",)]
     assert runner.generation == 7
     assert metrics.counters == {}

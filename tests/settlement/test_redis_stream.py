@@ -9,7 +9,8 @@ from fixtures_redis import RedisServer
 from redis.asyncio import Redis
 
 from metering.redis_keys import GROUP, RedisKeys
-from metering.settlement.redis_stream import StreamReader, connect, lanes, stream_pending
+from metering.settlement.redis_client import connect
+from metering.settlement.redis_stream import StreamReader, lanes, stream_pending
 
 
 @pytest.fixture(params=["redis_server", "redis_62_server"])

@@ -17,7 +17,7 @@ from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.settlement.entries import Entry
 from metering.settlement.ledger.store import Ledger
-from metering.settlement.redis_stream import connect
+from metering.settlement.redis_client import connect
 from metering.settlement.redis_windows import rebuild_windows
 
 TENANT = Scope(ScopeKind.TENANT)

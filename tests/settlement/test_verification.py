@@ -22,7 +22,7 @@ from metering.settlement.entries import Entry
 from metering.settlement.invariants import Check
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.store import Ledger
-from metering.settlement.redis_stream import connect
+from metering.settlement.redis_client import connect
 from metering.settlement.verification import (
     Journals,
     read_client_journal,

@@ -28,7 +28,8 @@ from metering.settlement.ledger import tables
 from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.ledger.verify import verify
-from metering.settlement.redis_stream import connect, stream_pending
+from metering.settlement.redis_client import connect
+from metering.settlement.redis_stream import stream_pending
 from metering.settlement.timing import Timing
 
 FAST = Timing(

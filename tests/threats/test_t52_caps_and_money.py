@@ -32,10 +32,10 @@ class NotingCaps(MemoryCaps):
         self.asked: list[Vector] = []
 
     async def reserve(
-        self, hold: Hold, candidates: Sequence[Candidate], *, owner: str, ttl_ms: int
+        self, hold: Hold, candidates: Sequence[Candidate], **options: Any
     ) -> Reservation | Denial:
         self.asked.append(candidates[0].vector)
-        return await super().reserve(hold, candidates, owner=owner, ttl_ms=ttl_ms)
+        return await super().reserve(hold, candidates, **options)
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
         self.asked.append(candidate.vector)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -79,10 +79,10 @@ class FaultyCaps:
         return await work()
 
     async def reserve(
-        self, hold: Hold, candidates: Sequence[Candidate], *, owner: str, ttl_ms: int
+        self, hold: Hold, candidates: Sequence[Candidate], **options: Any
     ) -> Reservation | Denial:
         answer: Reservation | Denial = await self._call(
-            lambda: self.inner.reserve(hold, candidates, owner=owner, ttl_ms=ttl_ms)
+            lambda: self.inner.reserve(hold, candidates, **options)
         )
         return answer
 
@@ -97,9 +97,7 @@ class FaultyCaps:
     async def release(self, hold: Hold) -> None:
         await self._call(lambda: self.inner.release(hold))
 
-    async def renew(
-        self, hold: Hold, *, ttl_ms: int, checkpoint: Mapping[str, int] | None = None
-    ) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
         return await self.inner.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
 
 
