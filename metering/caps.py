@@ -102,6 +102,17 @@ class CapState:
     """When room frees next (remaining-headers) or when the request would fit (denials), Unix ms."""
 
 
+class AdmittedBy(StrEnum):
+    """On whose word an exchange was admitted."""
+
+    CAPS = "caps"
+    """Its estimate was held under every cap."""
+    LOCAL = "local"
+    """Redis was away: out of this process' share of what was left when it answered last."""
+    OPEN = "open"
+    """Redis was away, and nothing was checked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """Room was held: `index` is the candidate that was admitted, in the order they were given.
@@ -116,6 +127,7 @@ class Reservation:
     passed_threshold: bool = False
     """Whether a candidate before `index` was passed over because of its `max_fraction_ppm`."""
     repeat: bool = False
+    admitted_by: AdmittedBy = AdmittedBy.CAPS
 
 
 class DenialReason(StrEnum):
@@ -166,6 +178,10 @@ class Commit:
 
 class CapsUnavailableError(Exception):
     """Redis did not answer in time, refused, or cannot be reached; what it did is unknown."""
+
+
+class CapsNotAskedError(CapsUnavailableError):
+    """Nothing was sent, so nothing was done: there is nothing to give back."""
 
 
 class HoldEndedError(Exception):

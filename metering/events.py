@@ -16,6 +16,8 @@ from typing import Any
 
 import orjson
 
+from metering.caps import AdmittedBy
+
 SCHEMA = 1
 
 RECOVERED = "recovered"
@@ -127,6 +129,7 @@ class UsageEvent:
     client_retry_count: int | None = None
     fallback_reason: str | None = None
     degrade_step: str | None = None
+    admitted_by: str = AdmittedBy.CAPS
     cache_status: str | None = None
     stream: bool = False
     client_disconnected: bool = False

@@ -13,10 +13,29 @@ from metering.fullness import Memory, count_unread, fullest
 from metering.redis_keys import GROUP, RedisKeys
 from metering.redis_wire import RedisReplyError
 from metering.scripts import ScriptRunner
+from metering.seq_ranges import SeqRanges
 
 
 class PriceConflictError(Exception):
     """A version names one body, and Redis has another under it."""
+
+
+async def data_id(runner: ScriptRunner, keys: RedisKeys, *, fresh: str) -> str:
+    """The name of the data in Redis, `fresh` where it has none: another one after it was emptied.
+
+    Whoever kept the name knows by it that what Redis had is gone.
+    """
+    found = await runner.call("HGET", keys.meta, "data")
+    if found is None:
+        await runner.call("HSETNX", keys.meta, "data", fresh)
+        found = await runner.call("HGET", keys.meta, "data")
+    return "" if found is None else str(found.decode())
+
+
+async def read_confirmed(runner: ScriptRunner, keys: RedisKeys, proxy_id: str) -> SeqRanges:
+    """Which records of that proxy's spool the worker says are in the ledger."""
+    found = await runner.call("HGET", keys.confirmed, proxy_id)
+    return SeqRanges() if found is None else SeqRanges.parse(found.decode())
 
 
 @dataclass(frozen=True, slots=True)

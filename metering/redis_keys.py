@@ -10,10 +10,10 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:state:<tenant>             hash    pause and kill flags, hysteresis of degradation
     P:{sN}:done:<bucket>              hash    exchange id -> answer of its commit; short-lived
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
-    P:{sN}:confirmed                  hash    proxy id -> highest spool sequence in the ledger
     P:{sN}:<metering.queue>           stream  usage events
     P:{sN}:<metering.queue>:dead      stream  the newest entries that could not be booked
     P:{sN}:<metering.queue>:tries     hash    stream id -> times a worker has died while settling it
+    P:confirmed                       hash    proxy id -> spool sequences in the ledger, as ranges
     P:prices:<version>                string  canonical body of one side of a price book
     P:proxies                         hash    proxy id -> what that process reports of itself (JSON)
     P:crossings                       hash    what is over its mark -> since when, Unix ms
@@ -84,10 +84,6 @@ class RedisKeys:
         """Says that the shard's windows are whole."""
         return f"{self.tag(shard)}:epoch"
 
-    def confirmed(self, shard: int) -> str:
-        """Per proxy, the highest spool sequence that the ledger has."""
-        return f"{self.tag(shard)}:confirmed"
-
     def stream(self, shard: int) -> str:
         """The shard's stream of usage events."""
         return f"{self.tag(shard)}:{self.queue}"
@@ -113,6 +109,11 @@ class RedisKeys:
     def crossings(self) -> str:
         """What has been alerted and is not over yet."""
         return f"{self.prefix}:crossings"
+
+    @property
+    def confirmed(self) -> str:
+        """Per proxy, the spool sequences that the ledger has; of all shards."""
+        return f"{self.prefix}:confirmed"
 
     @property
     def health(self) -> str:

@@ -1,29 +1,26 @@
 """The spool: commits that wait on disk while Redis is away, or until the ledger has them.
 
-`<data_dir>/spool/<proxy_id>/<number>-<next seq>.open | .ready | .sent | .damaged`: append-only
-segments, numbered in the order they were begun.
+`<data_dir>/spool/<proxy_id>/`, whose files are `metering.spool_folder`'s.
 
 Rules:
 - `append` returns after fdatasync; appends that come while one runs share the next.
-- A segment of an earlier run is never written to, so a torn tail is always at the end of a file.
 - Records are replayed in order through `Caps.commit`, which is idempotent; a segment is put away
   only when each of its records was taken. What stands before a torn tail is never lost.
-- Sequence numbers never come again: the newest segment stays, and its name is where to go on.
-- A failed write is cut off again and fails its appends; the records before it stand.
-- A record of this run that Redis is known to have is not replayed; one that Redis will never take
-  stops no other, and its segment is put aside as `.damaged`.
+- Sequence numbers never come again, whatever the run.
+- A failed write fails its appends, and `is_writable` says so until the disk takes something.
+- A record of this run that Redis is known to have is not replayed, until `distrust` says that Redis
+  may have lost it; one that the ledger is known to have never is.
+- One that Redis will never take stops no other, and its segment is put aside as `.damaged`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +28,9 @@ from metering.background import spawn
 from metering.caps import Caps, Hold, HoldEndedError, Vector
 from metering.clock import monotonic_s, now_ns
 from metering.ids import is_id
-from metering.spool_codec import Damage, SpoolRecord, decode_records, encode_record
+from metering.seq_ranges import SeqRanges
+from metering.spool_codec import SpoolRecord, encode_record
+from metering.spool_folder import SpoolFolder
 
 _T = TypeVar("_T")
 
@@ -39,15 +38,25 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 """Replay reads a whole segment; this is how much of it is in memory at once."""
 WAITING_MAX = 10_000
 """Appends waiting for the disk; one that is this far behind fails the request, not the process."""
-
-
+IN_FLIGHT = 64
+"""Records that are committed at once. They leave in one write and are answered in one turn: more
+gain nothing, and requests wait for so many scripts at most."""
 KEEP_SENT_S = 7 * 86_400
-"""How long a segment stays that was taken, where such are kept."""
-_FORGET_EVERY_S = 3_600.0
+"""A segment that was taken and is not in the ledger after so long should be looked at."""
 
 
 class SpoolError(Exception):
     """The disk did not take a record; nothing of it is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolDepth:
+    """What waits on disk for Redis: commits (an estimate where earlier runs left very many), their
+    bytes, and how long the oldest of them has waited."""
+
+    records: int = 0
+    bytes: int = 0
+    oldest_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +87,41 @@ class Spool:
     ) -> None:
         if not is_id(proxy_id):
             raise ValueError(f"{proxy_id!r} cannot name a folder of the spool")
-        self._folder = data_dir / "spool" / proxy_id
-        self._segment_bytes = segment_bytes
+        self.proxy_id = proxy_id
+        self._folder = SpoolFolder(
+            data_dir / "spool" / proxy_id,
+            segment_bytes=segment_bytes,
+            next_seq=lambda: self._next_seq,
+        )
         self._next_seq = 1
-        self._next_segment = 1
         self._waiting: list[_Append] = []
         self._writer: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool")
-        self._file: int | None = None
-        self._path = self._folder
-        self._size = 0
         self._is_closed = False
         self._first_seq = 1
-        self._unsettled: dict[int, float] = {}
-        """The records of this run that Redis may not have, and since when (monotonic s)."""
-        self._forget_at_s = 0.0
+        self._unsettled: dict[int, tuple[float, int]] = {}
+        """The records of this run that Redis may not have: since when (monotonic s), bytes."""
+        self._unsettled_bytes = 0
+        self._confirmed = SeqRanges()
+        self.is_writable = True
+        """Whether the disk took what it was given last."""
+
+    @property
+    def depth(self) -> SpoolDepth:
+        """What waits for Redis now."""
+        earlier = list(self._folder.waiting.values())
+        ages_s = [now_ns() / 1e9 - segment.written_s for segment in earlier]
+        ages_s += [monotonic_s() - since_s for since_s, _ in self._oldest()]
+        return SpoolDepth(
+            len(self._unsettled) + sum(segment.records for segment in earlier),
+            self._unsettled_bytes + sum(segment.bytes for segment in earlier),
+            max(0.0, *ages_s) if ages_s else 0.0,
+        )
 
     async def open(self) -> None:
         """Make the folder, find where the sequence goes on, start a segment."""
-        await self._on_disk(self._open)
+        self._next_seq = self._first_seq = await self._on_disk(self._folder.open)
+        await self._on_disk(self._folder.begin)
 
     async def close(self, *, keep: bool = False) -> None:
         """Wait for the appends under way, put away what Redis has, close the segment.
@@ -113,7 +138,8 @@ class Spool:
 
     def committed(self, seq: int) -> None:
         """Redis has taken this record: neither this run nor the next one replays it."""
-        self._unsettled.pop(seq, None)
+        _, size = self._unsettled.pop(seq, (0.0, 0))
+        self._unsettled_bytes -= size
 
     def take_seq(self) -> int:
         """The next sequence number, for events that must carry it before they are encoded."""
@@ -135,7 +161,8 @@ class Spool:
         data = encode_record(SpoolRecord(number, hold, actual, tuple(events)))
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Append(number, data, written))
-        self._unsettled[number] = monotonic_s()
+        self._unsettled[number] = (monotonic_s(), len(data))
+        self._unsettled_bytes += len(data)
         if self._writer is None:
             self._writer = spawn(self._write_waiting(), name="spool-writer")
         await written
@@ -148,25 +175,19 @@ class Spool:
 
         Stops with the error of the first commit that fails; what was done is done, and the next
         replay goes on there. `keep` leaves what was taken on disk until `discard` says that the
-        ledger has it (`metering.spool: always`), or for KEEP_SENT_S. The segment that is written
-        to is left alone unless one of its records has waited for `waited_s`.
+        ledger has it (`metering.spool: always`). The segment that is written to is left alone
+        unless one of its records has waited for `waited_s`.
         """
-        if any(since_s <= monotonic_s() - waited_s for since_s in self._oldest()):
-            await self._on_disk(self._rotate)
+        folder = self._folder
+        if any(since_s <= monotonic_s() - waited_s for since_s, _ in self._oldest()):
+            await self._on_disk(folder.rotate)
         report = ReplayReport()
-        for path in await self._on_disk(lambda: self._segments("ready")):
-            records, damage = await self._on_disk(partial(_read, path))
-            taken, refused = 0, [each.cause for each in damage if each.cause]
-            for record in filter(self._may_lack, records):
-                try:
-                    await caps.commit(record.hold, record.actual, record.events)
-                except (ValueError, HoldEndedError) as error:
-                    refused.append(f"record {record.seq}: {error!r}")
-                    continue
-                self.committed(record.seq)
-                taken += 1
+        for path in await self._on_disk(lambda: folder.segments("ready")):
+            records, damage = await self._on_disk(partial(folder.read, path))
+            taken, refused = await self._commit(caps, list(filter(self._may_lack, records)))
+            refused = [*(each.cause for each in damage if each.cause), *refused]
             is_kept, is_damaged = keep and bool(records), bool(damage or refused)
-            await self._on_disk(partial(_put_away, path, keep=is_kept, is_damaged=is_damaged))
+            await self._on_disk(partial(folder.put_away, path, keep=is_kept, is_damaged=is_damaged))
             for record in records:
                 self.committed(record.seq)
             report = ReplayReport(
@@ -175,22 +196,79 @@ class Spool:
                 report.damaged_bytes + sum(each.length for each in damage),
                 (*report.refused, *refused),
             )
-        if monotonic_s() >= self._forget_at_s:
-            self._forget_at_s = monotonic_s() + _FORGET_EVERY_S
-            await self._on_disk(self._forget_sent)
         return report
 
-    async def discard(self, confirmed_seq: int) -> int:
-        """Delete kept segments whose every record the ledger has; returns how many."""
-        return await self._on_disk(lambda: self._discard(confirmed_seq))
+    async def discard(self, confirmed: SeqRanges) -> int:
+        """Delete kept segments whose every record the ledger has; returns how many.
 
-    def _oldest(self) -> Iterable[float]:
-        """Since when the record has waited that has waited longest; nothing when none does."""
-        return islice(self._unsettled.values(), 1)
+        What was confirmed once stays confirmed, although a Redis that was emptied forgot it.
+        """
+        confirmed = self._confirmed = (self._confirmed | confirmed).newest()
+        if confirmed.ranges:  # a number that the disk had no room for was used all the same
+            self._next_seq = max(self._next_seq, confirmed.ranges[-1][1] + 1)
+        return await self._on_disk(partial(self._folder.discard, confirmed))
+
+    async def distrust(self, *, within_s: float | None = None) -> int:
+        """Redis may have lost what it took: the next replay commits again what it was given, but
+        for what the ledger is known to have. `within_s` leaves older segments alone.
+
+        Returns how many kept segments that concerns.
+        """
+        since_s = 0.0 if within_s is None else now_ns() / 1e9 - within_s
+        written = list(self._unsettled)
+        lacking = await self._on_disk(
+            partial(self._folder.unsend, self._confirmed, since_s=since_s)
+        )
+        self._first_seq = self._next_seq
+        for seq in written:  # they are among what waits in segments now
+            self.committed(seq)
+        return lacking
+
+    async def check(self) -> None:
+        """Find out whether the disk takes anything; `is_writable` says it afterwards."""
+        try:
+            await self._on_disk(self._folder.probe)
+        except OSError:
+            self.is_writable = False
+        else:
+            self.is_writable = True
+
+    async def overdue(self) -> int:
+        """How many segments the ledger should have had for KEEP_SENT_S; they stay."""
+        return await self._on_disk(partial(self._folder.overdue, KEEP_SENT_S))
+
+    async def _commit(self, caps: Caps, records: Sequence[SpoolRecord]) -> tuple[int, list[str]]:
+        """Commit these; how many were taken, and what is wrong with those that never will be."""
+        taken, refused = 0, list[str]()
+        for start in range(0, len(records), IN_FLIGHT):
+            batch = records[start : start + IN_FLIGHT]
+            answers = await asyncio.gather(
+                *(caps.commit(record.hold, record.actual, record.events) for record in batch),
+                return_exceptions=True,
+            )
+            failure: BaseException | None = None
+            for record, answer in zip(batch, answers, strict=True):
+                if not isinstance(answer, BaseException):
+                    self.committed(record.seq)
+                    taken += 1
+                elif isinstance(answer, ValueError | HoldEndedError):
+                    refused.append(f"record {record.seq}: {answer!r}")
+                else:
+                    failure = failure or answer
+            if failure is not None:
+                raise failure
+        return taken, refused
+
+    def _oldest(self) -> Sequence[tuple[float, int]]:
+        """The record that has waited longest; nothing when none does."""
+        return [next(iter(self._unsettled.values()))] if self._unsettled else []
 
     def _may_lack(self, record: SpoolRecord) -> bool:
         """Whether Redis may not have it; of earlier runs that is not known."""
-        return record.seq < self._first_seq or record.seq in self._unsettled
+        seq = record.seq
+        if seq in self._confirmed:
+            return False
+        return seq < self._first_seq or seq in self._unsettled
 
     async def _write_waiting(self) -> None:
         try:
@@ -199,13 +277,14 @@ class Spool:
                 failure: SpoolError | None = SpoolError("the writer was stopped")
                 try:
                     data = b"".join(each.data for each in batch)
-                    await self._on_disk(partial(self._write, data))
+                    await self._on_disk(partial(self._folder.write, data))
                     failure = None
                 except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
                     reason = getattr(error, "strerror", None) or str(error) or repr(error)
-                    failure = SpoolError(f"cannot write {self._path}: {reason}")
+                    failure = SpoolError(f"cannot write {self._folder.current}: {reason}")
                     failure.__cause__ = error
                 finally:
+                    self.is_writable = failure is None
                     self._tell(batch, failure)
         finally:
             self._writer = None
@@ -221,129 +300,17 @@ class Spool:
             else:
                 each.written.set_exception(failure)
 
-    # What follows runs in the one thread of the disk, so it needs no lock.
-
-    def _open(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for path in self._segments("open"):  # of a run that ended without closing
-            path.rename(path.with_suffix(".ready"))
-        for path in sorted(self._folder.iterdir())[-1:]:  # the newest is named after the others
-            self._next_seq = _last_seq(path) + 1
-            self._next_segment = int(path.stem.partition("-")[0]) + 1
-        self._first_seq = self._next_seq
-        self._start_segment()
-
-    def _start_segment(self) -> None:
-        name = f"{self._next_segment:012d}-{self._next_seq:020d}.open"
-        self._path = self._folder / name
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        self._next_segment += 1
-        _sync_folder(self._folder)
-
-    def _close_segment(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-        self._file, self._size = None, 0
-
     def _close(self, *, keep: bool) -> None:
-        """Leave for the next run only what Redis may lack.
-
-        A segment that it has in part is written anew without that part; a crash in between leaves
-        both, which repeats what is harmless to repeat for a while.
-        """
-        self._close_segment()
+        """Leave for the next run only what Redis may lack. Runs in the thread of the disk."""
+        folder = self._folder
+        folder.end()
         with contextlib.suppress(OSError):  # as after a crash, then: all of it is replayed
-            for path in [*self._segments("ready"), *self._segments("open")]:
-                self._leave_rest(path, keep=keep)
-        self._close_segment()
-
-    def _leave_rest(self, path: Path, *, keep: bool) -> None:
-        records, damage = _read(path)
-        rest = [record for record in records if self._may_lack(record)]
-        if damage or len(rest) == len(records):
-            return
-        if self._file is None:
-            self._start_segment()  # the newest stays, for the sake of the numbers
-        if rest:
-            self._write(b"".join(encode_record(record) for record in rest))
-        _put_away(path, keep=keep, is_damaged=False)
-
-    def _forget_sent(self) -> None:
-        oldest_s = now_ns() / 1e9 - KEEP_SENT_S
-        for path in self._segments("sent"):
-            if path.stat().st_mtime < oldest_s:
-                path.unlink()
-
-    def _rotate(self) -> None:
-        """Make what was appended so far replayable; an empty segment is nothing to replay."""
-        if self._size == 0:
-            return
-        ended = self._path
-        self._close_segment()
-        ended.rename(ended.with_suffix(".ready"))
-        self._start_segment()
-
-    def _write(self, data: bytes) -> None:
-        if self._size and self._size + len(data) > self._segment_bytes:
-            self._rotate()
-        if self._file is None:  # the disk had no room for a new segment; it may have now
-            self._start_segment()
-        assert self._file is not None
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._file, view) :]
-            os.fdatasync(self._file)
-        except OSError:
-            os.ftruncate(self._file, self._size)
-            raise
-        self._size += len(data)
-
-    def _segments(self, state: str) -> list[Path]:
-        return sorted(self._folder.glob(f"*.{state}"))
-
-    def _discard(self, confirmed_seq: int) -> int:
-        done = [path for path in self._segments("sent") if _last_seq(path) <= confirmed_seq]
-        for path in done:
-            path.unlink()
-        return len(done)
+            for path in [*folder.segments("ready"), *folder.segments("open")]:
+                records, damage = folder.read(path)
+                rest = [record for record in records if self._may_lack(record)]
+                if not damage and len(rest) < len(records):
+                    folder.rewrite(path, rest, keep=keep)
+        folder.end()
 
     async def _on_disk(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
-
-
-def _read(path: Path) -> tuple[list[SpoolRecord], list[Damage]]:
-    records: list[SpoolRecord] = []
-    damage: list[Damage] = []
-    for found in decode_records(path.read_bytes()):
-        if isinstance(found, Damage):
-            damage.append(found)
-        else:
-            records.append(found)
-    return records, damage
-
-
-def _last_seq(path: Path) -> int:
-    """The highest number the segment can have used: its records, or the one before its name."""
-    records, _ = _read(path)
-    return max([int(path.stem.partition("-")[2]) - 1, *(record.seq for record in records)])
-
-
-def _put_away(path: Path, *, keep: bool, is_damaged: bool) -> None:
-    """Damage is kept for a person to look at: what was torn was never promised, but who knows."""
-    if is_damaged:
-        path.rename(path.with_suffix(".damaged"))
-    elif keep:
-        path.rename(path.with_suffix(".sent"))
-    else:
-        path.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename or a new file survives a power cut only once its folder was synced."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

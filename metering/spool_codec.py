@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -98,10 +99,16 @@ def _record(body: bytes) -> SpoolRecord:
     raw = orjson.loads(body)
     if raw["v"] != _SCHEMA:
         raise ValueError(f"spool schema {raw['v']} is not known to this version ({_SCHEMA})")
-    caps = tuple(_cap(cap) for cap in raw["caps"])
+    caps = _caps(orjson.dumps(raw["caps"]))
     hold = Hold(raw["tenant"], raw["exchange_id"], caps)
     events = tuple(event.encode() for event in raw["events"])
     return SpoolRecord(raw["seq"], hold, Vector(**raw["vector"]), events)
+
+
+@lru_cache(maxsize=1_024)
+def _caps(body: bytes) -> tuple[Cap, ...]:
+    """The same caps are the same object: whoever commits them works out their keys once."""
+    return tuple(_cap(raw) for raw in orjson.loads(body))
 
 
 def _cap(raw: dict[str, Any]) -> Cap:

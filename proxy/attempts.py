@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metering.caps import Vector
+from metering.caps import AdmittedBy, Vector
 from metering.events import RECOVERED, Reason, Status, UsageEvent, encode
 from metering.ids import derived_id
 from metering.meter import Meter
@@ -49,6 +49,7 @@ class Attempt:
     started_at: int
     fallback_reason: str | None = None
     degrade_step: str | None = None
+    admitted_by: AdmittedBy = AdmittedBy.CAPS
     is_sent: bool = False
     first_byte_at: int | None = None
     ended_at: int | None = None
@@ -302,6 +303,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         client_retry_count=facts.client_retry_count,
         fallback_reason=attempt.fallback_reason,
         degrade_step=attempt.degrade_step,
+        admitted_by=attempt.admitted_by,
         stream=facts.stream,
         client_disconnected=attempt.client_disconnected,
         billable=charged.billable,

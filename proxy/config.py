@@ -114,7 +114,6 @@ def unenforced_keys(document: Document) -> tuple[Fault, ...]:
 
 
 _FEATURE_LIMITS = "limits of features are not applied to requests yet"
-_OUTAGE = "while Redis is away requests are refused (`closed`), whatever is written here"
 
 UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
     ("limits.feature.*", _FEATURE_LIMITS, frozenset()),
@@ -136,7 +135,6 @@ UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
         "the settlement worker works on one batch at a time yet",
         frozenset(),
     ),
-    ("redis.on_outage", _OUTAGE, frozenset({"local", "open"})),
     (
         "pricing.effective_from",
         "the rules hold from the start of `weir serve` on; the time only goes into the version",

@@ -10,6 +10,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path as FilePath
 
 from metering.ids import is_id
+from metering.money import to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url
 from metering.tenants import Tenant
@@ -52,7 +53,7 @@ def build(
         source=source,
         server=_server(server, findings, directory),
         data_dir=data_dir,
-        redis=_redis(shape),
+        redis=_redis(shape, findings),
         ledger_url=shape.ledger.url or f"sqlite:///{data_dir / 'ledger.db'}",
         providers=providers,
         models=models,
@@ -81,10 +82,21 @@ def _server(written: ServerShape, findings: Findings, directory: FilePath) -> Se
     return Server(**{**vars(written), **own})
 
 
-def _redis(shape: FileShape) -> RedisSettings:
-    fields = vars(shape.redis)
-    url = shape.redis.url
-    return RedisSettings(**{**fields, "url": None if url is None else Secret(url)})
+def _redis(shape: FileShape, findings: Findings) -> RedisSettings:
+    redis = shape.redis
+    share_ppm = 0
+    try:
+        share_ppm = to_ppm(redis.outage_share)
+    except ValueError as error:
+        findings.fault(("redis", "outage_share"), str(error))
+    return RedisSettings(
+        url=None if redis.url is None else Secret(redis.url),
+        prefix=redis.prefix,
+        shards=redis.shards,
+        timeout_ms=redis.timeout_ms,
+        on_outage=redis.on_outage,
+        outage_share_ppm=share_ppm,
+    )
 
 
 def _check_rest(shape: FileShape, findings: Findings) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Text
+from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
 from proxy.config_values import text as _text
 from proxy.config_values import whole as _whole
 
@@ -87,6 +87,8 @@ class RedisShape:
     """Longest that a request waits for Redis, each time, in milliseconds."""
     on_outage: Annotated[Literal["local", "closed", "open"], BeforeValidator(_text)] = "local"
     """While Redis is away: a local share of each cap, refuse, or admit unchecked."""
+    outage_share: Share = Decimal("0.1")
+    """With `local`: share of what is left of a cap that this machine may spend in an outage."""
 
 
 @dataclass(frozen=True, kw_only=True)

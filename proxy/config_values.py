@@ -68,6 +68,12 @@ Seconds = Annotated[
     BeforeValidator(number),
     WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 86_400}),
 ]
+Share = Annotated[
+    Decimal,
+    Field(ge=0, le=1),
+    BeforeValidator(number),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1}),
+]
 Flag = Annotated[bool, BeforeValidator(flag)]
 Port = Annotated[int, Field(ge=0, le=65_535), BeforeValidator(whole)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000), BeforeValidator(whole)]

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from metering.caps import (
+    AdmittedBy,
     Candidate,
+    CapsNotAskedError,
     CapState,
     CapsUnavailableError,
     Denial,
@@ -77,8 +79,7 @@ class Exchange:
     ) -> None:
         self._door = door
         self._facts = facts
-        self._request = request
-        self._plan = plan
+        self._request, self._plan = request, plan
         self._log = door.log.bind(request_id=facts.request_id)
         self._prompt = prompt
         self._attempts: list[Attempt] = []
@@ -89,6 +90,7 @@ class Exchange:
         self._last: Relayed | None = None
         self._sell_nano = 0
         self._degraded: str | None = None
+        self._admitted_by = AdmittedBy.CAPS
         self.is_ending = False
         tenant = facts.principal.tenant
         self.hold = Hold(tenant.id, facts.exchange_id, caps_of(tenant.limits))
@@ -124,8 +126,7 @@ class Exchange:
     # -- admission ----------------------------------------------------------------------------
 
     async def _reserve(self) -> Reservation:
-        door = self._door
-        admission = self._plan.admission
+        door, admission = self._door, self._plan.admission
         try:
             answer = await door.caps.reserve(
                 self.hold,
@@ -136,17 +137,19 @@ class Exchange:
                     self._facts, upstream_facts(self._plan, self._prompt, door.settings)
                 ),
             )
-        except (CapsUnavailableError, HoldEndedError, asyncio.CancelledError) as error:
-            # it may have been applied: give back what nobody will use
-            door.open.give_back(self.hold)
-            if not isinstance(error, asyncio.CancelledError):
-                self._log.warning("caps_unavailable", step="reserve", cause=str(error))
-                raise backend_unavailable() from error
+        except CapsNotAskedError as error:
+            raise backend_unavailable() from error
+        except asyncio.CancelledError:
+            door.open.give_back(self.hold)  # it may have been applied
             raise
+        except (CapsUnavailableError, HoldEndedError) as error:
+            door.open.give_back(self.hold)
+            self._log.info("caps_unavailable", step="reserve", cause=str(error))
+            raise backend_unavailable() from error
         if isinstance(answer, Denial):
             raise denied(answer, self.hold.tenant)
         self._held = admission.candidates[answer.index].vector
-        self._states = answer.states
+        self._states, self._admitted_by = answer.states, answer.admitted_by
         if admission.steps[answer.index]:
             self._degraded = "burst_threshold" if answer.passed_threshold else "cap"
         door.open.add(self)
@@ -198,6 +201,7 @@ class Exchange:
             started_at=started_at,
             fallback_reason=step.reason,
             degrade_step=upstream.public_name if self._degraded else None,
+            admitted_by=self._admitted_by,
         )
         self._attempts.append(attempt)
         self._error_answer = None

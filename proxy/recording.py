@@ -38,9 +38,9 @@ async def _record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapStat
     try:
         committed = await door.caps.commit(hold, made.actual, made.events)
     except CapsUnavailableError as error:
-        log.warning("caps_unavailable", step="commit", cause=str(error))
+        log.info("usage_spooled", cause=str(error))  # the outage is told once, not here
         if not is_spooled:
-            await door.spool.append(hold, made.actual, made.events)
+            await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
         return ()
     if made.spool_seq is not None:
         door.spool.committed(made.spool_seq)

@@ -19,10 +19,10 @@ import uvloop
 from aiohttp import web
 
 from metering.background import spawn
-from metering.caps import CapsUnavailableError
+from metering.outage_caps import OutageCaps, OutagePolicy
+from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_connect import RedisRunner, open_runner
-from metering.redis_events import is_rebuilt, publish_prices
 from metering.redis_keys import RedisKeys
 from metering.spool import Spool
 from proxy import data_dir as data_dirs
@@ -42,6 +42,7 @@ from proxy.metrics_redis import MeasuredRunner
 from proxy.metrics_report import Reporter, resume
 from proxy.metrics_worker import WorkerWatch
 from proxy.pool import HttpTransport
+from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.settings import Settings, redis_keys
 from proxy.tls import server_context
@@ -55,12 +56,7 @@ GC_THRESHOLD = (20_000, 20, 100)
 
 The worker settles a fifth more with it, and with what it has loaded kept out of the collector."""
 
-REPLAY_AFTER_S = 1.0
-"""A spooled exchange that is not committed for so long will not be by itself."""
-
 REDIS_AT_START_S = 2.0
-REPLAY_EVERY_S = 1.0
-PREPARE_AGAIN_S = 1.0
 READY_POLL_S = 0.02
 
 
@@ -74,22 +70,20 @@ class Services:
     keys: RedisKeys
     spool: Spool
     renewals: Renewals
+    caps: OutageCaps
+    watch: RedisWatch
     failed: asyncio.Future[None]
     measured: MeasuredRunner
-    is_prepared: bool = False
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether Redis was found fit for use, and has the prices."""
+        return self.watch.prepared.is_set()
 
     async def ready(self) -> bool:
         """Whether spend can be checked, and will be: Redis answers, its windows are whole, and
         nobody has asked for the end."""
-        if self.door.lifecycle.is_draining or not self.is_prepared or not self.link.is_up:
-            return False
-        try:
-            whole = await asyncio.gather(
-                *(is_rebuilt(self.link, self.keys, shard) for shard in range(self.keys.shards))
-            )
-        except CapsUnavailableError:
-            return False
-        return all(whole)
+        return not self.door.lifecycle.is_draining and await self.watch.ready()
 
 
 @contextlib.asynccontextmanager
@@ -112,47 +106,87 @@ async def open_services(
         tenants=settings.tenants if settings.server.metrics_tenants else (),
     )
     measured = MeasuredRunner(link, counted.metrics)
-    caps = RedisCaps(measured, keys)
     health = Health()
     spool = Spool(settings.data_dir, proxy_id)
+    recent = RecentCommits(lambda: link.generation)
+    redis_caps = RedisCaps(measured, keys)
+    caps = _outage_caps(settings, redis_caps, link, spool, recent=recent, log=log)
+    watch = RedisWatch(
+        link,
+        keys,
+        settings,
+        caps=redis_caps,
+        guarded=caps,
+        spool=spool,
+        recent=recent,
+        log=log,
+        on_replayed=counted.replayed,
+    )
     transport = HttpTransport(settings.egress)
     renewals = Renewals(caps, log)
     door = Door(
-        settings,
-        caps,
-        transport,
-        spool,
-        renewals,
-        log,
-        proxy_id,
-        health=health,
-        metrics=counted,
+        settings, caps, transport, spool, renewals, log, proxy_id, health=health, metrics=counted
     )
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    services = Services(door, link, keys, spool, renewals, failed, measured)
+    services = Services(door, link, keys, spool, renewals, caps, watch, failed, measured)
     labels = [each.label for model in settings.models.values() for each in model.upstreams]
     sync = HealthSync(health, link, keys, labels=labels, log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         await spool.open()
         stack.push_async_callback(spool.close, keep=settings.metering.spool == "always")
-        prepared = asyncio.Event()
         for name, work in {
-            "prepare": _prepare(services, caps, prepared),
             "renewals": renewals.run(),
-            "replay": _replay(services, prepared),
             "backlog": watch_backlog(door, link, keys),
+            "redis-watch": watch.run(),
             "health-sync": sync.run(),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REDIS_AT_START_S):
-                await asyncio.wait(
-                    [services.failed, spawn(prepared.wait(), name="prepared")],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+        await _prepared(services)
         yield services
+
+
+async def _prepared(services: Services) -> None:
+    """Wait for Redis, but not for long: without it requests are served by `redis.on_outage`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REDIS_AT_START_S):
+            await asyncio.wait(
+                [services.failed, spawn(services.watch.prepared.wait(), name="prepared")],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
+
+def _outage_caps(
+    settings: Settings,
+    caps: RedisCaps,
+    link: RedisRunner,
+    spool: Spool,
+    *,
+    recent: RecentCommits,
+    log: Any,
+) -> OutageCaps:
+    """The caps as requests ask them, and a line in the log whenever Redis goes or comes."""
+    redis = settings.redis
+    policy = OutagePolicy(redis.on_outage, redis.outage_share_ppm, settings.server.workers)
+
+    def told(cause: str | None) -> None:
+        counts = guarded.counts
+        if cause is None:
+            log.warning("redis_is_back", admitted=counts.admitted, refused=counts.refused)
+            return
+        say = log.error if policy.mode == "open" else log.warning
+        say("redis_outage", on_outage=policy.mode, cause=cause)
+
+    guarded = OutageCaps(
+        caps,
+        policy,
+        is_up=lambda: link.is_up,
+        is_recordable=lambda: spool.is_writable,
+        recent=recent if settings.metering.spool == "outage" else None,
+        on_change=told,
+    )
+    return guarded
 
 
 def run_proxy(process: ProxyProcess) -> int:
@@ -229,53 +263,6 @@ async def _report_ready(process: ProxyProcess, services: Services) -> None:
         if process.ready_wait_s:
             services.door.log.warning("not_ready_yet", waited_s=process.ready_wait_s)
     process.report_ready()
-
-
-async def _prepare(services: Services, caps: RedisCaps, prepared: asyncio.Event) -> None:
-    """Check Redis and publish the prices, as soon as it can be asked."""
-    prices = services.door.settings.prices
-    bodies = {
-        prices.cost_version: prices.body(sell=False),
-        prices.sell_version: prices.body(sell=True),
-    }
-    while True:
-        try:
-            await services.link.wait_up(PREPARE_AGAIN_S)
-            for warning in await caps.prepare():
-                services.door.log.warning("redis", detail=warning)
-            await publish_prices(services.link, services.keys, bodies)
-        except CapsUnavailableError as error:
-            services.door.log.warning("redis_away", cause=str(error))
-            await asyncio.sleep(PREPARE_AGAIN_S)
-        else:
-            services.is_prepared = True
-            prepared.set()
-            return
-
-
-async def _replay(services: Services, prepared: asyncio.Event) -> None:
-    """Bring what was spooled to Redis, whenever Redis is there to take it.
-
-    Whatever stands in the way: what is on disk waits, and the requests of others go on.
-    """
-    await prepared.wait()
-    log = services.door.log
-    keeps = services.door.settings.metering.spool == "always"
-    while True:
-        try:
-            report = await services.spool.replay(
-                services.door.caps, keep=keeps, waited_s=REPLAY_AFTER_S if keeps else 0.0
-            )
-            if report.records:
-                log.info("spool_replayed", records=report.records)
-                services.door.metrics.replayed(report.records)
-            if report.refused:
-                log.error("spool_damaged", records=list(report.refused))
-        except CapsUnavailableError as error:
-            log.warning("spool_waits", cause=str(error))
-        except Exception as error:  # noqa: BLE001 - the top of a task: a full disk, say
-            log.error("spool_waits", cause=repr(error))
-        await asyncio.sleep(REPLAY_EVERY_S)
 
 
 def _reporter(process: ProxyProcess, services: Services, runner: web.AppRunner) -> Reporter | None:

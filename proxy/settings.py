@@ -127,6 +127,8 @@ class RedisSettings:
     shards: int = 16
     timeout_ms: int = 250
     on_outage: Literal["local", "closed", "open"] = "local"
+    outage_share_ppm: int = 100_000
+    """Of what is left of a cap, what this machine's processes may spend without Redis."""
 
 
 @dataclass(frozen=True, slots=True)

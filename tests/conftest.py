@@ -22,4 +22,5 @@ pytest_plugins = [
     "fixtures_door",
     "fixtures_weir",
     "fixtures_worker",
+    "fixtures_outage",
 ]

@@ -63,6 +63,8 @@ PURE = [
     "metering.hold_records",
     "metering.registry",
     "metering.redis_keys",
+    "metering.seq_ranges",
+    "metering.spool_codec",
     "metering.settlement.journal",
     "metering.settlement.rating",
     "metering.settlement.charges",

@@ -67,8 +67,10 @@ class BatchReport:
     sell_nano: int = 0
     cost_nano: int = 0
     differences: tuple[Difference, ...] = ()
-    confirmed: Mapping[tuple[int, str], int] = field(default_factory=dict)
-    """(shard, proxy id) -> highest spool sequence of this batch that the ledger now has."""
+    confirmed: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Proxy id -> the spool sequences of this batch, which the ledger now has."""
+    ranges_forgotten: int = 0
+    """Ranges of confirmed sequences that were too many to be remembered."""
 
 
 def sort_bookings(bookings: Iterable[Booking], known: Mapping[str, str]) -> Sorted:
@@ -107,15 +109,14 @@ def differences(fresh: Iterable[Booking]) -> tuple[Difference, ...]:
     )
 
 
-def confirmed_sequences(arrivals: Iterable[Arrival]) -> dict[tuple[int, str], int]:
-    """(shard, proxy id) -> the highest spool sequence among these events."""
-    highest: dict[tuple[int, str], int] = {}
+def confirmed_sequences(arrivals: Iterable[Arrival]) -> dict[str, list[int]]:
+    """Proxy id -> the spool sequences of these events, of whatever shard."""
+    found: dict[str, list[int]] = {}
     for arrival in arrivals:
         sequence = arrival.event.spool_seq
         if sequence is not None and arrival.event.proxy_id:
-            key = (arrival.entry.shard, arrival.event.proxy_id)
-            highest[key] = max(sequence, highest.get(key, sequence))
-    return highest
+            found.setdefault(arrival.event.proxy_id, []).append(sequence)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

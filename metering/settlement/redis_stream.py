@@ -147,14 +147,11 @@ class StreamReader:
                 pipeline.xack(self._keys.stream(shard), GROUP, *stream_ids)
             await pipeline.execute()
 
-    async def confirm(self, confirmed: Mapping[tuple[int, str], int]) -> None:
-        """Publish by (shard, proxy id) up to where the ledger has what a proxy spooled."""
-        if not confirmed:
-            return
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for (shard, proxy_id), sequence in confirmed.items():
-                pipeline.hset(self._keys.confirmed(shard), proxy_id, str(sequence))
-            await pipeline.execute()
+    async def confirm(self, confirmed: Mapping[str, str]) -> None:
+        """Publish by proxy id which spool sequences the ledger has, as ranges."""
+        if confirmed:
+            fields: dict[Any, Any] = dict(confirmed)
+            await self._redis.hset(self._keys.confirmed, mapping=fields)
 
     async def pending(self) -> int:
         """How many entries of these shards are not settled yet, by whomever."""

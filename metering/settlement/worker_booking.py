@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from redis.asyncio import Redis
@@ -55,7 +55,6 @@ class Booker:
         self._writing = writing
         self._log = log
         self._prices = PriceShelf(ledger, redis, keys)
-        self._held_back: dict[tuple[int, str], tuple[str, int]] = {}
         self._survived: list[Entry] = []
         """Entries whose tries are to be taken back."""
         self.tally = Tally()
@@ -155,10 +154,8 @@ class Booker:
         dead = [malformed for part, _ in parts for malformed in part.malformed]
         await reader.bury(dead)
         await reader.acknowledge(done)
-        for entry in [*done, *(malformed.entry for malformed in dead)]:
-            self._held_back.pop(entry.place, None)
-        if any(report.confirmed for _, report in parts):
-            await self.confirm(reader)
+        if proxy_ids := {proxy_id for _, report in parts for proxy_id in report.confirmed}:
+            await self.confirm(reader, proxy_ids)
         took_s = (monotonic_s() - began_s) / len(parts)
         for _, report in parts:
             self._say(report)
@@ -202,20 +199,10 @@ class Booker:
                 entries=len(waiting),
                 retry_s=lane.retry_s,
             )
-        for one in waiting:
-            if one.event.spool_seq is not None:
-                self._held_back[one.entry.place] = (one.event.proxy_id, one.event.spool_seq)
 
-    async def confirm(self, reader: StreamReader) -> None:
-        """Publish how far each proxy's spool is in the ledger.
-
-        Never from a waiting event's sequence on: its proxy would drop the one copy of it that
-        lies outside Redis.
-        """
-        confirmed = await asyncio.to_thread(confirmed_spool, self._ledger, reader.shards)
-        for (shard, _), (proxy_id, sequence) in self._held_back.items():
-            if (highest := confirmed.get((shard, proxy_id))) is not None:
-                confirmed[shard, proxy_id] = min(highest, sequence - 1)
+    async def confirm(self, reader: StreamReader, proxy_ids: Iterable[str] | None = None) -> None:
+        """Publish what of the proxies' spools is in the ledger; without names, of all of them."""
+        confirmed = await asyncio.to_thread(confirmed_spool, self._ledger, proxy_ids)
         await reader.confirm(confirmed)
 
     def _say(self, report: BatchReport) -> None:
@@ -227,6 +214,8 @@ class Booker:
                 malformed=report.malformed,
                 unpriced=report.unpriced,
             )
+        if report.ranges_forgotten:
+            self._log.warning("spool_ranges_forgotten", ranges=report.ranges_forgotten)
         for difference in report.differences:
             self._log.warning(
                 "rating_differs",

@@ -9,11 +9,13 @@ from metering.redis_events import (
     Backlog,
     PriceConflictError,
     backlog,
+    data_id,
     is_rebuilt,
     mark_epoch,
     memory,
     oldest_unsettled_ms,
     publish_prices,
+    read_confirmed,
     read_memory,
     read_prices,
 )
@@ -40,6 +42,30 @@ async def test_an_epoch_is_marked_once(redis_link: RedisLink, redis_keys: RedisK
 
     assert (before, marks) == (False, [True, False])
     assert await is_rebuilt(redis_link, redis_keys, 3)
+
+
+async def test_data_has_a_name_until_it_is_gone(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """The first name stays, whoever asks; after the data was lost there is another."""
+    first = await data_id(redis_link, redis_keys, fresh="a")
+    second = await data_id(redis_link, redis_keys, fresh="b")
+    await redis_link.call("DEL", redis_keys.meta)
+    third = await data_id(redis_link, redis_keys, fresh="c")
+
+    assert (first, second, third) == ("a", "a", "c")
+
+
+async def test_confirmed_sequences_are_read_as_ranges(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """Of the proxy that asks; nothing while nobody published any."""
+    before = await read_confirmed(redis_link, redis_keys, "p1")
+    await redis_link.call("HSET", redis_keys.confirmed, "p1", "1-4,6-6", "p2", "1-9")
+
+    after = await read_confirmed(redis_link, redis_keys, "p1")
+
+    assert (str(before), str(after)) == ("", "1-4,6-6")
 
 
 async def test_the_backlog_counts_what_waits(redis_link: RedisLink, redis_keys: RedisKeys) -> None:

@@ -30,7 +30,6 @@ def test_all_keys_of_a_tenant_share_a_slot(tenant: str, scope: Scope) -> None:
         keys.done(tenant, 1_700_000_000_000),
         keys.epoch(keys.shard(tenant)),
         keys.stream(keys.shard(tenant)),
-        keys.confirmed(keys.shard(tenant)),
     ]
 
     tags = {re.findall(r"\{(.*?)\}", name)[0] for name in names}

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 import pytest
 from caps_samples import cap, hold
+from spool_samples import body, files, fill
 
 from metering.caps import CapsUnavailableError, Commit, Hold, Vector
 from metering.memory_caps import MemoryCaps
-from metering.spool import KEEP_SENT_S, ReplayReport, Spool, SpoolError
+from metering.seq_ranges import SeqRanges
+from metering.spool import (
+    IN_FLIGHT,
+    ReplayReport,
+    Spool,
+    SpoolError,
+)
 from metering.spool_codec import MARK
+from metering.spool_folder import SpoolFolder
 
 
 class FailingCaps(MemoryCaps):
@@ -31,19 +35,6 @@ class FailingCaps(MemoryCaps):
             raise CapsUnavailableError("away")
         self.left -= 1
         return await super().commit(hold, actual, events)  # type: ignore[arg-type]
-
-
-def body(number: int) -> bytes:
-    return b'{"n":%d}' % number
-
-
-async def fill(spool: Spool, count: int, start: int = 0) -> None:
-    for number in range(start, start + count):
-        await spool.append(hold(cap(100)), Vector(1), (body(number),))
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.suffix for path in (folder / "spool" / "p1").iterdir())
 
 
 async def test_what_was_appended_is_replayed_once_in_order(tmp_path: Path) -> None:
@@ -89,26 +80,6 @@ async def test_a_crash_loses_nothing_and_no_number_comes_again(tmp_path: Path) -
     await last.close()
 
 
-async def test_a_torn_tail_keeps_what_came_before_it(tmp_path: Path) -> None:
-    """The file is kept aside for a person; the whole records are committed."""
-    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
-    await spool.open()
-    await fill(spool, 3)
-    await spool.close()
-    path = next((tmp_path / "spool" / "p1").glob("*.open"))
-    os.truncate(path, path.stat().st_size - 5)
-
-    again = Spool(tmp_path, "p1")
-    await again.open()
-    report = await again.replay(caps)
-    await again.close()
-
-    assert (report.records, report.segments) == (2, 1)
-    assert report.damaged_bytes > 0
-    assert files(tmp_path) == [".damaged", ".open"]
-    assert caps.model.events == [body(0), body(1)]
-
-
 async def test_a_replay_that_fails_is_taken_up_again(tmp_path: Path) -> None:
     """Nothing is put away before all of it was taken, and nothing is counted twice."""
     spool, caps = Spool(tmp_path, "p1"), FailingCaps()
@@ -123,26 +94,6 @@ async def test_a_replay_that_fails_is_taken_up_again(tmp_path: Path) -> None:
     await spool.close()
 
     assert caps.model.events == [body(number) for number in range(5)]
-
-
-async def test_kept_segments_wait_for_the_ledger(tmp_path: Path) -> None:
-    """They are not replayed again, and go when each of their records is confirmed."""
-    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
-    await spool.open()
-    await fill(spool, 3)
-    await spool.replay(caps, keep=True)
-    await fill(spool, 2, start=3)
-    await spool.replay(caps, keep=True)
-
-    kept = files(tmp_path)
-    early = await spool.discard(2)
-    one = await spool.discard(4)
-    other = await spool.discard(5)
-    await spool.close()
-
-    assert kept == [".open", ".sent", ".sent"]
-    assert (early, one, other) == (0, 1, 1)
-    assert len(caps.model.events) == 5
 
 
 async def test_appends_at_once_share_an_fsync_and_all_stand(tmp_path: Path) -> None:
@@ -173,38 +124,6 @@ async def test_a_number_taken_before_is_written(tmp_path: Path) -> None:
     assert (first, later) == (1, 2)
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """A disk that is full from `size` on: the kernel refuses to make files longer."""
-    import signal
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-
-
-async def test_a_full_disk_is_told_and_costs_only_what_did_not_fit(tmp_path: Path) -> None:
-    """The part that was written is cut off again; when there is room, appends go on."""
-    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
-    await spool.open()
-    await fill(spool, 2)
-
-    with largest_file(700), pytest.raises(SpoolError, match=r"cannot write .*: File too large"):
-        await fill(spool, 3, start=100)
-    await fill(spool, 1, start=2)
-    report = await spool.replay(caps)
-    await spool.close()
-
-    assert report.damaged_bytes == 0
-    assert caps.model.events[:2] == [body(0), body(1)]
-    assert caps.model.events[-1] == body(2)
-
-
 async def test_a_writer_that_fails_in_any_way_is_told_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +135,7 @@ async def test_a_writer_that_fails_in_any_way_is_told_and_goes_on(
     spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
     await spool.open()
     with monkeypatch.context() as patch:
-        patch.setattr(Spool, "_write", fails)
+        patch.setattr(SpoolFolder, "write", fails)
         with pytest.raises(SpoolError, match="no room to join"):
             await fill(spool, 1, start=100)
 
@@ -325,26 +244,53 @@ async def test_what_is_being_committed_is_given_time(tmp_path: Path) -> None:
     assert (early.records, late.records) == (0, 1)
 
 
-async def test_kept_segments_go_after_a_week(tmp_path: Path) -> None:
-    """Nobody asks for them by then, and the disk is not endless."""
+async def test_what_redis_lost_is_committed_again(tmp_path: Path) -> None:
+    """All that the ledger is not known to have, whether it was replayed, kept or just written."""
     spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
     await spool.open()
-    await fill(spool, 1)
+    await fill(spool, 4)
     await spool.replay(caps, keep=True)
+    await spool.append(hold(cap(100)), Vector(1), (body(4),))
+    spool.committed(5)
+    await spool.discard(SeqRanges.of([2, 3]))
+    emptied = MemoryCaps()
+
+    before = await spool.replay(emptied, keep=True)
+    lacking = await spool.distrust()
+    waiting = spool.depth.records
+    after = await spool.replay(emptied, keep=True)
+    again = await spool.replay(emptied, keep=True)
+    await spool.close(keep=True)
+
+    assert (before.records, lacking, waiting) == (0, 1, 5)
+    assert (after.records, again.records) == (3, 0)
+    assert emptied.model.events == [body(0), body(3), body(4)]
+
+
+async def test_numbers_that_never_reached_the_disk_do_not_come_again(tmp_path: Path) -> None:
+    """The ledger has them: another record of that number would count as confirmed."""
+    spool = Spool(tmp_path, "p1")
+    await spool.open()
+
+    await spool.discard(SeqRanges.parse("1-41"))
+    await spool.discard(SeqRanges())
+    number = spool.take_seq()
     await spool.close()
-    [sent] = (tmp_path / "spool" / "p1").glob("*.sent")
-    old_s = sent.stat().st_mtime - KEEP_SENT_S - 60
-    os.utime(sent, (old_s, old_s))
 
-    again = Spool(tmp_path, "p1")
-    await again.open()
-    await again.replay(caps, keep=True)
-    await again.close()
-
-    assert ".sent" not in files(tmp_path)
+    assert number == 42
 
 
-def test_a_folder_cannot_be_escaped(tmp_path: Path) -> None:
-    """The proxy's id names a folder."""
-    with pytest.raises(ValueError, match="folder"):
-        Spool(tmp_path, "../other")
+async def test_a_record_that_fails_stops_no_other_in_flight(tmp_path: Path) -> None:
+    """Poison among what is committed at once is refused by itself, and the rest is taken once."""
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    await fill(spool, 40)
+    await spool.append(hold(cap(100)), Vector(nano=-1), (b"{}",))
+    await fill(spool, IN_FLIGHT, start=40)
+
+    report = await spool.replay(caps)
+    await spool.close()
+
+    assert report.records == 40 + IN_FLIGHT
+    assert [each.partition(":")[0] for each in report.refused] == ["record 41"]
+    assert caps.model.events == [body(number) for number in range(40 + IN_FLIGHT)]

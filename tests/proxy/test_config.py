@@ -317,8 +317,7 @@ def test_every_unenforced_key_exists() -> None:
 
 
 VALUES: dict[str, tuple[str, list[str]]] = {
-    "closed is what happens": ("redis: {on_outage: closed}\n", []),
-    "local": ("redis: {on_outage: local}\n", ["redis.on_outage"]),
+    "outages": ("redis: {on_outage: open, outage_share: 0.2}\n", []),
     "metrics": ("server: {metrics_port: 9090}\n", []),
     "nothing written": ("", []),
     "spool": ("metering: {spool: outage}\n", []),

@@ -72,3 +72,16 @@ def test_the_example_of_a_minted_key_stays_at_home(tmp_path: Path) -> None:
         assert not is_warned_of(host)
     for host in ("0.0.0.0", "10.0.0.1", "proxy.internal", '"::"'):
         assert is_warned_of(host)
+
+
+def test_the_share_of_an_outage(tmp_path: Path) -> None:
+    """A share of one, exact to a millionth; what is no share is told with its place."""
+    written = "redis: {{outage_share: {}}}\n"
+
+    share = loaded(tmp_path, BASE + written.format("0.025")).settings.redis.outage_share_ppm
+    [beyond] = faults(tmp_path, BASE + written.format("1.5"))
+    [finer] = faults(tmp_path, BASE + written.format("0.12345678"))
+
+    assert share == 25_000
+    assert "redis.outage_share" in beyond
+    assert "redis.outage_share" in finer

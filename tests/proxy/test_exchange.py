@@ -20,7 +20,15 @@ from fixtures_upstream import (
     usage_event,
 )
 
-from metering.caps import CapsUnavailableError, Commit, Hold, Vector
+from metering.caps import (
+    CapsNotAskedError,
+    CapsUnavailableError,
+    Commit,
+    Denial,
+    Hold,
+    Reservation,
+    Vector,
+)
 from metering.clock import monotonic_s, now_ms
 from metering.events import UsageEvent, decode
 from metering.memory_caps import MemoryCaps
@@ -125,6 +133,30 @@ async def test_the_end_waits_for_the_commit(
     gate.set()
 
     assert await answer.content.read() == DONE
+
+
+async def test_what_was_never_asked_is_not_given_back(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Refusals of a long outage do not pile up as holds to release."""
+
+    class AwayCaps(MemoryCaps):
+        released = 0
+
+        async def reserve(self, *_: object, **__: object) -> Reservation | Denial:
+            raise CapsNotAskedError("gone")
+
+        async def release(self, hold: Hold) -> None:
+            self.released += 1
+
+    caps = AwayCaps()
+    door = await open_door(settings({"one": upstream.url}), caps)
+
+    answer = await door.chat()
+
+    assert answer.status == 503
+    assert (await answer.json())["error"]["code"] == "budget_backend_unavailable"
+    assert caps.released == 0
 
 
 async def test_redis_away_at_commit_goes_to_the_spool(

@@ -43,10 +43,10 @@ def test_differences_are_summed_by_tenant() -> None:
     assert difference.sell_nano == difference.cost_nano == 11_000_000
 
 
-def test_the_highest_spool_sequence_of_each_proxy_counts() -> None:
+def test_every_spool_sequence_of_each_proxy_counts() -> None:
     booking = _booking(proxy_id="p1", spool_seq=5)
     older = replace(booking.arrival, event=replace(booking.arrival.event, spool_seq=3))
 
     confirmed = confirmed_sequences([booking.arrival, older])
 
-    assert confirmed == {(booking.arrival.entry.shard, "p1"): 5}
+    assert confirmed == {"p1": [5, 3]}

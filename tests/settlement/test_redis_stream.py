@@ -117,12 +117,12 @@ async def test_an_entry_that_vanished_comes_without_a_body(
     assert [(entry.stream_id, entry.body) for entry in claimed] == [("1-0", None)]
 
 
-async def test_the_confirmed_sequence_is_published_by_proxy(
+async def test_confirmed_sequences_are_published_by_proxy(
     redis: Redis, redis_keys: RedisKeys
 ) -> None:
-    await _reader(redis, redis_keys).confirm({(2, "p1"): 41})
+    await _reader(redis, redis_keys).confirm({"p1": "1-3,5-41"})
 
-    assert await redis.hgetall(redis_keys.confirmed(2)) == {b"p1": b"41"}
+    assert await redis.hgetall(redis_keys.confirmed) == {b"p1": b"1-3,5-41"}
 
 
 def test_shards_are_read_together_or_each_alone() -> None:

@@ -17,12 +17,14 @@ def settled_positions(ledger: Ledger) -> dict[int, tuple[int, int]]:
     return {row.shard: (row.stream_ms, row.stream_n) for row in rows}
 
 
-def confirmed_spool(ledger: Ledger, shards: Iterable[int]) -> dict[tuple[int, str], int]:
-    """By (shard, proxy id), the highest spool sequence in the ledger."""
+def confirmed_spool(ledger: Ledger, proxy_ids: Iterable[str] | None = None) -> dict[str, str]:
+    """By proxy id, the spool sequences in the ledger as ranges; of all proxies unless named."""
     table = tables.spool_confirmed
+    query = select(table)
+    if proxy_ids is not None:
+        query = query.where(table.c.proxy_id.in_(list(proxy_ids)))
     with ledger.read() as connection:
-        rows = connection.execute(select(table).where(table.c.shard.in_(list(shards)))).all()
-    return {(row.shard, row.proxy_id): row.seq for row in rows}
+        return {row.proxy_id: row.ranges for row in connection.execute(query)}
 
 
 def price_bodies(ledger: Ledger, versions: Iterable[str]) -> dict[str, bytes]:

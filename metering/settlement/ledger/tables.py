@@ -223,10 +223,8 @@ watermark = Table(
 spool_confirmed = Table(
     "spool_confirmed",
     metadata,
-    Column("shard", Integer, nullable=False),
-    Column("proxy_id", Text, nullable=False),
-    Column("seq", BigInteger, nullable=False),  # highest spool sequence in the ledger
-    PrimaryKeyConstraint("shard", "proxy_id"),
+    Column("proxy_id", Text, primary_key=True),
+    Column("ranges", Text, nullable=False),  # spool sequences in the ledger: 1-500,502-900
 )
 
 ROLLUP_DIMENSIONS = (

@@ -12,11 +12,12 @@ waits in a circle.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
+from metering.seq_ranges import SeqRanges
 from metering.settlement.batches import (
     Batch,
     BatchReport,
@@ -36,7 +37,6 @@ from metering.settlement.ledger.rows import event_row
 from metering.settlement.ledger.store import (
     Ledger,
     add_rows,
-    insert_into,
     insert_rows,
     keep_rows,
 )
@@ -77,9 +77,9 @@ def _write(
         _keep_conflicts(connection, found, now_ns)
         keep_dead_letters(connection, batch.malformed, now_ns)
         _raise_alerts(connection, found, report.differences, now_ns)
-        _confirm_spool(connection, report)
+        forgotten = _confirm_spool(connection, report.confirmed)
         _advance(connection, heads, batch, found, now_ns)
-    return report
+    return replace(report, ranges_forgotten=forgotten) if forgotten else report
 
 
 def _report(batch: Batch, found: Sorted) -> BatchReport:
@@ -276,19 +276,26 @@ def _raise_alerts(
     put_alerts(connection, alerts, now_ns)
 
 
-def _confirm_spool(connection: Connection, report: BatchReport) -> None:
-    rows = [
-        {"shard": shard, "proxy_id": proxy_id, "seq": seq}
-        for (shard, proxy_id), seq in sorted(report.confirmed.items())
-    ]
-    if rows:
-        insert = insert_into(connection, tables.spool_confirmed)
-        raised = insert.on_conflict_do_update(
-            index_elements=["shard", "proxy_id"],
-            set_={"seq": insert.excluded.seq},
-            where=insert.excluded.seq > tables.spool_confirmed.c.seq,
+def _confirm_spool(connection: Connection, confirmed: Mapping[str, Sequence[int]]) -> int:
+    """Add these sequences to what is known of each proxy's spool; how many ranges were too many."""
+    if not confirmed:
+        return 0
+    table, forgotten = tables.spool_confirmed, 0
+    keep_rows(connection, table, [{"proxy_id": name, "ranges": ""} for name in sorted(confirmed)])
+    query = (
+        select(table)
+        .where(table.c.proxy_id.in_(list(confirmed)))
+        .order_by(table.c.proxy_id)  # one order of locks for all writers
+        .with_for_update()
+    )
+    for row in connection.execute(query).all():
+        merged = SeqRanges.parse(row.ranges) | SeqRanges.of(confirmed[row.proxy_id])
+        kept = merged.newest()
+        forgotten += len(merged.ranges) - len(kept.ranges)
+        connection.execute(
+            update(table).where(table.c.proxy_id == row.proxy_id).values(ranges=str(kept))
         )
-        connection.execute(raised, rows)
+    return forgotten
 
 
 def _advance(

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select
 
+from metering.seq_ranges import SeqRanges
 from metering.settlement.entries import Entry
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.queries import invoice_report, usage_report
@@ -133,13 +134,30 @@ def test_prices_used_are_kept_with_the_books(ledger: Ledger) -> None:
     assert price_bodies(ledger, PRICES) == PRICES
 
 
-def test_the_spool_is_confirmed_up_to_the_highest_sequence(ledger: Ledger) -> None:
-    shard = KEYS.shard("acme")
+def test_confirmed_sequences_are_ranges_over_all_shards(ledger: Ledger) -> None:
+    """Holes stay holes until the event that fills them is in the ledger, a repeat counts too."""
+    filling = make_event(proxy_id="p", spool_seq=10)
+    book(ledger, [make_event(proxy_id="p", spool_seq=9), make_event(proxy_id="q", spool_seq=1)])
+    book(ledger, [make_event(proxy_id="p", spool_seq=11, tenant="other")])
+    before = confirmed_spool(ledger)
 
-    book(ledger, [make_event(proxy_id="p", spool_seq=9)])
-    book(ledger, [make_event(proxy_id="p", spool_seq=4)])
+    book(ledger, [filling])
+    book(ledger, [filling])
 
-    assert confirmed_spool(ledger, [shard]) == {(shard, "p"): 9}
+    assert before == {"p": "9-9,11-11", "q": "1-1"}
+    assert confirmed_spool(ledger, ["p"]) == {"p": "9-11"}
+
+
+def test_ranges_beyond_the_bound_are_forgotten_and_told(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is forgotten is not confirmed: its proxy keeps it, and the log says so."""
+    monkeypatch.setattr(SeqRanges, "newest", lambda self: SeqRanges(self.ranges[-2:]))
+
+    report = book(ledger, [make_event(proxy_id="p", spool_seq=seq) for seq in (1, 3, 5)])
+
+    assert report.ranges_forgotten == 1
+    assert confirmed_spool(ledger) == {"p": "3-3,5-5"}
 
 
 def _books_of(batches: list) -> tuple:

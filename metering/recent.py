@@ -1,0 +1,116 @@
+"""The newest commits, in memory: what a Redis that died may have forgotten, to be sent again.
+
+Redis writes to disk once a second, and a replica lags: an acknowledged commit can be lost with the
+server that acknowledged it. With `metering.spool: outage` this is the only other copy, so it is
+bounded three ways, and what the bounds cost is counted. A commit is idempotent: sending one again
+that was not lost adds nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from metering.caps import Caps, CapsUnavailableError, Hold, Vector
+from metering.clock import monotonic_s
+
+KEEP_S = 10.0
+"""Redis loses about two seconds at a power cut, a replica that lags a few."""
+COUNT_MAX = 20_000
+BYTES_MAX = 32 * 1024 * 1024
+IN_FLIGHT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RecentCommit:
+    """One commit that Redis has acknowledged, and when (monotonic s)."""
+
+    hold: Hold
+    actual: Vector
+    events: tuple[bytes, ...]
+    at_s: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of its events."""
+        return sum(map(len, self.events))
+
+
+class RecentCommits:
+    """A ring of what one server took last. `generation` grows when it may have lost some."""
+
+    def __init__(
+        self,
+        generation: Callable[[], int],
+        *,
+        keep_s: float = KEEP_S,
+        count_max: int = COUNT_MAX,
+        bytes_max: int = BYTES_MAX,
+        clock_s: Callable[[], float] = monotonic_s,
+    ) -> None:
+        self._generation_now = generation
+        self._generation = generation()
+        self._keep_s, self._count_max, self._bytes_max = keep_s, count_max, bytes_max
+        self._clock_s = clock_s
+        self._ring: deque[RecentCommit] = deque()
+        self._suspects: deque[RecentCommit] = deque()
+        self._bytes = 0
+        self.crowded_out = 0
+        """Commits that were dropped before KEEP_S was over."""
+
+    def __len__(self) -> int:
+        return len(self._ring) + len(self._suspects)
+
+    def add(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> None:
+        """Redis has taken this commit just now."""
+        self._notice()
+        commit = RecentCommit(hold, actual, tuple(events), self._clock_s())
+        self._ring.append(commit)
+        self._bytes += commit.size
+        while self._ring[0].at_s < commit.at_s - self._keep_s:
+            self._bytes -= self._ring.popleft().size
+        while len(self) > self._count_max or self._bytes > self._bytes_max:
+            self._bytes -= (self._suspects or self._ring).popleft().size
+            self.crowded_out += 1
+
+    def suspect(self) -> None:
+        """All that is here may be lost: it is kept until it was sent again."""
+        self._suspects += self._ring
+        self._ring.clear()
+
+    async def replay(self, caps: Caps) -> int:
+        """Commit again what may be lost; how many commits were sent.
+
+        Raises as `Caps.commit` does; what was not answered is sent the next time.
+        """
+        self._notice()
+        sent = 0
+        while batch := [self._suspects.popleft() for _ in range(self._next_batch())]:
+            answers = await asyncio.gather(
+                *(caps.commit(each.hold, each.actual, each.events) for each in batch),
+                return_exceptions=True,
+            )
+            failed = []
+            for commit, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, CapsUnavailableError):
+                    failed.append(commit)
+                else:
+                    self._bytes -= commit.size
+            self._suspects.extendleft(reversed(failed))
+            sent += len(batch) - len(failed)
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+        return sent
+
+    def _next_batch(self) -> int:
+        return min(IN_FLIGHT, len(self._suspects))
+
+    def _notice(self) -> None:
+        """From the moment the server is another, what the one before took is suspect."""
+        generation = self._generation_now()
+        if generation != self._generation:
+            self._generation = generation
+            self.suspect()

@@ -1,0 +1,183 @@
+"""What a proxy does whenever Redis comes, comes back, or comes back as another. One task.
+
+Rules:
+- Redis is checked, and the prices are published, before anything is sent to it, at the start and
+  again whenever it is another server or has other data (emptied, restored from a copy).
+- What waits on disk is replayed as soon as Redis is there, not at the next turn: a commit that was
+  applied and whose answer was lost is only known to be a repeat for an hour.
+- What a Redis may have lost with its data is committed again: from memory at once, so that windows
+  that are still to be rebuilt count it once; from disk when the windows are whole, but for what the
+  ledger has.
+- Whatever stands in the way: what is on disk waits, and the requests of others go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from metering.caps import CapsUnavailableError
+from metering.clock import monotonic_s
+from metering.outage_caps import OutageCaps
+from metering.recent import RecentCommits
+from metering.redis_caps import CapsSetupError, RedisCaps
+from metering.redis_connect import RedisRunner
+from metering.redis_events import data_id, is_rebuilt, publish_prices, read_confirmed
+from metering.redis_keys import RedisKeys
+from metering.spool import Spool
+from proxy.settings import Settings
+
+TURN_S = 1.0
+REPLAY_AFTER_S = 1.0
+"""A spooled exchange that is not committed for so long will not be by itself."""
+CONFIRMED_EVERY_S = 3.0
+OVERDUE_EVERY_S = 3_600.0
+TRUSTED_AFTER_S = 1_800.0
+"""At a start over a Redis that has data, kept segments older than this are not committed again: it
+has had them on disk for long, and of a repeat it knows for an hour only."""
+
+
+class RedisWatch:
+    """Keeps what Redis must have in Redis; `prepared` once it has what requests need."""
+
+    def __init__(
+        self,
+        link: RedisRunner,
+        keys: RedisKeys,
+        settings: Settings,
+        *,
+        caps: RedisCaps,
+        guarded: OutageCaps,
+        spool: Spool,
+        recent: RecentCommits,
+        log: Any,
+        on_replayed: Callable[[int], None],
+    ) -> None:
+        self._link = link
+        self._keys = keys
+        self._prices = settings.prices
+        self._caps = caps
+        self._guarded = guarded
+        self._spool = spool
+        self._recent = recent
+        self._keeps = settings.metering.spool == "always"
+        self._log = log
+        self._on_replayed = on_replayed
+        self._seen: tuple[int, str] | None = None
+        self._has_data_of_old = False
+        self._must_resend = False
+        self._trouble = ""
+        self._confirmed_at_s = self._overdue_at_s = 0.0
+        self.prepared = asyncio.Event()
+
+    async def run(self) -> None:
+        """Go on until cancelled; only a Redis that must not be used at all ends it."""
+        while True:
+            try:
+                await self.turn()
+                self._trouble = ""
+                await asyncio.sleep(TURN_S)
+            except CapsUnavailableError as error:
+                self._tell("redis_away", str(error))
+                await self._pause()
+            except CapsSetupError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the top of a task: a full disk, say
+                self._tell("spool_waits", repr(error))
+                await asyncio.sleep(TURN_S)
+
+    async def turn(self) -> None:
+        """Everything that is due now; CapsUnavailableError when Redis is not there for it."""
+        if self._guarded.is_away or not self._link.is_up:
+            await self._spool.check()  # nobody may be admitted whose usage could not be kept
+        if not self._link.is_up:
+            await self._link.wait_up(TURN_S)
+        await self._meet()
+        if sent := await self._recent.replay(self._guarded):
+            self._log.info("commits_sent_again", commits=sent)
+        if self._keeps:
+            await self._mind_kept()
+        await self._replay()
+
+    async def ready(self) -> bool:
+        """Whether spend can be checked: Redis answers, and its windows are whole."""
+        if not self.prepared.is_set() or not self._link.is_up:
+            return False
+        try:
+            return await self._is_whole()
+        except CapsUnavailableError:
+            return False
+
+    async def _meet(self) -> None:
+        """Find out whether this is the Redis that we know; prepare one that is not."""
+        generation = self._link.generation
+        fresh = secrets.token_hex(8)
+        data = await data_id(self._link, self._keys, fresh=fresh)
+        if self._seen == (generation, data):
+            return
+        for warning in await self._caps.prepare():
+            self._log.warning("redis", detail=warning)
+        bodies = {
+            self._prices.cost_version: self._prices.body(sell=False),
+            self._prices.sell_version: self._prices.body(sell=True),
+        }
+        await publish_prices(self._link, self._keys, bodies)
+        if self._seen is not None:
+            self._log.warning("redis_is_another", emptied=data != self._seen[1])
+            self._recent.suspect()
+        self._must_resend = self._keeps
+        self._has_data_of_old = self._seen is None and data != fresh
+        self._seen = (generation, data)
+        self.prepared.set()
+
+    async def _mind_kept(self) -> None:
+        """Delete what the ledger has; what it lacks is committed again where Redis may lack it."""
+        if self._must_resend and await self._is_whole():
+            await self._read_confirmed()
+            within_s = TRUSTED_AFTER_S if self._has_data_of_old else None
+            segments = await self._spool.distrust(within_s=within_s)
+            self._must_resend = False
+            if segments:
+                self._log.info("spool_sent_again", segments=segments)
+        elif monotonic_s() >= self._confirmed_at_s:
+            await self._read_confirmed()
+        if monotonic_s() >= self._overdue_at_s:
+            self._overdue_at_s = monotonic_s() + OVERDUE_EVERY_S
+            if overdue := await self._spool.overdue():
+                self._log.warning("spool_unconfirmed", segments=overdue)
+
+    async def _read_confirmed(self) -> None:
+        self._confirmed_at_s = monotonic_s() + CONFIRMED_EVERY_S
+        confirmed = await read_confirmed(self._link, self._keys, self._spool.proxy_id)
+        await self._spool.discard(confirmed)
+
+    async def _replay(self) -> None:
+        report = await self._spool.replay(
+            self._guarded, keep=self._keeps, waited_s=REPLAY_AFTER_S if self._keeps else 0.0
+        )
+        self._guarded.replayed()
+        if report.records:
+            self._log.info("spool_replayed", records=report.records)
+            self._on_replayed(report.records)
+        if report.refused:
+            self._log.error("spool_damaged", records=list(report.refused))
+
+    async def _is_whole(self) -> bool:
+        shards = range(self._keys.shards)
+        found = await asyncio.gather(
+            *(is_rebuilt(self._link, self._keys, shard) for shard in shards)
+        )
+        return all(found)
+
+    async def _pause(self) -> None:
+        """Until Redis can be asked again, but not at once where it answers and refuses."""
+        if self._link.is_up:
+            await asyncio.sleep(TURN_S)
+
+    def _tell(self, event: str, cause: str) -> None:
+        """Once, not every second, for as long as the trouble is the same."""
+        if self._trouble != event:
+            self._trouble = event
+            self._log.warning(event, cause=cause)

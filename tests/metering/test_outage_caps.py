@@ -1,0 +1,320 @@
+"""Admission without Redis: bounded, told, and forgotten once Redis has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pytest
+from caps_samples import NOW_MS, ask, cap, hold
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.caps import (
+    AdmittedBy,
+    Candidate,
+    CapsNotAskedError,
+    CapsUnavailableError,
+    Commit,
+    Denial,
+    Hold,
+    Reservation,
+    Vector,
+)
+from metering.memory_caps import MemoryCaps
+from metering.outage_caps import LOCAL_MAX, OutageCaps, OutagePolicy
+
+CAP = cap(1_000)
+AWAY = CapsUnavailableError("away")
+
+
+class Redis(MemoryCaps):
+    """Caps that can be away: gone at once, or silent, so that what was asked is done unseen."""
+
+    def __init__(self) -> None:
+        super().__init__(now_ms=lambda: NOW_MS)
+        self.is_up = True
+        self.is_silent = False
+
+    async def reserve(self, *args: Any, **more: Any) -> Reservation | Denial:
+        self._ask()
+        answer = await super().reserve(*args, **more)
+        self._answer()
+        return answer
+
+    async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
+        self._ask()
+        return await super().commit(hold, actual, events)
+
+    async def renew(self, *args: Any, **more: Any) -> bool:
+        self._ask()
+        return await super().renew(*args, **more)
+
+    def _ask(self) -> None:
+        if not self.is_up:
+            raise AWAY
+
+    def _answer(self) -> None:
+        if self.is_silent:
+            raise AWAY
+
+
+class Site:
+    """A process in front of that Redis."""
+
+    def __init__(
+        self,
+        mode: Literal["local", "closed", "open"] = "local",
+        redis: Redis | None = None,
+        processes: int = 1,
+        share_ppm: int = 100_000,
+    ) -> None:
+        self.redis = redis or Redis()
+        self.is_recordable = True
+        self.said: list[str | None] = []
+        self.caps = OutageCaps(
+            self.redis,
+            OutagePolicy(mode, share_ppm, processes),
+            is_up=lambda: self.redis.is_up,
+            is_recordable=lambda: self.is_recordable,
+            on_change=self.said.append,
+        )
+
+    async def reserve(
+        self, what: Hold, *candidates: Candidate
+    ) -> Reservation | Denial | CapsUnavailableError:
+        try:
+            return await self.caps.reserve(what, candidates, owner="p", ttl_ms=60_000)
+        except CapsUnavailableError as error:
+            return error
+
+    async def spend(self, nano: int) -> None:
+        """An exchange that Redis admitted and has."""
+        what = hold(CAP)
+        await self.reserve(what, ask(nano))
+        await self.caps.commit(what, Vector(nano), ())
+
+
+async def test_closed_admits_nobody_and_says_that_nothing_was_sent() -> None:
+    site = Site("closed")
+    await site.spend(1)
+    site.redis.is_up = False
+
+    refused = await site.reserve(hold(CAP), ask(1))
+
+    assert isinstance(refused, CapsNotAskedError)
+    assert (site.caps.counts.refused, site.caps.counts.admitted) == (1, 0)
+
+
+async def test_local_admits_up_to_the_share_of_what_was_left() -> None:
+    """700 of 1,000 left, a tenth of it among two processes: 35, and not one more."""
+    site = Site(processes=2)
+    await site.spend(300)
+    site.redis.is_up = False
+
+    first = await site.reserve(hold(CAP), ask(30))
+    beyond = await site.reserve(hold(CAP), ask(6))
+    last = await site.reserve(hold(CAP), ask(5))
+
+    assert isinstance(first, Reservation)
+    assert (first.admitted_by, first.states[0].held.nano) == (AdmittedBy.LOCAL, 30)
+    assert isinstance(beyond, CapsUnavailableError)
+    assert isinstance(last, Reservation)
+
+
+async def test_who_was_not_seen_gets_nothing() -> None:
+    site = Site()
+    site.redis.is_up = False
+
+    assert isinstance(await site.reserve(hold(CAP), ask(1)), CapsUnavailableError)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["reserve", "commit", "spool", "flap"]),
+            st.integers(0, 1),
+            st.integers(0, 60),
+        ),
+        max_size=40,
+    ),
+    st.integers(0, 1_000_000),
+)
+async def test_the_slices_never_pass_the_share(
+    steps: list[tuple[str, int, int]], share_ppm: int
+) -> None:
+    """Whatever two processes do while Redis comes and goes: local spend is within the share of
+    what was left when they last saw it, and the cap is never passed by more than share * limit."""
+    redis = Redis()
+    sites = [Site(redis=redis, processes=2, share_ppm=share_ppm) for _ in range(2)]
+    for site in sites:
+        await site.spend(100)
+    redis.is_up = False
+    open_now: list[tuple[Site, Hold, int]] = []
+    local: dict[Site, int] = dict.fromkeys(sites, 0)
+    for verb, index, nano in steps:
+        if verb == "reserve":
+            what = hold(CAP)
+            answer = await sites[index].reserve(what, ask(nano))
+            if isinstance(answer, Reservation):
+                open_now.append((sites[index], what, nano))
+                local[sites[index]] += nano
+        elif verb == "flap":  # Redis is back for one request of one process
+            redis.is_up = True
+            await sites[index].spend(nano)
+            redis.is_up = False
+        elif open_now:
+            site, what, held = open_now.pop()
+            with pytest.raises(CapsUnavailableError):
+                await site.caps.commit(what, Vector(min(nano, held)), ())
+            local[site] -= held - min(nano, held)
+
+    slice_nano = 900 * share_ppm // 1_000_000 // 2  # what the first to look saw left
+    assert all(spent <= slice_nano for spent in local.values())
+    assert sum(local.values()) <= 1_000 * share_ppm // 1_000_000
+
+
+async def test_what_was_used_counts_until_redis_has_it() -> None:
+    """Coming and going gives nobody a second share; a replayed commit frees it."""
+    site = Site()
+    await site.spend(0)
+    site.redis.is_up = False
+    what = hold(CAP)
+    await site.reserve(what, ask(100))
+    with pytest.raises(CapsUnavailableError):
+        await site.caps.commit(what, Vector(80), ())
+    room = await site.reserve(hold(CAP), ask(21))
+
+    site.redis.is_up = True
+    await site.spend(0)
+    site.redis.is_up = False
+    before = await site.reserve(hold(CAP), ask(21))
+    site.redis.is_up = True
+    await site.caps.commit(what, Vector(80), ())
+    site.redis.is_up = False
+    after = await site.reserve(hold(CAP), ask(92))
+
+    assert isinstance(room, CapsUnavailableError)
+    assert isinstance(before, CapsUnavailableError)
+    assert isinstance(after, Reservation)  # a tenth of the 920 that are left
+
+
+async def test_a_finished_replay_clears_what_it_skipped() -> None:
+    """A record that the ledger had already is not committed again, and holds nothing up."""
+    site = Site()
+    await site.spend(0)
+    site.redis.is_up = False
+    what = hold(CAP)
+    await site.reserve(what, ask(100))
+    with pytest.raises(CapsUnavailableError):
+        await site.caps.commit(what, Vector(100), ())
+
+    site.caps.replayed()
+
+    assert isinstance(await site.reserve(hold(CAP), ask(100)), Reservation)
+
+
+async def test_thresholds_keep_their_meaning() -> None:
+    """At 0.5 of the cap, by what was known last, the dear candidate is passed over."""
+    site = Site()
+    await site.spend(500)
+    site.redis.is_up = False
+
+    answer = await site.reserve(hold(CAP), ask(2, share=0.5), ask(1))
+
+    assert isinstance(answer, Reservation)
+    assert (answer.index, answer.passed_threshold) == (1, True)
+
+
+async def test_open_admits_everybody_once_told() -> None:
+    """Unseen or over the cap; but who was paused when last seen stays out."""
+    site = Site("open")
+    site.redis.model.flags["paused"] = {"paused"}
+    await site.reserve(hold(CAP, tenant="paused"), ask(1))
+    site.redis.is_up = False
+
+    answers = [await site.reserve(hold(CAP, tenant="new"), ask(5_000)) for _ in range(3)]
+    paused = await site.reserve(hold(CAP, tenant="paused"), ask(1))
+    site.redis.is_up = True
+    await site.spend(1)
+
+    assert {getattr(each, "admitted_by", None) for each in answers} == {AdmittedBy.OPEN}
+    assert isinstance(paused, CapsUnavailableError)
+    assert site.said == ["away", None]
+    assert (site.caps.counts.outages, site.caps.counts.admitted) == (1, 3)
+
+
+@pytest.mark.parametrize("mode", ["local", "open"])
+async def test_what_could_not_be_recorded_is_not_begun(mode: Literal["local", "open"]) -> None:
+    """F-24: with Redis away and a spool that cannot be written, nobody is admitted."""
+    site = Site(mode)
+    await site.spend(0)
+    site.redis.is_up = False
+    site.is_recordable = False
+
+    assert isinstance(await site.reserve(hold(CAP), ask(1)), CapsUnavailableError)
+
+
+async def test_a_silent_redis_may_have_held_and_is_told() -> None:
+    """F-07: an exchange admitted here ends the hold that was placed unseen, too."""
+    site = Site()
+    await site.spend(0)
+    site.redis.is_silent = True
+    what = hold(CAP)
+
+    answer = await site.reserve(what, ask(50))
+    refused = await site.reserve(hold(CAP), ask(500))
+    site.redis.is_silent = False
+    held = dict(site.redis.model.records)
+    await site.caps.release(what)
+
+    assert isinstance(answer, Reservation)
+    assert type(refused) is CapsUnavailableError  # it was asked: the caller gives it back
+    assert (what.tenant, what.exchange_id) in held
+    assert (what.tenant, what.exchange_id) not in site.redis.model.records
+
+
+async def test_an_exchange_that_outlives_the_outage_is_held_in_redis() -> None:
+    site = Site()
+    await site.spend(0)
+    site.redis.is_up = False
+    what = hold(CAP)
+    await site.reserve(what, ask(60))
+    kept = await site.caps.renew(what, ttl_ms=1_000)
+
+    site.redis.is_up = True
+    again = await site.caps.renew(what, ttl_ms=1_000)
+    site.redis.is_up = False
+    room = await site.reserve(hold(CAP), ask(94))
+
+    assert (kept, again) == (True, True)
+    assert (what.tenant, what.exchange_id) in site.redis.model.records
+    assert isinstance(room, Reservation)  # a tenth of the 940 that Redis has left
+
+
+async def test_a_local_exchange_moves_within_the_slice() -> None:
+    site = Site()
+    await site.spend(0)
+    site.redis.is_up = False
+    what = hold(CAP)
+    await site.reserve(what, ask(60))
+
+    moved = await site.caps.swap(what, ask(90))
+    with pytest.raises(CapsUnavailableError, match="no room"):
+        await site.caps.swap(what, ask(101))
+    room = await site.reserve(hold(CAP), ask(11))
+
+    assert isinstance(moved, Reservation)
+    assert isinstance(room, CapsUnavailableError)
+
+
+async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits to be known to Redis takes memory here, so there is a last one."""
+    monkeypatch.setattr("metering.outage_caps.LOCAL_MAX", 2)
+    site = Site("open")
+    site.redis.is_up = False
+
+    answers = [await site.reserve(hold(CAP), ask(1)) for _ in range(3)]
+
+    assert [isinstance(each, Reservation) for each in answers] == [True, True, False]
+    assert LOCAL_MAX > 2

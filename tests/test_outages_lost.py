@@ -1,0 +1,103 @@
+"""A Redis that lost what it had acknowledged, end to end: it is in the ledger all the same, once.
+
+As tests/test_outages.py; both are named in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from fixtures_outage import SELL_NANO, OpenSite, all_booked, refused, until, until_stream
+
+
+@pytest.mark.parametrize("spool", ["outage", "always"])
+async def test_f05_emptied(open_site: OpenSite, spool: Literal["outage", "always"]) -> None:
+    """FLUSHALL: nobody is admitted until the windows are rebuilt, and then spend is as before.
+
+    Two events were in the ledger; the third was only in Redis, and is sent again.
+    """
+    site = await open_site(spool=spool)
+    await site.served(2)
+    await site.settle()
+    await site.served()
+
+    await site.redis.ask("FLUSHALL")
+    await refused(site)
+    if spool == "outage":  # from memory, before the worker looks
+        await until_stream(site, 3)
+    await site.settle()
+    await site.until_ready()
+    if spool == "always":  # from disk, but for what the ledger has
+        await until_stream(site, 1)
+    await site.served()
+
+    await all_booked(site, 4)
+
+
+async def test_f05_emptied_and_rebuilt_before_we_looked(open_site: OpenSite) -> None:
+    """Then the window counts the newest commits twice, as if more were spent: at most those of the
+    last ten seconds. The ledger does not."""
+    site = await open_site()
+    await site.served(2)
+    await site.settle()
+    await site.redis.ask("FLUSHALL")
+    await site.settle()
+
+    await until_stream(site, 2)
+    events = await site.settle()
+
+    assert len(events) == 2
+    assert await site.spent_nano() in (2 * SELL_NANO, 4 * SELL_NANO)
+
+
+@pytest.mark.parametrize("spool", ["outage", "always"])
+async def test_f05_restarted_empty(open_site: OpenSite, spool: Literal["outage", "always"]) -> None:
+    """Redis comes back without its folder."""
+    site = await open_site(spool=spool, on_outage="local")
+    await site.served(3)
+    site.redis.kill()
+    await site.served()
+
+    site.redis.lose()
+    await site.redis.start()
+    await site.settle()
+    await site.until_ready()
+
+    async def is_complete() -> bool:
+        return len(await site.settle()) == 4
+
+    await until(is_complete)
+    assert len({event.event_id for event in await site.settle()}) == 4
+
+
+@pytest.mark.parametrize("spool", ["outage", "always"])
+async def test_f05_power_cut(open_site: OpenSite, spool: Literal["outage", "always"]) -> None:
+    """Redis comes back as it was before the last commits: they are in the ledger all the same."""
+    site = await open_site(spool=spool)
+    await site.served(2)
+    copy = site.redis.copy()
+    await site.served(3)
+
+    site.redis.kill()
+    site.redis.put_back(copy)
+    await site.redis.start()
+    await site.until_ready()
+
+    await until_stream(site, 5)
+    await all_booked(site, 5)
+
+
+async def test_kept_segments_go_once_the_ledger_has_them(open_site: OpenSite) -> None:
+    """`metering.spool: always`: confirmed by ranges, deleted by the proxy, and nothing replayed."""
+    site = await open_site(spool="always")
+    folder = site.settings.data_dir / "spool" / "p-0"
+    await site.served(2)
+    await site.services.spool.distrust()  # as after a failover: everything is sent again
+    await site.settle()
+
+    async def is_gone() -> bool:
+        return {path.suffix for path in folder.iterdir()} == {".open"}
+
+    await until(is_gone)
+    await all_booked(site, 2)
