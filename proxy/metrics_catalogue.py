@@ -68,6 +68,12 @@ REDIS_SECONDS = Metric(
 )
 REDIS_GENERATIONS = _counter("redis_generations", "Times that another Redis server was found.")
 UPSTREAM_OPEN = _gauge("upstream_open", "1 while an upstream is passed over.", "upstream")
+OUTAGE = _gauge("outage", "1 while requests are admitted or refused without Redis.")
+OUTAGE_ADMITTED = _counter("outage_admitted", "Requests admitted without Redis.")
+OUTAGE_REFUSED = _counter("outage_refused", "Requests refused because Redis was away.")
+SPOOL_RECORDS = _gauge("spool_records", "Commits on disk that Redis does not have yet.")
+SPOOL_BYTES = _gauge("spool_bytes", "What these take.")
+SPOOL_AGE = _gauge("spool_oldest_seconds", "How long the oldest of these has waited.")
 SPOOL_REPLAYED = _counter("spool_replayed_records", "Spooled commits that Redis has taken.")
 READY = _gauge("ready", "1 while this proxy can check spend.")
 
@@ -86,6 +92,9 @@ BATCH_SECONDS = Metric(
     (),
     BATCH_S,
 )
+RECOVERED = _counter("recovered_exchanges", "Exchanges recorded after their process had died.")
+REPAIRED = _counter("windows_repaired_buckets", "Buckets in Redis set to what the ledger says.")
+ALERTS = _counter("alerts", "Alerts that have gone out, by kind.", "kind")
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 
 RESTARTS = _counter("child_restarts", "Children started again after they had ended.", "child")

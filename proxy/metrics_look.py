@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from metering.caps import CapsUnavailableError
 from metering.clock import monotonic_s
+from metering.outage_caps import OutageCounts
 from metering.redis_events import backlog, is_rebuilt, oldest_unsettled_ms
+from metering.spool import SpoolDepth
 from proxy import metrics_catalogue as catalogue
 from proxy.metrics_redis import MeasuredRunner
 from routing.health import State
@@ -39,6 +42,7 @@ class ProxyLook:
         self._backlog_due_s = 0.0 if counts_backlog else float("inf")
         self._backlog: dict[str, int] | None = None
         self._generation = services.link.generation
+        self._counts = OutageCounts()
 
     async def __call__(self) -> dict[str, Any]:
         """Set the gauges; the standing of this process."""
@@ -53,6 +57,7 @@ class ProxyLook:
         if (grown := services.link.generation - self._generation) > 0:
             metrics.add(catalogue.REDIS_GENERATIONS, by=grown)
             self._generation += grown
+        depth = self._count_outage()
         states = services.door.health.states(now_s)
         for label, state in states.items():
             metrics.set(catalogue.UPSTREAM_OPEN, label, to=state is State.OPEN)
@@ -64,10 +69,25 @@ class ProxyLook:
             "is_prepared": services.is_prepared,
             "shards_to_rebuild": missing,
             "open_exchanges": len(services.renewals),
+            "spool_records": depth.records,
+            "spool_oldest_s": round(depth.oldest_s, 1),
             "last_commit_age_s": None if committed_s is None else round(now_s - committed_s, 1),
             "upstreams": {label: str(state) for label, state in states.items()},
             **({} if self._backlog is None else {"stream": self._backlog}),
         }
+
+    def _count_outage(self) -> SpoolDepth:
+        """What waits on disk, and what was decided without Redis since the last look."""
+        metrics, caps = self._services.door.metrics.metrics, self._services.caps
+        depth, counts, before = self._services.spool.depth, replace(caps.counts), self._counts
+        metrics.set(catalogue.SPOOL_RECORDS, to=depth.records)
+        metrics.set(catalogue.SPOOL_BYTES, to=depth.bytes)
+        metrics.set(catalogue.SPOOL_AGE, to=int(depth.oldest_s))
+        metrics.set(catalogue.OUTAGE, to=caps.is_away)
+        metrics.add(catalogue.OUTAGE_ADMITTED, by=counts.admitted - before.admitted)
+        metrics.add(catalogue.OUTAGE_REFUSED, by=counts.refused - before.refused)
+        self._counts = counts
+        return depth
 
     @property
     def _is_draining(self) -> bool:

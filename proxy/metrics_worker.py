@@ -24,6 +24,7 @@ class WorkerWatch:
         for metric in (
             *(catalogue.SETTLED, catalogue.REPEATS, catalogue.CONFLICTS),
             *(catalogue.DEAD_LETTERS, catalogue.DIFFERENCES, catalogue.SETTLEMENT_TROUBLE),
+            *(catalogue.RECOVERED, catalogue.REPAIRED),
         ):
             metrics.add(metric, by=0)
 
@@ -47,6 +48,18 @@ class WorkerWatch:
         """A turn was given up. Only the kind is kept: a message may hold an address or a value."""
         self._trouble = type(error).__name__
         self._metrics.add(catalogue.SETTLEMENT_TROUBLE)
+
+    def recovered(self, exchanges: int) -> None:
+        """The usage of so many exchanges was recorded whose process had died."""
+        self._metrics.add(catalogue.RECOVERED, by=exchanges)
+
+    def repaired(self, buckets: int) -> None:
+        """So many buckets in Redis were not what the ledger says, and are now."""
+        self._metrics.add(catalogue.REPAIRED, by=buckets)
+
+    def alerted(self, kind: str) -> None:
+        """An alert of this kind has gone out."""
+        self._metrics.add(catalogue.ALERTS, kind)
 
     async def look(self) -> dict[str, Any]:
         """How the worker stands, for its report."""

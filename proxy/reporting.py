@@ -48,7 +48,7 @@ class HasDepth(Protocol):
         ...
 
 
-async def report(
+async def report_spool(
     runner: ScriptRunner, keys: RedisKeys, proxy_id: str, spool: HasDepth, log: Any
 ) -> None:
     """Report again and again. Runs until it is cancelled."""

@@ -44,6 +44,7 @@ from proxy.metrics_worker import WorkerWatch
 from proxy.pool import HttpTransport
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
+from proxy.reporting import report_spool
 from proxy.settings import Settings, redis_keys
 from proxy.tls import server_context
 from routing.health import Health
@@ -139,6 +140,7 @@ async def open_services(
             "renewals": renewals.run(),
             "backlog": watch_backlog(door, link, keys),
             "redis-watch": watch.run(),
+            "spool-report": report_spool(link, keys, proxy_id, spool, log),
             "health-sync": sync.run(),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))

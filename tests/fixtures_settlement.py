@@ -25,7 +25,8 @@ from metering.settlement import worker
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.ledger.verify import verify
-from metering.settlement.redis_stream import connect, stream_pending
+from metering.settlement.redis_client import connect
+from metering.settlement.redis_stream import stream_pending
 from metering.settlement.timing import Timing
 
 STABLE = Path(__file__).parent / "settlement" / "programs" / "worker_stable.py"

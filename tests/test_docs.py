@@ -78,7 +78,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 WRITTEN_LATER: frozenset[str] = frozenset()
 """Pages that are linked before they exist."""
 
-READERS_PATHS = frozenset({"v1", "healthz", "readyz", "models", "metrics", "etc", "bin", "tmp"})
+READERS_PATHS = frozenset(
+    {"v1", "healthz", "readyz", "models", "metrics", "etc", "bin", "tmp", "opt", "var"}
+)
 
 
 def _page(name: str) -> str:

@@ -22,11 +22,11 @@ class Sink(Protocol):
         ...
 
 
-async def send_alerts(ledger: Ledger, sink: Sink, *, writing: asyncio.Lock) -> int:
-    """Deliver what is due; how many the sink took."""
+async def send_alerts(ledger: Ledger, sink: Sink, *, writing: asyncio.Lock) -> list[str]:
+    """Deliver what is due; the kinds of what the sink took."""
     async with writing:
         due = await asyncio.to_thread(take_alerts, ledger, now_ns=now_ns())
-    sent = 0
+    sent = []
     for alert in due:
         try:
             await sink.deliver(alert)
@@ -36,5 +36,5 @@ async def send_alerts(ledger: Ledger, sink: Sink, *, writing: asyncio.Lock) -> i
         else:
             async with writing:
                 await asyncio.to_thread(note_sent, ledger, alert)
-            sent += 1
+            sent.append(alert.kind)
     return sent

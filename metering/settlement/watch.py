@@ -29,6 +29,15 @@ class Watch(Protocol):
     def failed(self, error: Exception) -> None:
         """A turn was given up over Redis or the database, and will be tried again."""
 
+    def recovered(self, exchanges: int) -> None:
+        """The usage of so many exchanges was recorded whose process had died."""
+
+    def repaired(self, buckets: int) -> None:
+        """So many buckets in Redis were not what the ledger says, and are now."""
+
+    def alerted(self, kind: str) -> None:
+        """An alert of this kind has gone out."""
+
 
 class Unwatched:
     """A `Watch` for when nobody wants to know."""
@@ -40,4 +49,13 @@ class Unwatched:
         """See `Watch`."""
 
     def failed(self, error: Exception) -> None:
+        """See `Watch`."""
+
+    def recovered(self, exchanges: int) -> None:
+        """See `Watch`."""
+
+    def repaired(self, buckets: int) -> None:
+        """See `Watch`."""
+
+    def alerted(self, kind: str) -> None:
         """See `Watch`."""

@@ -109,7 +109,14 @@ class Settlement:
             ledger, redis, keys, timing=timing, writing=self._writing, log=log, watch=watch
         )
         self._upkeep = Upkeep(
-            ledger, redis, keys, timing=timing, marks=marks, writing=self._writing, log=log
+            ledger,
+            redis,
+            keys,
+            timing=timing,
+            marks=marks,
+            writing=self._writing,
+            log=log,
+            told=watch,
         )
         self.gave_up: str | None = None
         """Why a drain was given up."""

@@ -24,6 +24,7 @@ from metering.settlement.sending import send_alerts
 from metering.settlement.sinks.log import LogSink
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log
+from metering.settlement.watch import Watch as Told
 from metering.settlement.worker_watch import Watch
 
 
@@ -40,6 +41,7 @@ class Upkeep:
         marks: Marks,
         writing: asyncio.Lock,
         log: Log,
+        told: Told,
     ) -> None:
         self._ledger = ledger
         self._redis = redis
@@ -47,6 +49,7 @@ class Upkeep:
         self._timing = timing
         self._writing = writing
         self._log = log
+        self._told = told
         self._reaper = Reaper(redis, keys, timing=timing, log=log)
         self._drift = DriftWatch(ledger, redis, keys, writing=writing)
         self._watch = Watch(ledger, redis, keys, marks=marks, writing=writing, log=log)
@@ -57,7 +60,8 @@ class Upkeep:
     async def run(self, reader: StreamReader) -> None:
         """One turn, for the shards of this reader."""
         await self.rebuild_windows(reader)
-        await self._reaper.turn(reader.shards, now_s=monotonic_s())
+        if recovered := await self._reaper.turn(reader.shards, now_s=monotonic_s()):
+            self._told.recovered(recovered)
         await self._keep_ledger(reader)
         await self._compare(reader)
         if monotonic_s() >= self._watch_at_s:
@@ -65,13 +69,15 @@ class Upkeep:
             await self._watch.look()
             if gone := await reader.retire_consumers(idle_ms=self._timing.consumer_gone_ms):
                 self._log.info("consumers_removed", consumers=gone)
-        await send_alerts(self._ledger, self._sink, writing=self._writing)
+        for kind in await send_alerts(self._ledger, self._sink, writing=self._writing):
+            self._told.alerted(kind)
 
     async def _compare(self, reader: StreamReader) -> None:
         """Windows and ledger: suspects are looked at in each turn, new ones sought rarely."""
         repaired = await self._drift.judge(reader)
         if repaired:
             self._log.warning("windows_repaired", buckets=len(repaired))
+            self._told.repaired(len(repaired))
         if monotonic_s() >= self._look_at_s.get(reader.shards, 0.0):
             self._look_at_s[reader.shards] = monotonic_s() + self._timing.drift_every_s
             await self._drift.look(reader)

@@ -21,6 +21,9 @@ async def test_batches_add_up() -> None:
     differing = Difference("acme", events=3, sell_nano=1, cost_nano=0, event_ids=())
     watch.batch(BatchReport(5, 4, 3, 2, differences=(differing, differing)), 0.2)
     watch.batch(BatchReport(settled=1), 0.3)
+    watch.recovered(7)
+    watch.repaired(8)
+    watch.alerted("cap_drift")
 
     assert counters(metrics) == {
         "weir_settled_events_total": 6,
@@ -29,6 +32,9 @@ async def test_batches_add_up() -> None:
         "weir_settlement_dead_letters_total": 2,
         "weir_settlement_differences_total": 6,
         "weir_settlement_retries_total": 0,
+        "weir_recovered_exchanges_total": 7,
+        "weir_windows_repaired_buckets_total": 8,
+        "weir_alerts_total": 1,
     }
     [(*counts, total)] = metrics.histograms.values()
     assert (sum(counts), total) == (2, 0.5)

