@@ -27,6 +27,9 @@ from redis.exceptions import RedisError
 from faults import strikes
 from faults.clients import Load
 from faults.scene import TENANTS, Scene
+from metering.settlement.invariants import tally
+from metering.settlement.ledger.store import open_ledger
+from metering.settlement.verification import read_booked
 from proxy import cli_invariants
 from proxy.config import load as load_config
 
@@ -53,6 +56,7 @@ def list_strikes() -> None:
 @click.option("--workers", default=2, show_default=True, help="Proxy processes.")
 @click.option("--spool", type=click.Choice(["outage", "always"]), default="outage")
 @click.option("--on-outage", type=click.Choice(["local", "closed", "open"]), default="local")
+@click.option("--timing", type=click.Choice(["fast", "production"]), default="fast")
 @click.option("--only", multiple=True, type=click.Choice(sorted(strikes.STRIKES)))
 @click.option("--ledger", default="", help="A ledger URL; SQLite in the run's folder if left out.")
 @click.option(
@@ -79,6 +83,7 @@ async def _run(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         spool=options["spool"],
         on_outage=options["on_outage"],
         ledger_url=options["ledger"],
+        timing=options["timing"],
     )
     hand = strikes.Striker(scene, random.Random(options["seed"]))
     background: list[asyncio.Task[None]] = []
@@ -102,12 +107,10 @@ async def _run(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         alive = load.counts.get("complete", 0) > served
         load.stop.set()
         await asking
-        rested_s = await _rest(scene, options["rest"], calm_at)
-        _write_growth(folder / "samples.jsonl", before, scene.growth())
+        checks, rested_s = await _rest(scene, folder, before, calm_at + options["rest"])
     finally:
         for task in background:
             task.cancel()
-    checks = await asyncio.to_thread(_verify, scene, folder)
     code = await asyncio.to_thread(scene.stop)
     verified = cli_invariants.report(checks)
     return {
@@ -120,7 +123,8 @@ async def _run(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         "asked": load.asked,
         "outcomes": load.counts,
         "alive_afterwards": alive,
-        "rested_s": rested_s,
+        "rested_s": round(rested_s - calm_at, 1),
+        "events": _events(folder),
         "exit_code": code,
         "invariants": verified["invariants"],
     }
@@ -175,13 +179,30 @@ async def _ask(client: Redis, limits: dict[str, int]) -> Iterator[dict[str, Any]
     return iter(lines)
 
 
-async def _rest(scene: Scene, longest_s: float, calm_at: float) -> float:
-    """Wait until nothing is held, spooled or unsettled any more; seconds since the last strike."""
-    deadline = time.monotonic() + longest_s
+async def _rest(
+    scene: Scene, folder: Path, before: dict[str, tuple[int, int]], deadline: float
+) -> tuple[list[Any], float]:
+    """Wait until nothing is open any more and all is healed; the checks, and when that was."""
     while time.monotonic() < deadline and not await _is_at_rest(scene):
         await asyncio.sleep(0.5)
-    await asyncio.sleep(6)  # one more turn of the worker's upkeep: rollups
-    return round(time.monotonic() - calm_at, 1)
+    while True:
+        await asyncio.sleep(3)  # a turn of the worker's upkeep: rollups, windows
+        samples = folder / "samples.jsonl"
+        _write_growth(samples, before, scene.growth())
+        checks = await asyncio.to_thread(_verify, scene, folder)
+        is_whole = all(check.state != "broken" for check in checks)
+        if is_whole or time.monotonic() > deadline:
+            return checks, time.monotonic()
+        await asyncio.sleep(5)
+
+
+def _events(folder: Path) -> dict[str, int]:
+    """What the ledger came to: how many events of which kind and source."""
+    ledger = open_ledger(load_config(folder / "config.yaml", os.environ).settings.ledger_url)
+    try:
+        return tally(read_booked(ledger))
+    finally:
+        ledger.close()
 
 
 async def _is_at_rest(scene: Scene) -> bool:

@@ -24,6 +24,11 @@ START_S = 30.0
 TENANTS = {"amber": "40.00", "birch": "40.00", "cedar": "0.30"}
 """Daily caps in USD; the last is small enough to be reached in every run."""
 
+PROGRAMS = {
+    "fast": ("-m", "faults.program"),
+    "production": ("-c", "from proxy.cli import main; main()"),
+}
+
 CONFIG = """\
 server: {{host: 127.0.0.1, port: 0, workers: {workers}}}
 data_dir: {data_dir}
@@ -52,6 +57,7 @@ class Scene:
     spool: str = "outage"
     on_outage: str = "local"
     ledger_url: str = ""
+    timing: str = "fast"
     url: str = ""
     keys: dict[str, str] = field(default_factory=dict)
     redis: subprocess.Popen[bytes] | None = None
@@ -135,13 +141,12 @@ class Scene:
         (self.data_dir / "serve.json").unlink(missing_ok=True)
         log = (self.folder / "weir.log").open("ab")
         self.serve = subprocess.Popen(
-            [sys.executable, "-c", "from proxy.cli import main; main()", "serve", "--config",
-             str(self.config)],
+            [sys.executable, *PROGRAMS[self.timing], "serve", "--config", str(self.config)],
             stdout=log,
             stderr=log,
             text=True,
             env={**os.environ, "WEIR_LOG": "info"},
-        )  # fmt: skip
+        )
         log.close()
         await _until((self.data_dir / "serve.json").exists, "weir serve")
         self.url = orjson.loads((self.data_dir / "serve.json").read_bytes())["url"]

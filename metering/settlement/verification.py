@@ -128,9 +128,9 @@ async def run_checks(
 def _ledger_checks(
     ledger: Ledger, journals: Journals, scopes: Sequence[Scope], now_ms: int
 ) -> list[Check]:
-    checks = [invariants.check_booked(_booked(ledger))]
+    checks = [invariants.check_booked(read_booked(ledger))]
     if journals.calls:
-        booked = [event for event in _booked(ledger) if event.ref is not None]
+        booked = [event for event in read_booked(ledger) if event.ref is not None]
         checks.append(invariants.check_journal(journals.calls, booked, journals.outcomes))
         checks.append(invariants.check_bills(journals.calls, booked, journals.outcomes))
     oldest = now_ms // ROLLING_DAY.bucket_ms - ROLLING_DAY.buckets + 1
@@ -148,7 +148,7 @@ def _ledger_checks(
     return checks
 
 
-def _booked(ledger: Ledger) -> Iterator[Booked]:
+def read_booked(ledger: Ledger) -> Iterator[Booked]:
     """Every event, those of one exchange together."""
     query = (
         select(
