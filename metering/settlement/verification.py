@@ -38,7 +38,10 @@ _DIMENSIONS = ("n", "t", "r")
 _BUCKET = re.compile(r"^(?P<label>[A-Za-z0-9._-]+):(?P<bucket>\d+):(?P<dimension>[ntr])$")
 _TOTAL = re.compile(r"^(?P<label>[A-Za-z0-9._-]+):(?P<dimension>[ntr])$")
 _SCOPE_KEY = re.compile(r":c:(?P<kind>[a-z]+):(?P<tenant>[^/]+)")
-_FOR_EVER = (":hold:", "}:open", ":state:", ":epoch", ":confirmed", ":prices:", ":meta", ":dead")
+_FOR_EVER = (
+    *(":hold:", ":state:", ":epoch", ":confirmed", ":prices:", ":meta", ":dead", ":tries"),
+    *(":open", ":proxies", ":crossings", ":health"),
+)
 """Keys that have no expiry by design: records end by script, the others are few and bounded."""
 
 SPARE_BYTES = 24 << 20
