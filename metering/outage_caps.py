@@ -31,7 +31,6 @@ from metering.caps import (
     CapState,
     CapsUnavailableError,
     Commit,
-    CommitResult,
     Denial,
     DenialReason,
     Hold,
@@ -186,7 +185,7 @@ class OutageCaps:
             raise
         if local is not None:
             self._forget(local)
-        if self._recent is not None and done.result is not CommitResult.REPEAT:
+        if self._recent is not None:  # a repeat, too, is not on Redis' disk yet
             self._recent.add(hold, actual, events)
         self._note(hold.tenant, done.states)
         return done

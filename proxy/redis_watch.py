@@ -34,6 +34,9 @@ from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
 
 TURN_S = 1.0
+LOOK_S = 0.05
+"""A server that is another is met so soon: what it lost with its data is lost for good should this
+process die before that."""
 REPLAY_AFTER_S = 1.0
 """A spooled exchange that is not committed for so long will not be by itself."""
 CONFIRMED_EVERY_S = 3.0
@@ -87,7 +90,7 @@ class RedisWatch:
             try:
                 await self.turn()
                 self._trouble = ""
-                await asyncio.sleep(TURN_S)
+                await self._rest()
             except CapsUnavailableError as error:
                 self._tell("redis_away", str(error))
                 await self._pause()
@@ -197,6 +200,14 @@ class RedisWatch:
             *(is_rebuilt(self._link, self._keys, shard) for shard in shards)
         )
         return all(found)
+
+    async def _rest(self) -> None:
+        """Until the next turn is due, or the server is another than the one that was met."""
+        until_s = monotonic_s() + TURN_S
+        while (  # noqa: ASYNC110 - the link sends no word of it
+            monotonic_s() < until_s and self._seen and self._seen[0] == self._link.generation
+        ):
+            await asyncio.sleep(min(LOOK_S, TURN_S))
 
     async def _pause(self) -> None:
         """Until Redis can be asked again, but not at once where it answers and refuses."""

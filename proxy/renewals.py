@@ -14,6 +14,7 @@ The same list says what is open when the process stops, and cuts what does not e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,7 @@ class Renewals:
         self._times = times or HoldTimes()
         self._open: dict[Holding, _Care] = {}
         self._hurries = 0
+        self._hurried = asyncio.Event()
         self._unused: deque[tuple[float, Hold]] = deque()
         self._releasing: asyncio.Task[None] | None = None
 
@@ -88,6 +90,7 @@ class Renewals:
         What is under way meanwhile may have been answered before the loss, and counts for nothing.
         """
         self._hurries += 1
+        self._hurried.set()
         for care in self._open.values():
             care.due_s, care.said = 0.0, None
 
@@ -126,7 +129,9 @@ class Renewals:
     async def run(self) -> None:
         """Do what is due, forever."""
         while True:
-            await asyncio.sleep(TURN_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), TURN_EVERY_S)
+            self._hurried.clear()
             try:
                 await self.turn(monotonic_s())
             except Exception as error:  # noqa: BLE001 - the top of a task; the next turn tries again
