@@ -11,8 +11,8 @@ have, saying what its record there would say. Rules:
   hold whose answer never came, that is taken back and this stands.
 - What cannot be read is put aside as `.damaged` and told; it is in nobody's way.
 
-Disk work is done in one thread, in the order it was asked for; what was asked for meanwhile shares
-one sync of the folder.
+Disk work is done batch by batch, off the loop: what is asked for while one is under way is the next
+one. Of each exchange only the newest is written, and all share one sync of the folder.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ _T = TypeVar("_T")
 
 WAITING_MAX = 1_000
 """Exchanges that wait for the disk; one that comes after so many is not admitted."""
+
+HANDS = 8
+"""Files of one batch that are synced at once: they share what the file system writes for it."""
 
 _PURPOSE = "local"
 
@@ -81,6 +84,7 @@ class LocalJournal:
         self._waiting: list[_Write] = []
         self._writer: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-journal")
+        self._hands = ThreadPoolExecutor(max_workers=HANDS, thread_name_prefix="local-file")
 
     async def open(self) -> None:
         """Make the folder and find what earlier runs have left."""
@@ -91,6 +95,7 @@ class LocalJournal:
         if self._writer is not None:
             await asyncio.wait([self._writer])
         self._disk.shutdown()
+        self._hands.shutdown()
 
     async def add(self, record: LocalRecord) -> None:
         """Write this exchange down; JournalError when the disk does not take it."""
@@ -172,18 +177,21 @@ class LocalJournal:
 
     def _carry_out(self, batch: Sequence[_Write]) -> list[str]:
         """Per write, why it failed, or ''. Runs in the thread of the disk."""
-        causes = []
-        for write in batch:
-            try:
-                self._put(write)
-                causes.append("")
-            except OSError as error:
-                causes.append(f"cannot write {self._path / write.exchange_id}: {error.strerror}")
+        newest = {write.exchange_id: write for write in batch}
+        found = dict(zip(newest, self._hands.map(self._try, newest.values()), strict=True))
+        causes = [found[write.exchange_id] for write in batch]
         try:
             _sync_folder(self._path)
         except OSError as error:
             return [cause or f"cannot sync {self._path}: {error.strerror}" for cause in causes]
         return causes
+
+    def _try(self, write: _Write) -> str:
+        try:
+            self._put(write)
+        except OSError as error:
+            return f"cannot write {self._path / write.exchange_id}: {error.strerror}"
+        return ""
 
     def _put(self, write: _Write) -> None:
         path = self._path / write.exchange_id
