@@ -212,7 +212,7 @@ async def test_a_stopped_redis_costs_the_time_limit_and_what_it_did_is_found_aga
 async def test_a_commit_that_fails_has_spent_nothing(
     subject: RedisSubject, redis_link: RedisLink, redis_keys: RedisKeys
 ) -> None:
-    """Whatever stands in its way comes before the first amount: it is sent again and counts once."""
+    """What may stand in its way comes before the first amount; sent again, it counts once."""
     what = hold(cap(1_000))
     stream = redis_keys.stream(redis_keys.shard(what.tenant))
     await subject.caps.reserve(what, [ask(400)], owner="p", ttl_ms=60_000)
