@@ -98,6 +98,7 @@ ALERTS = _counter("alerts", "Alerts that have gone out, by kind.", "kind")
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 
 RESTARTS = _counter("child_restarts", "Children started again after they had ended.", "child")
+STUCK = _counter("child_stuck", "Children killed because they stood still.", "child")
 REPORT_AGE = _gauge("process_report_age_seconds", "Since a process last told its numbers.")
 LOOP_LAG = _gauge("event_loop_lag_seconds", "How late a timer was, the worst since the last look.")
 MEMORY = _gauge("process_resident_memory_bytes", "Memory in use, shared pages included.")

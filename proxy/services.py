@@ -241,6 +241,8 @@ async def _serve(process: ProxyProcess) -> int:
             for listening in process.sockets:
                 await web.SockSite(runner, listening, ssl_context=context).start()
             log.info("listening", url_path="/v1/chat/completions", index=process.index)
+            if process.pulse is not None:
+                spawn(process.pulse.go_on(), name="pulse")
             spawn(
                 _report_ready(process, services),
                 name="report-ready",
