@@ -39,7 +39,8 @@ class Patience:
     idle_s: float = 75.0
     """Between two requests of a connection."""
     headers_s: float = 10.0
-    """For the headers of a request, from the connection or their first byte on."""
+    """For the headers of a request, from the connection (a TLS handshake is part of it) or their
+    first byte on."""
     body_grace_s: float = 10.0
     """For a body's first bytes; then it has to come at `BYTES_PER_S_MIN`."""
     body_s: float = 30.0
@@ -65,17 +66,20 @@ class ClientConnection(web.RequestHandler):
     """
 
     __slots__ = (
+        "_accepted_at",
         "_address",
         "_crowd",
         "_cut_timer",
         "_has_begun",
         "_headers_timer",
+        "_is_counted",
         "_on_stall",
         "_patience",
         "_payload",
         "_place",
         "_unsent",
         "_wire",
+        "on_make_way",
     )
 
     def __init__(
@@ -96,7 +100,9 @@ class ClientConnection(web.RequestHandler):
         self._patience = patience
         self._crowd = crowd
         self._on_stall = on_stall
+        self._accepted_at = 0.0
         self._address = ""
+        self._is_counted = False
         self._place = Place.NONE
         self._wire: asyncio.Transport | None = None
         self._payload: StreamReader | None = None
@@ -104,6 +110,8 @@ class ClientConnection(web.RequestHandler):
         self._cut_timer: asyncio.TimerHandle | None = None
         self._has_begun = False
         self._unsent = 0
+        self.on_make_way: Callable[[], object] = self._be_refused
+        """How it is ended for somebody who comes later; another way while its handshake lasts."""
 
     @property
     def is_for_health_only(self) -> bool:
@@ -115,30 +123,65 @@ class ClientConnection(web.RequestHandler):
         if self._paused:
             await self._drain_helper()
 
+    # -- its place among the others ------------------------------------------------------------
+
+    def admit(self, wire: asyncio.Transport) -> bool:
+        """Take a place for a socket that was accepted, over TLS before its handshake; False when
+        there is none."""
+        peer = wire.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else ""
+        self._accepted_at = self._loop.time()
+        self._place = self._crowd.enter(self._address, self.make_way)
+        self._is_counted = self._place is not Place.NONE
+        return self._is_counted
+
+    def release(self) -> None:
+        """Give the place back; twice is once."""
+        if self._is_counted:
+            self._is_counted = False
+            self._crowd.leave(self._address, self.make_way)
+
+    def make_way(self) -> None:
+        """Go, for somebody who comes now: all places are taken, and nothing was asked here yet."""
+        self.release()
+        self.on_make_way()
+
+    def _be_refused(self) -> None:
+        if self._has_begun and self.transport is not None:
+            self.transport.write(_raw(Overloaded("Too many connections are open.")))
+        self.force_close()
+
+    def headers_left_s(self) -> float:
+        """How much longer the first headers are waited for, and the handshake before them."""
+        late_s = self._patience.headers_s
+        if self.is_for_health_only:
+            late_s = min(late_s, HEALTH_HEADERS_S)
+        return max(0.001, self._accepted_at + late_s - self._loop.time())
+
     # -- what the event loop tells us ----------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has connected."""
         wire = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
-        peer = wire.get_extra_info("peername")
-        self._address = str(peer[0]) if peer else ""
-        self._place = self._crowd.enter(self._address)
+        if not self._is_counted:
+            self.admit(wire)
         self._wire = wire
+        self.on_make_way = self._be_refused
         if self._place is Place.NONE:
             self._force_close = True
             wire.write(_raw(Overloaded("Too many connections are open.")))
             self._hang_up()
             return
         wire.set_write_buffer_limits(WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES // 4)
-        self._await_headers()
+        self._await_headers(self.headers_left_s())
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is closed, by whomever."""
         self._wire = None
         self._stop(headers=True, cut=True)
+        self.release()
         if self._place is not Place.NONE:
-            self._crowd.leave(self._address)
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -147,12 +190,13 @@ class ClientConnection(web.RequestHandler):
         super().data_received(data)
         if len(self._messages) > queued:
             self._stop(headers=True)
+            self._crowd.has_asked(self.make_way)
             for message, payload in list(self._messages)[queued:]:
                 self._arrived(message, payload)
         elif data and self._waiter is not None and not self._waiter.done():
             self._has_begun = True
             if self._headers_timer is None:
-                self._await_headers()
+                self._await_headers(self._patience.headers_s)
 
     def pause_writing(self) -> None:
         """The client reads slower than we write."""
@@ -174,10 +218,7 @@ class ClientConnection(web.RequestHandler):
 
     # -- deadlines -----------------------------------------------------------------------------
 
-    def _await_headers(self) -> None:
-        late_s = self._patience.headers_s
-        if self.is_for_health_only:
-            late_s = min(late_s, HEALTH_HEADERS_S)
+    def _await_headers(self, late_s: float) -> None:
         self._headers_timer = self._loop.call_later(late_s, self._headers_late)
 
     def _headers_late(self) -> None:

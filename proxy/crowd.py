@@ -61,22 +61,38 @@ class Crowd:
         self._per_ip = per_ip
         self._from: Counter[str] = Counter()
         self._count = 0
+        self._strangers: dict[Callable[[], None], None] = {}
+        """Who has asked for nothing yet, the oldest first, and how to make them go."""
 
     def __len__(self) -> int:
         return self._count
 
-    def enter(self, address: str) -> Place:
-        """One more has come; unless it gets no place, `leave` has to follow."""
+    def enter(self, address: str, make_way: Callable[[], None] | None = None) -> Place:
+        """One more has come; unless it gets no place, `leave` has to follow.
+
+        Who can be told to go, and has not asked for anything, is told so when all places are taken
+        and somebody else comes: silence must not keep a health check out. `make_way` leaves.
+        """
         if self._per_ip is not None and self._from[address] >= self._per_ip:
             return Place.NONE
         if self._count >= self._max + HEALTH_CONNECTIONS:
-            return Place.NONE
+            if not self._strangers:
+                return Place.NONE
+            next(iter(self._strangers))()
         self._count += 1
         self._from[address] += 1
+        if make_way is not None:
+            self._strangers[make_way] = None
         return Place.FULL if self._count <= self._max else Place.HEALTH
 
-    def leave(self, address: str) -> None:
+    def has_asked(self, make_way: Callable[[], None]) -> None:
+        """A request of it has come: it stays."""
+        self._strangers.pop(make_way, None)
+
+    def leave(self, address: str, make_way: Callable[[], None] | None = None) -> None:
         """It has gone."""
+        if make_way is not None:
+            self._strangers.pop(make_way, None)
         self._count -= 1
         self._from[address] -= 1
         if not self._from[address]:

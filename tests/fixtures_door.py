@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -201,6 +202,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         *,
         cancels: bool = True,
         patience: Patience = PATIENCE,
+        tls: ssl.SSLContext | None = None,
     ) -> RunningDoor:
         log, spool, caps = CollectingLog(), MemorySpool(), caps or MemoryCaps()
         transport = HttpTransport()
@@ -223,13 +225,14 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             create_app(door, ready, patience=patience),
             handler_cancellation=cancels,
             shutdown_timeout_s=0.1,
+            tls=tls,
         )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
         await site.start()
         port = runner.addresses[0][1]
         session = aiohttp.ClientSession()
-        url = f"http://127.0.0.1:{port}"
+        url = f"http{'s' if tls is not None else ''}://127.0.0.1:{port}"
         running = RunningDoor(url, caps, spool, log, renewals, session, door, runner)
         runners.append(runner)
         closing.extend([running.close, transport.close])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,29 @@ def test_places_run_out_and_come_back() -> None:
         places.leave("a")
     assert len(places) == 1
     assert places.enter("b") is Place.FULL
+
+
+def test_silence_makes_way() -> None:
+    """T-17: the oldest that has asked for nothing goes; who has asked stays, and one that cannot be
+    told to go does."""
+    places, gone = Crowd(2), []
+
+    def guest(name: int) -> Callable[[], None]:
+        def make_way() -> None:
+            gone.append(name)
+            places.leave("a", make_way)
+
+        return make_way
+
+    guests = [guest(at) for at in range(2 + HEALTH_CONNECTIONS)]
+    for each in guests:
+        places.enter("a", each)
+    places.has_asked(guests[0])
+    given = [places.enter("b", guest(99)), places.enter("b")]
+
+    assert gone == [1, 2]
+    assert given == [Place.HEALTH, Place.HEALTH]
+    assert len(places) == 2 + HEALTH_CONNECTIONS
 
 
 def test_one_address_has_its_own_bound() -> None:

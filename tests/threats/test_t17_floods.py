@@ -18,6 +18,7 @@ from proxy.client_connection import Patience
 from proxy.crowd import HEALTH_CONNECTIONS
 from proxy.settings import Server
 
+Connections = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -26,13 +27,14 @@ async def test_t17_over_the_bound_only_health_is_answered(
 ) -> None:
     """T-17: who is one too many is told so at once; somebody who leaves makes room again."""
     door = await open_door(settings({"one": upstream.url}, server=Server(max_connections=3)))
-    idle = [await connect(door.url) for _ in range(3)]
+    idle = await asking(door, 3)
 
     refused, health = await one(door.url, get("/v1/models")), await one(door.url, HEALTH)
     async with asyncio.timeout(5):
         while door.crowd_size > 3:
             await asyncio.sleep(0.01)
-    others = [await connect(door.url) for _ in range(HEALTH_CONNECTIONS + 1)]
+    others = await asking(door, HEALTH_CONNECTIONS, HEALTH)
+    others.append(await connect(door.url))
     unasked = await read_one(others[-1][0])
     for _, writer in [*others, *idle]:
         await close(writer)
@@ -47,6 +49,32 @@ async def test_t17_over_the_bound_only_health_is_answered(
     )
     assert (health.status, unasked.status, unasked.code) == (200, 503, "overloaded")
     assert again.status == 200
+
+
+async def asking(door: RunningDoor, count: int, raw: bytes = b"") -> Connections:
+    """Connections that were served once and stay."""
+    opened = [await connect(door.url) for _ in range(count)]
+    for reader, writer in opened:
+        writer.write(raw or get("/v1/models"))
+        assert (await read_one(reader)).status == 200
+    return opened
+
+
+async def test_t17_silent_sockets_do_not_keep_health_out(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """T-17: with every place taken by who says nothing, or half a request, each health check is
+    answered: the oldest of them goes."""
+    door = await open_door(settings({"one": upstream.url}, server=Server(max_connections=3)))
+    silent = [await connect(door.url) for _ in range(3 + HEALTH_CONNECTIONS)]
+    for _, writer in silent[::2]:
+        writer.write(b"GET /v1/mod")
+
+    checks = [(await one(door.url, HEALTH)).status for _ in range(10)]
+
+    for _, writer in silent:
+        await close(writer)
+    assert checks == [200] * 10
 
 
 async def test_t17_one_address_may_have_a_bound(
