@@ -16,7 +16,10 @@ from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import _ErrInfo
 
 from proxy.crowd import Crowd, Place
 from proxy.errors import ApiError, Overloaded, RequestTimeout
@@ -26,6 +29,12 @@ WRITE_BUFFER_BYTES = 32 * 1024
 
 BYTES_PER_S_MIN = 1024
 """Who sends or takes less than this, after a first grace, is not waited for."""
+
+QUEUED_REQUESTS_MAX = 2
+"""Requests of a connection that are parsed ahead of the one that is served; aiohttp's own is 32."""
+
+HEADERS_BYTES_MAX = 64 * 1024
+"""For all headers of a request; aiohttp bounds one, and their number, which makes a MiB."""
 
 HEALTH_HEADERS_S = 1.0
 """For the headers of who came when all places were taken: health checks ask at once, and a few
@@ -97,6 +106,20 @@ class ClientConnection(web.RequestHandler):
             lingering_time=patience.linger_s,
             **options,
         )
+        # the same parser, but for the queue, whose length aiohttp lets nobody choose
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=options.get("auto_decompress", True),
+            max_msg_queue_size=QUEUED_REQUESTS_MAX,
+        )
+        self._max_msg_queue_size = QUEUED_REQUESTS_MAX
+        self._msg_queue_resume_size = QUEUED_REQUESTS_MAX // 2
         self._patience = patience
         self._crowd = crowd
         self._on_stall = on_stall
@@ -191,8 +214,10 @@ class ClientConnection(web.RequestHandler):
         if len(self._messages) > queued:
             self._stop(headers=True)
             self._crowd.has_asked(self.make_way)
-            for message, payload in list(self._messages)[queued:]:
+            for at, (message, payload) in enumerate(list(self._messages)[queued:], queued):
                 self._arrived(message, payload)
+                if _headers_bytes(message) > HEADERS_BYTES_MAX:
+                    self._messages[at] = (_TOO_LONG, payload)
         elif data and self._waiter is not None and not self._waiter.done():
             self._has_begun = True
             if self._headers_timer is None:
@@ -272,6 +297,16 @@ class ClientConnection(web.RequestHandler):
         if cut and self._cut_timer is not None:
             self._cut_timer.cancel()
             self._cut_timer = None
+
+
+_TOO_LONG = _ErrInfo(400, LineTooLong("all headers", HEADERS_BYTES_MAX), "")
+"""What aiohttp puts in place of a request that it cannot take: a refusal, and the end."""
+
+
+def _headers_bytes(message: object) -> int:
+    if not isinstance(message, RawRequestMessage):
+        return 0
+    return sum(len(name) + len(value) for name, value in message.raw_headers)
 
 
 def _raw(error: ApiError) -> bytes:

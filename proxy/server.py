@@ -177,7 +177,7 @@ def _suspicion(request: web.BaseRequest) -> ApiError | None:
 
 def _unreadable(error: BaseException | None) -> ApiError:
     if isinstance(error, LineTooLong):
-        return InvalidRequest("The request line or a header is too long.")
+        return InvalidRequest("The request line, a header, or all headers together are too long.")
     if isinstance(error, BadHttpMethod):  # TLS sent to this port looks like that, too
         return InvalidRequest("This is not HTTP, or not a method that HTTP knows.")
     return InvalidRequest("This is not a valid HTTP/1.1 request.")

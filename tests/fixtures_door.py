@@ -23,7 +23,9 @@ from metering.prices import PriceBook, PriceRule
 from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app, create_runner
 from proxy.client_connection import PATIENCE, Patience
+from proxy.crowd import Memory
 from proxy.door import Door
+from proxy.ingress import MEMORY
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
@@ -150,6 +152,11 @@ class RunningDoor:
         """How many connections are open."""
         assert self.runner.server is not None
         return len(self.runner.server.connections)
+
+    @property
+    def memory(self) -> Memory:
+        """What the bodies of requests are counted in."""
+        return self.runner.app[MEMORY]  # type: ignore[attr-defined,no-any-return]
 
     @property
     def events(self) -> list[UsageEvent]:

@@ -130,6 +130,27 @@ def test_memory_is_not_looked_up_for_every_request() -> None:
     assert len(asked) == 1
 
 
+def test_bodies_share_a_part_of_the_memory() -> None:
+    """T-13: over it who comes later is refused, and who is alone never; all of it comes back."""
+    memory = Memory(1000, lambda: 0)
+    with memory.body() as first, memory.body() as second:
+        assert first.grow(150) and second.grow(100)
+        assert not second.grow(1) and not first.grow(1)
+    with memory.body() as alone, memory.body() as other:
+        assert alone.grow(900)
+        assert not other.grow(1)
+
+    assert memory._bodies == 0
+
+
+def test_bodies_have_no_room_in_a_full_process() -> None:
+    """T-13: what was let in before the process was full may not fill it further."""
+    memory = Memory(1000, lambda: 950)
+    with memory.body() as first, memory.body() as second:
+        assert first.grow(1)
+        assert not second.grow(1)
+
+
 def test_without_a_bound_there_is_always_room() -> None:
     """Nothing is measured then."""
     assert Memory(None, lambda: 1 // 0).has_room(stream=True)

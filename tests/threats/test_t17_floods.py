@@ -14,7 +14,7 @@ from fixtures_upstream import Act, ScriptedUpstream, chunk, delta, stream_head
 from fixtures_weir import COMMAND, Weir, serving
 from raw_http import STREAM, close, connect, get, one, post, read_one
 
-from proxy.client_connection import Patience
+from proxy.client_connection import QUEUED_REQUESTS_MAX, Patience
 from proxy.crowd import HEALTH_CONNECTIONS
 from proxy.settings import Server
 
@@ -93,7 +93,7 @@ async def test_t17_one_address_may_have_a_bound(
 
 
 async def test_t17_pipelined_requests_wait_in_the_network(door: RunningDoor) -> None:
-    """T-17: 50,000 requests at once: some dozens are parsed, the rest is left to the sender."""
+    """T-17: 50,000 requests at once: two are parsed ahead, the rest is left to the sender."""
     reader, writer = await connect(door.url)
     sent = asyncio.create_task(flood(writer, get("/v1/models") * 50_000))
     first = await read_one(reader)
@@ -105,8 +105,31 @@ async def test_t17_pipelined_requests_wait_in_the_network(door: RunningDoor) -> 
     sent.cancel()
     await close(writer)
     assert first.status == 200
-    assert waiting <= 32
+    assert waiting <= QUEUED_REQUESTS_MAX
     assert was_stopped
+
+
+async def test_t17_what_is_pipelined_behind_a_stream_costs_little(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """T-17: behind a stream that goes on, requests with as many headers as there may be wait in
+    the network: what is parsed ahead of each connection is bounded."""
+    upstream.scripts = [ENDLESS]
+    headers = b"".join(b"X-%d: %s\r\n" % (at, b"a" * 500) for at in range(120))
+    waiting = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n"
+    reader, writer = await connect(door.url)
+    writer.write(post(STREAM))
+    await reader.readuntil(b"Hello")
+    [connection] = door.runner.server.connections  # type: ignore[union-attr]
+
+    flooding = asyncio.create_task(flood(writer, waiting * 400))
+    await asyncio.sleep(0.3)
+
+    queued = len(connection._messages)
+    was_stopped = not flooding.done()
+    flooding.cancel()
+    await close(writer)
+    assert (queued, was_stopped) == (QUEUED_REQUESTS_MAX, True)
 
 
 async def flood(writer: asyncio.StreamWriter, raw: bytes) -> None:
