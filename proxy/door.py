@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from metering.caps import Candidate, Caps, Hold, Vector
+from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
 from proxy.drains import Drains
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
@@ -75,6 +75,13 @@ class Holding(Protocol):
     @property
     def held(self) -> Candidate | None:
         """What to place again should the hold lapse: the upstream and the vector now held."""
+        ...
+
+    async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
+        """Reserve the first of these that fits, with what was known before anything was sent.
+
+        Called again when Redis has no record of the hold any more.
+        """
         ...
 
 
