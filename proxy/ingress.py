@@ -132,11 +132,8 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         if door.lifecycle.is_backlogged:
             raise backlog_full()
         _need_room(request, stream=False)
-        limit_mb = door.settings.server.max_body_mb
-        raw = await read_body(request, limit_mb=limit_mb, patience=request.app[PATIENCE])
-        chat = await _parse(raw)
-        if chat.stream:
-            _need_room(request, stream=True)
+        chat = await _read(request)
+        _need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model)
         facts = Facts(
             exchange_id=exchange_id,
@@ -249,6 +246,15 @@ def _need_room(request: web.Request, *, stream: bool) -> None:
     if not request.app[MEMORY].has_room(stream=stream):
         what = "streams" if stream else "requests"
         raise Overloaded(f"This process is short of memory and takes no new {what} now.")
+
+
+async def _read(request: web.Request) -> ChatRequest:
+    """The request, parsed; its bytes are not kept any longer."""
+    app = request.app
+    limit_mb = app[DOOR].settings.server.max_body_mb
+    with app[MEMORY].body() as share:
+        raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
+        return await _parse(raw)
 
 
 async def _parse(raw: bytes) -> ChatRequest:

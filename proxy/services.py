@@ -47,6 +47,7 @@ from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.reporting import report_spool
 from proxy.settings import Settings, redis_keys
+from proxy.sockets import BACKLOG
 from proxy.tls import server_context
 
 if TYPE_CHECKING:
@@ -234,12 +235,12 @@ async def _serve(process: ProxyProcess) -> int:
         app = create_app(services.door, services.ready)
         tls = process.settings.server.tls
         context = server_context(tls) if tls is not None else None
-        runner = create_runner(app, shutdown_timeout_s=QUIET_S)
+        runner = create_runner(app, shutdown_timeout_s=QUIET_S, tls=context)
         await runner.setup()
         reporter = _reporter(process, services, runner)
         try:
             for listening in process.sockets:
-                await web.SockSite(runner, listening, ssl_context=context).start()
+                await web.SockSite(runner, listening, backlog=BACKLOG).start()
             log.info("listening", url_path="/v1/chat/completions", index=process.index)
             if process.pulse is not None:
                 spawn(process.pulse.go_on(), name="pulse")
