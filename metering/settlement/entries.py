@@ -135,6 +135,8 @@ def _check(event: UsageEvent) -> None:
     _check_int("admission_nano", event.admission_nano, QUANTITY_MAX)
     if event.spool_seq is not None:
         _check_int("spool_seq", event.spool_seq, QUANTITY_MAX)
+    if event.spool_events is not None:
+        _check_int("spool_events", event.spool_events, 2**31 - 1)
     for unit, quantity in event.units.items():
         _check_text("a unit", unit)
         _check_int(unit, quantity, QUANTITY_MAX)

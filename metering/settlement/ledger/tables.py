@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from metering.usage import TOKEN_CLASSES
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = ("usage_event", "txn", "posting", "price_body", "dead_letter_resolution")
@@ -100,6 +100,12 @@ usage_event = Table(
         "corrects",
         sqlite_where=text("corrects IS NOT NULL"),
         postgresql_where=text("corrects IS NOT NULL"),
+    ),
+    Index(
+        "ix_usage_event_recovered",
+        "exchange_id",
+        sqlite_where=text("usage_source = 'recovered'"),
+        postgresql_where=text("usage_source = 'recovered'"),
     ),
 )
 
