@@ -24,6 +24,7 @@ from proxy.errors import (
     UpstreamFailed,
     UpstreamQuota,
     UpstreamTimeout,
+    UsageNotRecorded,
 )
 from routing.fallback import Outcome
 
@@ -50,6 +51,14 @@ def backlog_full() -> BacklogFull:
         "Usage waits to be settled and its backlog is full, so nothing was sent. "
         "Try again in a moment.",
         headers={"Retry-After": str(BACKLOG_RETRY_AFTER_S)},
+    )
+
+
+def not_recorded() -> UsageNotRecorded:
+    """An answer that is withheld, because it could be neither billed nor put aside."""
+    return UsageNotRecorded(
+        "The upstream answered, but its usage could be recorded neither in Redis nor on disk, so "
+        "the answer is withheld. The gateway's operator has to look after both."
     )
 
 
