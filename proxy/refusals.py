@@ -46,9 +46,18 @@ def backend_unavailable() -> BudgetBackendUnavailable:
 
 
 def backlog_full() -> BacklogFull:
-    """What is metered waits to be settled, and Redis has no room for much more of it."""
+    """More usage waits to be settled than `metering.backlog_high_water` allows."""
     return BacklogFull(
         "Usage waits to be settled and its backlog is full, so nothing was sent. "
+        "Try again in a moment.",
+        headers={"Retry-After": str(BACKLOG_RETRY_AFTER_S)},
+    )
+
+
+def memory_full() -> BacklogFull:
+    """Redis has used nine tenths of its `maxmemory`, with whatever it may be."""
+    return BacklogFull(
+        "Redis has hardly any memory left to record usage in, so nothing was sent. "
         "Try again in a moment.",
         headers={"Retry-After": str(BACKLOG_RETRY_AFTER_S)},
     )
