@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
+from metering.fullness import Standing
 from proxy.drains import Drains
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
@@ -117,6 +118,8 @@ class Lifecycle:
     is_draining: bool = False
     is_stopping: bool = False
     is_backlogged: bool = False
+    backlog: Standing | None = None
+    """What the last look at the backlog found; None before the first."""
 
 
 @dataclass(frozen=True, slots=True)

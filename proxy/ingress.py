@@ -20,6 +20,7 @@ from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts, plan
 from proxy.attempts import Facts
 from proxy.auth import OTHER_CREDENTIALS, Authenticator, bare_key
+from proxy.backlog import why_refused
 from proxy.chat import ChatRequest
 from proxy.client_connection import ClientConnection, Patience
 from proxy.crowd import Memory
@@ -37,7 +38,6 @@ from proxy.errors import (
 )
 from proxy.exchange import Exchange, Finished
 from proxy.intake import read_body
-from proxy.refusals import backlog_full
 from proxy.relay import ClientGoneError
 from proxy.wire import openai_chat
 
@@ -130,7 +130,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
     try:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
-            raise backlog_full()
+            raise why_refused(door)
         _need_room(request, stream=False)
         chat = await _read(request)
         _need_room(request, stream=chat.stream)

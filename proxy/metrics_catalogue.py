@@ -79,6 +79,10 @@ READY = _gauge("ready", "1 while this proxy can check spend.")
 
 STREAM_ENTRIES = _gauge("stream_entries", "Usage events in Redis, settled or not, all shards.")
 STREAM_PENDING = _gauge("stream_pending_entries", "Of these, handed to a worker and not settled.")
+UNSETTLED = _gauge(
+    "stream_unsettled_entries", "Usage events not settled: what the high-water mark is held to."
+)
+BACKLOG_REFUSING = _gauge("backlog_refusing", "1 while requests are refused over the backlog.")
 STREAM_AGE = _gauge("stream_oldest_unsettled_seconds", "Age of the oldest event not settled.")
 SETTLED = _counter("settled_events", "Usage events in the ledger.")
 REPEATS = _counter("settled_repeats", "Usage events that the ledger had already.")
