@@ -8,7 +8,8 @@ from proxy.metrics import Kind
 from proxy.metrics_catalogue import CATALOGUE
 
 UNITS = ("_seconds", "_bytes", "_total", "_info")
-COUNTS = (
+COUNTS = ("exchanges", "connections", "up", "open", "ready", "entries", "fds", "records")
+COUNTS += ("outage", "refusing")
     "exchanges",
     "connections",
     "up",
