@@ -10,17 +10,6 @@ from proxy.metrics_catalogue import CATALOGUE
 UNITS = ("_seconds", "_bytes", "_total", "_info")
 COUNTS = ("exchanges", "connections", "up", "open", "ready", "entries", "fds", "records")
 COUNTS += ("outage", "refusing")
-    "exchanges",
-    "connections",
-    "up",
-    "open",
-    "ready",
-    "entries",
-    "fds",
-    "records",
-    "outage",
-    "refusing",
-)
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
