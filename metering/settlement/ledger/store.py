@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_MS = 10_000
 """How long a writer waits for another (a migration, `weir` on the command line) before it fails."""
 
+PAGE_BYTES = 16_384
+"""An event takes 2.1 kB: of SQLite's own pages of 4 kB each would hold one and be half empty."""
+
 _WAL_RETRY_MS = 20
 
 _READ_ONLY = "ledger_read_only"
@@ -175,6 +178,7 @@ def _postgres() -> ModuleType:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # BEGIN is ours to send, see _begin_sqlite
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file; others keep theirs
     _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")

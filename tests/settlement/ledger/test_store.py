@@ -158,3 +158,8 @@ def test_a_failing_block_leaves_nothing(ledger: Ledger) -> None:
 
     with ledger.read() as connection:
         assert connection.execute(select(tables.rollup_watermark)).all() == []
+
+
+def test_a_new_file_has_pages_that_hold_more_than_one_event(tmp_path: Path) -> None:
+    with closing(new_ledger(tmp_path)) as ledger, ledger.read() as connection:
+        assert connection.execute(text("PRAGMA page_size")).scalar_one() == store.PAGE_BYTES
