@@ -7,6 +7,8 @@ Rules:
   only that the upstream may have read its input: that is a cost of ours, and not billable.
 - What is recovered can be taken back whole: each event comes with its reversal, made now, so that
   whoever finds out later that the process lived has only to append it.
+- An event of a checkpoint is passed on as it is, whether we can read it or not: in the stream it
+  is judged like every other, waits for an upgrade or becomes a dead letter, and nothing is lost.
 
 Pure. `facts` are written when room is reserved, a `checkpoint` while the exchange is open; both
 are opaque to whatever keeps them.
@@ -21,7 +23,17 @@ from typing import Any
 import orjson
 
 from metering.caps import Hold, Vector
-from metering.events import RECOVERED, SUPERSEDED, Kind, Reason, Status, UsageEvent, decode, encode
+from metering.events import (
+    RECOVERED,
+    SUPERSEDED,
+    Kind,
+    Reason,
+    Status,
+    UnknownSchemaError,
+    UsageEvent,
+    decode,
+    encode,
+)
 from metering.ids import derived_id
 from metering.usage import INPUT_UNCACHED
 
@@ -39,6 +51,13 @@ class LostHold:
     expires_ms: int
     facts: bytes = b""
     checkpoint: bytes = b""
+    record: bytes = b""
+    """All the rest, as it was kept."""
+
+    @property
+    def raw(self) -> bytes:
+        """Every byte that was kept, for whoever has to look at them."""
+        return b"\n".join((self.record, self.facts, self.checkpoint))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +99,31 @@ def encode_facts(labels: dict[str, Any], upstreams: Sequence[tuple[Any, ...]]) -
 
 
 def recovery(lost: LostHold) -> Recovery:
-    """What to record for this hold; ValueError when its record does not say."""
+    """What to record for this hold; ValueError when its record does not say, UnknownSchemaError
+    when a newer version can tell."""
     try:
         actual, events = _from_checkpoint(lost) if lost.checkpoint else _from_facts(lost)
-        reversals = tuple(encode(reversal(decode(body))) for body in events)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        kind = UnknownSchemaError if isinstance(error, UnknownSchemaError) else ValueError
+        raise kind(
             f"the hold of exchange {lost.hold.exchange_id} cannot be recovered: {error!r}"
         ) from error
-    return Recovery(actual, events, reversals)
+    return Recovery(actual, events, tuple(filter(None, map(_reversal_of, events))))
+
+
+def occurred_at(lost: LostHold) -> int | None:
+    """When the exchange was admitted, by its facts or its checkpoint; None when neither says."""
+    _, _, first = lost.checkpoint.partition(b"\n")
+    for text, path in ((lost.facts, ("labels",)), (first.partition(b"\n")[0], ())):
+        try:
+            found: Any = orjson.loads(text)
+            for name in (*path, "occurred_at"):
+                found = found[name]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if type(found) is int:
+            return found
+    return None
 
 
 def reversal(event: UsageEvent) -> UsageEvent:
@@ -106,6 +141,14 @@ def reversal(event: UsageEvent) -> UsageEvent:
     )
 
 
+def _reversal_of(body: bytes) -> bytes:
+    """What takes the event back; nothing for one we cannot read: the ledger does it then."""
+    try:
+        return encode(reversal(decode(body)))
+    except ValueError:
+        return b""
+
+
 def _from_checkpoint(lost: LostHold) -> tuple[Vector, tuple[bytes, ...]]:
     head, *events = lost.checkpoint.split(b"\n")
     return Vector(**orjson.loads(head)), tuple(events)
@@ -115,7 +158,9 @@ def _from_facts(lost: LostHold) -> tuple[Vector, tuple[bytes, ...]]:
     """Nothing was noted since the reserve: input only, at the upstream that was admitted."""
     raw = orjson.loads(lost.facts)
     if raw["v"] != _SCHEMA:
-        raise ValueError(f"facts of schema {raw['v']} are not known to this version ({_SCHEMA})")
+        raise UnknownSchemaError(
+            f"facts of schema {raw['v']} are not known to this version ({_SCHEMA})"
+        )
     upstreams = [UpstreamFacts(*each) for each in raw["upstreams"]]
     known = {f"{each.provider}/{each.model_upstream}": each for each in reversed(upstreams)}
     upstream = known[lost.upstream]

@@ -8,19 +8,37 @@ tenant, whether or not anybody has used the tenant since. `lua/recover.lua` deci
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from metering.caps import Cap, Hold, Limit, Scope, ScopeKind, Window
-from metering.events import payload_hash
+from metering.events import UnknownSchemaError, payload_hash
 from metering.recovery import LostHold, Recovery
 from metering.redis_caps import layout_of
 from metering.redis_keys import RedisKeys
 from metering.scripts import ScriptRunner, load_script
 
+_SCHEMA = 1
+_KINDS = frozenset(ScopeKind)
+
 KEEP_MS = 7 * 86_400_000
 """How long what undoes a recovery is kept: as long as a spool keeps what may still be replayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableHold:
+    """A lost hold whose record makes no sense to this version, and why."""
+
+    tenant: str
+    exchange_id: str
+    record: bytes
+    raw: bytes
+    """The record and what is kept beside it."""
+    reason: str
+    is_newer: bool
+    """A newer version may be able to read it."""
 
 
 class RedisRecovery:
@@ -37,8 +55,11 @@ class RedisRecovery:
         self._keys = keys
         self._now_ms = now_ms
         self._recover = load_script("recover")
+        self._put_aside = load_script("put_aside")
 
-    async def lost(self, shard: int, *, grace_ms: int, limit: int) -> list[LostHold]:
+    async def lost(
+        self, shard: int, *, grace_ms: int, limit: int
+    ) -> list[LostHold | UnreadableHold]:
         """Up to `limit` holds whose time has been over for `grace_ms`, oldest first.
 
         On the way, records that were recovered long ago are dropped, and entries of the index that
@@ -47,9 +68,9 @@ class RedisRecovery:
         index = self._keys.open_holds(shard)
         due_ms = await self._now() - grace_ms
         members = await self._runner.call("ZRANGEBYSCORE", index, "-inf", due_ms, "LIMIT", 0, limit)
-        found = []
+        found: list[LostHold | UnreadableHold] = []
         for member in members:
-            tenant, _, exchange_id = member.decode().partition("/")
+            tenant, _, exchange_id = member.decode(errors="replace").partition("/")
             lost = await self._read(tenant, exchange_id)
             if lost is not None:
                 found.append(lost)
@@ -93,13 +114,30 @@ class RedisRecovery:
         )
         return bool(answer == b"recovered")
 
+    async def put_aside(self, hold: UnreadableHold) -> bool:
+        """Remove the record, once its bytes are kept elsewhere; False when it has changed."""
+        keys = self._keys
+        index = keys.open_holds(keys.shard(hold.tenant))
+        answer = await self._runner.eval(
+            self._put_aside,
+            [keys.holds(hold.tenant), index],
+            [hold.exchange_id, f"{hold.tenant}/{hold.exchange_id}", hold.record],
+        )
+        return bool(answer)
+
+    async def postpone(self, tenant: str, exchange_id: str) -> None:
+        """Look at this hold again after another grace, so that it is in nobody's way."""
+        index = self._keys.open_holds(self._keys.shard(tenant))
+        member = f"{tenant}/{exchange_id}"
+        await self._runner.call("ZADD", index, "XX", "GT", await self._now(), member)
+
     async def _now(self) -> int:
         if self._now_ms is not None:
             return self._now_ms()
         seconds, microseconds = await self._runner.call("TIME")
         return int(seconds) * 1_000 + int(microseconds) // 1_000
 
-    async def _read(self, tenant: str, exchange_id: str) -> LostHold | None:
+    async def _read(self, tenant: str, exchange_id: str) -> LostHold | UnreadableHold | None:
         """The hold, or None when there is nothing left to recover."""
         record, facts, checkpoint = await self._runner.call(
             "HMGET",
@@ -110,17 +148,39 @@ class RedisRecovery:
         )
         if record is None:
             return None
-        raw: dict[str, Any] = orjson.loads(record)
-        if raw["state"] == "recovered":
-            return None
-        return LostHold(
-            hold=Hold(tenant, exchange_id, _caps(raw["scopes"])),
-            owner=raw["owner"],
-            upstream=raw["upstream"],
-            expires_ms=int(raw["expires_ms"]),
-            facts=facts or b"",
-            checkpoint=checkpoint or b"",
+        beside = facts or b"", checkpoint or b""
+        try:
+            return _hold(tenant, exchange_id, record, *beside)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return UnreadableHold(
+                tenant,
+                exchange_id,
+                record,
+                raw=b"\n".join((record, *beside)),
+                reason=f"the hold record of exchange {exchange_id} cannot be read: {error!r}",
+                is_newer=isinstance(error, UnknownSchemaError),
+            )
+
+
+def _hold(
+    tenant: str, exchange_id: str, record: bytes, facts: bytes, checkpoint: bytes
+) -> LostHold | None:
+    raw: dict[str, Any] = orjson.loads(record)
+    if raw["v"] != _SCHEMA:
+        raise UnknownSchemaError(
+            f"schema {raw['v']} is not known to this version (it knows {_SCHEMA})"
         )
+    if raw["state"] == "recovered":
+        return None
+    return LostHold(
+        hold=Hold(tenant, exchange_id, _caps(raw["scopes"])),
+        owner=raw["owner"],
+        upstream=raw["upstream"],
+        expires_ms=int(raw["expires_ms"]),
+        facts=facts,
+        checkpoint=checkpoint,
+        record=record,
+    )
 
 
 def _caps(shapes: Sequence[str]) -> tuple[Cap, ...]:
@@ -129,6 +189,8 @@ def _caps(shapes: Sequence[str]) -> tuple[Cap, ...]:
     for shape in shapes:
         name, *windows = shape.split(" ")
         kind, _, scope_id = name.partition("/")
+        if kind not in _KINDS:
+            raise UnknownSchemaError(f"scopes of kind {kind!r} are not known to this version")
         for window in windows:
             label, bucket_ms, buckets = window.split(":")
             caps.append(

@@ -23,6 +23,7 @@ _SHARED = {
     "release": ("scopes", "spending"),
     "recover": ("scopes", "spending"),
     "renew": ("scopes",),
+    "put_aside": (),
 }
 
 

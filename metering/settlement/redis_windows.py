@@ -9,7 +9,7 @@ not at all once that has left. Tenants' windows only, like the caps that exist.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from metering.caps import ROLLING_DAY, Scope, ScopeKind
 from metering.events import RECOVERED
 from metering.redis_keys import RedisKeys
 from metering.settlement.entries import Arrival, read_entry
+from metering.settlement.ledger.standing import settled_positions
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.tables import quantity_column, usage_event
 from metering.settlement.redis_stream import make_entry
@@ -106,29 +107,46 @@ class _Rebuild:
     redis: Redis
     keys: RedisKeys
     shard: int
+    ledger: Ledger
+    since_ms: int
     last_id: str
+    is_ledger_counted: bool = False
     spent: Spent = field(default_factory=Spent)
     event_ids: set[str] = field(default_factory=set)
 
     async def count_stream(self) -> None:
         """Count what came after what is counted; an id that comes twice counts once."""
         while page := await self._page():
-            for stream_id, fields in page:
-                self.last_id = stream_id.decode()
-                arrival = read_entry(make_entry(self.shard, stream_id, fields))
-                if isinstance(arrival, Arrival) and arrival.event.event_id not in self.event_ids:
+            found = [read_entry(make_entry(self.shard, at, fields)) for at, fields in page]
+            arrivals = [one for one in found if isinstance(one, Arrival)]
+            self.last_id = page[-1][0].decode()
+            if self.is_ledger_counted:  # a proxy may have sent again what was booked long ago
+                self.event_ids |= await asyncio.to_thread(self._booked_before, arrivals)
+            for arrival in arrivals:
+                if arrival.event.event_id not in self.event_ids:
                     self.event_ids.add(arrival.event.event_id)
                     _count_arrival(arrival, self.spent)
 
-    def count_ledger(self, ledger: Ledger, since_ms: int) -> None:
+    def count_ledger(self) -> None:
         """Count what the ledger has and the stream had not.
 
         The stream was read first: what has been settled and trimmed since then was found there.
         """
-        with ledger.read() as connection:
-            for row in _recent_rows(connection, self.shard, since_ms):
+        with self.ledger.read() as connection:
+            for row in _recent_rows(connection, self.shard, self.since_ms):
                 if row.event_id not in self.event_ids:
                     _count_row(row, self.spent)
+        self.is_ledger_counted = True
+
+    def _booked_before(self, arrivals: Sequence[Arrival]) -> set[str]:
+        """The events of these that the ledger has from another place, where they were counted."""
+        places = {one.event.event_id: one.entry.stream_id for one in arrivals}
+        query = select(_EVENT.event_id, _EVENT.stream_id).where(
+            _EVENT.event_id.in_(places), _EVENT.stream_ms >= self.since_ms
+        )
+        with self.ledger.read() as connection:
+            rows = connection.execute(query).all()
+        return {row.event_id for row in rows if row.stream_id != places[row.event_id]}
 
     async def restore(self, script: str, tenant: str) -> bool:
         """Write a tenant's window; False when the stream moved on and must be counted again."""
@@ -154,9 +172,10 @@ async def _rebuild_shard(ledger: Ledger, redis: Redis, keys: RedisKeys, shard: i
     seconds, _ = await redis.time()
     now_ms = seconds * 1_000
     since_ms = now_ms - ROLLING_DAY.bucket_ms * (ROLLING_DAY.buckets + 1)
-    rebuild = _Rebuild(redis, keys, shard, last_id=f"{since_ms - 1}-0")
+    settled = await asyncio.to_thread(settled_positions, ledger)
+    rebuild = _Rebuild(redis, keys, shard, ledger, since_ms, last_id=f"{since_ms - 1}-0")
     await rebuild.count_stream()
-    await asyncio.to_thread(rebuild.count_ledger, ledger, since_ms)
+    await asyncio.to_thread(rebuild.count_ledger)
     script = await asyncio.to_thread(_script)
     restored: set[str] = set()  # a commit that comes later has added itself to these
     while missing := sorted(rebuild.spent.by_tenant.keys() - restored):
@@ -164,7 +183,8 @@ async def _rebuild_shard(ledger: Ledger, redis: Redis, keys: RedisKeys, shard: i
             restored.add(missing[0])
         else:
             await rebuild.count_stream()
-    await redis.set(keys.epoch(shard), str(now_ms), nx=True)
+    settled_ms, _ = settled.get(shard, (0, 0))  # above it, see went_back
+    await redis.set(keys.epoch(shard), str(max(now_ms, settled_ms + 1)), nx=True)
 
 
 def _count_arrival(arrival: Arrival, spent: Spent) -> None:

@@ -27,6 +27,8 @@ class Timing:
     keep_ms: int = KEEP_MS
     recover_after_s: float = 60.0
     """From the end of a hold's time until it is taken for lost: a living proxy speaks before."""
+    newer_wait_s: float = 300.0
+    """A hold record of a newer version is left alone for so long, for the sake of upgrades."""
     retry_first_s: float = 0.2
     retry_max_s: float = 2.0
     """What comes back is used within 5 s, the time to connect included."""

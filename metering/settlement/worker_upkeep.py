@@ -26,6 +26,7 @@ from metering.settlement.sinks.log import LogSink
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log
 from metering.settlement.watch import Watch as Told
+from metering.settlement.went_back import leave_stale_windows
 from metering.settlement.worker_watch import Watch
 
 
@@ -51,7 +52,7 @@ class Upkeep:
         self._writing = writing
         self._log = log
         self._told = told
-        self._reaper = Reaper(redis, keys, timing=timing, log=log)
+        self._reaper = Reaper(ledger, redis, keys, timing=timing, writing=writing, log=log)
         self._drift = DriftWatch(ledger, redis, keys, writing=writing)
         self._watch = Watch(ledger, redis, keys, marks=marks, writing=writing, log=log)
         self._sink = LogSink(log)
@@ -61,7 +62,7 @@ class Upkeep:
     async def run(self, reader: StreamReader) -> None:
         """One turn, for the shards of this reader."""
         await self.rebuild_windows(reader)
-        if recovered := await self._reaper.turn(reader.shards, now_s=monotonic_s()):
+        if recovered := await self._reaper.turn(reader, now_s=monotonic_s()):
             self._told.recovered(recovered)
         await self._keep_ledger(reader)
         await self._compare(reader)
@@ -92,9 +93,12 @@ class Upkeep:
         await reader.trim(settled, keep_ms=self._timing.keep_ms)
 
     async def rebuild_windows(self, reader: StreamReader) -> None:
-        """Give a Redis that lost them its windows back."""
+        """Give a Redis that lost them its windows back; an older copy of it has lost some, too."""
+        shards = reader.shards  # a shard whose Redis is away must not stop the others
+        await leave_stale_windows(
+            self._ledger, self._redis, self._keys, shards, writing=self._writing, log=self._log
+        )
         async with self._writing:
-            shards = reader.shards  # a shard whose Redis is away must not stop the others
             rebuilt = await rebuild_windows(self._ledger, self._redis, self._keys, shards=shards)
         if rebuilt:
             self._log.info("windows_rebuilt", shards=list(rebuilt))

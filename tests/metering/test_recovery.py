@@ -8,7 +8,7 @@ import pytest
 from fixtures_ledger import CARDS, make_event
 
 from metering.caps import Hold, Vector
-from metering.events import Reason, decode, encode
+from metering.events import Reason, UnknownSchemaError, decode, encode
 from metering.ids import uuid7
 from metering.recovery import (
     LostHold,
@@ -88,4 +88,17 @@ def test_what_cannot_be_read_says_which_exchange() -> None:
         with pytest.raises(ValueError, match=LOST.hold.exchange_id):
             recovery(replace(LOST, facts=facts))
     with pytest.raises(ValueError, match=LOST.hold.exchange_id):
-        recovery(replace(LOST, checkpoint=b'{"nano":1,"tokens":1,"requests":1}\n{"half"'))
+        recovery(replace(LOST, checkpoint=b'{"nano":1,"tokens":1\n{"half"'))
+    with pytest.raises(UnknownSchemaError, match=LOST.hold.exchange_id):
+        recovery(replace(LOST, facts=b'{"v":9}'))
+
+
+def test_an_event_we_cannot_read_is_passed_on_without_a_reversal() -> None:
+    """The stream is where events are judged; the ledger takes this one back, should it have to."""
+    event = encode(make_event())
+    lines = [b'{"nano":1,"tokens":2,"requests":1}', event, b'{"schema":2}']
+
+    made = recovery(replace(LOST, checkpoint=b"\n".join(lines)))
+
+    assert (made.actual, made.events) == (Vector(1, 2, 1), tuple(lines[1:]))
+    assert made.reversals == (encode(reversal(decode(event))),)

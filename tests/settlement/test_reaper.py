@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import pytest
 from fixtures_ledger import BOOK, book, make_event
 from fixtures_redis import RedisServer
 from redis.asyncio import Redis
+from sqlalchemy import select
 
 from metering.caps import ROLLING_DAY, Candidate, Cap, Hold, Limit, Scope, ScopeKind, Vector
 from metering.clock import now_ms, now_ns
@@ -21,13 +24,15 @@ from metering.redis_events import mark_epoch
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.settlement.entries import Entry
+from metering.settlement.ledger.dead_letters import dead_letters
 from metering.settlement.ledger.queries import invoice_report, usage_report
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.store import Ledger
-from metering.settlement.ledger.tables import rollup, rollup_latency
+from metering.settlement.ledger.tables import outbox, rollup, rollup_latency
 from metering.settlement.ledger.verify import verify
 from metering.settlement.reaper import Reaper
 from metering.settlement.redis_client import connect
+from metering.settlement.redis_stream import StreamReader
 from metering.settlement.timing import Timing
 
 CAP = Cap(Scope(ScopeKind.TENANT), ROLLING_DAY, Limit(nano=10**9))
@@ -50,14 +55,21 @@ class Site:
     link: RedisLink
     redis: Redis
     keys: RedisKeys
+    reader: StreamReader
+    ledger: Ledger
     reaper: Reaper
     log: CollectingLog
 
     async def lose(
-        self, checkpoint: Sequence[UsageEvent] = (), *, facts: bytes | None = None
+        self,
+        checkpoint: Sequence[UsageEvent] = (),
+        *,
+        facts: bytes | None = None,
+        exchange_id: str | None = None,
     ) -> Hold:
         """An exchange whose process died: its hold's time is over."""
-        hold = Hold("acme", uuid7(now_ms(), now_ns().to_bytes(10, "big")), (CAP,))
+        made = uuid7(now_ms(), now_ns().to_bytes(10, "big"))
+        hold = Hold("acme", exchange_id or made, (CAP,))
         upstream = ("vendor", "openai", "gpt", "gpt-4o", "o200k_base")
         places = [(*upstream, BOOK.cost_version, BOOK.sell_version, 500, 2_500_000)]
         if facts is None:
@@ -66,7 +78,7 @@ class Site:
                     "request_id": "req-1",
                     "project": "default",
                     "api_key_id": "k1",
-                    "occurred_at": now_ns(),
+                    "occurred_at": checkpoint[0].occurred_at if checkpoint else now_ns(),
                     "model_requested": "gpt",
                     "user": "ann",
                 },
@@ -83,18 +95,36 @@ class Site:
         await self.expire(hold)
         return hold
 
-    async def expire(self, hold: Hold) -> None:
+    async def expire(self, hold: Hold, *, at_ms: int = 1) -> None:
         """Let its time be over, as it would be minutes later."""
         records = self.keys.holds(hold.tenant)
         record = await self.link.call("HGET", records, hold.exchange_id)
         head, _, tail = record.partition(b'"expires_ms":"')
-        changed = head + b'"expires_ms":"1"' + tail.partition(b'"')[2]
+        changed = head + b'"expires_ms":"%d"' % at_ms + tail.partition(b'"')[2]
         await self.link.call("HSET", records, hold.exchange_id, changed)
         index = self.keys.open_holds(self.keys.shard(hold.tenant))
-        await self.link.call("ZADD", index, 1, f"{hold.tenant}/{hold.exchange_id}")
+        await self.link.call("ZADD", index, at_ms, f"{hold.tenant}/{hold.exchange_id}")
 
     async def turn(self, now_s: float = 0.0) -> int:
-        return await self.reaper.turn(range(self.keys.shards), now_s=now_s)
+        """What came into the streams is settled, then the reaper looks."""
+        while entries := await self.reader.read_new(block_ms=1):
+            await self.reader.acknowledge(entries)
+        return await self.reaper.turn(self.reader, now_s=now_s)
+
+    def new_reaper(self, timing: Timing) -> Reaper:
+        lock = asyncio.Lock()
+        return Reaper(self.ledger, self.redis, self.keys, timing=timing, writing=lock, log=self.log)
+
+    def said(self, event: str) -> int:
+        return [name for name, _ in self.log.said].count(event)
+
+    async def left(self) -> list[bytes]:
+        """The shard's index of records, and the fields of the tenant's."""
+        index = self.keys.open_holds(self.keys.shard("acme"))
+        return [
+            *await self.link.call("ZRANGE", index, 0, -1),
+            *await self.link.call("HKEYS", self.keys.holds("acme")),
+        ]
 
     async def entries(self) -> list[Entry]:
         shard = self.keys.shard("acme")
@@ -110,15 +140,23 @@ class Site:
 
 @pytest.fixture
 async def site(
-    redis_server: RedisServer, redis_link: RedisLink, redis_keys: RedisKeys
+    redis_server: RedisServer, redis_link: RedisLink, redis_keys: RedisKeys, ledger: Ledger
 ) -> AsyncIterator[Site]:
     client = connect(f"unix://{redis_server.path}")
     for shard in range(redis_keys.shards):
         await mark_epoch(redis_link, redis_keys, shard, now_ms=1)
     log = CollectingLog()
-    reaper = Reaper(client, redis_keys, timing=AT_ONCE, log=log)
-    yield Site(RedisCaps(redis_link, redis_keys), redis_link, client, redis_keys, reaper, log)
+    reader = StreamReader(client, redis_keys, consumer="w", shards=range(redis_keys.shards))
+    await reader.ensure_groups()
+    caps, lock = RedisCaps(redis_link, redis_keys), asyncio.Lock()
+    reaper = Reaper(ledger, client, redis_keys, timing=AT_ONCE, writing=lock, log=log)
+    yield Site(caps, redis_link, client, redis_keys, reader, ledger, reaper, log)
     await client.aclose()
+
+
+def alerts(ledger: Ledger) -> set[str]:
+    with ledger.read() as connection:
+        return set(connection.execute(select(outbox.c.key)).scalars())
 
 
 def checkpointed(**changes: Any) -> UsageEvent:
@@ -226,25 +264,137 @@ async def test_a_commit_that_comes_after_all_leaves_the_truth_in_the_books(
     assert (sum(attempts), sum(latencies)) == (1, 1)
 
 
-@pytest.mark.parametrize("facts", [b"", b"{", b'{"v":2}', b'{"v":1,"labels":{},"upstreams":[]}'])
-async def test_a_record_that_cannot_be_read_stops_no_other(site: Site, facts: bytes) -> None:
-    """It is said, and put aside."""
-    await site.lose(facts=facts)
+@pytest.mark.parametrize("facts", [b"", b"{", b'{"v":1,"labels":{},"upstreams":[]}'])
+async def test_facts_that_cannot_be_read_stop_no_other(site: Site, facts: bytes) -> None:
+    """They are a dead letter, with every byte that was kept."""
+    hold = await site.lose(facts=facts)
     await site.lose()
 
-    assert await site.turn() == 2
+    assert await site.turn() == 1
     assert len(await site.events()) == 1
-    assert [name for name, _ in site.log.said].count("exchange_lost") == 1
+    assert site.said("exchange_lost") == 1
     assert await site.turn() == 0
+    [letter] = dead_letters(site.ledger)
+    assert hold.exchange_id in letter.reason
+    assert letter.raw.endswith(b"\n" + facts + b"\n")
+    assert b'"state":"held"' in letter.raw
+    assert f"dead_letter:{letter.shard}:{letter.stream_id}" in alerts(site.ledger)
+
+
+async def test_facts_of_a_newer_version_wait_for_an_upgrade(site: Site) -> None:
+    """As events do; then they are a dead letter, once."""
+    hold = await site.lose(facts=b'{"v":2}')
+
+    counts = [await site.turn(now_s) for now_s in (0, 0, 299)]
+    waiting = await site.left()
+    last = [await site.turn(now_s) for now_s in (300, 301)]
+
+    assert counts + last == [0] * 5
+    assert f"{hold.exchange_id}:facts".encode() in waiting
+    assert (site.said("recovery_waits_for_schema"), site.said("exchange_lost")) == (1, 1)
+    [letter] = dead_letters(site.ledger)
+    assert b'{"v":2}' in letter.raw
+
+
+@pytest.mark.parametrize("body", [b'{"schema":2}', b"no event"])
+async def test_a_checkpoint_we_cannot_read_goes_where_its_events_are_judged(
+    site: Site, body: bytes
+) -> None:
+    """Not a byte of it is lost: the stream has it, and its amounts are in the window."""
+    hold = await site.lose()
+    records = site.keys.holds("acme")
+    noted = encode_checkpoint(Vector(7, 5, 1), [body])
+    await site.link.call("HSET", records, f"{hold.exchange_id}:checkpoint", noted)
+
+    assert await site.turn() == 1
+
+    [entry] = await site.entries()
+    assert (entry.body, entry.digest) == (body, payload_hash(body))
+    report = book(site.ledger, [entry])
+    assert (report.settled, report.malformed) == (0, 1)
+    assert [letter.raw for letter in dead_letters(site.ledger)] == [body]
+    window = await site.link.call("HGET", site.keys.scope("acme", CAP.scope), "24h:n")
+    assert window == b"7"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_newer"),
+    [
+        (b'"tenant/', b'"team/', True),
+        (b'"v":1', b'"v":2', True),
+        (b'"owner"', b'"another"', False),
+        (b"{", b"", False),
+    ],
+)
+async def test_a_record_we_cannot_read_kills_nobody(
+    site: Site, old: bytes, new: bytes, is_newer: bool
+) -> None:
+    """A kind of scope we do not know, a newer record, damage: kept whole, and the others go on."""
+    hold = await site.lose()
+    records = site.keys.holds("acme")
+    record = await site.link.call("HGET", records, hold.exchange_id)
+    changed = record.replace(b'["tenant ', b'["tenant/ ').replace(old, new, 1)
+    assert changed != record
+    await site.link.call("HSET", records, hold.exchange_id, changed)
+    await site.lose()
+
+    counts = [await site.turn(now_s) for now_s in (0, 299)]
+    waiting = len(dead_letters(site.ledger))
+    last = await site.turn(300)
+
+    assert ([*counts, last], waiting) == ([1, 0, 0], 0 if is_newer else 1)
+    [letter] = dead_letters(site.ledger)
+    assert letter.raw.startswith(changed)
+    assert hold.exchange_id not in str(await site.left())
+
+
+async def test_what_the_ledger_has_is_not_recovered(site: Site) -> None:
+    """F-05: Redis went back to before the commit, and the hold is there again."""
+    true = make_event()
+    hold = await site.lose([checkpointed()], exchange_id=true.exchange_id)
+    book(site.ledger, [true])
+
+    assert await site.turn() == 0
+
+    assert await site.events() == []
+    assert (site.said("exchange_already_booked"), site.said("exchange_recovered")) == (1, 0)
+    again = await site.caps.commit(hold, Vector(true.admission_nano, 700, 1), [encode(true)])
+    assert again.states[0].spent == Vector(true.admission_nano, 700, 1)
+    assert again.states[0].held == Vector()
+    assert book(site.ledger, await site.entries()).repeats == 1
+
+
+async def test_what_was_told_by_facts_alone_is_asked_for_too(site: Site) -> None:
+    hold = await site.lose()
+    facts = await site.link.call("HGET", site.keys.holds("acme"), f"{hold.exchange_id}:facts")
+    admitted_at = orjson.loads(facts)["labels"]["occurred_at"]
+    book(site.ledger, [make_event(exchange_id=hold.exchange_id, occurred_at=admitted_at)])
+
+    assert await site.turn() == 0
+    assert await site.events() == []
+
+
+async def test_nothing_is_recovered_while_its_true_event_may_lie_in_the_stream(site: Site) -> None:
+    """What came before the hold was due is settled first."""
+    await site.turn()
+    body = encode(make_event())
+    stream = site.keys.stream(site.keys.shard("acme"))
+    await site.redis.xadd(stream, {"e": body, "h": payload_hash(body)})
+    hold = await site.lose([checkpointed()])
+    await site.expire(hold, at_ms=now_ms() + 5)
+    await asyncio.sleep(0.02)
+
+    early = await site.reaper.turn(site.reader, now_s=0.0)
+
+    assert (early, await site.turn()) == (0, 1)
 
 
 async def test_after_a_pause_proxies_speak_first(site: Site) -> None:
     """Whether we have just begun to look or Redis was away: the grace begins anew."""
-    reaper = Reaper(site.redis, site.keys, timing=Timing(recover_after_s=10.0), log=site.log)
+    reaper = site.new_reaper(Timing(recover_after_s=10.0))
     hold = await site.lose([checkpointed()])
-    shards = range(site.keys.shards)
 
-    counts = [await reaper.turn(shards, now_s=now_s) for now_s in (0, 5, 9, 30, 35, 39, 40)]
+    counts = [await reaper.turn(site.reader, now_s=now_s) for now_s in (0, 5, 9, 30, 35, 39, 40)]
 
     assert counts == [0, 0, 0, 0, 0, 0, 1]
     assert hold.exchange_id == site.log.said[0][1]["exchange_id"]

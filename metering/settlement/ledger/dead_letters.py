@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from sqlalchemy import Connection, Select, select
 from sqlalchemy.exc import DataError, DBAPIError
 
 from metering.settlement.batches import Batch, BatchReport
-from metering.settlement.entries import Malformed
+from metering.settlement.entries import Entry, Malformed
 from metering.settlement.ledger.outbox import put_alerts
 from metering.settlement.ledger.store import Ledger, insert_rows, keep_rows
 from metering.settlement.ledger.tables import dead_letter, dead_letter_resolution, usage_event
@@ -55,6 +56,15 @@ class DeadLetter:
     resolved_by: str | None = None
     outcome: str | None = None
     event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LostRecord:
+    """A hold record that cannot be recovered: every byte of it, and why."""
+
+    exchange_id: str
+    raw: bytes
+    reason: str
 
 
 def is_data_failure(error: BaseException) -> bool:
@@ -119,6 +129,17 @@ def _report_gaps(connection: Connection, gone: Sequence[Malformed], now_ns: int)
         ),
         now_ns,
     )
+
+
+def keep_hold(ledger: Ledger, shard: int, lost: LostRecord, *, now_ns: int) -> None:
+    """Keep the record of a lost hold that cannot be recovered; once, however often it comes.
+
+    It never was in the stream: its place is in no time, and told from others by its exchange.
+    """
+    place = f"0-{zlib.crc32(lost.exchange_id.encode())}"
+    entry = Entry(shard, place, lost.raw, hashlib.sha256(lost.raw).hexdigest())
+    with ledger.write() as connection:
+        keep_dead_letters(connection, [Malformed(entry, lost.reason)], now_ns)
 
 
 def booked_stream_ids(ledger: Ledger, places: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:

@@ -1,0 +1,141 @@
+"""A Redis that is an older copy of itself, its epoch included, gets its windows back at once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+from fixtures_ledger import PRICES, make_event
+from fixtures_settlement import Works
+from sqlalchemy import select
+
+from metering.caps import ROLLING_DAY, Scope, ScopeKind
+from metering.clock import now_ns
+from metering.events import UsageEvent, encode, payload_hash
+from metering.settlement.ledger.store import open_ledger
+from metering.settlement.ledger.tables import outbox
+from metering.settlement.redis_windows import rebuild_windows
+from metering.settlement.went_back import leave_stale_windows
+
+TENANT = Scope(ScopeKind.TENANT)
+
+
+@dataclass
+class Copies:
+    """One tenant's Redis, as it was at some moment."""
+
+    works: Works
+    kept: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        names, shard = self.works.keys, self.works.keys.shard("acme")
+        return [names.epoch(shard), names.stream(shard), names.scope("acme", TENANT)]
+
+    async def take(self) -> None:
+        self.kept = {key: await self.works.redis.dump(key) for key in self.keys}
+
+    async def put_back(self) -> None:
+        for key, body in self.kept.items():
+            await self.works.redis.delete(key)
+            if body is not None:
+                await self.works.redis.restore(key, 0, body)
+
+    async def spend(self) -> UsageEvent:
+        """A commit as Redis sees it: the window and the stream."""
+        event = make_event(occurred_at=now_ns())
+        body = encode(event)
+        _, stream, scope = self.keys
+        await self.works.redis.hincrby(scope, f"{ROLLING_DAY.label}:n", event.admission_nano)
+        await self.works.redis.xadd(stream, {"e": body, "h": payload_hash(body)})
+        return event
+
+    async def spent(self) -> int:
+        found = await self.works.redis.hget(self.keys[2], f"{ROLLING_DAY.label}:n")
+        return int(found or 0)
+
+
+@pytest.fixture
+async def copies(works: Works) -> Copies:
+    for version, body in PRICES.items():
+        await works.redis.set(works.keys.prices(version), body)
+    return Copies(works)
+
+
+async def test_what_was_settled_is_counted_again(copies: Copies) -> None:
+    """F-05: the copy admits nobody on what it remembers; found once, and once more if it recurs."""
+    works = copies.works
+    first = await copies.spend()
+    await works.work(drain=True)
+    await copies.take()
+    await copies.spend()
+    await works.work(drain=True)
+    await copies.put_back()
+    assert await copies.spent() == first.admission_nano
+
+    await works.work(drain=True)
+    assert await copies.spent() == 2 * first.admission_nano
+    await works.work(drain=True)
+    assert works.log.said("redis_went_back") == 1
+
+    await copies.put_back()
+    await works.work(drain=True)
+    assert await copies.spent() == 2 * first.admission_nano
+    assert works.log.said("redis_went_back") == 2
+    assert works.findings() == []
+    ledger = open_ledger(works.ledger_url)
+    with ledger.read() as connection:
+        keys = list(connection.execute(select(outbox.c.key)).scalars())
+    ledger.close()
+    assert [key.partition(":")[0] for key in keys] == ["redis_went_back"] * 2
+
+
+async def test_only_one_of_several_workers_finds_it(copies: Copies) -> None:
+    works, lock = copies.works, asyncio.Lock()
+    await copies.spend()
+    await works.work(drain=True)
+    await copies.take()
+    await copies.spend()
+    await works.work(drain=True)
+    await copies.put_back()
+    ledger, shards = open_ledger(works.ledger_url), range(works.keys.shards)
+
+    async def look() -> tuple[int, ...]:
+        place = ledger, works.redis, works.keys, shards
+        return await leave_stale_windows(*place, writing=lock, log=works.log)
+
+    found = await asyncio.gather(look(), look())
+    await rebuild_windows(ledger, works.redis, works.keys)
+    later = await look()
+    ledger.close()
+
+    assert sorted(found) == [(), (works.keys.shard("acme"),)]
+    assert later == ()
+
+
+async def test_what_a_proxy_sends_again_while_rebuilding_counts_once(copies: Copies) -> None:
+    """It is in the ledger from its first place, and comes to the stream a second time."""
+    works = copies.works
+    event = await copies.spend()
+    await works.work(drain=True)
+    await works.redis.delete(*copies.keys)
+    body, (_, stream, scope) = encode(event), copies.keys
+
+    class SendingAgain(type(works.redis)):  # type: ignore[misc]
+        """A proxy's commit lands just before the window is written."""
+
+        sent = False
+
+        async def eval(self, *arguments: object) -> object:
+            if not self.sent and arguments[2] == scope:
+                self.sent = True
+                await self.xadd(stream, {"e": body, "h": payload_hash(body)})
+            return await super().eval(*arguments)
+
+    ledger = open_ledger(works.ledger_url)
+    async with SendingAgain(connection_pool=works.redis.connection_pool) as sending:
+        await rebuild_windows(ledger, sending, works.keys)
+    ledger.close()
+
+    assert await copies.spent() == event.admission_nano
