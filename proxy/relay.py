@@ -22,7 +22,7 @@ from proxy.wire import openai_chat
 from proxy.wire.openai_chat import Reply, StreamReader
 from routing.fallback import Outcome
 
-BODY_BYTES_MAX = 64 * 1024 * 1024
+BODY_BYTES_MAX = 32 * 1024 * 1024
 """A whole JSON answer is held in memory; the largest real ones (audio, logprobs) are a few MB."""
 
 ERROR_BODY_BYTES_MAX = 256 * 1024

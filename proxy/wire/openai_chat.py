@@ -5,7 +5,9 @@ Names only the fields it acts on; everything else in a body is left as it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -163,7 +165,12 @@ class Reply:
 
 
 def read_reply(raw: bytes, meter: Meter, redaction: Redaction = NOTHING) -> Reply | None:
-    """Meter a whole JSON answer; None when it is not a chat completion at all."""
+    """Meter a whole JSON answer; None when it is not a chat completion at all.
+
+    One with more values than are built in memory is billed as it reports, else by its size.
+    """
+    if json_bounds.is_too_full(raw):
+        return _read_too_full(raw, meter)
     try:
         answer = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -173,6 +180,22 @@ def read_reply(raw: bytes, meter: Meter, redaction: Redaction = NOTHING) -> Repl
     reply = Reply(is_done=True, redaction=redaction)
     _read_object(answer, reply, meter, "message")
     return reply
+
+
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*+\})*+\})')
+_USAGE_BYTES_MAX = 4096
+
+
+def _read_too_full(raw: bytes, meter: Meter) -> Reply | None:
+    """Meter what is not parsed: its last `usage`, whose quotes cannot stand within a string."""
+    if not raw.lstrip().startswith(b"{") or b'"choices"' not in raw:
+        return None
+    meter.unread(len(raw))
+    at = raw.rfind(b'"usage"')
+    if at > 0 and (found := _USAGE.match(raw[at : at + _USAGE_BYTES_MAX])):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            meter.report(read_usage(orjson.loads(found[1])))
+    return Reply(is_done=True)
 
 
 class StreamReader:
@@ -253,8 +276,14 @@ class StreamReader:
         return chunk if isinstance(chunk, dict) else None
 
 
+_EVENT_VALUES_MAX = 50_000
+"""Values in one event; these take 10 ms to build, in which no other stream moves."""
+
+
 def _loads(data: bytes) -> Any:
     """What stands in an event, as liberally as clients read it: half a surrogate pair, NaN."""
+    if len(data) > _EVENT_VALUES_MAX and json_bounds.is_too_full(data, _EVENT_VALUES_MAX):
+        raise ValueError("too many values")
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
