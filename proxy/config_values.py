@@ -38,9 +38,15 @@ def whole(value: object) -> object:
     raise ValueError("must be a whole number")
 
 
+_SIGNS_MAX = 64
+"""Of a number from the environment, as many as one in the file can have, about."""
+
+
 def number(value: object) -> object:
     """A number, exact to its digits; finite and of a believable size."""
     if isinstance(value, EnvText):
+        if len(value) > _SIGNS_MAX:
+            raise ValueError("is not an amount of this world")
         value = parse_decimal(value)
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise ValueError("must be a number, without quotes")

@@ -23,7 +23,8 @@ TEXT_BYTES_MAX = 1_048_576
 """A configuration file is written by people; what is larger is the wrong file."""
 
 NODES_MAX = 50_000
-"""Values in the tree with aliases expanded: a thousand tenants fit, an alias bomb does not."""
+"""Values in the file, and in the tree with aliases expanded: a thousand tenants fit, an alias bomb
+does not."""
 
 DEPTH_MAX = 64
 """The shape is eight levels deep; the parser recurses once per level."""
@@ -151,9 +152,15 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes only, and leaves what a plain scalar means to `_Reader`."""
 
     depth = 0
+    values = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         self.depth += 1
+        self.values += not isinstance(parent, MappingNode) or index is not None  # else it is a key
+        if parent is not None and self.values > NODES_MAX:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {NODES_MAX} values", problem_mark=parent.start_mark
+            )
         if parent is not None and self.depth > DEPTH_MAX:
             raise yaml.MarkedYAMLError(
                 problem=f"nested deeper than {DEPTH_MAX} levels", problem_mark=parent.start_mark
@@ -314,11 +321,14 @@ _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
 }
 _INTEGER = re.compile(r"[-+]?[0-9]{1,30}")
-_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,3})?")
 
 
 def resolve_plain(text: str) -> bool | int | Decimal | str | None:
-    """What an unquoted scalar means: YAML 1.2 core without hexadecimal, octal, infinity and NaN."""
+    """What an unquoted scalar means: YAML 1.2 core without hexadecimal, octal, infinity and NaN.
+
+    Numbers have at most 30 digits on each side of the point: what is longer is text.
+    """
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

@@ -37,8 +37,9 @@ from proxy.attempts import Attempt, Charge, Facts, bill, checkpoint, hold_facts,
 from proxy.chat import ChatRequest
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE
-from proxy.outgoing import call_to, error_headers
+from proxy.outgoing import call_to, error_answer, redaction_of
 from proxy.recording import record
+from proxy.redaction import Redaction
 from proxy.refusals import backend_unavailable, broken_off, cap_headers, denied, failed
 from proxy.relay import (
     ERROR_BODY_BYTES_MAX,
@@ -238,18 +239,19 @@ class Exchange:
             self._tell_failure(attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
         self._answers.append(answer)
-        return await self._receive(attempt, answer, client, bytes_max=provider.max_answer_bytes)
+        return await self._receive(attempt, answer, client, provider)
 
     async def _receive(
-        self, attempt: Attempt, answer: Answer, client: Client, *, bytes_max: int
+        self, attempt: Attempt, answer: Answer, client: Client, provider: Provider
     ) -> Outcome:
+        redaction, bytes_max = redaction_of(provider), provider.max_answer_bytes
         attempt.http_status = answer.status
-        attempt.upstream_request_id = openai_chat.label(answer.header("x-request-id"))
+        attempt.upstream_request_id = openai_chat.label(answer.header("x-request-id"), redaction)
         if (answer.header("content-encoding") or "identity").lower() != "identity":
             self._tell_failure(attempt, "an encoded answer to a request for a plain one")
             return Outcome.NONSENSE
         if answer.status != 200:
-            return await self._refused(attempt, answer)
+            return await self._refused(attempt, answer, redaction)
         if self._request.stream and is_stream(answer.header("content-type")):
             relay = StreamRelay(
                 answer,
@@ -257,6 +259,7 @@ class Exchange:
                     attempt.meter,
                     strip_usage=not self._request.wants_usage,
                     choices=self._request.choices,
+                    redaction=redaction,
                 ),
                 bytes_max=bytes_max,
                 drains=lambda: self.drain(asyncio.current_task()),
@@ -265,7 +268,7 @@ class Exchange:
             )
             relayed = await relay.run(client)
         else:
-            relayed = await relay_body(answer, attempt.meter, bytes_max=bytes_max)
+            relayed = await relay_body(answer, attempt.meter, redaction, bytes_max=bytes_max)
             attempt.first_byte_at = now_ns()
         self._last = relayed
         attempt.reply = relayed.reply
@@ -278,7 +281,7 @@ class Exchange:
         attempt.first_byte_at = now_ns()
         return self.headers()
 
-    async def _refused(self, attempt: Attempt, answer: Answer) -> Outcome:
+    async def _refused(self, attempt: Attempt, answer: Answer, redaction: Redaction) -> Outcome:
         try:
             body = await answer.read(ERROR_BODY_BYTES_MAX)
         except TransportError as error:
@@ -288,16 +291,12 @@ class Exchange:
         attempt.retry_after_s = retry_after_s(answer.header, now_ns())
         self._tell_failure(attempt, f"status {answer.status}")
         if outcome in _RELAYED_ERRORS:
-            self._error_answer = (answer.status, error_headers(answer), body)
+            self._error_answer = error_answer(answer, body, redaction)
         return outcome
 
     def _tell_failure(self, attempt: Attempt, cause: str) -> None:
-        self._log.warning(
-            "attempt_failed",
-            attempt=attempt.number,
-            upstream=attempt.option.upstream.label,
-            cause=cause,
-        )
+        upstream = attempt.option.upstream.label
+        self._log.warning("attempt_failed", attempt=attempt.number, upstream=upstream, cause=cause)
 
     # -- settling -----------------------------------------------------------------------------
 

@@ -25,18 +25,16 @@ _WIDE = b"0" * 19
 _WIDE_INTEGER = re.compile(rb"(?<![0-9.eE+])-?([0-9]{19,})(?![0-9.eE])")
 
 
+def is_too_full(raw: bytes, values_max: int = VALUES_MAX) -> bool:
+    """Whether this text has more values than that, names among them."""
+    return _outside_strings(raw, values_max) is None
+
+
 def fault_in(raw: bytes) -> str | None:
     """Why this text is not even parsed, in words for its author; None when it may be."""
-    plain = raw
-    if b"\\" in raw:  # an escaped quote ends no string
-        plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    too_many = f"The body has more than {VALUES_MAX} JSON values."
-    if plain.count(b'"') > 2 * VALUES_MAX:
-        return too_many
-    outside = b'"'.join(plain.split(b'"')[::2])
-    values = outside.count(b",") + outside.count(b"[") + outside.count(b"{")
-    if values > VALUES_MAX:
-        return too_many
+    outside = _outside_strings(raw, VALUES_MAX)
+    if outside is None:
+        return f"The body has more than {VALUES_MAX} JSON values."
     brackets = outside.translate(None, _ALL_BUT_BRACKETS)
     depths = accumulate(map(_STEP.__getitem__, brackets))
     if len(brackets) > DEPTH_MAX and max(depths) > DEPTH_MAX:
@@ -46,6 +44,18 @@ def fault_in(raw: bytes) -> str | None:
     ):
         return "The body has a whole number of more than 64 bits, which JSON readers round."
     return None
+
+
+def _outside_strings(raw: bytes, values_max: int) -> bytes | None:
+    """The text with its strings empty, None if it has more than that many values."""
+    plain = raw
+    if b"\\" in raw:  # an escaped quote ends no string
+        plain = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if plain.count(b'"') > 2 * values_max:
+        return None
+    outside = b'"'.join(plain.split(b'"')[::2])
+    values = outside.count(b",") + outside.count(b"[") + outside.count(b"{")
+    return None if values > values_max else outside
 
 
 def _fits(number: bytes) -> bool:

@@ -2,13 +2,16 @@
 
 Rules: scheme, host, port and path come from the settings alone, whatever a request says; no header
 of the client's goes on; of an upstream's headers only those named here reach the client, and only
-in signs that a header may have.
+in signs that a header may have, without the provider's credential.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from proxy import vendors
 from proxy.chat import ChatRequest
+from proxy.redaction import Redaction, credentials_in
 from proxy.settings import Provider
 from proxy.transport import Answer, Call
 from proxy.wire import openai_chat
@@ -41,10 +44,20 @@ def call_to(provider: Provider, request: ChatRequest, *, model: str) -> Call:
     )
 
 
-def error_headers(answer: Answer) -> dict[str, str]:
-    """The headers of an upstream's error that the client gets, cut to what is printable."""
-    return {
+@lru_cache(maxsize=256)
+def redaction_of(provider: Provider) -> Redaction:
+    """What hides the credentials by which this provider knows us."""
+    sent = vendors.vendor(provider.type).headers(provider)
+    return Redaction(credentials_in(sent.values()))
+
+
+def error_answer(
+    answer: Answer, body: bytes, redaction: Redaction
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of an upstream's error as the client gets them."""
+    headers = {
         name: value
         for name in ERROR_HEADERS
-        if (value := openai_chat.label(answer.header(name))) is not None
+        if (value := openai_chat.label(answer.header(name), redaction)) is not None
     }
+    return answer.status, headers, redaction.data(body)

@@ -16,12 +16,13 @@ from typing import Protocol
 from metering.background import spawn
 from metering.meter import Meter
 from proxy.door import Lifecycle
+from proxy.redaction import Redaction
 from proxy.transport import Answer, Fault, TransportError
 from proxy.wire import openai_chat
 from proxy.wire.openai_chat import Reply, StreamReader
 from routing.fallback import Outcome
 
-BODY_BYTES_MAX = 64 * 1024 * 1024
+BODY_BYTES_MAX = 32 * 1024 * 1024
 """A whole JSON answer is held in memory; the largest real ones (audio, logprobs) are a few MB."""
 
 ERROR_BODY_BYTES_MAX = 256 * 1024
@@ -85,25 +86,32 @@ READ_IN_THREAD_ABOVE_BYTES = 256 * 1024
 """Counting such a body takes 10 ms and more, in which no other stream would move."""
 
 
-async def relay_body(answer: Answer, meter: Meter, *, bytes_max: int) -> Relayed:
+async def relay_body(
+    answer: Answer, meter: Meter, redaction: Redaction, *, bytes_max: int
+) -> Relayed:
     """Read and meter a whole JSON answer."""
     try:
         body = await answer.read(min(bytes_max, BODY_BYTES_MAX))
     except TransportError as error:
         return Relayed(OUTCOME_OF_FAULT[error.fault], Reply(), cause=str(error))
     if len(body) > READ_IN_THREAD_ABOVE_BYTES:
-        reply = await _read_in_thread(body, meter)
+        reply = await _read_in_thread(body, meter, redaction)
     else:
-        reply = openai_chat.read_reply(body, meter)
+        reply = openai_chat.read_reply(body, meter, redaction)
     if reply is None:
         return Relayed(Outcome.NONSENSE, Reply(), cause="the body is no chat completion")
+    if (
+        reply.error is not None
+    ):  # it is served as a completion, and speaks of a failure all the same
+        body = redaction.data(body)
     return Relayed(Outcome.SERVED, reply, body=body)
 
 
-async def _read_in_thread(body: bytes, meter: Meter) -> Reply | None:
+async def _read_in_thread(body: bytes, meter: Meter, redaction: Redaction) -> Reply | None:
     """Whoever cancels us: nobody may ask the meter while the thread still counts."""
     meter.is_in_thread = True
-    reading = spawn(asyncio.to_thread(openai_chat.read_reply, body, meter), name="read-reply")
+    read = asyncio.to_thread(openai_chat.read_reply, body, meter, redaction)
+    reading = spawn(read, name="read-reply")
     try:
         return await asyncio.shield(reading)
     except asyncio.CancelledError:

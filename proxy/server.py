@@ -165,12 +165,19 @@ def _suspicion(request: web.BaseRequest) -> ApiError | None:
     hosts = request.headers.getall("Host", [])
     if any(not _HOST.fullmatch(host) for host in hosts) or len(hosts) > 1:
         return BrokenRequest("The header `Host` must be one name or address, and maybe a port.")
+    codings = request.headers.getall("Transfer-Encoding", ["chunked"])
+    if len(codings) > 1 or codings[0].lower() != "chunked":
+        return BrokenRequest("The header `Transfer-Encoding` can only be `chunked`.")
     connection = request.protocol
     assert isinstance(connection, ClientConnection)
     if connection.is_for_health_only and request.raw_path not in _HEALTH_PATHS:
         return Overloaded("Too many connections are open.")
     path = request.raw_path.partition("?")[0]
-    if not path.startswith("/") or ("%" in path and not path.startswith(_NAMES)):
+    if (
+        not path.startswith("/")
+        or "#" in request.raw_path
+        or ("%" in path and not path.startswith(_NAMES))
+    ):
         return PathNotFound("There is nothing at this request target.")
     return None
 

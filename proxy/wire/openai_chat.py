@@ -5,7 +5,9 @@ Names only the fields it acts on; everything else in a body is left as it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +18,15 @@ from metering.meter import Meter
 from proxy import json_bounds
 from proxy.chat import CHOICES_MAX, OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.errors import InvalidRequest
+from proxy.redaction import NOTHING, Redaction
 from proxy.sse import DONE, Decoder, Event
 from proxy.wire.openai_usage import read_usage
 from routing.fallback import Outcome
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TEXT_MAX = 256
+_LABEL_READ_MAX = 8192
+"""Of a label, before it is cut: longer than any credential that fits into a header."""
 
 
 # -- requests ---------------------------------------------------------------------------------
@@ -147,6 +152,8 @@ class Reply:
     choices: int = 1
     """How many choices were asked for; each ends with a finish reason of its own."""
     finished: set[int] = field(default_factory=set)
+    redaction: Redaction = NOTHING
+    """What the labels are held against."""
 
     @property
     def is_finished(self) -> bool:
@@ -157,33 +164,63 @@ class Reply:
         return self.is_done or len(self.finished) >= self.choices
 
 
-def read_reply(raw: bytes, meter: Meter) -> Reply | None:
-    """Meter a whole JSON answer; None when it is not a chat completion at all."""
+def read_reply(raw: bytes, meter: Meter, redaction: Redaction = NOTHING) -> Reply | None:
+    """Meter a whole JSON answer; None when it is not a chat completion at all.
+
+    One with more values than are built in memory is billed as it reports, else by its size.
+    """
+    if json_bounds.is_too_full(raw):
+        return _read_too_full(raw, meter)
     try:
         answer = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
     if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
         return None
-    reply = Reply(is_done=True)
+    reply = Reply(is_done=True, redaction=redaction)
     _read_object(answer, reply, meter, "message")
     return reply
+
+
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*+\})*+\})')
+_USAGE_BYTES_MAX = 4096
+
+
+def _read_too_full(raw: bytes, meter: Meter) -> Reply | None:
+    """Meter what is not parsed: its last `usage`, whose quotes cannot stand within a string."""
+    if not raw.lstrip().startswith(b"{") or b'"choices"' not in raw:
+        return None
+    meter.unread(len(raw))
+    at = raw.rfind(b'"usage"')
+    if at > 0 and (found := _USAGE.match(raw[at : at + _USAGE_BYTES_MAX])):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            meter.report(read_usage(orjson.loads(found[1])))
+    return Reply(is_done=True)
 
 
 class StreamReader:
     """Reads one streamed answer: meters it, and says which bytes may go on to the client.
 
-    `feed` returns the bytes to relay now, untouched. Withheld are the end (`[DONE]`), which the
-    client gets only when its usage is recorded, and the usage chunk if `strip_usage`.
+    `feed` returns the bytes to relay now, untouched but for what `redaction` hides in events that
+    are no part of a completion: errors, and what is none of this format's. Withheld are the end
+    (`[DONE]`), which the client gets only when its usage is recorded, and the usage chunk if
+    `strip_usage`.
     """
 
     __slots__ = ("_decoder", "_meter", "_strip_usage", "_tail", "reply")
 
-    def __init__(self, meter: Meter, *, strip_usage: bool, choices: int = 1) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        *,
+        strip_usage: bool,
+        choices: int = 1,
+        redaction: Redaction = NOTHING,
+    ) -> None:
         self._decoder = Decoder()
         self._meter = meter
         self._strip_usage = strip_usage
-        self.reply = Reply(choices=choices)
+        self.reply = Reply(choices=choices, redaction=redaction)
         self._tail: list[bytes] = []
 
     @property
@@ -193,29 +230,33 @@ class StreamReader:
 
     def feed(self, chunk: bytes) -> bytes:
         """Meter the events these bytes complete; returns what to relay."""
-        passed = [event.raw for event in self._decoder.feed(chunk) if self._passes(event)]
+        passed = [passing for event in self._decoder.feed(chunk) if (passing := self._read(event))]
         return passed[0] if len(passed) == 1 else b"".join(passed)
 
     def flush(self) -> bytes:
         """The upstream closed: what is left to relay."""
         event = self._decoder.flush()
-        return event.raw if event is not None and self._passes(event) else b""
+        return b"" if event is None else self._read(event)
 
-    def _passes(self, event: Event) -> bool:
-        """Read an event; whether it may go on now. What follows the end goes out with the end."""
-        data = event.data
+    def _read(self, event: Event) -> bytes:
+        """Read an event; what of it may go on now. What follows the end goes out with the end."""
+        data, raw = event.data, event.raw
         is_end = data is not None and data.strip() == DONE
+        chunk = None if is_end else self._object(event)
+        if not event.is_opaque and (chunk is None or _is_odd(chunk)):
+            raw = self.reply.redaction.data(raw)
+        if chunk is not None:
+            _read_object(chunk, self.reply, self._meter, "delta")
         if is_end or self._tail:
-            self._tail.append(event.raw)
+            self._tail.append(raw)
         if is_end:
             self.reply.is_done = True
-            return False
-        chunk = self._object(event)
-        if chunk is None:
-            return not self._tail
-        _read_object(chunk, self.reply, self._meter, "delta")
-        is_usage_only = isinstance(chunk.get("usage"), dict) and not chunk.get("choices")
-        return not (self._tail or (is_usage_only and self._strip_usage))
+        if self._tail:
+            return b""
+        is_usage_only = (
+            chunk is not None and isinstance(chunk.get("usage"), dict) and not chunk.get("choices")
+        )
+        return b"" if is_usage_only and self._strip_usage else raw
 
     def _object(self, event: Event) -> dict[str, Any] | None:
         """The JSON object in an event's data; None for comments and for what is no object.
@@ -235,8 +276,14 @@ class StreamReader:
         return chunk if isinstance(chunk, dict) else None
 
 
+_EVENT_VALUES_MAX = 50_000
+"""Values in one event; these take 10 ms to build, in which no other stream moves."""
+
+
 def _loads(data: bytes) -> Any:
     """What stands in an event, as liberally as clients read it: half a surrogate pair, NaN."""
+    if len(data) > _EVENT_VALUES_MAX and json_bounds.is_too_full(data, _EVENT_VALUES_MAX):
+        raise ValueError("too many values")
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -244,6 +291,11 @@ def _loads(data: bytes) -> Any:
             return json.loads(data)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+
+
+def _is_odd(chunk: dict[str, Any]) -> bool:
+    """Whether it is no part of a completion, or speaks of an error beside it."""
+    return bool(chunk.get("error")) or not isinstance(chunk.get("choices"), list)
 
 
 def _read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) -> None:
@@ -256,10 +308,10 @@ def _read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) 
     if isinstance(usage, dict):
         meter.report(read_usage(usage))
     if reply.model is None:
-        reply.model = label(answer.get("model"))
-        reply.version = label(answer.get("system_fingerprint"))
+        reply.model = label(answer.get("model"), reply.redaction)
+        reply.version = label(answer.get("system_fingerprint"), reply.redaction)
     if reply.service_tier is None:
-        reply.service_tier = label(answer.get("service_tier"))
+        reply.service_tier = label(answer.get("service_tier"), reply.redaction)
     if answer.get("error"):
         reply.error = answer["error"]
 
@@ -269,7 +321,7 @@ def _read_choice(choice: dict[str, Any], reply: Reply, meter: Meter, part: str) 
     index = own if type(own) is int else 0
     reason = choice.get("finish_reason")
     if isinstance(reason, str):
-        reply.finish_reason = label(reason)
+        reply.finish_reason = label(reason, reply.redaction)
         if len(reply.finished) < CHOICES_MAX:
             reply.finished.add(index)
     said = choice.get(part)
@@ -310,9 +362,14 @@ def _read_call(call: object, index: int, position: int, meter: Meter) -> None:
             meter.text((index, f"tool:{slot}:{name}"), value)
 
 
-def label(value: object) -> str | None:
-    """A word of the upstream's as it may stand in an event: short, and without control signs."""
+def label(value: object, redaction: Redaction) -> str | None:
+    """A word of the upstream's as it may stand in an event: short, and without control signs.
+
+    It is cut after the credential was hidden, of which a part would be left otherwise.
+    """
     if not isinstance(value, str) or not value:
         return None
-    cut = value[:_TEXT_MAX]
-    return cut if cut.isprintable() else "".join(filter(str.isprintable, cut)) or None
+    text = value[:_LABEL_READ_MAX]
+    if not text.isprintable():
+        text = "".join(filter(str.isprintable, text))
+    return redaction.text(text)[:_TEXT_MAX] or None

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config_yaml import DEPTH_MAX, EnvText, Fault, format_path, parse, resolve_plain
+from proxy import config_yaml
+from proxy.config_yaml import (
+    DEPTH_MAX,
+    EnvText,
+    Fault,
+    format_path,
+    parse,
+    resolve_plain,
+)
 
 PLAIN = {
     "true": True,
@@ -36,6 +44,10 @@ PLAIN = {
     ".inf": ".inf",
     ".nan": ".nan",
     "1e9999": "1e9999",
+    "1." + "0" * 30: Decimal(1),
+    "1." + "0" * 31: "1." + "0" * 31,
+    "0" * 31 + ".5": "0" * 31 + ".5",
+    "." + "1" * 31: "." + "1" * 31,
     "2026-01-01": "2026-01-01",
     "gpt-4o": "gpt-4o",
 }
@@ -169,6 +181,18 @@ def test_malformed_variables_are_faults(text: str) -> None:
     faults = parse(f"k: '{text}'\n", ENV).faults
 
     assert [fault.suggestion for fault in faults] == ["write ${NAME} or ${NAME:-default}"]
+
+
+@pytest.mark.parametrize("text", ["a: [" + "1," * 501, "{" + "? ," * 501])
+def test_t66_a_file_of_countless_values_is_given_up_early(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T-66: at the bound, before its end is looked at, which would be another fault."""
+    monkeypatch.setattr(config_yaml, "NODES_MAX", 500)
+
+    [fault] = parse(text, {}).faults
+
+    assert fault.message == "not YAML: more than 500 values"
 
 
 def test_places_point_at_values_and_keys() -> None:

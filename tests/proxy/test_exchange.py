@@ -195,7 +195,7 @@ async def test_usage_that_cannot_be_recorded_is_not_served(
     received = await answer.read()
 
     assert DONE not in received
-    assert b"internal_error" in received
+    assert b"usage_not_recorded" in received
 
 
 async def test_redis_away_at_reserve(open_door: OpenDoor, upstream: ScriptedUpstream) -> None:

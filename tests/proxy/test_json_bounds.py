@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.json_bounds import DEPTH_MAX, VALUES_MAX, fault_in
+from proxy.json_bounds import DEPTH_MAX, VALUES_MAX, fault_in, is_too_full
 
 
 def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
@@ -49,6 +49,15 @@ def test_t46_what_a_body_may_hold(name: str) -> None:
     raw, is_fine = TEXTS[name]
 
     assert (fault_in(raw) is None) is is_fine
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_only_values_make_a_text_too_full(name: str) -> None:
+    """Depth and width are other faults."""
+    raw, _ = TEXTS[name]
+
+    full = {"fuller", "full_of_strings", "commas_behind_an_escaped_backslash"}
+    assert is_too_full(raw) is (name in full)
 
 
 anything: st.SearchStrategy[Any] = st.recursive(

@@ -112,6 +112,33 @@ async def test_t33_clients_make_no_series(door: RunningDoor) -> None:
     assert metrics.counters["weir_refusals_total", "model_not_found"] == 61
 
 
+async def test_t33_upstreams_make_no_series(door: RunningDoor, upstream: ScriptedUpstream) -> None:
+    """Whatever status and labels an upstream makes up: after the first of a kind, none is new."""
+    chance = random.Random(33)
+
+    def script(status: int) -> list[bytes]:
+        word = "".join(chance.choices(string.ascii_letters, k=12))
+        said = {"index": 0, "message": {"content": "x"}, "finish_reason": word}
+        labels = {"model": word, "system_fingerprint": word, "service_tier": word}
+        told = {**labels, "choices": [said], "error": {"code": word, "type": word}}
+        if status == 200:
+            del told["error"]
+        return [body(told, status, f"x-request-id: {word}\r\n{word}: {word}\r\n")]
+
+    async def turn(statuses: list[int]) -> None:
+        for status in statuses:
+            upstream.scripts = [script(status)]
+            await door.chat()
+
+    await turn([200, 400, 401, 402, 404, 429, 500, 302])
+    metrics = door.door.metrics.metrics
+    before = set(metrics.counters) | set(metrics.gauges) | set(metrics.histograms)
+    await turn([200, *range(403, 420), 499, *range(500, 512), 599, 201, 299, 304, 399, 777, 999])
+
+    assert metrics.counters["weir_exchanges_total", "m", "served"] == 2
+    assert set(metrics.counters) | set(metrics.gauges) | set(metrics.histograms) == before
+
+
 async def test_t02_t30_no_secret_and_no_prompt_is_in_the_metrics(door: RunningDoor) -> None:
     """Keys of clients and providers, prompts, users and request ids stay out."""
     answer = await door.chat(

@@ -29,7 +29,7 @@ from fixtures_upstream import (
     stream_head,
 )
 from fixtures_weir import COMMAND, environment
-from raw_http import Said, connect, every, get, one
+from raw_http import Said, close, connect, every, get, one
 
 from proxy import embedded_redis
 
@@ -50,6 +50,8 @@ CANARIES = {
     "answer": ANSWER,
 }
 
+BROKEN = event({"error": {"message": f"bad {PROVIDER_KEY}"}})
+
 CONFIG = """
 server: {{port: 0}}
 redis: {{url: "${{CANARY_REDIS_URL}}", on_outage: closed}}
@@ -67,18 +69,29 @@ tenants: [{{id: acme, limits: {{tenant: {{daily_cap: 5}}}},
 
 
 def answers() -> list[list[bytes | Act]]:
-    """What the upstream says, exchange by exchange; it quotes all it was told."""
-    quoting = {"error": {"message": f"Incorrect API key: {PROVIDER_KEY}. You said {PROMPT}"}}
-    broken = event({"error": {"message": f"bad {PROVIDER_KEY}"}})
+    """What the upstream says, exchange by exchange; it quotes the key it was sent."""
+    quoting = {"error": {"message": f"Incorrect API key: {PROVIDER_KEY}."}}
+    labels = {"model": PROVIDER_KEY, "system_fingerprint": PROVIDER_KEY, "service_tier": "x"}
+    told = {
+        **labels,
+        "choices": [
+            {"index": 0, "message": {"content": ANSWER}, "finish_reason": "s" * 240 + PROVIDER_KEY}
+        ],
+    }
     return [
         [completion(ANSWER)],
         [stream_head(), chunk(delta(ANSWER)), chunk(FINISH), chunk(DONE), b"0\r\n\r\n"],
+        [body(told, 200, f"x-request-id: req {PROVIDER_KEY}\r\n")],
+        [stream_head(), chunk(delta(ANSWER, **labels)), chunk(FINISH), chunk(DONE), b"0\r\n\r\n"],
         [body(quoting, 401)],
         [body(quoting, 403)],
         [body(quoting, 500)],
+        [body(quoting, 400, f"Retry-After: {PROVIDER_KEY}\r\n")],
+        [body(quoting, 422, f"x-request-id: {PROVIDER_KEY}\r\n")],
+        [body(f"<pre>Authorization: Bearer {PROVIDER_KEY}".encode(), 404)],
         [body(quoting, 429, f"Retry-After: 1\r\nX-Key: {PROVIDER_KEY}\r\n")],
         [body(f"<html>{PROVIDER_KEY} {PROMPT}</html>".encode())],
-        [stream_head(), chunk(delta(ANSWER)), chunk(broken), Act.RESET],
+        [stream_head(), chunk(BROKEN), Act.CLOSE],
         [stream_head(), chunk(delta(ANSWER)), Act.RESET],
         [f"{PROVIDER_KEY} {PROMPT}\r\n\r\n".encode(), Act.CLOSE],
         [Act.HANG],
@@ -95,16 +108,34 @@ def ask(key: str = CLIENT_KEY, model: str = "m", *, stream: bool = False, more: 
     )
 
 
+async def broken_stream(url: str, upstream: ScriptedUpstream) -> Said:
+    """A stream in which the upstream tells of an error; what follows its text."""
+    upstream.scripts = [[stream_head(), chunk(delta(ANSWER)), Act.WAIT, chunk(BROKEN), Act.CLOSE]]
+    reader, writer = await connect(url)
+    writer.write(ask(stream=True))
+    await reader.readuntil(ANSWER.encode())
+    upstream.proceed.set()
+    rest = await reader.read()
+    await close(writer)
+    assert b"bad ***" in rest
+    return Said(200, {}, rest)
+
+
 async def exercise(url: str, upstream: ScriptedUpstream) -> list[Said]:
-    """Every kind of exchange, good and bad; returns the refusals that are our own words."""
+    """Every kind of exchange, good and bad; returns what was answered and is no completion."""
+    said = []
     for script in answers():
         upstream.scripts = [script]
         is_stream = script[0] == stream_head()
-        with contextlib.suppress(asyncio.IncompleteReadError):
-            await one(url, ask(stream=is_stream))
+        answer = await one(url, ask(stream=is_stream))
+        if answer.status != 200:
+            said.append(answer)
     upstream.scripts = [[completion(ANSWER)]]
     assert (await one(url, ask(PLAIN_KEY))).status == 200
-    said = [await one(url, ask(model="dead")), await one(url, ask(model="none"))]
+    said.append(await broken_stream(url, upstream))
+    assert {each.status for each in said} >= {200, 400, 404, 422, 429, 500, 502, 504}
+    assert sum(b"***" in each.body for each in said) >= 6
+    said += [await one(url, ask(model="dead")), await one(url, ask(model="none"))]
     said += await every(url, ask(WRONG_KEY))
     said += await every(url, ask(more=f"x-api-key: {WRONG_KEY}\r\n"))
     said += await every(url, ask(more=f"x-weir-feature: {PROMPT}\r\n"))
@@ -229,7 +260,10 @@ async def test_t02_t30_no_canary_is_left_anywhere() -> None:
         assert len(left["stderr"].splitlines()) > 20
         assert "data/ledger.db" in left
         assert any(name.startswith("data/spool") for name in left)
-        bodies = {f"body {index}": each.body for index, each in enumerate(said)}
+        bodies = {
+            f"answer {index}": each.body + repr(each.headers).encode()
+            for index, each in enumerate(said)
+        }
         assert found_in({**left, **lines, **bodies, "redis": in_redis}) == {}
 
 

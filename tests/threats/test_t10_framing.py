@@ -72,6 +72,10 @@ FRAMINGS = {
     "unknown_coding": b"Transfer-Encoding: xchunked\r\n\r\n" + CHUNKED,
     "chunked_not_last": b"Transfer-Encoding: chunked, gzip\r\n\r\n" + CHUNKED,
     "two_codings": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n" + CHUNKED,
+    "packed_chunks": b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKED,
+    "packed_chunks_in_two": b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + CHUNKED,
+    "chunked_twice": b"Transfer-Encoding: chunked, chunked\r\n\r\n" + CHUNKED,
     "folded_header": b"X: a\r\n b\r\n" + PLAIN + b"\r\n" + BODY,
     "bare_linefeeds": (PLAIN + b"\r\n").replace(b"\r\n", b"\n") + BODY,
     "linefeed_in_extension": b"Transfer-Encoding: chunked\r\n\r\n"
@@ -121,6 +125,7 @@ async def test_t11_a_broken_chunk_behind_a_good_one_is_told_at_once(
 
 
 SOUND = {
+    "capital_letters": b"Transfer-Encoding: Chunked\r\n\r\n" + CHUNKED,
     "trailer": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\nX: 5\r\n\r\n"
     % (len(BODY), BODY),
     "extension": b"Transfer-Encoding: chunked\r\n\r\n%x;a=b\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY),
@@ -168,6 +173,8 @@ TARGETS = [
     "http://x/v1/chat/completions",
     "https://169.254.169.254/v1/chat/completions",
     "v1/chat/completions",
+    "/v1/chat/completions#a",
+    "/v1/chat/completions?a#b",
     "*",
 ]
 
@@ -181,6 +188,12 @@ async def test_t45_only_the_paths_of_the_table_exist(
 
     assert said.status in {400, 404}
     assert upstream.received == []
+
+
+@pytest.mark.parametrize("target", ["/healthz#a", "/v1/models#a", "/v1/models/m#a", "/readyz?#"])
+async def test_t45_a_fragment_is_no_part_of_a_target(door: RunningDoor, target: str) -> None:
+    """T-45: no client sends one, and what is in front of us may read it as part of the path."""
+    assert (await one(door.url, get(target))).status in {400, 404}
 
 
 async def test_t45_the_upstreams_path_is_never_the_clients(

@@ -25,9 +25,10 @@ from fixtures_upstream import (
 
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
+from proxy.json_bounds import VALUES_MAX
 from proxy.settings import Server, Settings
 from proxy.sse import EVENT_BYTES_MAX
-from proxy.wire.openai_chat import StreamReader
+from proxy.wire.openai_chat import Reply, StreamReader, read_reply
 
 KB = 1024
 MB = 1024 * KB
@@ -92,6 +93,71 @@ def test_t25_the_provider_may_still_say_what_was_not_read() -> None:
     usage = meter.final()
     assert (usage.units, usage.source) == ({"input_uncached": 10, "output_text": 77}, "provider")
     assert usage.suspect is not None
+
+
+FULL = b'{"choices":[{"index":0,"message":{"content":"hi"}}],"x":[%s0]%s}'
+"""An answer with room for a million lists, and for what follows them."""
+
+
+def metered(raw: bytes) -> tuple[Meter, Reply | None]:
+    meter = Meter(tokenizer_for("gpt-4o"), 1, output_max=1000)
+    return meter, read_reply(raw, meter)
+
+
+def test_t25_an_answer_of_countless_values_is_not_built() -> None:
+    """Four MB that would become a hundred: relayed, billed by its size as far as was held."""
+    raw = FULL % (b"[]," * 1_400_000, b"")
+
+    tracemalloc.start()
+    meter, reply = metered(raw)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 3 * len(raw)
+    assert reply is not None and reply.is_finished
+    assert meter.final().units["output_text"] == 1000
+    assert meter.output_tokens == -(-len(raw) // 4)
+    assert meter.final().suspect is not None
+
+
+REPORTS = {
+    "plain": (b'{"prompt_tokens":7,"completion_tokens":9,"total_tokens":16}', True),
+    "details": (
+        b'{"completion_tokens":9, "completion_tokens_details":{"reasoning_tokens":0}}',
+        True,
+    ),
+    "cut": (b'{"completion_tokens":9,"x":[{', False),
+    "no_json": (b'{"prompt_tokens":7,,"completion_tokens":9}', False),
+    "long": (b'{"completion_tokens":9,"x":"' + b"x" * 5000 + b'"}', False),
+    "in_a_string": (rb'null, "s":"\"usage\": {\"completion_tokens\":9}"', False),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_t25_an_answer_that_is_not_built_is_billed_as_it_reports(name: str) -> None:
+    """Its usage is found without the rest; what only looks like one within a text is none."""
+    report, is_believed = REPORTS[name]
+    meter, reply = metered(FULL % (b"0," * VALUES_MAX, b', "usage" : ' + report))
+
+    assert reply is not None
+    assert meter.final().units["output_text"] == (9 if is_believed else 1000)
+    assert meter.final().suspect is not None
+
+
+@pytest.mark.parametrize("raw", [b"[%s0]" % (b"0," * VALUES_MAX), b'{"x":[%s' % (b"0," * 10**6)])
+def test_t25_countless_values_that_are_no_completion(raw: bytes) -> None:
+    """Nothing says that it is an answer to the question: another upstream may give one."""
+    assert metered(raw)[1] is None
+
+
+def test_t25_an_event_of_countless_values_is_not_built() -> None:
+    """Relayed, estimated and flagged, like one that is too long."""
+    meter = Meter(tokenizer_for("gpt-4o"), 1)
+    reader = StreamReader(meter, strip_usage=True)
+    event = b'data: {"choices":[],"x":[%s0]}\n\n' % (b"[]," * 60_000)
+
+    assert reader.feed(event) == event
+    assert meter.output_tokens == -(-(len(event) - 8) // 4)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from proxy.errors import InvalidRequest
+from proxy.redaction import Redaction
 from proxy.wire.openai_chat import (
     StreamReader,
     classify_error,
+    label,
     parse_request,
     read_reply,
     upstream_body,
@@ -341,3 +343,28 @@ ERRORS = [
 def test_error_statuses(status: int, body: bytes, outcome: Outcome) -> None:
     """Status first, then the error's code, say what an upstream's refusal means."""
     assert classify_error(status, body) is outcome
+
+
+PROVIDER_KEY = "sk-canary-provider-31337"
+
+
+def test_t30_a_label_is_cut_after_the_key_is_hidden() -> None:
+    """T-30: no part of a key is left over at the edge, and no control sign hides one."""
+    redaction = Redaction([PROVIDER_KEY])
+
+    assert label(PROVIDER_KEY, redaction) == "***"
+    assert label("x" * 250 + PROVIDER_KEY, redaction) == "x" * 250 + "***"
+    assert label("\0".join(PROVIDER_KEY), redaction) == "***"
+
+
+def test_t30_errors_in_a_stream_are_searched_and_completions_are_not() -> None:
+    """T-30: what is no part of a completion loses the key; a text that has it is a text."""
+    reader = StreamReader(meter(), strip_usage=True, redaction=Redaction([PROVIDER_KEY]))
+    text = b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n' % PROVIDER_KEY.encode()
+    error = b'data: {"error":{"message":"no %s"},"choices":[]}\n\n'
+    others = b': %s\n\ndata: oops %s\n\ndata: {"detail":"%s"}\n\n: %s\ndata: [DONE]\n\n'
+    key = PROVIDER_KEY.encode()
+
+    assert reader.feed(text) == text
+    assert reader.feed(error % key) == error % b"***"
+    assert reader.feed(others % (key, key, key, key)) + reader.tail == others % ((b"***",) * 4)
