@@ -5,7 +5,8 @@
 Rules:
 - `append` returns after fdatasync; appends that come while one runs share the next.
 - Records are replayed in order through `Caps.commit`, which is idempotent; a segment is put away
-  only when each of its records was taken. What stands before a torn tail is never lost.
+  only when each of its records was taken, and stays as `.sent` until `discard` or `forget`: what
+  Redis has taken it may lose again. What stands before a torn tail is never lost.
 - Sequence numbers never come again, whatever the run.
 - A failed write fails its appends, and `is_writable` says so until the disk takes something.
 - A record of this run that Redis is known to have is not replayed, until `distrust` says that Redis
@@ -41,6 +42,9 @@ WAITING_MAX = 10_000
 IN_FLIGHT = 64
 """Records that are committed at once. They leave in one write and are answered in one turn: more
 gain nothing, and requests wait for so many scripts at most."""
+FORGET_SENT_S = 60.0
+"""With `metering.spool: outage`: what a Redis that is still the same has had for so long is on its
+disk, whose sync it does every second and puts off by seconds at most, and on its replicas."""
 KEEP_SENT_S = 7 * 86_400
 """A segment that was taken and is not in the ledger after so long should be looked at."""
 
@@ -123,16 +127,16 @@ class Spool:
         self._next_seq = self._first_seq = await self._on_disk(self._folder.open)
         await self._on_disk(self._folder.begin)
 
-    async def close(self, *, keep: bool = False) -> None:
+    async def close(self) -> None:
         """Wait for the appends under way, put away what Redis has, close the segment.
 
-        What is left is what the next run has to replay. `keep` as in `replay`.
+        What is left is what the next run has to replay.
         """
         self._is_closed = True
         if self._writer is not None:
             await asyncio.wait([self._writer])
         try:
-            await self._on_disk(partial(self._close, keep=keep))
+            await self._on_disk(self._close)
         finally:
             self._disk.shutdown()
 
@@ -168,15 +172,12 @@ class Spool:
         await written
         return number
 
-    async def replay(
-        self, caps: Caps, *, keep: bool = False, waited_s: float = 0.0
-    ) -> ReplayReport:
+    async def replay(self, caps: Caps, *, waited_s: float = 0.0) -> ReplayReport:
         """Commit every record that waits, oldest first.
 
         Stops with the error of the first commit that fails; what was done is done, and the next
-        replay goes on there. `keep` leaves what was taken on disk until `discard` says that the
-        ledger has it (`metering.spool: always`). The segment that is written to is left alone
-        unless one of its records has waited for `waited_s`.
+        replay goes on there. The segment that is written to is left alone unless one of its records
+        has waited for `waited_s`.
         """
         folder = self._folder
         if any(since_s <= monotonic_s() - waited_s for since_s, _ in self._oldest()):
@@ -186,8 +187,8 @@ class Spool:
             records, damage = await self._on_disk(partial(folder.read, path))
             taken, refused = await self._commit(caps, list(filter(self._may_lack, records)))
             refused = [*(each.cause for each in damage if each.cause), *refused]
-            is_kept, is_damaged = keep and bool(records), bool(damage or refused)
-            await self._on_disk(partial(folder.put_away, path, keep=is_kept, is_damaged=is_damaged))
+            put_away = partial(folder.put_away, path, is_damaged=bool(damage or refused))
+            await self._on_disk(partial(put_away, was_sent=taken > 0))
             for record in records:
                 self.committed(record.seq)
             report = ReplayReport(
@@ -207,6 +208,11 @@ class Spool:
         if confirmed.ranges:  # a number that the disk had no room for was used all the same
             self._next_seq = max(self._next_seq, confirmed.ranges[-1][1] + 1)
         return await self._on_disk(partial(self._folder.discard, confirmed))
+
+    async def forget(self) -> int:
+        """Delete what this Redis, which must be the one that took it, has had for FORGET_SENT_S;
+        how many segments. Where nobody confirms them they would pile up."""
+        return await self._on_disk(partial(self._folder.forget, FORGET_SENT_S))
 
     async def distrust(self, *, within_s: float | None = None) -> int:
         """Redis may have lost what it took: the next replay commits again what it was given, but
@@ -300,7 +306,7 @@ class Spool:
             else:
                 each.written.set_exception(failure)
 
-    def _close(self, *, keep: bool) -> None:
+    def _close(self) -> None:
         """Leave for the next run only what Redis may lack. Runs in the thread of the disk."""
         folder = self._folder
         folder.end()
@@ -309,7 +315,7 @@ class Spool:
                 records, damage = folder.read(path)
                 rest = [record for record in records if self._may_lack(record)]
                 if not damage and len(rest) < len(records):
-                    folder.rewrite(path, rest, keep=keep)
+                    folder.rewrite(path, rest)
         folder.end()
 
     async def _on_disk(self, work: Callable[[], _T]) -> _T:

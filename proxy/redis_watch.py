@@ -97,8 +97,7 @@ class RedisWatch:
         await self._meet()
         if sent := await self._recent.replay(self._guarded):
             self._log.info("commits_sent_again", commits=sent)
-        if self._keeps:
-            await self._mind_kept()
+        await self._mind_kept()
         await self._replay()
 
     async def ready(self) -> bool:
@@ -127,23 +126,29 @@ class RedisWatch:
         if self._seen is not None:
             self._log.warning("redis_is_another", emptied=data != self._seen[1])
             self._recent.suspect()
-        self._must_resend = self._keeps
+        self._must_resend = True
         self._has_data_of_old = self._seen is None and data != fresh
         self._seen = (generation, data)
         self.prepared.set()
 
     async def _mind_kept(self) -> None:
-        """Delete what the ledger has; what it lacks is committed again where Redis may lack it."""
-        if self._must_resend and await self._is_whole():
-            await self._read_confirmed()
+        """Delete what the ledger has; what it lacks is committed again where Redis may lack it.
+
+        With `outage` nobody says what the ledger has, so what this Redis has had for long goes.
+        """
+        if self._must_resend and (not self._keeps or await self._is_whole()):
+            if self._keeps:
+                await self._read_confirmed()
             within_s = TRUSTED_AFTER_S if self._has_data_of_old else None
             segments = await self._spool.distrust(within_s=within_s)
             self._must_resend = False
             if segments:
                 self._log.info("spool_sent_again", segments=segments)
+        elif not self._keeps:
+            await self._spool.forget()
         elif monotonic_s() >= self._confirmed_at_s:
             await self._read_confirmed()
-        if monotonic_s() >= self._overdue_at_s:
+        if self._keeps and monotonic_s() >= self._overdue_at_s:
             self._overdue_at_s = monotonic_s() + OVERDUE_EVERY_S
             if overdue := await self._spool.overdue():
                 self._log.warning("spool_unconfirmed", segments=overdue)
@@ -155,7 +160,7 @@ class RedisWatch:
 
     async def _replay(self) -> None:
         report = await self._spool.replay(
-            self._guarded, keep=self._keeps, waited_s=REPLAY_AFTER_S if self._keeps else 0.0
+            self._guarded, waited_s=REPLAY_AFTER_S if self._keeps else 0.0
         )
         self._guarded.replayed()
         if report.records:

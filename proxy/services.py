@@ -135,7 +135,7 @@ async def open_services(
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         await spool.open()
-        stack.push_async_callback(spool.close, keep=settings.metering.spool == "always")
+        stack.push_async_callback(spool.close)
         for name, work in {
             "renewals": renewals.run(),
             "backlog": watch_backlog(door, link, keys),

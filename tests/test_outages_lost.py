@@ -5,10 +5,17 @@ As tests/test_outages.py; both are named in docs/reliability.md.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
+from caps_samples import cap, hold
 from fixtures_outage import SELL_NANO, OpenSite, all_booked, refused, until, until_stream
+
+from metering.caps import Vector
+from metering.memory_caps import MemoryCaps
+from metering.recent import RecentCommits
+from metering.spool import Spool
 
 
 @pytest.mark.parametrize("spool", ["outage", "always"])
@@ -101,3 +108,37 @@ async def test_kept_segments_go_once_the_ledger_has_them(open_site: OpenSite) ->
 
     await until(is_gone)
     await all_booked(site, 2)
+
+
+async def test_f05_power_cut_right_after_a_replay(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was served during an outage is on the proxy's disk until Redis' own has it."""
+    monkeypatch.setattr(RecentCommits, "add", lambda *_: None)  # its memory is longer than 10 s
+    site = await open_site(on_outage="open")
+    await site.served()
+    site.redis.kill()
+    copy = site.redis.copy()
+    await site.served(5)
+    await site.redis.start()
+    await site.until_replayed()
+
+    site.redis.kill()
+    site.redis.put_back(copy)
+    await site.redis.start()
+    await until_stream(site, 6)
+
+    await all_booked(site, 6)
+
+
+async def test_f05_power_cut_of_the_proxy_too(open_site: OpenSite, tmp_path: Path) -> None:
+    """The next run sends again what Redis took in the last seconds of the one before."""
+    before = Spool(tmp_path, "p-0")
+    await before.open()
+    await before.append(hold(cap(100)), Vector(1), (b"{}",))
+    await before.replay(MemoryCaps())
+    await before.close()
+
+    site = await open_site()
+
+    await until_stream(site, 1)

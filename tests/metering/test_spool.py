@@ -38,7 +38,7 @@ class FailingCaps(MemoryCaps):
 
 
 async def test_what_was_appended_is_replayed_once_in_order(tmp_path: Path) -> None:
-    """And the segments are gone, so that a second replay finds nothing."""
+    """And the segments are put away, so that a second replay finds nothing."""
     spool, caps = Spool(tmp_path, "p1", segment_bytes=1_000), MemoryCaps()
     await spool.open()
     await fill(spool, 10)
@@ -51,7 +51,7 @@ async def test_what_was_appended_is_replayed_once_in_order(tmp_path: Path) -> No
     assert first.segments > 1
     assert second == ReplayReport()
     assert caps.model.events == [body(number) for number in range(10)]
-    assert files(tmp_path) == [".open"]
+    assert set(files(tmp_path)) == {".open", ".sent"}
 
 
 async def test_a_crash_loses_nothing_and_no_number_comes_again(tmp_path: Path) -> None:
@@ -199,13 +199,13 @@ async def test_what_was_committed_is_not_replayed(tmp_path: Path) -> None:
     await fill(spool, 4)
     for seq in (1, 2, 4):
         spool.committed(seq)
-    await spool.close(keep=True)
+    await spool.close()
 
     again = Spool(tmp_path, "p1")
     await again.open()
     next_seq = again.take_seq()
-    report = await again.replay(caps, keep=True)
-    await again.close(keep=True)
+    report = await again.replay(caps)
+    await again.close()
 
     assert caps.model.events == [body(2)]
     assert (report.records, next_seq) == (1, 5)
@@ -213,22 +213,21 @@ async def test_what_was_committed_is_not_replayed(tmp_path: Path) -> None:
 
 
 async def test_a_stop_with_everything_committed_leaves_nothing_to_replay(tmp_path: Path) -> None:
-    """And the numbers go on all the same, kept segments or not."""
-    for keep in (True, False):
-        spool = Spool(tmp_path / str(keep), "p1")
-        await spool.open()
-        await fill(spool, 2)
-        spool.committed(1)
-        spool.committed(2)
-        await spool.close(keep=keep)
+    """And the numbers go on all the same."""
+    spool = Spool(tmp_path, "p1")
+    await spool.open()
+    await fill(spool, 2)
+    spool.committed(1)
+    spool.committed(2)
+    await spool.close()
 
-        again, caps = Spool(tmp_path / str(keep), "p1"), MemoryCaps()
-        await again.open()
-        report = await again.replay(caps)
-        seq = again.take_seq()
-        await again.close()
+    again, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await again.open()
+    report = await again.replay(caps)
+    seq = again.take_seq()
+    await again.close()
 
-        assert (report.records, seq) == (0, 3)
+    assert (report.records, seq) == (0, 3)
 
 
 async def test_what_is_being_committed_is_given_time(tmp_path: Path) -> None:
@@ -249,18 +248,18 @@ async def test_what_redis_lost_is_committed_again(tmp_path: Path) -> None:
     spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
     await spool.open()
     await fill(spool, 4)
-    await spool.replay(caps, keep=True)
+    await spool.replay(caps)
     await spool.append(hold(cap(100)), Vector(1), (body(4),))
     spool.committed(5)
     await spool.discard(SeqRanges.of([2, 3]))
     emptied = MemoryCaps()
 
-    before = await spool.replay(emptied, keep=True)
+    before = await spool.replay(emptied)
     lacking = await spool.distrust()
     waiting = spool.depth.records
-    after = await spool.replay(emptied, keep=True)
-    again = await spool.replay(emptied, keep=True)
-    await spool.close(keep=True)
+    after = await spool.replay(emptied)
+    again = await spool.replay(emptied)
+    await spool.close()
 
     assert (before.records, lacking, waiting) == (0, 1, 5)
     assert (after.records, again.records) == (3, 0)
