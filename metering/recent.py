@@ -83,26 +83,28 @@ class RecentCommits:
     async def replay(self, caps: Caps) -> int:
         """Commit again what may be lost; how many commits were sent.
 
-        Raises as `Caps.commit` does; what was not answered is sent the next time.
+        One that fails stops no other. Raises as `Caps.commit` did first; what was not answered is
+        sent the next time.
         """
         self._notice()
-        sent = 0
+        sent, failed = 0, list[RecentCommit]()
+        failure: BaseException | None = None
         while batch := [self._suspects.popleft() for _ in range(self._next_batch())]:
             answers = await asyncio.gather(
                 *(caps.commit(each.hold, each.actual, each.events) for each in batch),
                 return_exceptions=True,
             )
-            failed = []
             for commit, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    failure = failure or answer
                 if isinstance(answer, CapsUnavailableError):
                     failed.append(commit)
                 else:
                     self._bytes -= commit.size
-            self._suspects.extendleft(reversed(failed))
-            sent += len(batch) - len(failed)
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
+                    sent += 1
+        self._suspects.extendleft(reversed(failed))
+        if failure is not None:
+            raise failure
         return sent
 
     def _next_batch(self) -> int:

@@ -151,6 +151,21 @@ class SpoolFolder:
             self.write(b"".join(encode_record(record) for record in rest))
         self.put_away(path)
 
+    def set_apart(self, path: Path, rest: Sequence[SpoolRecord], *, is_damaged: bool) -> Path:
+        """Put a segment away that was taken but for `rest`, which becomes a segment of its own.
+
+        A crash in between leaves both, which repeats what is harmless to repeat for a while.
+        """
+        written_ns = path.stat().st_mtime_ns
+        self.rotate()
+        self.write(b"".join(encode_record(record) for record in rest))
+        apart = self.current.with_suffix(".ready")
+        self.rotate()
+        os.utime(apart, ns=(written_ns, written_ns))  # for whoever asks how long it has waited
+        self._wait([apart])
+        self.put_away(path, is_damaged=is_damaged, was_sent=True)
+        return apart
+
     def forget(self, age_s: float) -> int:
         """Delete segments that Redis has had for longer than that; how many."""
         oldest_s = now_ns() / 1e9 - age_s

@@ -8,7 +8,8 @@ Rules:
 - What a Redis may have lost with its data is committed again: from memory at once, so that windows
   that are still to be rebuilt count it once; from disk when the windows are whole, but for what the
   ledger has.
-- Whatever stands in the way: what is on disk waits, and the requests of others go on.
+- Whatever stands in the way: what is on disk waits, and the requests of others go on. A record that
+  Redis refuses, or whose part of a Cluster is away, stops no other.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_connect import RedisRunner
 from metering.redis_events import data_id, is_rebuilt, publish_prices, read_confirmed
 from metering.redis_keys import RedisKeys
+from metering.redis_wire import NOT_THE_MASTER, RedisReplyError
 from metering.spool import Spool
 from proxy.settings import Settings
 
@@ -34,6 +36,8 @@ REPLAY_AFTER_S = 1.0
 """A spooled exchange that is not committed for so long will not be by itself."""
 CONFIRMED_EVERY_S = 3.0
 OVERDUE_EVERY_S = 3_600.0
+REFUSES_ALL = NOT_THE_MASTER | {"BUSY", "OOM", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"}
+"""Refusals that say how the server is, whatever it was asked to take."""
 TRUSTED_AFTER_S = 1_800.0
 """At a start over a Redis that has data, kept segments older than this are not committed again: it
 has had them on disk for long, and of a repeat it knows for an hour only."""
@@ -66,6 +70,8 @@ class RedisWatch:
         self._log = log
         self._on_replayed = on_replayed
         self._seen: tuple[int, str] | None = None
+        self._is_met = False
+        """Whether this turn found out which Redis and which data this is."""
         self._has_data_of_old = False
         self._must_resend = False
         self._trouble = ""
@@ -93,12 +99,17 @@ class RedisWatch:
         if self._guarded.is_away or not self._link.is_up:
             await self._spool.check()  # nobody may be admitted whose usage could not be kept
         if not self._link.is_up:
-            await self._link.wait_up(TURN_S)
-        await self._meet()
-        if sent := await self._recent.replay(self._guarded):
-            self._log.info("commits_sent_again", commits=sent)
-        await self._mind_kept()
-        await self._replay()
+            await self._wait_up()
+        failure: CapsUnavailableError | None = None
+        for step in (self._meet, self._send_recent, self._mind_kept, self._replay):
+            try:
+                await step()
+            except CapsUnavailableError as error:  # of a Cluster the next may need another part
+                failure = failure or error
+                if step == self._meet and not (self._seen and await self._is_partly_up()):
+                    raise
+        if failure is not None:
+            raise failure
 
     async def ready(self) -> bool:
         """Whether spend can be checked: Redis answers, and its windows are whole."""
@@ -109,12 +120,38 @@ class RedisWatch:
         except CapsUnavailableError:
             return False
 
+    async def _wait_up(self) -> None:
+        """Until all of Redis is there; for a Cluster of which a part stays away, not for long."""
+        try:
+            await self._link.wait_up(TURN_S)
+        except CapsUnavailableError:
+            if not await self._is_partly_up():
+                raise
+
+    async def _is_partly_up(self) -> bool:
+        """Whether Redis is a Cluster of which some part answers and another is away."""
+        if self._link.is_up:
+            return False
+        try:
+            await self._link.call("PING")
+        except CapsUnavailableError:
+            return False
+        return True
+
+    async def _is_its_own(self, failure: BaseException) -> bool:
+        """Whether a commit failed for its own sake, so that others may do better."""
+        if isinstance(failure, RedisReplyError):
+            return failure.code not in REFUSES_ALL
+        return isinstance(failure, CapsUnavailableError) and await self._is_partly_up()
+
     async def _meet(self) -> None:
         """Find out whether this is the Redis that we know; prepare one that is not."""
+        self._is_met = False
         generation = self._link.generation
         fresh = secrets.token_hex(8)
         data = await data_id(self._link, self._keys, fresh=fresh)
         if self._seen == (generation, data):
+            self._is_met = True
             return
         for warning in await self._caps.prepare():
             self._log.warning("redis", detail=warning)
@@ -129,7 +166,12 @@ class RedisWatch:
         self._must_resend = True
         self._has_data_of_old = self._seen is None and data != fresh
         self._seen = (generation, data)
+        self._is_met = True
         self.prepared.set()
+
+    async def _send_recent(self) -> None:
+        if sent := await self._recent.replay(self._guarded):
+            self._log.info("commits_sent_again", commits=sent)
 
     async def _mind_kept(self) -> None:
         """Delete what the ledger has; what it lacks is committed again where Redis may lack it.
@@ -145,7 +187,8 @@ class RedisWatch:
             if segments:
                 self._log.info("spool_sent_again", segments=segments)
         elif not self._keeps:
-            await self._spool.forget()
+            if self._link.is_up and self._is_met:
+                await self._spool.forget()
         elif monotonic_s() >= self._confirmed_at_s:
             await self._read_confirmed()
         if self._keeps and monotonic_s() >= self._overdue_at_s:
@@ -160,7 +203,9 @@ class RedisWatch:
 
     async def _replay(self) -> None:
         report = await self._spool.replay(
-            self._guarded, waited_s=REPLAY_AFTER_S if self._keeps else 0.0
+            self._guarded,
+            waited_s=REPLAY_AFTER_S if self._keeps else 0.0,
+            is_its_own=self._is_its_own,
         )
         self._guarded.replayed()
         if report.records:
@@ -168,6 +213,8 @@ class RedisWatch:
             self._on_replayed(report.records)
         if report.refused:
             self._log.error("spool_damaged", records=list(report.refused))
+        if report.put_off:
+            self._log.error("spool_put_off", records=list(report.put_off))
 
     async def _is_whole(self) -> bool:
         shards = range(self._keys.shards)

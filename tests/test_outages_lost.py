@@ -12,10 +12,11 @@ import pytest
 from caps_samples import cap, hold
 from fixtures_outage import SELL_NANO, OpenSite, all_booked, refused, until, until_stream
 
-from metering.caps import Vector
+from metering.caps import Scope, ScopeKind, Vector
 from metering.memory_caps import MemoryCaps
 from metering.recent import RecentCommits
 from metering.spool import Spool
+from proxy.settings import redis_keys
 
 
 @pytest.mark.parametrize("spool", ["outage", "always"])
@@ -142,3 +143,24 @@ async def test_f05_power_cut_of_the_proxy_too(open_site: OpenSite, tmp_path: Pat
     site = await open_site()
 
     await until_stream(site, 1)
+
+
+async def test_a_record_that_redis_refuses_stops_nobody_behind_it(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One tenant's key is broken: the others' usage is booked, and that one's once it is mended."""
+    monkeypatch.setattr("metering.spool.RETRY_S", 0.1)
+    site = await open_site(on_outage="open")
+    key = redis_keys(site.settings).scope("broken", Scope(ScopeKind.TENANT))
+    await site.redis.ask("SET", key, "x")
+    spool = site.services.spool
+    await spool.append(hold(cap(100), tenant="broken"), Vector(1), (b"{}",))
+    for _ in range(70):
+        await spool.append(hold(cap(100)), Vector(1), (b"{}",))
+
+    await until_stream(site, 70)
+    waiting = spool.depth.records
+    await site.redis.ask("DEL", key)
+    await site.until_replayed()
+
+    assert waiting == 1

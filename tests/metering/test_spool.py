@@ -293,3 +293,68 @@ async def test_a_record_that_fails_stops_no_other_in_flight(tmp_path: Path) -> N
     assert report.records == 40 + IN_FLIGHT
     assert [each.partition(":")[0] for each in report.refused] == ["record 41"]
     assert caps.model.events == [body(number) for number in range(40 + IN_FLIGHT)]
+
+
+class BrokenFor(MemoryCaps):
+    """Caps that cannot take what has this amount, for as long as it is set."""
+
+    amount: int | None = 13
+
+    async def commit(self, hold: Hold, actual: Vector, events: object) -> Commit:
+        if actual.nano == self.amount:
+            raise CapsUnavailableError("WRONGTYPE")
+        return await super().commit(hold, actual, events)  # type: ignore[arg-type]
+
+
+async def _its_own(failure: BaseException) -> bool:
+    return isinstance(failure, CapsUnavailableError)
+
+
+async def test_what_redis_refuses_by_itself_is_put_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops nobody, is told once, survives the run, and goes when it is taken."""
+    spool, caps = Spool(tmp_path, "p1"), BrokenFor()
+    await spool.open()
+    await fill(spool, 1)
+    await spool.append(hold(), Vector(13), (body(13),))
+    await fill(spool, 1, start=1)
+
+    first = await spool.replay(caps, is_its_own=_its_own)
+    monkeypatch.setattr("metering.spool.RETRY_S", -1.0)
+    waiting = spool.depth.records
+    early = await spool.replay(caps, is_its_own=_its_own)
+    await fill(spool, 1, start=2)
+    await spool.close()
+    again = Spool(tmp_path, "p1")
+    await again.open()
+    next_seq = again.take_seq()
+    second = await again.replay(caps, is_its_own=_its_own)
+    third = await again.replay(caps, is_its_own=_its_own)
+    caps.amount = None
+    last = await again.replay(caps, is_its_own=_its_own)
+    after = again.depth.records
+    await again.close()
+
+    assert (first.records, len(first.put_off), waiting, early) == (2, 1, 1, ReplayReport())
+    assert (next_seq, second.records, len(second.put_off)) == (5, 1, 1)
+    assert (third, last.records, after) == (ReplayReport(), 1, 0)
+    assert caps.model.events == [body(0), body(1), body(2), body(13)]
+
+
+async def test_a_failure_of_all_of_redis_still_stops_the_replay(tmp_path: Path) -> None:
+    """Nobody else would be taken, and what was not is not set apart."""
+
+    async def of_all(_: BaseException) -> bool:
+        return False
+
+    spool, caps = Spool(tmp_path, "p1"), FailingCaps()
+    await spool.open()
+    await fill(spool, 3)
+
+    with pytest.raises(CapsUnavailableError):
+        await spool.replay(caps, is_its_own=of_all)
+    waiting = spool.depth.records
+    await spool.close()
+
+    assert waiting == 3
