@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from metering.caps import CapsUnavailableError
@@ -54,17 +54,18 @@ class RedisWatch:
         *,
         caps: RedisCaps,
         guarded: OutageCaps,
-        spool: Spool,
+        spools: Sequence[Spool],
         recent: RecentCommits,
         log: Any,
         on_replayed: Callable[[int], None],
     ) -> None:
+        """The first of `spools` is this proxy's own, the others are adopted."""
         self._link = link
         self._keys = keys
         self._prices = settings.prices
         self._caps = caps
         self._guarded = guarded
-        self._spool = spool
+        self._spools = spools
         self._recent = recent
         self._keeps = settings.metering.spool == "always"
         self._log = log
@@ -97,7 +98,7 @@ class RedisWatch:
     async def turn(self) -> None:
         """Everything that is due now; CapsUnavailableError when Redis is not there for it."""
         if self._guarded.is_away or not self._link.is_up:
-            await self._spool.check()  # nobody may be admitted whose usage could not be kept
+            await self._spools[0].check()  # nobody may be admitted whose usage could not be kept
         if not self._link.is_up:
             await self._wait_up()
         failure: CapsUnavailableError | None = None
@@ -182,39 +183,41 @@ class RedisWatch:
             if self._keeps:
                 await self._read_confirmed()
             within_s = TRUSTED_AFTER_S if self._has_data_of_old else None
-            segments = await self._spool.distrust(within_s=within_s)
+            segments = sum([await each.distrust(within_s=within_s) for each in self._spools])
             self._must_resend = False
             if segments:
                 self._log.info("spool_sent_again", segments=segments)
         elif not self._keeps:
             if self._link.is_up and self._is_met:
-                await self._spool.forget()
+                for spool in self._spools:
+                    await spool.forget()
         elif monotonic_s() >= self._confirmed_at_s:
             await self._read_confirmed()
         if self._keeps and monotonic_s() >= self._overdue_at_s:
             self._overdue_at_s = monotonic_s() + OVERDUE_EVERY_S
-            if overdue := await self._spool.overdue():
+            if overdue := sum([await each.overdue() for each in self._spools]):
                 self._log.warning("spool_unconfirmed", segments=overdue)
 
     async def _read_confirmed(self) -> None:
         self._confirmed_at_s = monotonic_s() + CONFIRMED_EVERY_S
-        confirmed = await read_confirmed(self._link, self._keys, self._spool.proxy_id)
-        await self._spool.discard(confirmed)
+        for spool in self._spools:
+            await spool.discard(await read_confirmed(self._link, self._keys, spool.proxy_id))
 
     async def _replay(self) -> None:
-        report = await self._spool.replay(
-            self._guarded,
-            waited_s=REPLAY_AFTER_S if self._keeps else 0.0,
-            is_its_own=self._is_its_own,
-        )
+        for spool in self._spools:
+            report = await spool.replay(
+                self._guarded,
+                waited_s=REPLAY_AFTER_S if self._keeps else 0.0,
+                is_its_own=self._is_its_own,
+            )
+            if report.records:
+                self._log.info("spool_replayed", spool=spool.proxy_id, records=report.records)
+                self._on_replayed(report.records)
+            if report.refused:
+                self._log.error("spool_damaged", records=list(report.refused))
+            if report.put_off:
+                self._log.error("spool_put_off", records=list(report.put_off))
         self._guarded.replayed()
-        if report.records:
-            self._log.info("spool_replayed", records=report.records)
-            self._on_replayed(report.records)
-        if report.refused:
-            self._log.error("spool_damaged", records=list(report.refused))
-        if report.put_off:
-            self._log.error("spool_put_off", records=list(report.put_off))
 
     async def _is_whole(self) -> bool:
         shards = range(self._keys.shards)

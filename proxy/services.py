@@ -27,6 +27,7 @@ from metering.redis_keys import RedisKeys
 from metering.spool import Spool
 from proxy import data_dir as data_dirs
 from proxy import telemetry
+from proxy.adopted import find_abandoned
 from proxy.app import create_app, create_runner
 from proxy.backlog import watch_backlog
 from proxy.children import HURRY
@@ -44,7 +45,7 @@ from proxy.metrics_worker import WorkerWatch
 from proxy.pool import HttpTransport
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
-from proxy.reporting import report_spool
+from proxy.reporting import report_spools
 from proxy.settings import Settings, redis_keys
 from proxy.tls import server_context
 from routing.health import Health
@@ -69,12 +70,18 @@ class Services:
     door: Door
     link: RedisRunner
     keys: RedisKeys
-    spool: Spool
+    spools: list[Spool]
+    """The process' own, and behind it those it has adopted."""
     renewals: Renewals
     caps: OutageCaps
     watch: RedisWatch
     failed: asyncio.Future[None]
     measured: MeasuredRunner
+
+    @property
+    def spool(self) -> Spool:
+        """The one that this process writes to."""
+        return self.spools[0]
 
     @property
     def is_prepared(self) -> bool:
@@ -108,7 +115,7 @@ async def open_services(
     )
     measured = MeasuredRunner(link, counted.metrics)
     health = Health()
-    spool = Spool(settings.data_dir, proxy_id)
+    spool, *_ = spools = _spools(settings, proxy_id, log)
     recent = RecentCommits(lambda: link.generation)
     redis_caps = RedisCaps(measured, keys)
     caps = _outage_caps(settings, redis_caps, link, spool, recent=recent, log=log)
@@ -118,7 +125,7 @@ async def open_services(
         settings,
         caps=redis_caps,
         guarded=caps,
-        spool=spool,
+        spools=spools,
         recent=recent,
         log=log,
         on_replayed=counted.replayed,
@@ -129,24 +136,34 @@ async def open_services(
         settings, caps, transport, spool, renewals, log, proxy_id, health=health, metrics=counted
     )
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    services = Services(door, link, keys, spool, renewals, caps, watch, failed, measured)
+    services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     labels = [each.label for model in settings.models.values() for each in model.upstreams]
     sync = HealthSync(health, link, keys, labels=labels, log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
-        await spool.open()
-        stack.push_async_callback(spool.close)
+        for each in spools:
+            await each.open()
+            stack.push_async_callback(each.close)
         for name, work in {
             "renewals": renewals.run(),
             "backlog": watch_backlog(door, link, keys),
             "redis-watch": watch.run(),
-            "spool-report": report_spool(link, keys, proxy_id, spool, log),
+            "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
             "health-sync": sync.run(),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
         await _prepared(services)
         yield services
+
+
+def _spools(settings: Settings, proxy_id: str, log: Any) -> list[Spool]:
+    """The process' own, then those that nobody else will replay."""
+    workers = settings.server.workers
+    adopted = find_abandoned(settings.data_dir, proxy_id, workers=workers)
+    if adopted:
+        log.warning("spools_adopted", spools=adopted)
+    return [Spool(settings.data_dir, name) for name in (proxy_id, *adopted)]
 
 
 async def _prepared(services: Services) -> None:

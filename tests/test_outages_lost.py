@@ -145,6 +145,20 @@ async def test_f05_power_cut_of_the_proxy_too(open_site: OpenSite, tmp_path: Pat
     await until_stream(site, 1)
 
 
+async def test_fewer_workers_strand_no_spool(open_site: OpenSite, tmp_path: Path) -> None:
+    """The first proxy replays what the second one left, and says under its name what is left."""
+    abandoned = Spool(tmp_path, "p-1")
+    await abandoned.open()
+    await abandoned.append(hold(cap(100)), Vector(1), (b"{}",))
+    await abandoned.close()
+
+    site = await open_site()
+
+    await until_stream(site, 1)
+    reports = await site.redis.ask("HKEYS", redis_keys(site.settings).proxies)
+    assert sorted(reports) == [b"p-0", b"p-1"]
+
+
 async def test_a_record_that_redis_refuses_stops_nobody_behind_it(
     open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
