@@ -15,7 +15,7 @@ Around other `Caps`; while they answer it only remembers what they said. Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -195,9 +195,11 @@ class OutageCaps:
                 self._note_answer(hold, answer)
         return True
 
-    def replayed(self) -> None:
-        """What the spool held is in Redis, or never will be: nothing of it counts here any more."""
-        for local in [each for each in self._local.values() if each.is_ended]:
+    def replayed(self, waiting: Container[str] = ()) -> None:
+        """But for these exchanges, what the spool held is in Redis, or never will be: nothing of it
+        counts here any more."""
+        ended = [each for each in self._local.values() if each.is_ended]
+        for local in [each for each in ended if each.hold.exchange_id not in waiting]:
             self._forget(local)
 
     # -- admission without Redis --------------------------------------------------------------

@@ -1,9 +1,10 @@
 """The newest commits, in memory: what a Redis that died may have forgotten, to be sent again.
 
 Redis writes to disk once a second, and a replica lags: an acknowledged commit can be lost with the
-server that acknowledged it. With `metering.spool: outage` this is the only other copy, so it is
-bounded three ways, and what the bounds cost is counted. A commit is idempotent: sending one again
-that was not lost adds nothing.
+server that acknowledged it. With `metering.spool: outage` this is the only other copy; with
+`always` it ends the holds that came back with older data, although the ledger has their events
+and the disk need not send them. It is bounded three ways, and what the bounds cost is counted. A
+commit is idempotent: sending one again that was not lost adds nothing.
 """
 
 from __future__ import annotations

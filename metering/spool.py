@@ -125,8 +125,11 @@ class Spool:
         """The records of this run that Redis may not have: since when (monotonic s), bytes."""
         self._unsettled_bytes = 0
         self._confirmed = SeqRanges()
-        self._put_off: set[int] = set()
-        """Records that Redis refused by themselves; their segments are tried again at `_due_s`."""
+        self._owed: dict[int, str] = {}
+        """The exchanges of the unsettled records."""
+        self._put_off: dict[int, str] = {}
+        """Records that Redis refused by themselves, and their exchanges; their segments are tried
+        again at `_due_s`."""
         self._due_s: dict[Path, float] = {}
         self.is_writable = True
         """Whether the disk took what it was given last."""
@@ -142,6 +145,11 @@ class Spool:
             self._unsettled_bytes + sum(segment.bytes for segment in earlier),
             max(0.0, *ages_s) if ages_s else 0.0,
         )
+
+    @property
+    def exchanges(self) -> set[str]:
+        """Those of this run that have a record here which Redis may not have."""
+        return {*self._owed.values(), *self._put_off.values()}
 
     async def open(self) -> None:
         """Make the folder, find where the sequence goes on, start a segment."""
@@ -163,7 +171,8 @@ class Spool:
 
     def committed(self, seq: int) -> None:
         """Redis has taken this record: neither this run nor the next one replays it."""
-        self._put_off.discard(seq)
+        self._put_off.pop(seq, None)
+        self._owed.pop(seq, None)
         _, size = self._unsettled.pop(seq, (0.0, 0))
         self._unsettled_bytes -= size
 
@@ -189,6 +198,7 @@ class Spool:
         self._waiting.append(_Append(number, data, written))
         self._unsettled[number] = (monotonic_s(), len(data))
         self._unsettled_bytes += len(data)
+        self._owed[number] = hold.exchange_id
         if self._writer is None:
             self._writer = spawn(self._write_waiting(), name="spool-writer")
         await written
@@ -219,7 +229,7 @@ class Spool:
             await self._end(path, rest, found.taken, is_damaged=bool(damage or refused))
             for record in records:
                 self.committed(record.seq)
-            self._put_off |= found.put_off.keys()
+            self._put_off.update((record.seq, record.hold.exchange_id) for record in rest)
             report = ReplayReport(
                 report.records + found.taken,
                 report.segments + (path not in self._due_s),

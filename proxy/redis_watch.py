@@ -5,9 +5,9 @@ Rules:
   again whenever it is another server or has other data (emptied, restored from a copy).
 - What waits on disk is replayed as soon as Redis is there, not at the next turn: a commit that was
   applied and whose answer was lost is only known to be a repeat for an hour.
-- What a Redis may have lost with its data is committed again: from memory at once, so that windows
-  that are still to be rebuilt count it once; from disk when the windows are whole, but for what the
-  ledger has.
+- What a Redis may have lost with its data is committed again at once, but for what is known to be
+  in the ledger: windows that are still to be rebuilt count it then, once, and nobody is admitted
+  against windows that lack it.
 - Whatever stands in the way: what is on disk waits, and the requests of others go on. A record that
   Redis refuses, or whose part of a Cluster is away, stops no other.
 """
@@ -179,7 +179,7 @@ class RedisWatch:
 
         With `outage` nobody says what the ledger has, so what this Redis has had for long goes.
         """
-        if self._must_resend and (not self._keeps or await self._is_whole()):
+        if self._must_resend:
             if self._keeps:
                 await self._read_confirmed()
             within_s = TRUSTED_AFTER_S if self._has_data_of_old else None
@@ -217,7 +217,7 @@ class RedisWatch:
                 self._log.error("spool_damaged", records=list(report.refused))
             if report.put_off:
                 self._log.error("spool_put_off", records=list(report.put_off))
-        self._guarded.replayed()
+        self._guarded.replayed(self._spools[0].exchanges)
 
     async def _is_whole(self) -> bool:
         shards = range(self._keys.shards)

@@ -202,7 +202,7 @@ def _outage_caps(
         policy,
         is_up=lambda: link.is_up,
         is_recordable=lambda: spool.is_writable,
-        recent=recent if settings.metering.spool == "outage" else None,
+        recent=recent,
         on_change=told,
     )
     return guarded
