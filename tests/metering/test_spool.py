@@ -322,7 +322,7 @@ async def test_what_redis_refuses_by_itself_is_put_off(
 
     first = await spool.replay(caps, is_its_own=_its_own)
     monkeypatch.setattr("metering.spool.RETRY_S", -1.0)
-    waiting = spool.depth.records
+    waiting, owing = spool.depth.records, spool.exchanges
     early = await spool.replay(caps, is_its_own=_its_own)
     await fill(spool, 1, start=2)
     await spool.close()
@@ -337,6 +337,7 @@ async def test_what_redis_refuses_by_itself_is_put_off(
     await again.close()
 
     assert (first.records, len(first.put_off), waiting, early) == (2, 1, 1, ReplayReport())
+    assert len(owing) == 1
     assert (next_seq, second.records, len(second.put_off)) == (5, 1, 1)
     assert (third, last.records, after) == (ReplayReport(), 1, 0)
     assert caps.model.events == [body(0), body(1), body(2), body(13)]
@@ -354,7 +355,9 @@ async def test_a_failure_of_all_of_redis_still_stops_the_replay(tmp_path: Path) 
 
     with pytest.raises(CapsUnavailableError):
         await spool.replay(caps, is_its_own=of_all)
-    waiting = spool.depth.records
+    waiting, owing = spool.depth.records, spool.exchanges
+    await spool.replay(MemoryCaps(), is_its_own=of_all)
+    after = spool.exchanges
     await spool.close()
 
-    assert waiting == 3
+    assert (waiting, len(owing), after) == (3, 3, set())
