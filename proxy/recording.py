@@ -14,12 +14,14 @@ from metering.caps import CapState, CapsUnavailableError, Hold
 from metering.spool import SpoolError
 from proxy.attempts import Bill
 from proxy.door import Door
+from proxy.refusals import not_recorded
 
 
 async def record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState, ...]:
     """Commit the bill, or spool it; where the caps stand after it, when that is known.
 
-    Raises SpoolError when neither Redis nor the disk takes it. Cancelling does not stop it: what
+    Raises UsageNotRecorded when neither Redis nor the disk takes it: the hold stays then, and what
+    its checkpoint says is booked once it has expired. Cancelling does not stop it: what
     the first try did is unknown then, and a second one out of reach adds nothing twice.
     """
     try:
@@ -38,13 +40,22 @@ async def _record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapStat
     try:
         committed = await door.caps.commit(hold, made.actual, made.events)
     except CapsUnavailableError as error:
-        log.info("usage_spooled", cause=str(error))  # the outage is told once, not here
         if not is_spooled:
-            await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
+            await _spool(door, hold, made, log, why=str(error))
+        log.info("usage_spooled", cause=str(error))  # the outage is told once, not here
         return ()
     if made.spool_seq is not None:
         door.spool.committed(made.spool_seq)
     return committed.states
+
+
+async def _spool(door: Door, hold: Hold, made: Bill, log: Any, *, why: str) -> None:
+    """The disk in the place of Redis, which did not take it because of `why`."""
+    try:
+        await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
+    except (OSError, SpoolError) as error:
+        log.error("usage_not_recorded", cause=str(error), redis=why)
+        raise not_recorded() from error
 
 
 async def _spool_first(door: Door, hold: Hold, made: Bill, log: Any) -> bool:

@@ -19,6 +19,7 @@ import uvloop
 from aiohttp import web
 
 from metering.background import spawn
+from metering.local_journal import LocalJournal
 from metering.outage_caps import OutageCaps, OutagePolicy
 from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
@@ -47,8 +48,8 @@ from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.reporting import report_spools
 from proxy.settings import Settings, redis_keys
+from proxy.sockets import BACKLOG
 from proxy.tls import server_context
-from routing.health import Health
 
 if TYPE_CHECKING:
     from proxy.supervisor import ProxyProcess
@@ -108,17 +109,15 @@ async def open_services(
         name=f"weir-{proxy_id}",
         on_error=lambda error: log.error("redis_link_failed", cause=repr(error)),
     )
-    counted = ExchangeMetrics(
-        metrics,
-        models=settings.models,
-        tenants=settings.tenants if settings.server.metrics_tenants else (),
-    )
+    counted = _counted(settings, metrics)
     measured = MeasuredRunner(link, counted.metrics)
-    health = Health()
-    spool, *_ = spools = _spools(settings, proxy_id, log)
+    journal = LocalJournal(settings.data_dir, proxy_id)
+    spool, *_ = spools = _spools(settings, proxy_id, journal, log)
     recent = RecentCommits(lambda: link.generation)
     redis_caps = RedisCaps(measured, keys)
-    caps = _outage_caps(settings, redis_caps, link, spool, recent=recent, log=log)
+    caps = _outage_caps(settings, redis_caps, link, (spool, journal), recent=recent, log=log)
+    renewals = Renewals(caps, log)
+    caps.on_back = renewals.hurry
     watch = RedisWatch(
         link,
         keys,
@@ -126,21 +125,22 @@ async def open_services(
         caps=redis_caps,
         guarded=caps,
         spools=spools,
+        journal=journal,
         recent=recent,
         log=log,
-        on_replayed=counted.replayed,
+        metrics=counted,
+        on_met=renewals.hurry,
     )
     transport = HttpTransport(settings.egress)
-    renewals = Renewals(caps, log)
-    door = Door(
-        settings, caps, transport, spool, renewals, log, proxy_id, health=health, metrics=counted
-    )
+    door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     labels = [each.label for model in settings.models.values() for each in model.upstreams]
-    sync = HealthSync(health, link, keys, labels=labels, log=log)
+    sync = HealthSync(door.health, link, keys, labels=labels, log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
+        await journal.open()
+        stack.push_async_callback(journal.close)  # after the spools, which tell it what they have
         for each in spools:
             await each.open()
             stack.push_async_callback(each.close)
@@ -157,13 +157,14 @@ async def open_services(
         yield services
 
 
-def _spools(settings: Settings, proxy_id: str, log: Any) -> list[Spool]:
+def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:
     """The process' own, then those that nobody else will replay."""
-    workers = settings.server.workers
-    adopted = find_abandoned(settings.data_dir, proxy_id, workers=workers)
+    data_dir = settings.data_dir
+    adopted = find_abandoned(data_dir, proxy_id, workers=settings.server.workers)
     if adopted:
         log.warning("spools_adopted", spools=adopted)
-    return [Spool(settings.data_dir, name) for name in (proxy_id, *adopted)]
+    own = Spool(data_dir, proxy_id, on_kept=journal.remove)
+    return [own, *(Spool(data_dir, name) for name in adopted)]
 
 
 async def _prepared(services: Services) -> None:
@@ -180,12 +181,13 @@ def _outage_caps(
     settings: Settings,
     caps: RedisCaps,
     link: RedisRunner,
-    spool: Spool,
+    disk: tuple[Spool, LocalJournal],
     *,
     recent: RecentCommits,
     log: Any,
 ) -> OutageCaps:
     """The caps as requests ask them, and a line in the log whenever Redis goes or comes."""
+    spool, journal = disk
     redis = settings.redis
     policy = OutagePolicy(redis.on_outage, redis.outage_share_ppm, settings.server.workers)
 
@@ -203,9 +205,18 @@ def _outage_caps(
         is_up=lambda: link.is_up,
         is_recordable=lambda: spool.is_writable,
         recent=recent,
+        journal=journal,
         on_change=told,
     )
     return guarded
+
+
+def _counted(settings: Settings, metrics: Metrics | None) -> ExchangeMetrics:
+    return ExchangeMetrics(
+        metrics,
+        models=settings.models,
+        tenants=settings.tenants if settings.server.metrics_tenants else (),
+    )
 
 
 def run_proxy(process: ProxyProcess) -> int:
@@ -242,13 +253,15 @@ async def _serve(process: ProxyProcess) -> int:
         app = create_app(services.door, services.ready)
         tls = process.settings.server.tls
         context = server_context(tls) if tls is not None else None
-        runner = create_runner(app, shutdown_timeout_s=QUIET_S)
+        runner = create_runner(app, shutdown_timeout_s=QUIET_S, tls=context)
         await runner.setup()
         reporter = _reporter(process, services, runner)
         try:
             for listening in process.sockets:
-                await web.SockSite(runner, listening, ssl_context=context).start()
+                await web.SockSite(runner, listening, backlog=BACKLOG).start()
             log.info("listening", url_path="/v1/chat/completions", index=process.index)
+            if process.pulse is not None:
+                spawn(process.pulse.go_on(), name="pulse")
             spawn(
                 _report_ready(process, services),
                 name="report-ready",
