@@ -18,7 +18,7 @@ Around other `Caps`; while they answer it only remembers what they said. Rules:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -214,10 +214,11 @@ class OutageCaps:
                 await self._note_down(hold, checkpoint=checkpoint)  # unless Redis has it now
         return True
 
-    def replayed(self) -> None:
-        """What the spool held is in Redis, or never will be: nothing of it counts here any more.
-        Of what the spool had no room for, the journal keeps what it has."""
-        for local in [each for each in self._local.values() if each.is_ended]:
+    def replayed(self, waiting: Container[str] = ()) -> None:
+        """But for these exchanges, what the spool held is in Redis, or never will be: nothing of it
+        counts here any more. Of what the spool had no room for, the journal keeps what it has."""
+        ended = [each for each in self._local.values() if each.is_ended]
+        for local in [each for each in ended if each.hold.exchange_id not in waiting]:
             self._forget(local, is_recorded=False)
 
     async def _place(self, local: _Local, *, ttl_ms: int, checkpoint: bytes | None) -> None:

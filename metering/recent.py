@@ -1,9 +1,10 @@
 """The newest commits, in memory: what a Redis that died may have forgotten, to be sent again.
 
 Redis writes to disk once a second, and a replica lags: an acknowledged commit can be lost with the
-server that acknowledged it. With `metering.spool: outage` this is the only other copy, so it is
-bounded three ways, and what the bounds cost is counted. A commit is idempotent: sending one again
-that was not lost adds nothing.
+server that acknowledged it. With `metering.spool: outage` this is the only other copy; with
+`always` it ends the holds that came back with older data, although the ledger has their events
+and the disk need not send them. It is bounded three ways, and what the bounds cost is counted. A
+commit is idempotent: sending one again that was not lost adds nothing.
 """
 
 from __future__ import annotations
@@ -83,26 +84,28 @@ class RecentCommits:
     async def replay(self, caps: Caps) -> int:
         """Commit again what may be lost; how many commits were sent.
 
-        Raises as `Caps.commit` does; what was not answered is sent the next time.
+        One that fails stops no other. Raises as `Caps.commit` did first; what was not answered is
+        sent the next time.
         """
         self._notice()
-        sent = 0
+        sent, failed = 0, list[RecentCommit]()
+        failure: BaseException | None = None
         while batch := [self._suspects.popleft() for _ in range(self._next_batch())]:
             answers = await asyncio.gather(
                 *(caps.commit(each.hold, each.actual, each.events) for each in batch),
                 return_exceptions=True,
             )
-            failed = []
             for commit, answer in zip(batch, answers, strict=True):
+                if isinstance(answer, BaseException):
+                    failure = failure or answer
                 if isinstance(answer, CapsUnavailableError):
                     failed.append(commit)
                 else:
                     self._bytes -= commit.size
-            self._suspects.extendleft(reversed(failed))
-            sent += len(batch) - len(failed)
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
+                    sent += 1
+        self._suspects.extendleft(reversed(failed))
+        if failure is not None:
+            raise failure
         return sent
 
     def _next_batch(self) -> int:

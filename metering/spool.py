@@ -5,21 +5,23 @@
 Rules:
 - `append` returns after fdatasync; appends that come while one runs share the next.
 - Records are replayed in order through `Caps.commit`, which is idempotent; a segment is put away
-  only when each of its records was taken. What stands before a torn tail is never lost.
+  only when each of its records was taken, and stays as `.sent` until `discard` or `forget`: what
+  Redis has taken it may lose again. What stands before a torn tail is never lost.
 - Sequence numbers never come again, whatever the run.
 - A failed write fails its appends, and `is_writable` says so until the disk takes something.
 - A record of this run that Redis is known to have is not replayed, until `distrust` says that Redis
   may have lost it; one that the ledger is known to have never is.
 - One that Redis will never take stops no other, and its segment is put aside as `.damaged`.
+- One that Redis does not take now stops no other either: it is tried again after RETRY_S.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -41,6 +43,11 @@ WAITING_MAX = 10_000
 IN_FLIGHT = 64
 """Records that are committed at once. They leave in one write and are answered in one turn: more
 gain nothing, and requests wait for so many scripts at most."""
+RETRY_S = 30.0
+"""Pause before what Redis refused by itself, such as one tenant's broken key, is tried again."""
+FORGET_SENT_S = 60.0
+"""With `metering.spool: outage`: what a Redis that is still the same has had for so long is on its
+disk, whose sync it does every second and puts off by seconds at most, and on its replicas."""
 KEEP_SENT_S = 7 * 86_400
 """A segment that was taken and is not in the ledger after so long should be looked at."""
 
@@ -63,13 +70,28 @@ class SpoolDepth:
 class ReplayReport:
     """What a replay did: records taken, segments put away, bytes that were no whole record.
 
-    `refused` says of each record that Redis will never take what is wrong with it.
+    `refused` says of each record that Redis will never take what is wrong with it; `put_off` the
+    same of those that wait for another try, once for each.
     """
 
     records: int = 0
     segments: int = 0
     damaged_bytes: int = 0
     refused: tuple[str, ...] = ()
+    put_off: tuple[str, ...] = ()
+
+
+IsItsOwn = Callable[[BaseException], Awaitable[bool]]
+"""Whether a failed commit says something of its record, and not of Redis altogether."""
+
+
+@dataclass(slots=True)
+class _Taking:
+    """What came of the records of one segment."""
+
+    taken: int = 0
+    refused: list[str] = field(default_factory=list)
+    put_off: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +133,12 @@ class Spool:
         """The records of this run that Redis may not have: since when (monotonic s), bytes."""
         self._unsettled_bytes = 0
         self._confirmed = SeqRanges()
+        self._owed: dict[int, str] = {}
+        """The exchanges of the unsettled records."""
+        self._put_off: dict[int, str] = {}
+        """Records that Redis refused by themselves, and their exchanges; their segments are tried
+        again at `_due_s`."""
+        self._due_s: dict[Path, float] = {}
         self.is_writable = True
         """Whether the disk took what it was given last."""
 
@@ -126,26 +154,33 @@ class Spool:
             max(0.0, *ages_s) if ages_s else 0.0,
         )
 
+    @property
+    def exchanges(self) -> set[str]:
+        """Those of this run that have a record here which Redis may not have."""
+        return {*self._owed.values(), *self._put_off.values()}
+
     async def open(self) -> None:
         """Make the folder, find where the sequence goes on, start a segment."""
         self._next_seq = self._first_seq = await self._on_disk(self._folder.open)
         await self._on_disk(self._folder.begin)
 
-    async def close(self, *, keep: bool = False) -> None:
+    async def close(self) -> None:
         """Wait for the appends under way, put away what Redis has, close the segment.
 
-        What is left is what the next run has to replay. `keep` as in `replay`.
+        What is left is what the next run has to replay.
         """
         self._is_closed = True
         if self._writer is not None:
             await asyncio.wait([self._writer])
         try:
-            await self._on_disk(partial(self._close, keep=keep))
+            await self._on_disk(self._close)
         finally:
             self._disk.shutdown()
 
     def committed(self, seq: int) -> None:
         """Redis has taken this record: neither this run nor the next one replays it."""
+        self._put_off.pop(seq, None)
+        self._owed.pop(seq, None)
         _, size = self._unsettled.pop(seq, (0.0, 0))
         self._unsettled_bytes -= size
 
@@ -171,40 +206,61 @@ class Spool:
         self._waiting.append(_Append(number, hold.exchange_id, data, written))
         self._unsettled[number] = (monotonic_s(), len(data))
         self._unsettled_bytes += len(data)
+        self._owed[number] = hold.exchange_id
         if self._writer is None:
             self._writer = spawn(self._write_waiting(), name="spool-writer")
         await written
         return number
 
     async def replay(
-        self, caps: Caps, *, keep: bool = False, waited_s: float = 0.0
+        self, caps: Caps, *, waited_s: float = 0.0, is_its_own: IsItsOwn | None = None
     ) -> ReplayReport:
         """Commit every record that waits, oldest first.
 
-        Stops with the error of the first commit that fails; what was done is done, and the next
-        replay goes on there. `keep` leaves what was taken on disk until `discard` says that the
-        ledger has it (`metering.spool: always`). The segment that is written to is left alone
-        unless one of its records has waited for `waited_s`.
+        Stops with the error of the first commit that fails, unless that is the record's own; what
+        was done is done, and the next replay goes on there. The segment that is written to is left
+        alone unless one of its records has waited for `waited_s`.
         """
         folder = self._folder
         if any(since_s <= monotonic_s() - waited_s for since_s, _ in self._oldest()):
             await self._on_disk(folder.rotate)
         report = ReplayReport()
         for path in await self._on_disk(lambda: folder.segments("ready")):
+            if self._due_s.get(path, 0.0) > monotonic_s():
+                continue
             records, damage = await self._on_disk(partial(folder.read, path))
-            taken, refused = await self._commit(caps, list(filter(self._may_lack, records)))
-            refused = [*(each.cause for each in damage if each.cause), *refused]
-            is_kept, is_damaged = keep and bool(records), bool(damage or refused)
-            await self._on_disk(partial(folder.put_away, path, keep=is_kept, is_damaged=is_damaged))
+            lacking = list(filter(self._may_lack, records))
+            found = await self._commit(caps, lacking, is_its_own)
+            news = [why for seq, why in found.put_off.items() if seq not in self._put_off]
+            refused = [*(each.cause for each in damage if each.cause), *found.refused]
+            rest = [record for record in lacking if record.seq in found.put_off]
+            await self._end(path, rest, found.taken, is_damaged=bool(damage or refused))
             for record in records:
                 self.committed(record.seq)
+            self._put_off.update((record.seq, record.hold.exchange_id) for record in rest)
             report = ReplayReport(
-                report.records + taken,
-                report.segments + 1,
+                report.records + found.taken,
+                report.segments + (path not in self._due_s),
                 report.damaged_bytes + sum(each.length for each in damage),
                 (*report.refused, *refused),
+                (*report.put_off, *news),
             )
         return report
+
+    async def _end(
+        self, path: Path, rest: Sequence[SpoolRecord], taken: int, *, is_damaged: bool
+    ) -> None:
+        """Put a segment away of which only `rest` is still lacking; that waits for its next try."""
+        folder, due_s = self._folder, monotonic_s() + RETRY_S
+        was_due = self._due_s.pop(path, None) is not None
+        if not rest:
+            put_away = partial(folder.put_away, path, is_damaged=is_damaged, was_sent=taken > 0)
+            await self._on_disk(put_away)
+        elif was_due and not taken and not is_damaged:  # it holds nothing else
+            self._due_s[path] = due_s
+        else:
+            set_apart = partial(folder.set_apart, path, rest, is_damaged=is_damaged)
+            self._due_s[await self._on_disk(set_apart)] = due_s
 
     async def discard(self, confirmed: SeqRanges) -> int:
         """Delete kept segments whose every record the ledger has; returns how many.
@@ -215,6 +271,11 @@ class Spool:
         if confirmed.ranges:  # a number that the disk had no room for was used all the same
             self._next_seq = max(self._next_seq, confirmed.ranges[-1][1] + 1)
         return await self._on_disk(partial(self._folder.discard, confirmed))
+
+    async def forget(self) -> int:
+        """Delete what this Redis, which must be the one that took it, has had for FORGET_SENT_S;
+        how many segments. Where nobody confirms them they would pile up."""
+        return await self._on_disk(partial(self._folder.forget, FORGET_SENT_S))
 
     async def distrust(self, *, within_s: float | None = None) -> int:
         """Redis may have lost what it took: the next replay commits again what it was given, but
@@ -228,6 +289,8 @@ class Spool:
             partial(self._folder.unsend, self._confirmed, since_s=since_s)
         )
         self._first_seq = self._next_seq
+        self._put_off.clear()
+        self._due_s.clear()
         for seq in written:  # they are among what waits in segments now
             self.committed(seq)
         return lacking
@@ -245,9 +308,11 @@ class Spool:
         """How many segments the ledger should have had for KEEP_SENT_S; they stay."""
         return await self._on_disk(partial(self._folder.overdue, KEEP_SENT_S))
 
-    async def _commit(self, caps: Caps, records: Sequence[SpoolRecord]) -> tuple[int, list[str]]:
-        """Commit these; how many were taken, and what is wrong with those that never will be."""
-        taken, refused = 0, list[str]()
+    async def _commit(
+        self, caps: Caps, records: Sequence[SpoolRecord], is_its_own: IsItsOwn | None
+    ) -> _Taking:
+        """Commit these, as far as Redis takes any."""
+        found = _Taking()
         for start in range(0, len(records), IN_FLIGHT):
             batch = records[start : start + IN_FLIGHT]
             answers = await asyncio.gather(
@@ -256,16 +321,19 @@ class Spool:
             )
             failure: BaseException | None = None
             for record, answer in zip(batch, answers, strict=True):
+                why = f"record {record.seq}: {answer!r}"
                 if not isinstance(answer, BaseException):
                     self.committed(record.seq)
-                    taken += 1
+                    found.taken += 1
                 elif isinstance(answer, ValueError | HoldEndedError):
-                    refused.append(f"record {record.seq}: {answer!r}")
+                    found.refused.append(why)
+                elif is_its_own is not None and await is_its_own(answer):
+                    found.put_off[record.seq] = why
                 else:
                     failure = failure or answer
             if failure is not None:
                 raise failure
-        return taken, refused
+        return found
 
     def _oldest(self) -> Sequence[tuple[float, int]]:
         """The record that has waited longest; nothing when none does."""
@@ -276,7 +344,7 @@ class Spool:
         seq = record.seq
         if seq in self._confirmed:
             return False
-        return seq < self._first_seq or seq in self._unsettled
+        return seq < self._first_seq or seq in self._unsettled or seq in self._put_off
 
     async def _write_waiting(self) -> None:
         try:
@@ -310,7 +378,7 @@ class Spool:
             else:
                 each.written.set_exception(failure)
 
-    def _close(self, *, keep: bool) -> None:
+    def _close(self) -> None:
         """Leave for the next run only what Redis may lack. Runs in the thread of the disk."""
         folder = self._folder
         folder.end()
@@ -319,7 +387,7 @@ class Spool:
                 records, damage = folder.read(path)
                 rest = [record for record in records if self._may_lack(record)]
                 if not damage and len(rest) < len(records):
-                    folder.rewrite(path, rest, keep=keep)
+                    folder.rewrite(path, rest)
         folder.end()
 
     async def _on_disk(self, work: Callable[[], _T]) -> _T:

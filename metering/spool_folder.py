@@ -128,21 +128,19 @@ class SpoolFolder:
         """Every whole record of a segment, and what lies between them."""
         return _read(path)
 
-    def put_away(self, path: Path, *, keep: bool, is_damaged: bool) -> None:
-        """Damage is kept for a person to look at: what was torn was never promised, but who knows.
+    def put_away(self, path: Path, *, is_damaged: bool = False, was_sent: bool = False) -> None:
+        """Redis has all of it: it stays as `.sent` until that is sure to be on a disk.
 
-        `keep` leaves what was taken as `.sent`, until the ledger is known to have it.
+        `was_sent` says that Redis has some of it only since now, which its age then counts from.
+        Damage is kept for a person to look at: what was torn was never promised, but who knows.
         """
-        if is_damaged:
-            path.rename(path.with_suffix(".damaged"))
-        elif keep:
-            path.rename(path.with_suffix(".sent"))
-        else:
-            path.unlink()
+        if was_sent:
+            os.utime(path)
+        path.rename(path.with_suffix(".damaged" if is_damaged else ".sent"))
         self.waiting.pop(path, None)
         _sync_folder(path.parent)
 
-    def rewrite(self, path: Path, rest: Sequence[SpoolRecord], *, keep: bool) -> None:
+    def rewrite(self, path: Path, rest: Sequence[SpoolRecord]) -> None:
         """Put a segment away whose `rest` is all that Redis may lack, and write that anew.
 
         A crash in between leaves both, which repeats what is harmless to repeat for a while.
@@ -151,10 +149,34 @@ class SpoolFolder:
             self.begin()  # the newest stays, for the sake of the numbers
         if rest:
             self.write(b"".join(encode_record(record) for record in rest))
-        self.put_away(path, keep=keep, is_damaged=False)
+        self.put_away(path)
+
+    def set_apart(self, path: Path, rest: Sequence[SpoolRecord], *, is_damaged: bool) -> Path:
+        """Put a segment away that was taken but for `rest`, which becomes a segment of its own.
+
+        A crash in between leaves both, which repeats what is harmless to repeat for a while.
+        """
+        written_ns = path.stat().st_mtime_ns
+        self.rotate()
+        self.write(b"".join(encode_record(record) for record in rest))
+        apart = self.current.with_suffix(".ready")
+        self.rotate()
+        os.utime(apart, ns=(written_ns, written_ns))  # for whoever asks how long it has waited
+        self._wait([apart])
+        self.put_away(path, is_damaged=is_damaged, was_sent=True)
+        return apart
+
+    def forget(self, age_s: float) -> int:
+        """Delete segments that Redis has had for longer than that; how many."""
+        oldest_s = now_ns() / 1e9 - age_s
+        done = [path for path in self.segments("sent") if path.stat().st_mtime < oldest_s]
+        for path in done:
+            self._kept.pop(path, None)
+            path.unlink()
+        return len(done)
 
     def unsend(self, confirmed: SeqRanges, *, since_s: float) -> int:
-        """Make kept segments replayable that were written since then and are not all confirmed.
+        """Make kept segments replayable that Redis got since then and are not all confirmed.
 
         How many there were.
         """

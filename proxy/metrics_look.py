@@ -16,6 +16,7 @@ from metering.outage_caps import OutageCounts
 from metering.redis_events import backlog, is_rebuilt, oldest_unsettled_ms
 from metering.spool import SpoolDepth
 from proxy import metrics_catalogue as catalogue
+from proxy.adopted import total_depth
 from proxy.metrics_redis import MeasuredRunner
 from routing.health import State
 
@@ -92,7 +93,8 @@ class ProxyLook:
     def _count_outage(self) -> SpoolDepth:
         """What waits on disk, and what was decided without Redis since the last look."""
         metrics, caps = self._services.door.metrics.metrics, self._services.caps
-        depth, counts, before = self._services.spool.depth, replace(caps.counts), self._counts
+        depth = total_depth(self._services.spools)
+        counts, before = replace(caps.counts), self._counts
         metrics.set(catalogue.SPOOL_RECORDS, to=depth.records)
         metrics.set(catalogue.SPOOL_BYTES, to=depth.bytes)
         metrics.set(catalogue.SPOOL_AGE, to=int(depth.oldest_s))

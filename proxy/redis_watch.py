@@ -5,19 +5,20 @@ Rules:
   again whenever it is another server or has other data (emptied, restored from a copy).
 - What waits on disk is replayed as soon as Redis is there, not at the next turn: a commit that was
   applied and whose answer was lost is only known to be a repeat for an hour.
-- What a Redis may have lost with its data is committed again: from memory at once, so that windows
-  that are still to be rebuilt count it once; from disk when the windows are whole, but for what the
-  ledger has.
+- What a Redis may have lost with its data is committed again at once, but for what is known to be
+  in the ledger: windows that are still to be rebuilt count it then, once, and nobody is admitted
+  against windows that lack it.
 - What is open is held again, where its hold may be lost.
 - What an earlier run had admitted without Redis and left open is recorded once its spool is empty.
-- Whatever stands in the way: what is on disk waits, and the requests of others go on.
+- Whatever stands in the way: what is on disk waits, and the requests of others go on. A record that
+  Redis refuses, or whose part of a Cluster is away, stops no other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from metering.caps import CapsUnavailableError
@@ -29,6 +30,7 @@ from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_connect import RedisRunner
 from metering.redis_events import data_id, is_rebuilt, publish_prices, read_confirmed
 from metering.redis_keys import RedisKeys
+from metering.redis_wire import NOT_THE_MASTER, RedisReplyError
 from metering.spool import Spool
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
@@ -41,6 +43,8 @@ REPLAY_AFTER_S = 1.0
 """A spooled exchange that is not committed for so long will not be by itself."""
 CONFIRMED_EVERY_S = 3.0
 OVERDUE_EVERY_S = 3_600.0
+REFUSES_ALL = NOT_THE_MASTER | {"BUSY", "OOM", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"}
+"""Refusals that say how the server is, whatever it was asked to take."""
 TRUSTED_AFTER_S = 1_800.0
 """At a start over a Redis that has data, kept segments older than this are not committed again: it
 has had them on disk for long, and of a repeat it knows for an hour only."""
@@ -57,20 +61,21 @@ class RedisWatch:
         *,
         caps: RedisCaps,
         guarded: OutageCaps,
-        spool: Spool,
+        spools: Sequence[Spool],
         journal: LocalJournal,
         recent: RecentCommits,
         log: Any,
         metrics: ExchangeMetrics,
         on_met: Callable[[], None],
     ) -> None:
-        """`on_met` is told when this Redis is not the one of a moment ago, or lost its data."""
+        """The first of `spools` is this proxy's own, the others are adopted. `on_met` is told when
+        this Redis is not the one of a moment ago, or lost its data."""
         self._link = link
         self._keys = keys
         self._prices = settings.prices
         self._caps = caps
         self._guarded = guarded
-        self._spool = spool
+        self._spools = spools
         self._journal = journal
         self._recent = recent
         self._keeps = settings.metering.spool == "always"
@@ -78,6 +83,8 @@ class RedisWatch:
         self._metrics = metrics
         self._on_met = on_met
         self._seen: tuple[int, str] | None = None
+        self._is_met = False
+        """Whether this turn found out which Redis and which data this is."""
         self._has_data_of_old = False
         self._must_resend = False
         self._trouble = ""
@@ -103,15 +110,19 @@ class RedisWatch:
     async def turn(self) -> None:
         """Everything that is due now; CapsUnavailableError when Redis is not there for it."""
         if self._guarded.is_away or not self._link.is_up:
-            await self._spool.check()  # nobody may be admitted whose usage could not be kept
+            await self._spools[0].check()  # nobody may be admitted whose usage could not be kept
         if not self._link.is_up:
-            await self._link.wait_up(TURN_S)
-        await self._meet()
-        if sent := await self._recent.replay(self._guarded):
-            self._log.info("commits_sent_again", commits=sent)
-        if self._keeps:
-            await self._mind_kept()
-        await self._replay()
+            await self._wait_up()
+        failure: CapsUnavailableError | None = None
+        for step in (self._meet, self._send_recent, self._mind_kept, self._replay):
+            try:
+                await step()
+            except CapsUnavailableError as error:  # of a Cluster the next may need another part
+                failure = failure or error
+                if step == self._meet and not (self._seen and await self._is_partly_up()):
+                    raise
+        if failure is not None:
+            raise failure
         if not self._must_resend:  # their true commits may be among what is sent again
             await self._journal.recover(self._guarded, self._tell_leftover)
 
@@ -124,12 +135,38 @@ class RedisWatch:
         except CapsUnavailableError:
             return False
 
+    async def _wait_up(self) -> None:
+        """Until all of Redis is there; for a Cluster of which a part stays away, not for long."""
+        try:
+            await self._link.wait_up(TURN_S)
+        except CapsUnavailableError:
+            if not await self._is_partly_up():
+                raise
+
+    async def _is_partly_up(self) -> bool:
+        """Whether Redis is a Cluster of which some part answers and another is away."""
+        if self._link.is_up:
+            return False
+        try:
+            await self._link.call("PING")
+        except CapsUnavailableError:
+            return False
+        return True
+
+    async def _is_its_own(self, failure: BaseException) -> bool:
+        """Whether a commit failed for its own sake, so that others may do better."""
+        if isinstance(failure, RedisReplyError):
+            return failure.code not in REFUSES_ALL
+        return isinstance(failure, CapsUnavailableError) and await self._is_partly_up()
+
     async def _meet(self) -> None:
         """Find out whether this is the Redis that we know; prepare one that is not."""
+        self._is_met = False
         generation = self._link.generation
         fresh = secrets.token_hex(8)
         data = await data_id(self._link, self._keys, fresh=fresh)
         if self._seen == (generation, data):
+            self._is_met = True
             return
         for warning in await self._caps.prepare():
             self._log.warning("redis", detail=warning)
@@ -141,43 +178,61 @@ class RedisWatch:
         if self._seen is not None:
             self._log.warning("redis_is_another", emptied=data != self._seen[1])
             self._recent.suspect()
-        self._must_resend = self._keeps
+        self._must_resend = True
         self._has_data_of_old = self._seen is None and data != fresh
         self._seen = (generation, data)
+        self._is_met = True
         self._on_met()
         self.prepared.set()
 
+    async def _send_recent(self) -> None:
+        if sent := await self._recent.replay(self._guarded):
+            self._log.info("commits_sent_again", commits=sent)
+
     async def _mind_kept(self) -> None:
-        """Delete what the ledger has; what it lacks is committed again where Redis may lack it."""
-        if self._must_resend and await self._is_whole():
-            await self._read_confirmed()
+        """Delete what the ledger has; what it lacks is committed again where Redis may lack it.
+
+        With `outage` nobody says what the ledger has, so what this Redis has had for long goes.
+        """
+        if self._must_resend:
+            if self._keeps:
+                await self._read_confirmed()
             within_s = TRUSTED_AFTER_S if self._has_data_of_old else None
-            segments = await self._spool.distrust(within_s=within_s)
+            segments = sum([await each.distrust(within_s=within_s) for each in self._spools])
             self._must_resend = False
             if segments:
                 self._log.info("spool_sent_again", segments=segments)
+        elif not self._keeps:
+            if self._link.is_up and self._is_met:
+                for spool in self._spools:
+                    await spool.forget()
         elif monotonic_s() >= self._confirmed_at_s:
             await self._read_confirmed()
-        if monotonic_s() >= self._overdue_at_s:
+        if self._keeps and monotonic_s() >= self._overdue_at_s:
             self._overdue_at_s = monotonic_s() + OVERDUE_EVERY_S
-            if overdue := await self._spool.overdue():
+            if overdue := sum([await each.overdue() for each in self._spools]):
                 self._log.warning("spool_unconfirmed", segments=overdue)
 
     async def _read_confirmed(self) -> None:
         self._confirmed_at_s = monotonic_s() + CONFIRMED_EVERY_S
-        confirmed = await read_confirmed(self._link, self._keys, self._spool.proxy_id)
-        await self._spool.discard(confirmed)
+        for spool in self._spools:
+            await spool.discard(await read_confirmed(self._link, self._keys, spool.proxy_id))
 
     async def _replay(self) -> None:
-        report = await self._spool.replay(
-            self._guarded, keep=self._keeps, waited_s=REPLAY_AFTER_S if self._keeps else 0.0
-        )
-        self._guarded.replayed()
-        if report.records:
-            self._log.info("spool_replayed", records=report.records)
-            self._metrics.replayed(report.records)
-        if report.refused:
-            self._log.error("spool_damaged", records=list(report.refused))
+        for spool in self._spools:
+            report = await spool.replay(
+                self._guarded,
+                waited_s=REPLAY_AFTER_S if self._keeps else 0.0,
+                is_its_own=self._is_its_own,
+            )
+            if report.records:
+                self._log.info("spool_replayed", spool=spool.proxy_id, records=report.records)
+                self._metrics.replayed(report.records)
+            if report.refused:
+                self._log.error("spool_damaged", records=list(report.refused))
+            if report.put_off:
+                self._log.error("spool_put_off", records=list(report.put_off))
+        self._guarded.replayed(self._spools[0].exchanges)
 
     def _tell_leftover(self, left: Leftover) -> None:
         """In the words of the worker, which recovers what Redis knows of."""

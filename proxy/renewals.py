@@ -30,6 +30,7 @@ from metering.caps import (
     WindowsRebuildingError,
 )
 from metering.clock import monotonic_s
+from metering.redis_wire import RedisReplyError
 from proxy.door import Holding, HoldTimes
 
 RELEASE_AGAIN_S = 0.5
@@ -108,16 +109,21 @@ class Renewals:
             self._releasing = spawn(self._release(), name="release-unused")
 
     async def _release(self) -> None:
-        """Release what is unused, oldest first; past its time a hold has lapsed by itself."""
+        """Release what is unused, oldest first.
+
+        A Redis that stood still applies late what lies in its socket, so a hold may begin long
+        after it was asked for: it is given up only past its time and with Redis answering.
+        """
         try:
             while self._unused:
                 since_s, hold = self._unused[0]
                 try:
-                    if monotonic_s() - since_s < self.ttl_ms / 1000:
-                        await self._caps.release(hold)
-                except CapsUnavailableError:
-                    await asyncio.sleep(RELEASE_AGAIN_S)
-                    continue
+                    await self._caps.release(hold)
+                except CapsUnavailableError as error:
+                    is_over = monotonic_s() - since_s >= self.ttl_ms / 1000
+                    if not (is_over and isinstance(error, RedisReplyError)):
+                        await asyncio.sleep(RELEASE_AGAIN_S)
+                        continue
                 except Exception as error:  # noqa: BLE001 - the top of a task; it lapses by itself
                     self._log.error(
                         "release_failed", exchange_id=hold.exchange_id, cause=repr(error)

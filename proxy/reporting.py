@@ -7,6 +7,7 @@ A report that fails is passed over; the next one says the same and more.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -48,13 +49,14 @@ class HasDepth(Protocol):
         ...
 
 
-async def report_spool(
-    runner: ScriptRunner, keys: RedisKeys, proxy_id: str, spool: HasDepth, log: Any
+async def report_spools(
+    runner: ScriptRunner, keys: RedisKeys, spools: Mapping[str, HasDepth], log: Any
 ) -> None:
-    """Report again and again. Runs until it is cancelled."""
+    """Report again and again, each spool under its proxy's id. Runs until it is cancelled."""
     while True:
         try:
-            await report_once(runner, keys, proxy_id, spool, now_ms=now_ns() // 1_000_000)
+            for proxy_id, spool in spools.items():
+                await report_once(runner, keys, proxy_id, spool, now_ms=now_ns() // 1_000_000)
         except (CapsUnavailableError, RedisReplyError) as error:
             log.debug("report_failed", cause=str(error))
         await asyncio.sleep(REPORT_EVERY_S)

@@ -28,6 +28,7 @@ from metering.redis_keys import RedisKeys
 from metering.spool import Spool
 from proxy import data_dir as data_dirs
 from proxy import telemetry
+from proxy.adopted import find_abandoned
 from proxy.app import create_app, create_runner
 from proxy.backlog import watch_backlog
 from proxy.children import HURRY
@@ -45,7 +46,7 @@ from proxy.metrics_worker import WorkerWatch
 from proxy.pool import HttpTransport
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
-from proxy.reporting import report_spool
+from proxy.reporting import report_spools
 from proxy.settings import Settings, redis_keys
 from proxy.sockets import BACKLOG
 from proxy.tls import server_context
@@ -70,12 +71,18 @@ class Services:
     door: Door
     link: RedisRunner
     keys: RedisKeys
-    spool: Spool
+    spools: list[Spool]
+    """The process' own, and behind it those it has adopted."""
     renewals: Renewals
     caps: OutageCaps
     watch: RedisWatch
     failed: asyncio.Future[None]
     measured: MeasuredRunner
+
+    @property
+    def spool(self) -> Spool:
+        """The one that this process writes to."""
+        return self.spools[0]
 
     @property
     def is_prepared(self) -> bool:
@@ -105,7 +112,7 @@ async def open_services(
     counted = _counted(settings, metrics)
     measured = MeasuredRunner(link, counted.metrics)
     journal = LocalJournal(settings.data_dir, proxy_id)
-    spool = Spool(settings.data_dir, proxy_id, on_kept=journal.remove)
+    spool, *_ = spools = _spools(settings, proxy_id, journal, log)
     recent = RecentCommits(lambda: link.generation)
     redis_caps = RedisCaps(measured, keys)
     caps = _outage_caps(settings, redis_caps, link, (spool, journal), recent=recent, log=log)
@@ -117,7 +124,7 @@ async def open_services(
         settings,
         caps=redis_caps,
         guarded=caps,
-        spool=spool,
+        spools=spools,
         journal=journal,
         recent=recent,
         log=log,
@@ -127,26 +134,37 @@ async def open_services(
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    services = Services(door, link, keys, spool, renewals, caps, watch, failed, measured)
+    services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     labels = [each.label for model in settings.models.values() for each in model.upstreams]
     sync = HealthSync(door.health, link, keys, labels=labels, log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         await journal.open()
-        stack.push_async_callback(journal.close)  # after the spool, which tells it what it has
-        await spool.open()
-        stack.push_async_callback(spool.close, keep=settings.metering.spool == "always")
+        stack.push_async_callback(journal.close)  # after the spools, which tell it what they have
+        for each in spools:
+            await each.open()
+            stack.push_async_callback(each.close)
         for name, work in {
             "renewals": renewals.run(),
             "backlog": watch_backlog(door, link, keys),
             "redis-watch": watch.run(),
-            "spool-report": report_spool(link, keys, proxy_id, spool, log),
+            "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
             "health-sync": sync.run(),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
         await _prepared(services)
         yield services
+
+
+def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:
+    """The process' own, then those that nobody else will replay."""
+    data_dir = settings.data_dir
+    adopted = find_abandoned(data_dir, proxy_id, workers=settings.server.workers)
+    if adopted:
+        log.warning("spools_adopted", spools=adopted)
+    own = Spool(data_dir, proxy_id, on_kept=journal.remove)
+    return [own, *(Spool(data_dir, name) for name in adopted)]
 
 
 async def _prepared(services: Services) -> None:
@@ -186,7 +204,7 @@ def _outage_caps(
         policy,
         is_up=lambda: link.is_up,
         is_recordable=lambda: spool.is_writable,
-        recent=recent if settings.metering.spool == "outage" else None,
+        recent=recent,
         journal=journal,
         on_change=told,
     )

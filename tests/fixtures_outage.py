@@ -51,7 +51,14 @@ SELL_NANO = 30_000
 
 TIMEOUT_MS = 250
 
-FAST = Timing(block_ms=20, claim_idle_ms=50, retry_first_s=0.02, retry_max_s=0.1, upkeep_every_s=0)
+FAST = Timing(
+    block_ms=20,
+    claim_idle_ms=50,
+    retry_first_s=0.02,
+    retry_max_s=0.1,
+    upkeep_every_s=0,
+    spools_wait_s=0.5,
+)
 
 
 class DurableRedis:

@@ -5,10 +5,26 @@ As tests/test_outages.py; both are named in docs/reliability.md.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
-from fixtures_outage import SELL_NANO, OpenSite, all_booked, refused, until, until_stream
+from caps_samples import cap, hold
+from fixtures_outage import (
+    SELL_NANO,
+    OpenSite,
+    all_booked,
+    begin_stream,
+    refused,
+    until,
+    until_stream,
+)
+
+from metering.caps import Scope, ScopeKind, Vector
+from metering.memory_caps import MemoryCaps
+from metering.recent import RecentCommits
+from metering.spool import Spool
+from proxy.settings import redis_keys
 
 
 @pytest.mark.parametrize("spool", ["outage", "always"])
@@ -24,12 +40,9 @@ async def test_f05_emptied(open_site: OpenSite, spool: Literal["outage", "always
 
     await site.redis.ask("FLUSHALL")
     await refused(site)
-    if spool == "outage":  # from memory, before the worker looks
-        await until_stream(site, 3)
+    await until_stream(site, 3)  # before the worker looks
     await site.settle()
     await site.until_ready()
-    if spool == "always":  # from disk, but for what the ledger has
-        await until_stream(site, 1)
     await site.served()
 
     await all_booked(site, 4)
@@ -101,3 +114,114 @@ async def test_kept_segments_go_once_the_ledger_has_them(open_site: OpenSite) ->
 
     await until(is_gone)
     await all_booked(site, 2)
+
+
+async def test_f05_power_cut_right_after_a_replay(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was served during an outage is on the proxy's disk until Redis' own has it."""
+    monkeypatch.setattr(RecentCommits, "add", lambda *_: None)  # its memory is longer than 10 s
+    site = await open_site(on_outage="open")
+    await site.served()
+    site.redis.kill()
+    copy = site.redis.copy()
+    await site.served(5)
+    await site.redis.start()
+    await site.until_replayed()
+
+    site.redis.kill()
+    site.redis.put_back(copy)
+    await site.redis.start()
+    await until_stream(site, 6)
+
+    await all_booked(site, 6)
+
+
+async def test_f05_power_cut_of_the_proxy_too(open_site: OpenSite, tmp_path: Path) -> None:
+    """The next run sends again what Redis took in the last seconds of the one before."""
+    before = Spool(tmp_path, "p-0")
+    await before.open()
+    await before.append(hold(cap(100)), Vector(1), (b"{}",))
+    await before.replay(MemoryCaps())
+    await before.close()
+
+    site = await open_site()
+
+    await until_stream(site, 1)
+
+
+async def test_f05_emptied_with_more_on_disk_than_in_memory(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`always`: what no ledger has is sent again before the windows are whole, so that nobody is
+    admitted against windows that lack it."""
+    monkeypatch.setattr(RecentCommits, "add", lambda *_: None)
+    site = await open_site(spool="always")
+    await site.served(1)
+    await site.settle()
+    await site.served(2)
+
+    await site.redis.ask("FLUSHALL")
+    await site.settle()  # which begins with the windows
+    spent_nano = await site.spent_nano()
+    await all_booked(site, 3)
+
+    assert spent_nano == 3 * SELL_NANO
+
+
+@pytest.mark.parametrize("spool", ["outage", "always"])
+async def test_f05_power_cut_of_what_was_booked(
+    open_site: OpenSite, spool: Literal["outage", "always"]
+) -> None:
+    """The hold comes back without its commit, which the ledger has: its own commit ends it, or it
+    would lapse, be recovered, and be billed a second time."""
+    site = await open_site(spool=spool)
+    body = await begin_stream(site)
+    copy = site.redis.copy()
+    site.upstream.proceed.set()
+    await body
+    await site.settle()
+
+    site.redis.kill()
+    site.redis.put_back(copy)
+    await site.redis.start()
+    await until_stream(site, 1)
+    await site.until_ready()
+
+    assert await site.held_nano() == 0
+    assert len(await site.settle()) == 1
+
+
+async def test_fewer_workers_strand_no_spool(open_site: OpenSite, tmp_path: Path) -> None:
+    """The first proxy replays what the second one left, and says under its name what is left."""
+    abandoned = Spool(tmp_path, "p-1")
+    await abandoned.open()
+    await abandoned.append(hold(cap(100)), Vector(1), (b"{}",))
+    await abandoned.close()
+
+    site = await open_site()
+
+    await until_stream(site, 1)
+    reports = await site.redis.ask("HKEYS", redis_keys(site.settings).proxies)
+    assert sorted(reports) == [b"p-0", b"p-1"]
+
+
+async def test_a_record_that_redis_refuses_stops_nobody_behind_it(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One tenant's key is broken: the others' usage is booked, and that one's once it is mended."""
+    monkeypatch.setattr("metering.spool.RETRY_S", 0.1)
+    site = await open_site(on_outage="open")
+    key = redis_keys(site.settings).scope("broken", Scope(ScopeKind.TENANT))
+    await site.redis.ask("SET", key, "x")
+    spool = site.services.spool
+    await spool.append(hold(cap(100), tenant="broken"), Vector(1), (b"{}",))
+    for _ in range(70):
+        await spool.append(hold(cap(100)), Vector(1), (b"{}",))
+
+    await until_stream(site, 70)
+    waiting = spool.depth.records
+    await site.redis.ask("DEL", key)
+    await site.until_replayed()
+
+    assert waiting == 1

@@ -18,6 +18,8 @@ class Timing:
     """Far above the time a batch takes: whoever is silent for so long is dead."""
     upkeep_every_s: float = 5.0
     """Rollups, windows, trimming, alerts."""
+    spools_wait_s: float = 3.0
+    """Proxies with `metering.spool: always` look once a second whether Redis was emptied."""
     watch_every_s: float = 60.0
     """The backlog, the memory of Redis, the spools of proxies, consumers that are gone."""
     drift_every_s: float = 300.0

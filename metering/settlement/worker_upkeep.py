@@ -13,7 +13,7 @@ from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.rollups import update_rollups
-from metering.settlement.ledger.standing import settled_positions
+from metering.settlement.ledger.standing import confirmed_spool, settled_positions
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.one_ledger import need_this_ledger
 from metering.settlement.reaper import Reaper
@@ -98,7 +98,21 @@ class Upkeep:
         await leave_stale_windows(
             self._ledger, self._redis, self._keys, shards, writing=self._writing, log=self._log
         )
+        await self._wait_for_spools(reader)
         async with self._writing:
             rebuilt = await rebuild_windows(self._ledger, self._redis, self._keys, shards=shards)
         if rebuilt:
             self._log.info("windows_rebuilt", shards=list(rebuilt))
+
+    async def _wait_for_spools(self, reader: StreamReader) -> None:
+        """Let proxies send again what only their disks have, or windows would be whole without it.
+
+        They are told first what the ledger has: of that they send nothing.
+        """
+        epochs = [self._keys.epoch(shard) for shard in reader.shards]
+        if all([await self._redis.exists(epoch) for epoch in epochs]):
+            return
+        confirmed = await asyncio.to_thread(confirmed_spool, self._ledger)
+        if confirmed:  # nobody else keeps events
+            await reader.confirm(confirmed)
+            await asyncio.sleep(self._timing.spools_wait_s)

@@ -214,6 +214,21 @@ async def test_a_finished_replay_clears_what_it_skipped() -> None:
     assert isinstance(await site.reserve(hold(CAP), ask(100)), Reservation)
 
 
+async def test_what_still_waits_on_disk_after_a_replay_counts() -> None:
+    """Its record came after the replay began, or was refused: Redis does not have it."""
+    site = Site()
+    await site.spend(0)
+    site.redis.is_up = False
+    what = hold(CAP)
+    await site.reserve(what, ask(100))
+    with pytest.raises(CapsUnavailableError):
+        await site.caps.commit(what, Vector(100), ())
+
+    site.caps.replayed({what.exchange_id})
+
+    assert isinstance(await site.reserve(hold(CAP), ask(1)), CapsUnavailableError)
+
+
 async def test_thresholds_keep_their_meaning() -> None:
     """At 0.5 of the cap, by what was known last, the dear candidate is passed over."""
     site = Site()

@@ -10,7 +10,7 @@ from caps_samples import cap, hold
 
 from metering.caps import CapsUnavailableError, Commit, Hold, Vector
 from metering.memory_caps import MemoryCaps
-from metering.recent import RecentCommits
+from metering.recent import IN_FLIGHT, RecentCommits
 
 
 @dataclass
@@ -65,6 +65,26 @@ async def test_a_commit_that_was_not_lost_is_not_counted_twice() -> None:
 
     assert await ring.replay(caps) == 1
     assert caps.model.events == [b"1"]
+
+
+async def test_one_that_fails_keeps_no_other_waiting() -> None:
+    class Broken(MemoryCaps):
+        async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
+            if b"0" in events:
+                raise CapsUnavailableError("WRONGTYPE")
+            return await super().commit(hold, actual, events)
+
+    server, caps, broken = Server(), MemoryCaps(), Broken()
+    ring = server.ring()
+    for number in range(IN_FLIGHT + 3):
+        await server.commit(ring, caps, number)
+    ring.suspect()
+
+    with pytest.raises(CapsUnavailableError):
+        await ring.replay(broken)
+
+    assert len(ring) == 1
+    assert len(broken.model.events) == IN_FLIGHT + 2
 
 
 async def test_what_fails_is_sent_the_next_time() -> None:

@@ -38,7 +38,7 @@ class FailingCaps(MemoryCaps):
 
 
 async def test_what_was_appended_is_replayed_once_in_order(tmp_path: Path) -> None:
-    """And the segments are gone, so that a second replay finds nothing."""
+    """And the segments are put away, so that a second replay finds nothing."""
     spool, caps = Spool(tmp_path, "p1", segment_bytes=1_000), MemoryCaps()
     await spool.open()
     await fill(spool, 10)
@@ -51,7 +51,7 @@ async def test_what_was_appended_is_replayed_once_in_order(tmp_path: Path) -> No
     assert first.segments > 1
     assert second == ReplayReport()
     assert caps.model.events == [body(number) for number in range(10)]
-    assert files(tmp_path) == [".open"]
+    assert set(files(tmp_path)) == {".open", ".sent"}
 
 
 async def test_a_crash_loses_nothing_and_no_number_comes_again(tmp_path: Path) -> None:
@@ -199,13 +199,13 @@ async def test_what_was_committed_is_not_replayed(tmp_path: Path) -> None:
     await fill(spool, 4)
     for seq in (1, 2, 4):
         spool.committed(seq)
-    await spool.close(keep=True)
+    await spool.close()
 
     again = Spool(tmp_path, "p1")
     await again.open()
     next_seq = again.take_seq()
-    report = await again.replay(caps, keep=True)
-    await again.close(keep=True)
+    report = await again.replay(caps)
+    await again.close()
 
     assert caps.model.events == [body(2)]
     assert (report.records, next_seq) == (1, 5)
@@ -213,22 +213,21 @@ async def test_what_was_committed_is_not_replayed(tmp_path: Path) -> None:
 
 
 async def test_a_stop_with_everything_committed_leaves_nothing_to_replay(tmp_path: Path) -> None:
-    """And the numbers go on all the same, kept segments or not."""
-    for keep in (True, False):
-        spool = Spool(tmp_path / str(keep), "p1")
-        await spool.open()
-        await fill(spool, 2)
-        spool.committed(1)
-        spool.committed(2)
-        await spool.close(keep=keep)
+    """And the numbers go on all the same."""
+    spool = Spool(tmp_path, "p1")
+    await spool.open()
+    await fill(spool, 2)
+    spool.committed(1)
+    spool.committed(2)
+    await spool.close()
 
-        again, caps = Spool(tmp_path / str(keep), "p1"), MemoryCaps()
-        await again.open()
-        report = await again.replay(caps)
-        seq = again.take_seq()
-        await again.close()
+    again, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await again.open()
+    report = await again.replay(caps)
+    seq = again.take_seq()
+    await again.close()
 
-        assert (report.records, seq) == (0, 3)
+    assert (report.records, seq) == (0, 3)
 
 
 async def test_what_is_being_committed_is_given_time(tmp_path: Path) -> None:
@@ -249,18 +248,18 @@ async def test_what_redis_lost_is_committed_again(tmp_path: Path) -> None:
     spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
     await spool.open()
     await fill(spool, 4)
-    await spool.replay(caps, keep=True)
+    await spool.replay(caps)
     await spool.append(hold(cap(100)), Vector(1), (body(4),))
     spool.committed(5)
     await spool.discard(SeqRanges.of([2, 3]))
     emptied = MemoryCaps()
 
-    before = await spool.replay(emptied, keep=True)
+    before = await spool.replay(emptied)
     lacking = await spool.distrust()
     waiting = spool.depth.records
-    after = await spool.replay(emptied, keep=True)
-    again = await spool.replay(emptied, keep=True)
-    await spool.close(keep=True)
+    after = await spool.replay(emptied)
+    again = await spool.replay(emptied)
+    await spool.close()
 
     assert (before.records, lacking, waiting) == (0, 1, 5)
     assert (after.records, again.records) == (3, 0)
@@ -294,3 +293,71 @@ async def test_a_record_that_fails_stops_no_other_in_flight(tmp_path: Path) -> N
     assert report.records == 40 + IN_FLIGHT
     assert [each.partition(":")[0] for each in report.refused] == ["record 41"]
     assert caps.model.events == [body(number) for number in range(40 + IN_FLIGHT)]
+
+
+class BrokenFor(MemoryCaps):
+    """Caps that cannot take what has this amount, for as long as it is set."""
+
+    amount: int | None = 13
+
+    async def commit(self, hold: Hold, actual: Vector, events: object) -> Commit:
+        if actual.nano == self.amount:
+            raise CapsUnavailableError("WRONGTYPE")
+        return await super().commit(hold, actual, events)  # type: ignore[arg-type]
+
+
+async def _its_own(failure: BaseException) -> bool:
+    return isinstance(failure, CapsUnavailableError)
+
+
+async def test_what_redis_refuses_by_itself_is_put_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops nobody, is told once, survives the run, and goes when it is taken."""
+    spool, caps = Spool(tmp_path, "p1"), BrokenFor()
+    await spool.open()
+    await fill(spool, 1)
+    await spool.append(hold(), Vector(13), (body(13),))
+    await fill(spool, 1, start=1)
+
+    first = await spool.replay(caps, is_its_own=_its_own)
+    monkeypatch.setattr("metering.spool.RETRY_S", -1.0)
+    waiting, owing = spool.depth.records, spool.exchanges
+    early = await spool.replay(caps, is_its_own=_its_own)
+    await fill(spool, 1, start=2)
+    await spool.close()
+    again = Spool(tmp_path, "p1")
+    await again.open()
+    next_seq = again.take_seq()
+    second = await again.replay(caps, is_its_own=_its_own)
+    third = await again.replay(caps, is_its_own=_its_own)
+    caps.amount = None
+    last = await again.replay(caps, is_its_own=_its_own)
+    after = again.depth.records
+    await again.close()
+
+    assert (first.records, len(first.put_off), waiting, early) == (2, 1, 1, ReplayReport())
+    assert len(owing) == 1
+    assert (next_seq, second.records, len(second.put_off)) == (5, 1, 1)
+    assert (third, last.records, after) == (ReplayReport(), 1, 0)
+    assert caps.model.events == [body(0), body(1), body(2), body(13)]
+
+
+async def test_a_failure_of_all_of_redis_still_stops_the_replay(tmp_path: Path) -> None:
+    """Nobody else would be taken, and what was not is not set apart."""
+
+    async def of_all(_: BaseException) -> bool:
+        return False
+
+    spool, caps = Spool(tmp_path, "p1"), FailingCaps()
+    await spool.open()
+    await fill(spool, 3)
+
+    with pytest.raises(CapsUnavailableError):
+        await spool.replay(caps, is_its_own=of_all)
+    waiting, owing = spool.depth.records, spool.exchanges
+    await spool.replay(MemoryCaps(), is_its_own=of_all)
+    after = spool.exchanges
+    await spool.close()
+
+    assert (waiting, len(owing), after) == (3, 3, set())

@@ -12,7 +12,7 @@ from spool_samples import body, files, fill, largest_file
 from metering.caps import Vector
 from metering.memory_caps import MemoryCaps
 from metering.seq_ranges import SeqRanges
-from metering.spool import KEEP_SENT_S, Spool, SpoolDepth, SpoolError
+from metering.spool import FORGET_SENT_S, KEEP_SENT_S, Spool, SpoolDepth, SpoolError
 
 
 async def test_a_torn_tail_keeps_what_came_before_it(tmp_path: Path) -> None:
@@ -40,9 +40,9 @@ async def test_kept_segments_wait_for_the_ledger(tmp_path: Path) -> None:
     spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
     await spool.open()
     await fill(spool, 3)
-    await spool.replay(caps, keep=True)
+    await spool.replay(caps)
     await fill(spool, 2, start=3)
-    await spool.replay(caps, keep=True)
+    await spool.replay(caps)
 
     kept = files(tmp_path)
     early = await spool.discard(SeqRanges.of([1, 3, 4]))
@@ -77,7 +77,7 @@ async def test_what_the_ledger_never_got_is_kept_and_told(tmp_path: Path) -> Non
     spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
     await spool.open()
     await fill(spool, 1)
-    await spool.replay(caps, keep=True)
+    await spool.replay(caps)
     await spool.close()
     [sent] = (tmp_path / "spool" / "p1").glob("*.sent")
     old_s = sent.stat().st_mtime - KEEP_SENT_S - 60
@@ -85,7 +85,7 @@ async def test_what_the_ledger_never_got_is_kept_and_told(tmp_path: Path) -> Non
 
     again = Spool(tmp_path, "p1")
     await again.open()
-    await again.replay(caps, keep=True)
+    await again.replay(caps)
     overdue = await again.overdue()
     await again.close()
 
@@ -93,17 +93,36 @@ async def test_what_the_ledger_never_got_is_kept_and_told(tmp_path: Path) -> Non
     assert ".sent" in files(tmp_path)
 
 
+async def test_what_redis_has_had_for_long_goes(tmp_path: Path) -> None:
+    """Its age counts from when Redis took it, not from when it was written."""
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    await fill(spool, 1)
+    os.utime(next((tmp_path / "spool" / "p1").glob("*.open")), (0, 0))  # a long outage
+    await spool.replay(caps)
+    [sent] = (tmp_path / "spool" / "p1").glob("*.sent")
+
+    young = await spool.forget()
+    old_s = sent.stat().st_mtime - FORGET_SENT_S - 1
+    os.utime(sent, (old_s, old_s))
+    old = await spool.forget()
+    await spool.close()
+
+    assert (young, old) == (0, 1)
+    assert files(tmp_path) == [".open"]
+
+
 async def test_old_segments_are_trusted_at_a_start(tmp_path: Path) -> None:
     """Beyond the time that a commit is remembered, a repeat would count twice in the windows."""
     spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
     await spool.open()
     await fill(spool, 1)
-    await spool.replay(caps, keep=True)
+    await spool.replay(caps)
     [sent] = (tmp_path / "spool" / "p1").glob("*.sent")
     os.utime(sent, (0, 0))
 
     lacking = await spool.distrust(within_s=60)
-    report = await spool.replay(MemoryCaps(), keep=True)
+    report = await spool.replay(MemoryCaps())
     await spool.close()
 
     assert (lacking, report.records) == (0, 0)

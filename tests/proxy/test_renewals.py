@@ -17,7 +17,8 @@ from metering.caps import (
     Vector,
 )
 from metering.memory_caps import MemoryCaps
-from proxy.door import HOLD_TTL_MS
+from metering.redis_wire import RedisReplyError
+from proxy.door import HOLD_TTL_MS, HoldTimes
 from proxy.renewals import RENEW_AGAIN_S, TOGETHER, Renewals
 
 
@@ -247,6 +248,41 @@ async def test_an_unexpected_error_does_not_end_the_giving_back() -> None:
         while ("acme", later.hold.exchange_id) in caps.model.records:
             await asyncio.sleep(0)
     assert [name for name, _ in log.lines] == ["release_failed"]
+
+
+async def test_a_release_outlasts_the_hold_until_redis_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """F-07: a Redis that stood still applies late what lay in its socket; somebody must end it."""
+    monkeypatch.setattr("proxy.renewals.RELEASE_AGAIN_S", 0)
+    clock = ManualClock()
+    caps = RefusingCaps(now_ms=clock)
+    renewals = Renewals(caps, CollectingLog(), HoldTimes(ttl_ms=0))
+    late = await held(caps, clock, 1)
+    caps.failures, caps.error = 3, CapsUnavailableError("it stands still")
+
+    renewals.give_back(late.hold)
+
+    async with asyncio.timeout(5):
+        while ("acme", late.hold.exchange_id) in caps.model.records:
+            await asyncio.sleep(0)
+
+
+async def test_a_hold_that_redis_refuses_to_release_is_left_to_lapse() -> None:
+    """One that lapsed by itself, and whose key is broken, stops none of those behind it."""
+    clock = ManualClock()
+    caps = RefusingCaps(now_ms=clock)
+    renewals = Renewals(caps, CollectingLog(), HoldTimes(ttl_ms=0))
+    odd, good = [await held(caps, clock, number) for number in range(2)]
+    caps.failures, caps.error = 1, RedisReplyError("WRONGTYPE")
+
+    renewals.give_back(odd.hold)
+    renewals.give_back(good.hold)
+
+    async with asyncio.timeout(5):
+        while ("acme", good.hold.exchange_id) in caps.model.records:
+            await asyncio.sleep(0)
+    assert ("acme", odd.hold.exchange_id) in caps.model.records
 
 
 async def test_what_is_open_is_cut_by_name() -> None:

@@ -12,7 +12,7 @@ from metering.background import spawn
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.settlement.crossings import Marks, spool_readings
-from proxy.reporting import report_once, report_spool
+from proxy.reporting import report_once, report_spools
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ async def test_the_worker_reads_what_a_process_reports(
 ) -> None:
     """The two sides share no code, so they are held together here."""
     running = spawn(
-        report_spool(redis_link, redis_keys, "p-1", Spool(), CollectingLog()), name="report"
+        report_spools(redis_link, redis_keys, {"p-1": Spool()}, CollectingLog()), name="report"
     )
     async with asyncio.timeout(5):
         while (found := await redis_link.call("HGET", redis_keys.proxies, "p-1")) is None:

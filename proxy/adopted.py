@@ -1,0 +1,46 @@
+"""The spools of this data directory that no process writes any more, since there are fewer of them.
+
+Rules:
+- The first proxy adopts what the proxies from `server.workers` on have left: the supervisor's lock
+  on the directory says that none of them lives.
+- An adopted spool keeps its name, which what the ledger confirms and the alerts go by; nothing is
+  written to it but what its replay leaves.
+- One that holds nothing is left alone; its folder stays, because its numbers must not come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from metering.spool import Spool, SpoolDepth
+
+
+def find_abandoned(data_dir: Path, proxy_id: str, *, workers: int) -> list[str]:
+    """The ids whose spools this proxy adopts: none unless it is the first of its installation."""
+    installation, _, index = proxy_id.rpartition("-")
+    if index != "0":
+        return []
+    found = []
+    for folder in (data_dir / "spool").glob(f"{installation}-*"):
+        number = folder.name.removeprefix(f"{installation}-")
+        if number.isdecimal() and int(number) >= workers and _holds_something(folder):
+            found.append((int(number), folder.name))
+    return [name for _, name in sorted(found)]
+
+
+def total_depth(spools: Sequence[Spool]) -> SpoolDepth:
+    """What waits in all of them."""
+    depths = [spool.depth for spool in spools]
+    return SpoolDepth(
+        sum(depth.records for depth in depths),
+        sum(depth.bytes for depth in depths),
+        max((depth.oldest_s for depth in depths), default=0.0),
+    )
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether there is a record that Redis lacks, or may lose; damage waits for a person."""
+    return any(
+        path.suffix != ".damaged" and path.stat().st_size for path in folder.glob("[0-9]*.*")
+    )
