@@ -251,6 +251,10 @@ class OutageCaps:
         if self._journal is not None:
             await self._journal.note(hold.exchange_id, **news)
 
+    def probed(self, cause: str | None) -> None:
+        """Without any request: Redis takes writes (None), or why it does not."""
+        self._change(cause)
+
     # -- admission without Redis --------------------------------------------------------------
 
     @property

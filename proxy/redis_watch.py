@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from metering.caps import CapsUnavailableError
-from metering.clock import monotonic_s
+from metering.clock import monotonic_s, now_ns
 from metering.local_journal import Leftover, LocalJournal
 from metering.outage_caps import OutageCaps
 from metering.recent import RecentCommits
@@ -114,7 +114,7 @@ class RedisWatch:
         if not self._link.is_up:
             await self._wait_up()
         failure: CapsUnavailableError | None = None
-        for step in (self._meet, self._send_recent, self._mind_kept, self._replay):
+        for step in (self._meet, self._probe, self._send_recent, self._mind_kept, self._replay):
             try:
                 await step()
             except CapsUnavailableError as error:  # of a Cluster the next may need another part
@@ -127,8 +127,8 @@ class RedisWatch:
             await self._journal.recover(self._guarded, self._tell_leftover)
 
     async def ready(self) -> bool:
-        """Whether spend can be checked: Redis answers, and its windows are whole."""
-        if not self.prepared.is_set() or not self._link.is_up:
+        """Whether spend can be checked: Redis takes writes, and its windows are whole."""
+        if not self.prepared.is_set() or not self._link.is_up or self._guarded.is_away:
             return False
         try:
             return await self._is_whole()
@@ -184,6 +184,18 @@ class RedisWatch:
         self._is_met = True
         self._on_met()
         self.prepared.set()
+
+    async def _probe(self) -> None:
+        """Write something: a server that is full, read-only or failing answers to everything else.
+
+        So an outage begins and ends for those who look, with requests or without.
+        """
+        try:
+            await self._link.call("HSET", self._keys.meta, "written_ms", now_ns() // 1_000_000)
+        except RedisReplyError as error:
+            self._guarded.probed(str(error))
+            raise
+        self._guarded.probed(None)
 
     async def _send_recent(self) -> None:
         if sent := await self._recent.replay(self._guarded):

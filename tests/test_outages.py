@@ -182,6 +182,24 @@ async def test_a_redis_that_refuses(
     assert len(await site.settle()) == 3
 
 
+async def test_a_redis_that_refuses_is_noticed_without_requests(open_site: OpenSite) -> None:
+    """Who asks whether requests would be served learns it, and learns when they would be again."""
+    site = await open_site()
+    services = site.services
+
+    await site.redis.ask("CONFIG", "SET", "maxmemory", "1")
+    async with asyncio.timeout(5):
+        while await services.ready() or not services.caps.is_away:
+            await asyncio.sleep(0.02)
+    await site.redis.ask("CONFIG", "SET", "maxmemory", "0")
+    async with asyncio.timeout(5):
+        while not await services.ready():
+            await asyncio.sleep(0.02)
+
+    assert not services.caps.is_away
+    assert (services.caps.counts.outages, services.caps.counts.refused) == (1, 0)
+
+
 async def test_a_busy_redis(open_site: OpenSite) -> None:
     """Somebody's endless script: refused in time, served once it was stopped."""
     site = await open_site()
