@@ -66,7 +66,10 @@ class RecentCommits:
     def add(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> None:
         """Redis has taken this commit just now."""
         self._notice()
-        commit = RecentCommit(hold, actual, tuple(events), self._clock_s())
+        # a body fresh from the encoder lies in a buffer six times its length: copies keep BYTES_MAX
+        # true, and a busy process out of the kernel, which gave it new pages for every request
+        bodies = tuple([bytes(memoryview(body)) for body in events])
+        commit = RecentCommit(hold, actual, bodies, self._clock_s())
         self._ring.append(commit)
         self._bytes += commit.size
         while self._ring[0].at_s < commit.at_s - self._keep_s:

@@ -27,8 +27,11 @@ async def read_body(request: web.BaseRequest, *, limit_mb: int, patience: Patien
         raise UnsupportedEncoding("Send the body uncompressed: Content-Encoding is not accepted.")
     if (request.content_length or 0) > limit_mb * _MIB:
         raise _too_large(limit_mb)
+    content = request.content
     try:
-        return await _arriving(request.content, limit_mb, patience)
+        if content.is_eof():  # all of it is here: nobody has to be waited for, and no timer set
+            return _whole(content.read_nowait(), limit_mb)
+        return await _arriving(content, limit_mb, patience)
     except TimeoutError:
         raise RequestTimeout(
             f"The body did not arrive in time: after {patience.body_grace_s:.0f} s at least 1 KiB "
@@ -50,6 +53,12 @@ async def _arriving(content: StreamReader, limit_mb: int, patience: Patience) ->
             later = patience.body_s + len(body) / BYTES_PER_S_LATE
             deadline.reschedule(started + min(at_first, later))
     return bytes(body)
+
+
+def _whole(body: bytes, limit_mb: int) -> bytes:
+    if len(body) > limit_mb * _MIB:
+        raise _too_large(limit_mb)
+    return body
 
 
 def _too_large(limit_mb: int) -> BodyTooLarge:

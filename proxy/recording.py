@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 
 from metering.background import spawn
 from metering.caps import CapState, CapsUnavailableError, Hold
@@ -16,16 +15,16 @@ from proxy.attempts import Bill
 from proxy.door import Door
 
 
-async def record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState, ...]:
+async def record(door: Door, hold: Hold, made: Bill, request_id: str) -> tuple[CapState, ...]:
     """Commit the bill, or spool it; where the caps stand after it, when that is known.
 
     Raises SpoolError when neither Redis nor the disk takes it. Cancelling does not stop it: what
     the first try did is unknown then, and a second one out of reach adds nothing twice.
     """
     try:
-        return await _record(door, hold, made, log)
+        return await _record(door, hold, made, request_id)
     except asyncio.CancelledError:
-        again = spawn(_record(door, hold, made, log), name="record-again")
+        again = spawn(_record(door, hold, made, request_id), name="record-again")
         while not again.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(again)
@@ -33,12 +32,13 @@ async def record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState
         raise
 
 
-async def _record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState, ...]:
-    is_spooled = made.spool_seq is not None and await _spool_first(door, hold, made, log)
+async def _record(door: Door, hold: Hold, made: Bill, request_id: str) -> tuple[CapState, ...]:
+    is_spooled = made.spool_seq is not None and await _spool_first(door, hold, made, request_id)
     try:
         committed = await door.caps.commit(hold, made.actual, made.events)
     except CapsUnavailableError as error:
-        log.info("usage_spooled", cause=str(error))  # the outage is told once, not here
+        # the outage is told once, not here
+        door.log.info("usage_spooled", request_id=request_id, cause=str(error))
         if not is_spooled:
             await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
         return ()
@@ -47,11 +47,11 @@ async def _record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapStat
     return committed.states
 
 
-async def _spool_first(door: Door, hold: Hold, made: Bill, log: Any) -> bool:
+async def _spool_first(door: Door, hold: Hold, made: Bill, request_id: str) -> bool:
     """`metering.spool: always`; a disk that is full does not stop what Redis can take."""
     try:
         await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
     except (OSError, SpoolError) as error:
-        log.error("spool_failed", cause=str(error))
+        door.log.error("spool_failed", request_id=request_id, cause=str(error))
         return False
     return True

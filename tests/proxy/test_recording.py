@@ -46,7 +46,7 @@ class GatedCaps(MemoryCaps):
 async def test_cancelled_in_the_commit_it_is_recorded_once() -> None:
     """T-57: cancelled again and again, the bill is committed all the same, and once."""
     caps, spool = GatedCaps(), MemorySpool()
-    recording = asyncio.ensure_future(record(door(caps, spool), HOLD, bill(), CollectingLog()))
+    recording = asyncio.ensure_future(record(door(caps, spool), HOLD, bill(), "req_1"))
     for _ in range(3):
         await asyncio.sleep(0)
         recording.cancel()
@@ -65,7 +65,7 @@ async def test_a_full_disk_does_not_stop_redis() -> None:
     """`metering.spool: always` with a full disk: what Redis can take is taken."""
     caps, spool = MemoryCaps(), MemorySpool(is_full=True)
 
-    await record(door(caps, spool), HOLD, bill(seq=3), CollectingLog())
+    await record(door(caps, spool), HOLD, bill(seq=3), "req_1")
 
     assert caps.model.events == [b"{}"]
 
@@ -79,6 +79,6 @@ async def test_spooled_first_it_is_not_spooled_twice() -> None:
 
     spool = MemorySpool()
 
-    await record(door(LosingCaps(), spool), HOLD, bill(seq=3), CollectingLog())
+    await record(door(LosingCaps(), spool), HOLD, bill(seq=3), "req_1")
 
     assert len(spool.records) == 1
