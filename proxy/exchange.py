@@ -158,6 +158,8 @@ class Exchange:
         """The admitted option, the rest of its model's, then those of the fallback models; within
         this order, upstreams that are known to fail go last."""
         options, steps = self._plan.admission.options, self._plan.admission.steps
+        if len(options) == 1 and not self._plan.spare:
+            return list(options)
         same = [
             option
             for option, is_step in zip(options[index:], steps[index:], strict=True)

@@ -26,13 +26,13 @@ if marker and marker ~= 'released' then return {'repeat'} end
 local result, recovered = 'late', nil
 call('ZREM', KEYS[4], member(tenant, exchange))
 for i, scope in ipairs(scopes) do
-  local hold = call('HGET', scope.c, 'h:' .. exchange)
-  if hold then
-    give_back(scope, exchange, hold)
-    if i == 1 then result = 'committed' end
-  end
+  call('ZREM', scope.z, exchange)  -- before the sweep: what lapsed just now is still ours
   sweep(scope, now, i == 1 and KEYS[2])
   load(scope, exchange, now)
+  if scope.own then
+    give_back_loaded(scope, exchange)
+    if i == 1 then result = 'committed' end
+  end
 end
 
 if result == 'late' then recovered = recovered_record(KEYS[2], exchange) end
@@ -44,6 +44,7 @@ forget(KEYS[2], exchange)
 
 for _, scope in ipairs(scopes) do
   for _, window in ipairs(scope.windows) do spend(scope, window, actual) end
+  write(scope)
   keep(scope, now, now)
 end
 

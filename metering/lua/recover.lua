@@ -37,6 +37,7 @@ for _, scope in ipairs(scopes) do
   for _, window in ipairs(scope.windows) do
     record.buckets[scope.name .. ' ' .. window.label] = spend(scope, window, actual)
   end
+  write(scope)
   keep(scope, now, now)
 end
 for i = 1, events do
