@@ -158,8 +158,6 @@ class Exchange:
         """The admitted option, the rest of its model's, then those of the fallback models; within
         this order, upstreams that are known to fail go last."""
         options, steps = self._plan.admission.options, self._plan.admission.steps
-        if len(options) == 1 and not self._plan.spare:
-            return list(options)
         same = [
             option
             for option, is_step in zip(options[index:], steps[index:], strict=True)
@@ -316,8 +314,8 @@ class Exchange:
             made = bill(self._facts, self._attempts, emitted_at=now_ns(), spool_seq=seq)
             self._sell_nano = made.actual.nano
             self._tell(made.charges)
-            request_id = self._facts.request_id
-            self._states = await record(door, self.hold, made, request_id) or self._states
+            known = await record(door, self.hold, made, self._facts.request_id)
+            self._states = known or self._states
         finally:
             door.open.discard(self)
 

@@ -11,17 +11,6 @@
 -- that was overtaken on another connection: holding again would leave a hold nobody ends.
 -- The record's scopes are "name label:bucket_ms:buckets ...": all that recovering it has to know.
 
-local RECORD = '{"v":1,"state":"held",'
-  .. '"vector":{"nano":"%.0f","tokens":"%.0f","requests":"%.0f"},'
-  .. '"scopes":[%s],"owner":%s,"upstream":%s,'
-  .. '"created_ms":"%.0f","expires_ms":"%s","ttl_ms":"%.0f","index":"%s","passed":"%s"}'
-
--- A string as JSON. Nearly none has anything to escape, and cjson takes its time.
-local function quoted(value)
-  if find(value, '[%c"\\\127-\255]') then return cjson.encode(value) end
-  return '"' .. value .. '"'
-end
-
 local now, tenant, exchange = take_now(), take(), take()
 local scopes = take_scopes(6)
 local caps = take_caps(scopes)
@@ -61,12 +50,14 @@ for i, scope in ipairs(scopes) do
   for _, window in ipairs(scope.windows) do
     shape = format('%s %s:%.0f:%.0f', shape, window.label, window.ms, window.count)
   end
-  shapes[i] = quoted(shape)
+  shapes[i] = shape
 end
 local verdict, expires = {'held', text(index - 1), passed and '1' or '0'}, text(now + ttl)
-local written = {exchange, format(RECORD, chosen.vector[1], chosen.vector[2], chosen.vector[3],
-  table.concat(shapes, ','), quoted(owner), quoted(chosen.upstream), now, expires, ttl,
-  verdict[2], verdict[3])}
+local written = {exchange, cjson.encode({
+  v = 1, state = 'held', vector = vector_record(chosen.vector), scopes = shapes, owner = owner,
+  upstream = chosen.upstream, created_ms = text(now), expires_ms = expires, ttl_ms = text(ttl),
+  index = verdict[2], passed = verdict[3],
+})}
 if facts ~= '' then written[3], written[4] = exchange .. ':facts', facts end
 call('HSET', KEYS[3], unpack(written))
 call('ZADD', KEYS[5], expires, member(tenant, exchange))

@@ -10,12 +10,9 @@
 -- ARGV of every verb begins: now_ms ('' = the server's clock, anything else is for tests), tenant,
 -- exchange id, number of scopes; per scope: name, number of windows; per window: label, bucket_ms,
 -- buckets. The tenant's scope is the first. Amounts are decimal strings of nano-USD, tokens and
--- requests within 0 .. 2^53-1: doubles hold such numbers exactly, so sums are made here and written in one
--- HSET per scope; what would pass 2^53 is left to HINCRBY (int64). A Lua number is never
--- concatenated: it prints as 1e+14 from 1e14 on.
---
--- What a call costs is this text being run, not the commands: an HINCRBY takes half a microsecond,
--- a cjson.encode of a record ten.
+-- requests within 0 .. 2^53-1: doubles hold such numbers exactly, so sums are made here and
+-- written in one HSET per scope; what would pass 2^53 is left to HINCRBY (int64). A Lua number is
+-- never concatenated: it prints as 1e+14 from 1e14 on.
 
 local MAX = 9007199254740991
 local SWEEP = 64            -- lapsed holds dropped per scope and call: bounds what one call costs
@@ -25,7 +22,7 @@ local DIMS = {'n', 't', 'r'}
 local ZERO = {0, 0, 0}
 
 local call, floor, max, min = redis.call, math.floor, math.max, math.min
-local format, find, match, tonumber, ipairs = string.format, string.find, string.match, tonumber, ipairs
+local format, find, match = string.format, string.find, string.match
 local ARGV = ARGV
 
 local function text(number)
