@@ -40,7 +40,7 @@ EXPOSE 8080
 # Streams get 20 s to end, what is cut is settled, then the worker: `docker stop --time 75`.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
+    CMD ["python", "-m", "proxy.healthcheck"]
 
 # The demo key works on loopback only, so in a container there is none: `weir keys new`.
 ENTRYPOINT ["weir"]

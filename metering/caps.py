@@ -184,6 +184,10 @@ class CapsNotAskedError(CapsUnavailableError):
     """Nothing was sent, so nothing was done: there is nothing to give back."""
 
 
+class WindowsRebuildingError(CapsUnavailableError):
+    """Redis answers, but does not know yet what is spent: what is to be held has to wait."""
+
+
 class HoldEndedError(Exception):
     """The exchange has no hold to work on: it was never held, was committed, released or lapsed."""
 

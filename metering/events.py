@@ -137,6 +137,8 @@ class UsageEvent:
     reason_code: str = Reason.SERVED
     proxy_id: str = ""
     spool_seq: int | None = None
+    spool_events: int | None = None
+    """How many events that record of the spool has: it is confirmed when all are in the ledger."""
 
 
 _FIELDS = frozenset(entry.name for entry in fields(UsageEvent))

@@ -26,6 +26,14 @@ class Memory:
         return self.used * 1_000_000 // self.limit if self.limit else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was found at a look: events that wait to be settled, and what Redis uses."""
+
+    unsettled: int
+    memory: Memory
+
+
 def fullest(found: Iterable[Memory]) -> Memory:
     """Of several servers the one that has the least room; without limits the largest."""
     return max(found, key=lambda memory: (memory.used_ppm, memory.used))

@@ -10,11 +10,14 @@ Around other `Caps`; while they answer it only remembers what they said. Rules:
 - What is refused here is CapsUnavailableError (a 503): nobody knows that the cap is exhausted.
 - Nothing is admitted that could not be recorded: with Redis away and the spool failing, nobody.
 - Commits always go to Redis first; whoever calls spools what it does not take.
+- What Redis does not know of is written down before it is admitted, and kept there with its newest
+  checkpoint until Redis or the spool has it: a process that is killed leaves it to its next run.
 - A local exchange that outlives the outage is held in Redis at its next renewal, if it fits.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -28,17 +31,21 @@ from metering.caps import (
     CapState,
     CapsUnavailableError,
     Commit,
-    CommitResult,
     Denial,
     DenialReason,
     Hold,
     HoldEndedError,
     Reservation,
     Vector,
+    WindowsRebuildingError,
 )
 from metering.caps_model import threshold_nano
+from metering.clock import now_ms
+from metering.local_codec import LocalRecord
+from metering.local_journal import JournalError, LocalJournal
 from metering.money import PPM
 from metering.recent import RecentCommits
+from metering.recovery import LostHold
 from metering.window import NOTHING, minus, plus
 
 TENANTS_MAX = 100_000
@@ -100,15 +107,20 @@ class OutageCaps:
         is_up: Callable[[], bool],
         is_recordable: Callable[[], bool],
         recent: RecentCommits | None = None,
+        journal: LocalJournal | None = None,
         on_change: Callable[[str | None], None] | None = None,
     ) -> None:
-        """`on_change` hears the cause when an outage begins, and None when it is over."""
+        """`on_change` hears the cause when an outage begins, and None when it is over. Without a
+        `journal` what is admitted here is lost with the process."""
         self._caps = caps
         self._policy = policy
         self._is_up = is_up
         self._is_recordable = is_recordable
         self._recent = recent
+        self._journal = journal
         self._on_change = on_change
+        self.on_back: Callable[[], None] | None = None
+        """Told when an outage is over: who cares for open holds, and needs these caps to do so."""
         self._tenants: dict[str, _Tenant] = {}
         self._stopped: set[tuple[str, tuple[Cap, ...]]] = set()
         self._local: dict[str, _Local] = {}
@@ -131,7 +143,9 @@ class OutageCaps:
         except CapsUnavailableError as error:
             self._change(str(error))
             failure = error if was_up else CapsNotAskedError(str(error))
-            return self._admit(hold, candidates, failure, asked={"owner": owner, **more})
+            admitted = self._admit(hold, candidates, failure, asked={"owner": owner, **more})
+            await self._write_down(self._local[hold.exchange_id], failure)
+            return admitted
         self._change(None)
         self._note_answer(hold, answer)
         return answer
@@ -149,6 +163,13 @@ class OutageCaps:
         self._use(local, candidate.vector if fits else local.candidate.vector)
         if not fits:
             raise CapsUnavailableError("the local share of the cap has no room for this upstream")
+        try:
+            await self._note_down(hold, upstream=candidate.upstream)
+        except JournalError:
+            self._use(local, local.candidate.vector)
+            raise
+        if hold.exchange_id not in self._local:  # meanwhile it was placed in Redis
+            return await self.swap(hold, candidate)
         local.candidate = candidate
         return Reservation(hold.exchange_id, 0, self._states(hold), admitted_by=self._admits_by)
 
@@ -164,7 +185,7 @@ class OutageCaps:
             raise
         if local is not None:
             self._forget(local)
-        if self._recent is not None and done.result is not CommitResult.REPEAT:
+        if self._recent is not None:  # a repeat, too, is not on Redis' disk yet
             self._recent.add(hold, actual, events)
         self._note(hold.tenant, done.states)
         return done
@@ -178,27 +199,56 @@ class OutageCaps:
                 return
         await self._caps.release(hold)
 
-    async def renew(self, hold: Hold, *, ttl_ms: int, **more: Any) -> bool:
-        """As `Caps.renew`; what is held only here is placed in Redis, once it answers."""
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
+        """As `Caps.renew`; what is held only here is placed in Redis, once it answers: with a
+        WindowsRebuildingError where it cannot tell yet whether that fits."""
         local = self._local.get(hold.exchange_id)
         if local is None or local.is_ended:
-            return await self._caps.renew(hold, ttl_ms=ttl_ms, **more)
-        if self._is_up():
-            try:
-                answer = await self._caps.reserve(
-                    hold, [local.candidate], ttl_ms=ttl_ms, **local.asked
-                )
-            except (CapsUnavailableError, HoldEndedError):
-                return True  # it stays held here
-            if isinstance(answer, Reservation):
-                self._forget(local)
-                self._note_answer(hold, answer)
+            return await self._caps.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
+        try:
+            if self._is_up():
+                with contextlib.suppress(CapsNotAskedError, HoldEndedError):
+                    await self._place(local, ttl_ms=ttl_ms, checkpoint=checkpoint)
+        finally:
+            if checkpoint is not None:
+                await self._note_down(hold, checkpoint=checkpoint)  # unless Redis has it now
         return True
 
     def replayed(self) -> None:
-        """What the spool held is in Redis, or never will be: nothing of it counts here any more."""
+        """What the spool held is in Redis, or never will be: nothing of it counts here any more.
+        Of what the spool had no room for, the journal keeps what it has."""
         for local in [each for each in self._local.values() if each.is_ended]:
+            self._forget(local, is_recorded=False)
+
+    async def _place(self, local: _Local, *, ttl_ms: int, checkpoint: bytes | None) -> None:
+        """Hold in Redis what was admitted here, if it fits."""
+        hold, local.was_asked = local.hold, True
+        answer = await self._caps.reserve(hold, [local.candidate], ttl_ms=ttl_ms, **local.asked)
+        if isinstance(answer, Reservation):
+            if checkpoint is not None:
+                await self._caps.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
             self._forget(local)
+            self._note_answer(hold, answer)
+        elif answer.reason is DenialReason.REBUILDING:
+            raise WindowsRebuildingError("its windows are being rebuilt")
+
+    async def _write_down(self, local: _Local, failure: CapsUnavailableError) -> None:
+        """Nothing is begun that a kill could leave without a trace; `failure` if it cannot be."""
+        if self._journal is None:
+            return
+        owner, facts = local.asked["owner"], local.asked.get("facts", b"")
+        try:
+            lost = LostHold(local.hold, owner, local.candidate.upstream, now_ms(), facts)
+            await self._journal.add(LocalRecord(lost, self._admits_by))
+        except JournalError as error:
+            self._forget(local)
+            self.counts.admitted -= 1
+            self.counts.refused += 1
+            raise type(failure)(f"{failure}; {error}") from error
+
+    async def _note_down(self, hold: Hold, **news: Any) -> None:
+        if self._journal is not None:
+            await self._journal.note(hold.exchange_id, **news)
 
     # -- admission without Redis --------------------------------------------------------------
 
@@ -326,9 +376,11 @@ class OutageCaps:
             used[cap] = plus(minus(used.get(cap, NOTHING), local.vector), vector)
         local.vector = vector
 
-    def _forget(self, local: _Local) -> None:
+    def _forget(self, local: _Local, *, is_recorded: bool = True) -> None:
         self._use(local, NOTHING)
         self._local.pop(local.hold.exchange_id, None)
+        if is_recorded and self._journal is not None:
+            self._journal.remove(local.hold.exchange_id)
 
     def _change(self, cause: str | None) -> None:
         is_away = cause is not None
@@ -338,3 +390,5 @@ class OutageCaps:
         self.counts.outages += is_away
         if self._on_change is not None:
             self._on_change(cause)
+        if self.on_back is not None and not is_away:
+            self.on_back()

@@ -18,7 +18,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:proxies                         hash    proxy id -> what that process reports of itself (JSON)
     P:crossings                       hash    what is over its mark -> since when, Unix ms
     P:health                          hash    upstream -> until when proxies pass it over, Unix ms
-    P:meta                            hash    shards and schema this data was written with
+    P:meta                            hash    the names of this data and of the ledger it goes to
 """
 
 from __future__ import annotations

@@ -29,6 +29,16 @@ _QUERY = {
     "rediss+sentinel": _SENTINEL_QUERY | {"ca_file"},
 }
 
+_SHAPES = {
+    "redis": "redis://host:6379/0",
+    "rediss": "rediss://host:6379/0",
+    "unix": "unix:///run/redis.sock",
+    "redis+cluster": "redis+cluster://host:6379,host:6379",
+    "rediss+cluster": "rediss+cluster://host:6379,host:6379",
+    "redis+sentinel": "redis+sentinel://host:26379,host:26379/mymaster",
+    "rediss+sentinel": "rediss+sentinel://host:26379,host:26379/mymaster",
+}
+
 Address = tuple[str, int]
 """Host and port."""
 
@@ -132,6 +142,23 @@ def parse_redis_url(url: str) -> AnyTarget:
         raise ValueError(f"a {scheme}:// URL names one host; several are {scheme}+cluster://")
     ((host, port),) = _addresses(scheme, hosts, DEFAULT_PORT)
     return replace(like, host=host, port=port, db=_db(path.strip("/") or "0"))
+
+
+def redis_url_shape(url: str) -> str:
+    """What a URL like this one looks like when it is right; nothing in it comes from `url`.
+
+    Of a scheme that there is not (`redis-cluster`, `sentinel`), what was meant.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    if scheme in ("redis", "rediss") and "," in rest.rpartition("@")[2].partition("/")[0]:
+        scheme += "+cluster"
+    if scheme not in _SHAPES:
+        meant = next((kind for kind in ("cluster", "sentinel") if kind in scheme), None)
+        scheme = ("rediss" if scheme.startswith("rediss") else "redis") + (
+            f"+{meant}" if meant is not None else ""
+        )
+    return _SHAPES[scheme]
 
 
 def _sentinel(

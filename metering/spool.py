@@ -75,6 +75,7 @@ class ReplayReport:
 @dataclass(frozen=True, slots=True)
 class _Append:
     seq: int
+    exchange_id: str
     data: bytes
     written: asyncio.Future[None]
 
@@ -83,8 +84,14 @@ class Spool:
     """One proxy's spool. One process writes it; `open` first, `close` last."""
 
     def __init__(
-        self, data_dir: Path, proxy_id: str, *, segment_bytes: int = SEGMENT_BYTES
+        self,
+        data_dir: Path,
+        proxy_id: str,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        on_kept: Callable[[str], None] | None = None,
     ) -> None:
+        """`on_kept` hears the exchange of each record that is on disk to stay."""
         if not is_id(proxy_id):
             raise ValueError(f"{proxy_id!r} cannot name a folder of the spool")
         self.proxy_id = proxy_id
@@ -93,6 +100,7 @@ class Spool:
             segment_bytes=segment_bytes,
             next_seq=lambda: self._next_seq,
         )
+        self._on_kept = on_kept
         self._next_seq = 1
         self._waiting: list[_Append] = []
         self._writer: asyncio.Task[None] | None = None
@@ -160,7 +168,7 @@ class Spool:
         number = self.take_seq() if seq is None else seq
         data = encode_record(SpoolRecord(number, hold, actual, tuple(events)))
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Append(number, data, written))
+        self._waiting.append(_Append(number, hold.exchange_id, data, written))
         self._unsettled[number] = (monotonic_s(), len(data))
         self._unsettled_bytes += len(data)
         if self._writer is None:
@@ -293,6 +301,8 @@ class Spool:
         for each in batch:
             if failure is not None:
                 self.committed(each.seq)  # nothing of it is kept, so nothing is owed
+            elif self._on_kept is not None:
+                self._on_kept(each.exchange_id)
             if each.written.done():
                 continue  # its caller was cancelled; the record stands, and replays once
             if failure is None:

@@ -99,15 +99,16 @@ def _record(body: bytes) -> SpoolRecord:
     raw = orjson.loads(body)
     if raw["v"] != _SCHEMA:
         raise ValueError(f"spool schema {raw['v']} is not known to this version ({_SCHEMA})")
-    caps = _caps(orjson.dumps(raw["caps"]))
+    caps = decode_caps(orjson.dumps(raw["caps"]))
     hold = Hold(raw["tenant"], raw["exchange_id"], caps)
     events = tuple(event.encode() for event in raw["events"])
     return SpoolRecord(raw["seq"], hold, Vector(**raw["vector"]), events)
 
 
 @lru_cache(maxsize=1_024)
-def _caps(body: bytes) -> tuple[Cap, ...]:
-    """The same caps are the same object: whoever commits them works out their keys once."""
+def decode_caps(body: bytes) -> tuple[Cap, ...]:
+    """Caps from their JSON. The same caps are the same object: whoever commits them works out their
+    keys once."""
     return tuple(_cap(raw) for raw in orjson.loads(body))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -64,7 +65,11 @@ def create_app(
 
 
 def create_runner(
-    app: web.Application, *, shutdown_timeout_s: float, handler_cancellation: bool = True
+    app: web.Application,
+    *,
+    shutdown_timeout_s: float,
+    handler_cancellation: bool = True,
+    tls: ssl.SSLContext | None = None,
 ) -> web.AppRunner:
     """The server around the application, with the limits that aiohttp leaves open.
 
@@ -81,6 +86,7 @@ def create_runner(
         on_stall=app[DOOR].metrics.stalled,
         crowd=Crowd(connections_bound(server.max_connections), server.max_connections_per_ip),
         shutdown_timeout=shutdown_timeout_s,
+        tls=tls,
     )
 
 

@@ -180,7 +180,7 @@ def bill(
 ) -> Bill:
     """What an exchange comes to. Made once, so that committing it again is a repeat."""
     charges = [charge(attempt) for attempt in attempts]
-    moment = _Moment(emitted_at, spool_seq)
+    moment = _Moment(emitted_at, spool_seq, None if spool_seq is None else len(attempts))
     return Bill(
         actual=_total(charges),
         events=[
@@ -199,7 +199,7 @@ def checkpoint(facts: Facts, attempts: Sequence[Attempt], *, now_ns: int) -> byt
     attempt may still come, and then takes the recovered one's place.
     """
     charges = [charge_now(attempt) for attempt in attempts]
-    moment = _Moment(now_ns, None)
+    moment = _Moment(now_ns, None, None)
     events = []
     for attempt, charged in zip(attempts, charges, strict=True):
         event = _usage_event(facts, attempt, charged, moment)
@@ -255,6 +255,7 @@ def _total(charges: Sequence[Charge]) -> Vector:
 class _Moment:
     emitted_at: int
     spool_seq: int | None
+    spool_events: int | None
 
 
 def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Moment) -> UsageEvent:
@@ -310,6 +311,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         reason_code=charged.reason,
         proxy_id=facts.proxy_id,
         spool_seq=moment.spool_seq,
+        spool_events=moment.spool_events,
     )
 
 

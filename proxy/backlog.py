@@ -8,16 +8,17 @@ already on their way are never refused: a commit takes its place whatever the ba
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 from metering.caps import CapsUnavailableError
-from metering.fullness import Memory
+from metering.fullness import Standing
 from metering.redis_events import backlog, memory
 from metering.redis_keys import RedisKeys
 from metering.redis_wire import RedisReplyError
 from metering.scripts import ScriptRunner
 from proxy.door import Door
+from proxy.errors import BacklogFull
+from proxy.refusals import backlog_full, memory_full
 
 LOOK_EVERY_S = 5.0
 """At 2,000 requests per second, 10,000 more events find room: one in a hundred of the default."""
@@ -29,18 +30,19 @@ _AGAIN = 0.8
 _MEMORY_AGAIN_PPM = 850_000
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What was found at a look: events that wait, and what Redis uses."""
+def is_full(standing: Standing, high_water: int, *, was_full: bool) -> bool:
+    """Whether requests would be refused; once they are, until it is well below the marks."""
+    entries_mark = high_water * _AGAIN if was_full else high_water
+    memory_mark = _MEMORY_AGAIN_PPM if was_full else MEMORY_FULL_PPM
+    return standing.unsettled >= entries_mark or standing.memory.used_ppm >= memory_mark
 
-    unsettled: int
-    memory: Memory
 
-    def is_full(self, high_water: int, *, was_full: bool) -> bool:
-        """Whether requests would be refused; once they are, until it is well below the marks."""
-        entries_mark = high_water * _AGAIN if was_full else high_water
-        memory_mark = _MEMORY_AGAIN_PPM if was_full else MEMORY_FULL_PPM
-        return self.unsettled >= entries_mark or self.memory.used_ppm >= memory_mark
+def why_refused(door: Door) -> BacklogFull:
+    """What a request is told while the backlog is full: which of the two marks it has passed."""
+    standing, mark = door.lifecycle.backlog, door.settings.metering.backlog_high_water * _AGAIN
+    if standing is None or standing.unsettled >= mark:
+        return backlog_full()
+    return memory_full()
 
 
 async def watch_backlog(door: Door, runner: ScriptRunner, keys: RedisKeys) -> None:
@@ -69,17 +71,18 @@ async def look(runner: ScriptRunner, keys: RedisKeys) -> Standing:
 def apply(door: Door, standing: Standing, *, was_full: bool) -> bool:
     """Open or close the door for new exchanges; whether the backlog is full now."""
     metering = door.settings.metering
-    is_full = standing.is_full(metering.backlog_high_water, was_full=was_full)
+    full = is_full(standing, metering.backlog_high_water, was_full=was_full)
     refuses = metering.on_backlog == "refuse"
-    door.lifecycle.is_backlogged = is_full and refuses
+    door.lifecycle.backlog = standing
+    door.lifecycle.is_backlogged = full and refuses
     numbers: dict[str, Any] = {
         "unsettled": standing.unsettled,
         "high_water": metering.backlog_high_water,
         "used_bytes": standing.memory.used,
         "max_bytes": standing.memory.limit,
     }
-    if is_full and not was_full:
+    if full and not was_full:
         door.log.error("backlog_full", refuses=refuses, **numbers)
-    elif was_full and not is_full:
+    elif was_full and not full:
         door.log.info("backlog_over", **numbers)
-    return is_full
+    return full

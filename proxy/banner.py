@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.settings import Secret, Settings
-from proxy.sockets import url
+from proxy.sockets import display, url
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ def render(started: Started) -> str:
     """The lines: URL, demo key, a curl line that works as it stands, and what to try next."""
     tenants = [minted.tenant for minted in started.settings.minted_keys] or ["TENANT"]
     weir = program()
-    lines = ["", f"Tokenweir listens on {started.url}", ""]
+    lines = ["", *_addresses(started), ""]
     if started.keys:
         key = started.keys[0].reveal()
         lines += [f"  demo key   {key}", "", "Try it:", "", *_curl(started, key), ""]
     elif started.keys_refused:
         lines += ["  The demo key works on 127.0.0.1 only and is switched off here.", ""]
-        lines += [f"  Make a key: {weir} keys new --tenant {tenants[0]}", ""]
+        lines += [f"  Make a key: {weir} keys new --tenant {tenants[0]}{started.options}", ""]
     server = started.settings.server
     if server.metrics_port:
         port = url(server.metrics_host, server.metrics_port)
@@ -54,6 +54,18 @@ def render(started: Started) -> str:
     return "\n".join(lines)
 
 
+def _addresses(started: Started) -> list[str]:
+    """Where we listen; where that is more than this machine, also how to reach it from here."""
+    server = started.settings.server
+    if server.host not in EVERYWHERE:
+        return [f"Tokenweir listens on {started.url}"]
+    port = display(server.host, server.port)
+    return [
+        f"Tokenweir listens on {port}: {EVERYWHERE[server.host]} of this machine",
+        f"From this machine it is {started.url}",
+    ]
+
+
 def _unsettled(started: Started, weir: str) -> list[str]:
     """What has to run elsewhere when no settlement worker runs here."""
     if started.settings.settles:
@@ -64,6 +76,9 @@ def _unsettled(started: Started, weir: str) -> list[str]:
         "",
     ]
 
+
+EVERYWHERE = {"0.0.0.0": "every IPv4 address", "::": "every IPv6 address"}  # noqa: S104 - compared
+"""What a host stands for that is no address of its own."""
 
 UNSETTLED = (
     "Until one has run, usage waits in Redis, and while windows are to be rebuilt "

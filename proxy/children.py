@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from metering.clock import monotonic_s
+from proxy.pulse import Pulse
 from proxy.telemetry import logger
 
 QUICK_DEATH_S = 1.0
 """A child that lives shorter than this has not worked at all."""
 
 QUICK_DEATHS_MAX = 5
-"""So many in a row mean that another start will not help."""
+"""So many in a row are a series: one that cannot work, for now or at all."""
 
 WAITED_FOR = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 """The signals that a parent takes one at a time."""
@@ -49,20 +50,20 @@ _log = logger("supervisor")
 class Child:
     """One child, alive or due to be started again. `pid` is None while it is not running.
 
-    One that is not vital is tried again for ever: the others are better off without it than ended.
+    It is tried again for ever; whoever holds that to be pointless asks `has_failed`.
     """
 
     name: str
     run: Callable[[], int]
-    is_vital: bool = True
+    pulse: Pulse | None = None
     pid: int | None = None
     started_s: float = 0.0
     quick_deaths: int = 0
     due_s: float = 0.0
 
     def has_failed(self) -> bool:
-        """Whether it has died so fast so often that starting it again is pointless."""
-        return self.is_vital and self.quick_deaths >= QUICK_DEATHS_MAX
+        """Whether it has died fast so often that it cannot be said to work."""
+        return self.quick_deaths >= QUICK_DEATHS_MAX
 
 
 def backoff_s(quick_deaths: int) -> float:
@@ -75,13 +76,18 @@ def backoff_s(quick_deaths: int) -> float:
 def start_due(children: Iterable[Child], now_s: float) -> None:
     """Fork every child that is not running and whose time has come."""
     for child in children:
-        if child.pid is None and child.due_s <= now_s and not child.has_failed():
+        if child.pid is None and child.due_s <= now_s:
+            if child.pulse is not None:
+                child.pulse.forget()
             child.pid = _fork(child)
             child.started_s = now_s
 
 
 def reap(children: Iterable[Child], now_s: float) -> list[Child]:
-    """Collect those that have ended, say why, and set when they are due again."""
+    """Collect those that have ended, say why, and set when they are due again.
+
+    Of a series its beginning is logged, and that it is one; no line every five seconds for ever.
+    """
     ended = []
     for child in children:
         if child.pid is None:
@@ -92,12 +98,39 @@ def reap(children: Iterable[Child], now_s: float) -> list[Child]:
         lived_s = now_s - child.started_s
         child.quick_deaths = child.quick_deaths + 1 if lived_s < QUICK_DEATH_S else 0
         child.due_s = now_s + backoff_s(child.quick_deaths)
-        _log.warning(
-            "child ended", child=child.name, pid=pid, lived_s=round(lived_s, 3), how=_how(status)
-        )
+        how = {"child": child.name, "pid": pid, "lived_s": round(lived_s, 3), "how": _how(status)}
+        if child.quick_deaths <= QUICK_DEATHS_MAX:
+            _log.warning("child ended", **how)
+        if child.quick_deaths == QUICK_DEATHS_MAX:
+            _log.error("child_does_not_stay_alive", **how, next_start_at_most_s=_BACKOFF_MAX_S)
         child.pid = None
         ended.append(child)
     return ended
+
+
+def kill_stuck(children: Iterable[Child], now_s: float, *, stuck_s: float) -> list[Child]:
+    """SIGKILL to those whose pulse has been silent for `stuck_s`; they are reaped like any other.
+
+    SIGTERM would reach nobody: the loop that would take it is what stands still.
+    """
+    stuck = []
+    for child in children:
+        if child.pid is None or child.pulse is None:
+            continue
+        silent_s = child.pulse.silent_s(now_s)
+        if silent_s < stuck_s:
+            continue
+        _log.error(
+            "child_stuck",
+            child=child.name,
+            pid=child.pid,
+            silent_s=round(silent_s, 1),
+            how="killed",
+        )
+        child.pulse.forget()  # until it is reaped; the kernel may take a while
+        _signal([child], signal.SIGKILL)
+        stuck.append(child)
+    return stuck
 
 
 def stop(

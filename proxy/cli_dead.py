@@ -145,6 +145,43 @@ def dead_replay(
     sys.exit(FAILED if refused else 0)
 
 
+@dead.command("close")
+@click.option("--id", "number", type=int, required=True, help="Number of the dead letter.")
+@click.option("--reason", metavar="TEXT", required=True, help="Why nothing is to be booked.")
+@click.option("--by", help="Who closes it, for the books; the user who is logged in if left out.")
+@shared_options
+def dead_close(
+    *,
+    number: int,
+    reason: str,
+    by: str | None,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Note that nothing will be booked for a dead letter; it stays in the ledger."""
+    if not reason.strip():
+        raise click.UsageError("say with --reason why nothing is to be booked")
+    settings = load_config(config_file, data_dir, as_json).settings
+    from metering.clock import now_ns
+    from metering.settlement.ledger.dead_letters import close
+
+    letter, who, because = _find(settings, number, as_json), by or _user(as_json), reason.strip()
+    is_closed = _ask(
+        settings,
+        lambda ledger: close(ledger, letter, because=because, by=who, now_ns=now_ns()),
+        as_json,
+    )
+    now = _find(settings, number, as_json)
+    if not is_closed:
+        was = f"dead letter {number} was resolved before: {now.outcome}, by {now.resolved_by}"
+        fail(FAILED, was, as_json)
+    if as_json:
+        echo_json(_row(now))
+    else:
+        click.echo(f"{number} {now.outcome}")
+
+
 async def _replay(
     settings: Settings, ledger: Ledger, letters: Sequence[DeadLetter], request: Replay
 ) -> list[dict[str, Any]]:
@@ -233,7 +270,7 @@ def _user(as_json: bool) -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user has no name
-        fail(BAD_CONFIG, "nobody is logged in by name: say who replays with --by", as_json)
+        fail(BAD_CONFIG, "nobody is logged in by name: say who it is with --by", as_json)
 
 
 def _read(path: Path) -> bytes:

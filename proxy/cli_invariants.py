@@ -88,13 +88,14 @@ def report(checks: list[Check]) -> dict[str, Any]:
                 "looked_at": check.looked_at,
                 "findings": check.findings,
                 "more": check.more,
+                "notes": check.notes,
             }
             for check in checks
         ],
     }
 
 
-_STYLE = {"holds": "green", "broken": "bold red", "not checked": "dim"}
+_STYLE = {"holds": "green", "partly": "yellow", "broken": "bold red", "not checked": "dim"}
 
 
 def table(checks: list[Check]) -> RenderableType:
@@ -110,4 +111,5 @@ def table(checks: list[Check]) -> RenderableType:
         notes += [Text(f"{check.invariant}: {text}") for text in check.findings]
         if check.more:
             notes.append(Text(f"{check.invariant}: and {check.more:,} more"))
+        notes += [Text(f"{check.invariant}, not judged: {text}") for text in check.notes]
     return Group(*notes)

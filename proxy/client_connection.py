@@ -16,7 +16,10 @@ from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import HttpRequestParser
 from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import _ErrInfo
 
 from proxy.crowd import Crowd, Place
 from proxy.errors import ApiError, Overloaded, RequestTimeout
@@ -26,6 +29,12 @@ WRITE_BUFFER_BYTES = 32 * 1024
 
 BYTES_PER_S_MIN = 1024
 """Who sends or takes less than this, after a first grace, is not waited for."""
+
+QUEUED_REQUESTS_MAX = 2
+"""Requests of a connection that are parsed ahead of the one that is served; aiohttp's own is 32."""
+
+HEADERS_BYTES_MAX = 64 * 1024
+"""For all headers of a request; aiohttp bounds one, and their number, which makes a MiB."""
 
 HEALTH_HEADERS_S = 1.0
 """For the headers of who came when all places were taken: health checks ask at once, and a few
@@ -39,7 +48,8 @@ class Patience:
     idle_s: float = 75.0
     """Between two requests of a connection."""
     headers_s: float = 10.0
-    """For the headers of a request, from the connection or their first byte on."""
+    """For the headers of a request, from the connection (a TLS handshake is part of it) or their
+    first byte on."""
     body_grace_s: float = 10.0
     """For a body's first bytes; then it has to come at `BYTES_PER_S_MIN`."""
     body_s: float = 30.0
@@ -65,17 +75,20 @@ class ClientConnection(web.RequestHandler):
     """
 
     __slots__ = (
+        "_accepted_at",
         "_address",
         "_crowd",
         "_cut_timer",
         "_has_begun",
         "_headers_timer",
+        "_is_counted",
         "_on_stall",
         "_patience",
         "_payload",
         "_place",
         "_unsent",
         "_wire",
+        "on_make_way",
     )
 
     def __init__(
@@ -93,10 +106,26 @@ class ClientConnection(web.RequestHandler):
             lingering_time=patience.linger_s,
             **options,
         )
+        # the same parser, but for the queue, whose length aiohttp lets nobody choose
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=options.get("auto_decompress", True),
+            max_msg_queue_size=QUEUED_REQUESTS_MAX,
+        )
+        self._max_msg_queue_size = QUEUED_REQUESTS_MAX
+        self._msg_queue_resume_size = QUEUED_REQUESTS_MAX // 2
         self._patience = patience
         self._crowd = crowd
         self._on_stall = on_stall
+        self._accepted_at = 0.0
         self._address = ""
+        self._is_counted = False
         self._place = Place.NONE
         self._wire: asyncio.Transport | None = None
         self._payload: StreamReader | None = None
@@ -104,6 +133,8 @@ class ClientConnection(web.RequestHandler):
         self._cut_timer: asyncio.TimerHandle | None = None
         self._has_begun = False
         self._unsent = 0
+        self.on_make_way: Callable[[], object] = self._be_refused
+        """How it is ended for somebody who comes later; another way while its handshake lasts."""
 
     @property
     def is_for_health_only(self) -> bool:
@@ -115,30 +146,65 @@ class ClientConnection(web.RequestHandler):
         if self._paused:
             await self._drain_helper()
 
+    # -- its place among the others ------------------------------------------------------------
+
+    def admit(self, wire: asyncio.Transport) -> bool:
+        """Take a place for a socket that was accepted, over TLS before its handshake; False when
+        there is none."""
+        peer = wire.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else ""
+        self._accepted_at = self._loop.time()
+        self._place = self._crowd.enter(self._address, self.make_way)
+        self._is_counted = self._place is not Place.NONE
+        return self._is_counted
+
+    def release(self) -> None:
+        """Give the place back; twice is once."""
+        if self._is_counted:
+            self._is_counted = False
+            self._crowd.leave(self._address, self.make_way)
+
+    def make_way(self) -> None:
+        """Go, for somebody who comes now: all places are taken, and nothing was asked here yet."""
+        self.release()
+        self.on_make_way()
+
+    def _be_refused(self) -> None:
+        if self._has_begun and self.transport is not None:
+            self.transport.write(_raw(Overloaded("Too many connections are open.")))
+        self.force_close()
+
+    def headers_left_s(self) -> float:
+        """How much longer the first headers are waited for, and the handshake before them."""
+        late_s = self._patience.headers_s
+        if self.is_for_health_only:
+            late_s = min(late_s, HEALTH_HEADERS_S)
+        return max(0.001, self._accepted_at + late_s - self._loop.time())
+
     # -- what the event loop tells us ----------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has connected."""
         wire = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
-        peer = wire.get_extra_info("peername")
-        self._address = str(peer[0]) if peer else ""
-        self._place = self._crowd.enter(self._address)
+        if not self._is_counted:
+            self.admit(wire)
         self._wire = wire
+        self.on_make_way = self._be_refused
         if self._place is Place.NONE:
             self._force_close = True
             wire.write(_raw(Overloaded("Too many connections are open.")))
             self._hang_up()
             return
         wire.set_write_buffer_limits(WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES // 4)
-        self._await_headers()
+        self._await_headers(self.headers_left_s())
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is closed, by whomever."""
         self._wire = None
         self._stop(headers=True, cut=True)
+        self.release()
         if self._place is not Place.NONE:
-            self._crowd.leave(self._address)
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -147,12 +213,15 @@ class ClientConnection(web.RequestHandler):
         super().data_received(data)
         if len(self._messages) > queued:
             self._stop(headers=True)
-            for message, payload in list(self._messages)[queued:]:
+            self._crowd.has_asked(self.make_way)
+            for at, (message, payload) in enumerate(list(self._messages)[queued:], queued):
                 self._arrived(message, payload)
+                if _headers_bytes(message) > HEADERS_BYTES_MAX:
+                    self._messages[at] = (_TOO_LONG, payload)
         elif data and self._waiter is not None and not self._waiter.done():
             self._has_begun = True
             if self._headers_timer is None:
-                self._await_headers()
+                self._await_headers(self._patience.headers_s)
 
     def pause_writing(self) -> None:
         """The client reads slower than we write."""
@@ -174,10 +243,7 @@ class ClientConnection(web.RequestHandler):
 
     # -- deadlines -----------------------------------------------------------------------------
 
-    def _await_headers(self) -> None:
-        late_s = self._patience.headers_s
-        if self.is_for_health_only:
-            late_s = min(late_s, HEALTH_HEADERS_S)
+    def _await_headers(self, late_s: float) -> None:
         self._headers_timer = self._loop.call_later(late_s, self._headers_late)
 
     def _headers_late(self) -> None:
@@ -231,6 +297,16 @@ class ClientConnection(web.RequestHandler):
         if cut and self._cut_timer is not None:
             self._cut_timer.cancel()
             self._cut_timer = None
+
+
+_TOO_LONG = _ErrInfo(400, LineTooLong("all headers", HEADERS_BYTES_MAX), "")
+"""What aiohttp puts in place of a request that it cannot take: a refusal, and the end."""
+
+
+def _headers_bytes(message: object) -> int:
+    if not isinstance(message, RawRequestMessage):
+        return 0
+    return sum(len(name) + len(value) for name, value in message.raw_headers)
 
 
 def _raw(error: ApiError) -> bytes:

@@ -12,10 +12,16 @@ from pathlib import Path as FilePath
 from metering.ids import is_id
 from metering.money import to_ppm
 from metering.prices import PriceBook
-from metering.redis_url import parse_redis_url
+from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
 from proxy.config_decode import Findings, suggest, suggest_model
-from proxy.config_network import build_ca_file, build_egress, build_tls, check_base_url
+from proxy.config_network import (
+    build_ca_file,
+    build_egress,
+    build_tls,
+    check_base_url,
+    check_listening,
+)
 from proxy.config_prices import RULES, build_prices
 from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
 from proxy.config_tenants import build_tenants, check_id
@@ -113,7 +119,8 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
         try:
             parse_redis_url(shape.redis.url)
         except ValueError as error:
-            findings.fault(("redis", "url"), str(error), "write it like redis://host:6379/0")
+            shape_of_it = redis_url_shape(shape.redis.url)
+            findings.fault(("redis", "url"), str(error), f"write it like {shape_of_it}")
     _check_ledger_url(shape.ledger.url, findings)
     schedule = shape.metering.reconciliation_schedule
     if schedule is not None and len(schedule.split()) != 5:
@@ -122,8 +129,7 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
             f"{schedule!r} is not a schedule of five cron fields",
             'write "0 2 * * *" for two in the morning, UTC',
         )
-    if not shape.server.host:
-        findings.fault(("server", "host"), "must not be empty", "0.0.0.0 listens everywhere")
+    check_listening(shape.server, findings)
 
 
 def _check_ledger_url(url: str | None, findings: Findings) -> None:

@@ -12,13 +12,17 @@ from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
 from proxy.config_decode import Findings
-from proxy.config_shape import EgressShape, TlsShape
+from proxy.config_shape import EgressShape, ServerShape, TlsShape
 from proxy.config_yaml import Path
 from proxy.egress import check_no_proxy, parse_forward_proxy
 from proxy.settings import Egress, ForwardProxy, Tls
 from proxy.tls import TlsFileError, server_context, upstream_context
 
 _NUMBER = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
+_LABEL = re.compile(r"(?!-)[\w-]{1,63}(?<!-)")
+_NAME_MAX = 253
+_LOCAL = frozenset({"127.0.0.1", "::1"})
+"""What `localhost` stands for."""
 
 
 def build_tls(written: TlsShape | None, findings: Findings, directory: FilePath) -> Tls | None:
@@ -73,6 +77,78 @@ def build_egress(written: EgressShape, findings: Findings, directory: FilePath) 
             findings.fault(("egress", "no_proxy", index), str(error))
     ca_file = build_ca_file(("egress", "ca_file"), written.ca_file, findings, directory)
     return Egress(forward, ca_file, written.no_proxy)
+
+
+def check_listening(server: ServerShape, findings: Findings) -> None:
+    """Both addresses to listen on can be such, and do not take each other's port.
+
+    A name is judged by how it is written alone: what it stands for is another machine's matter.
+    """
+    hosts = {"host": server.host, "metrics_host": server.metrics_host}
+    for name, host in hosts.items():
+        path: Path = ("server", name)
+        if findings.is_broken(path):
+            continue
+        if not host:
+            findings.fault(path, "must not be empty", "0.0.0.0 listens everywhere")
+        elif not _is_host(host):
+            findings.fault(
+                path,
+                f"{host!r} is neither an address nor the name of a host",
+                "write it without brackets"
+                if host.startswith("[")
+                else "write it like 127.0.0.1, ::1 or localhost, the port apart",
+            )
+    is_one = server.port == server.metrics_port and not findings.is_broken(("server", "port"))
+    if server.port and is_one and _overlap(*hosts.values()):
+        findings.fault(
+            ("server", "metrics_port"),
+            f"{server.metrics_port} is server.port as well, on the same address",
+            "give each a port of its own",
+        )
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        labels = text.removesuffix(".").split(".")
+        return (
+            len(text) <= _NAME_MAX
+            and all(_LABEL.fullmatch(label) for label in labels)
+            and not _NUMBER.fullmatch(labels[-1])  # an address, but not as it is written
+        )
+    return True
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether a port on both is surely the same port; `::` takes IPv6 alone with us."""
+    these, those = _addresses(one), _addresses(other)
+    if these & those:
+        return True
+    return _takes_all(these, those) or _takes_all(those, these)
+
+
+def _addresses(host: str) -> frozenset[str]:
+    if host.lower().removesuffix(".") == "localhost":
+        return _LOCAL
+    try:
+        return frozenset({str(ipaddress.ip_address(host))})
+    except ValueError:
+        return frozenset({host.lower().removesuffix(".")})
+
+
+def _takes_all(wild: frozenset[str], others: frozenset[str]) -> bool:
+    if wild == {"0.0.0.0"}:  # noqa: S104 - compared only
+        return any(_version(each) == 4 for each in others)
+    return wild == {"::"} and any(_version(each) == 6 for each in others)
+
+
+def _version(text: str) -> int | None:
+    try:
+        return ipaddress.ip_address(text).version
+    except ValueError:
+        return None
 
 
 def check_base_url(path: Path, url: str, findings: Findings, *, example: str) -> None:

@@ -7,12 +7,13 @@ so that a process that was full for a moment serves again.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
 import resource
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -30,6 +31,10 @@ STREAMS_UP_TO = 0.8
 
 EXCHANGES_UP_TO = 0.9
 """The share up to which anything is; the rest is for what has begun."""
+
+BODIES_UP_TO = 0.25
+"""The share that the bodies of requests may take as they came: each is there twice while it is
+read, and then parsed beside itself."""
 
 LOOK_EVERY_S = 0.25
 TIDY_EVERY_S = 5.0
@@ -61,22 +66,38 @@ class Crowd:
         self._per_ip = per_ip
         self._from: Counter[str] = Counter()
         self._count = 0
+        self._strangers: dict[Callable[[], None], None] = {}
+        """Who has asked for nothing yet, the oldest first, and how to make them go."""
 
     def __len__(self) -> int:
         return self._count
 
-    def enter(self, address: str) -> Place:
-        """One more has come; unless it gets no place, `leave` has to follow."""
+    def enter(self, address: str, make_way: Callable[[], None] | None = None) -> Place:
+        """One more has come; unless it gets no place, `leave` has to follow.
+
+        Who can be told to go, and has not asked for anything, is told so when all places are taken
+        and somebody else comes: silence must not keep a health check out. `make_way` leaves.
+        """
         if self._per_ip is not None and self._from[address] >= self._per_ip:
             return Place.NONE
         if self._count >= self._max + HEALTH_CONNECTIONS:
-            return Place.NONE
+            if not self._strangers:
+                return Place.NONE
+            next(iter(self._strangers))()
         self._count += 1
         self._from[address] += 1
+        if make_way is not None:
+            self._strangers[make_way] = None
         return Place.FULL if self._count <= self._max else Place.HEALTH
 
-    def leave(self, address: str) -> None:
+    def has_asked(self, make_way: Callable[[], None]) -> None:
+        """A request of it has come: it stays."""
+        self._strangers.pop(make_way, None)
+
+    def leave(self, address: str, make_way: Callable[[], None] | None = None) -> None:
         """It has gone."""
+        if make_way is not None:
+            self._strangers.pop(make_way, None)
         self._count -= 1
         self._from[address] -= 1
         if not self._from[address]:
@@ -126,6 +147,28 @@ class Memory:
     _used: int = 0
     _looked_at: float = float("-inf")
     _tidied_at: float = float("-inf")
+    _bodies: int = 0
+
+    @contextlib.contextmanager
+    def body(self) -> Iterator[BodyShare]:
+        """The share of one request's body, until it is parsed and what it takes can be measured."""
+        share = BodyShare(self)
+        try:
+            yield share
+        finally:
+            self._bodies -= share.taken
+
+    def take(self, share: BodyShare, size: int) -> bool:
+        """Count what has come of a body; False when the bodies have no room for it. One that is
+        alone always has: it is bounded by itself."""
+        is_alone = self._bodies == share.taken
+        if self.bound is not None and not is_alone:
+            over = self._bodies + size > self.bound * BODIES_UP_TO
+            if over or not self.has_room(stream=False):
+                return False
+        self._bodies += size
+        share.taken += size
+        return True
 
     def has_room(self, *, stream: bool) -> bool:
         """Whether one more exchange may begin."""
@@ -143,6 +186,18 @@ class Memory:
                 give_back()
                 self._used, self._tidied_at = self.measure(), now
         return self._used
+
+
+@dataclass(slots=True)
+class BodyShare:
+    """How many bytes of one body are counted."""
+
+    memory: Memory
+    taken: int = 0
+
+    def grow(self, size: int) -> bool:
+        """So many more have come; False when there is no room."""
+        return self.memory.take(self, size)
 
 
 def resident_bytes() -> int:

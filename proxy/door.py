@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from metering.caps import Candidate, Caps, Hold, Vector
+from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
+from metering.fullness import Standing
 from proxy.drains import Drains
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
@@ -77,6 +78,13 @@ class Holding(Protocol):
         """What to place again should the hold lapse: the upstream and the vector now held."""
         ...
 
+    async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
+        """Reserve the first of these that fits, with what was known before anything was sent.
+
+        Called again when Redis has no record of the hold any more.
+        """
+        ...
+
 
 class OpenExchanges(Protocol):
     """The exchanges of this process that hold something; their holds are renewed."""
@@ -110,6 +118,8 @@ class Lifecycle:
     is_draining: bool = False
     is_stopping: bool = False
     is_backlogged: bool = False
+    backlog: Standing | None = None
+    """What the last look at the backlog found; None before the first."""
 
 
 @dataclass(frozen=True, slots=True)

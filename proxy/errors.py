@@ -17,7 +17,8 @@
     |-- UpstreamFailed                502 upstream_error
     |   `-- UpstreamAuth              502 upstream_auth
     |-- Overloaded                    503
-    |-- BudgetBackendUnavailable, BacklogFull, UpstreamQuota, ProviderUnavailable    503
+    |-- BudgetBackendUnavailable, BacklogFull, UsageNotRecorded                      503
+    |-- UpstreamQuota, ProviderUnavailable                                           503
     `-- UpstreamTimeout               504
 
 The shape `{"error": {message, type, param, code, metadata?}}` is OpenAI's (its API description,
@@ -284,6 +285,18 @@ class BacklogFull(ApiError):
     type = "service_unavailable_error"
     code = "backlog_full"
     should_retry = True
+
+
+class UsageNotRecorded(ApiError):
+    """The upstream answered, and neither Redis nor the disk took what that used.
+
+    Not to be sent again at once: the upstream has worked, and would work unrecorded again.
+    """
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "usage_not_recorded"
+    should_retry = False
 
 
 class UpstreamQuota(ApiError):

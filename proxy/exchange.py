@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +85,7 @@ class Exchange:
         self._attempts: list[Attempt] = []
         self._answers: list[Answer] = []
         self._held = Vector()
+        self._noted = b""
         self._states: tuple[CapState, ...] = ()
         self._error_answer: tuple[int, dict[str, str], bytes] | None = None
         self._last: Relayed | None = None
@@ -126,16 +128,10 @@ class Exchange:
 
     async def _reserve(self) -> Reservation:
         door, admission = self._door, self._plan.admission
+        upstreams = upstream_facts(self._plan, self._prompt, door.settings)
+        self._noted = hold_facts(self._facts, upstreams)
         try:
-            answer = await door.caps.reserve(
-                self.hold,
-                admission.candidates,
-                owner=door.proxy_id,
-                ttl_ms=door.open.ttl_ms,
-                facts=hold_facts(
-                    self._facts, upstream_facts(self._plan, self._prompt, door.settings)
-                ),
-            )
+            answer = await self.place(admission.candidates)
         except CapsNotAskedError as error:
             raise backend_unavailable() from error
         except asyncio.CancelledError:
@@ -153,6 +149,13 @@ class Exchange:
             self._degraded = "burst_threshold" if answer.passed_threshold else "cap"
         door.open.add(self)
         return answer
+
+    async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
+        """Hold the first of these that fits, and note the facts beside it."""
+        owner, ttl_ms = self._door.proxy_id, self._door.open.ttl_ms
+        return await self._door.caps.reserve(
+            self.hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=self._noted
+        )
 
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models; within
@@ -289,16 +292,11 @@ class Exchange:
 
     @property
     def _log(self) -> Any:
-        """For what happens seldom: binding costs more than a field of one line."""
         return self._door.log.bind(request_id=self._facts.request_id)
 
     def _tell_failure(self, attempt: Attempt, cause: str) -> None:
-        self._log.warning(
-            "attempt_failed",
-            attempt=attempt.number,
-            upstream=attempt.option.upstream.label,
-            cause=cause,
-        )
+        upstream = attempt.option.upstream.label
+        self._log.warning("attempt_failed", attempt=attempt.number, upstream=upstream, cause=cause)
 
     # -- settling -----------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts, plan
 from proxy.attempts import Facts
 from proxy.auth import OTHER_CREDENTIALS, Authenticator, bare_key
+from proxy.backlog import why_refused
 from proxy.chat import ChatRequest
 from proxy.client_connection import ClientConnection, Patience
 from proxy.crowd import Memory
@@ -37,7 +38,6 @@ from proxy.errors import (
 )
 from proxy.exchange import Exchange, Finished
 from proxy.intake import read_body
-from proxy.refusals import backlog_full
 from proxy.relay import ClientGoneError
 from proxy.wire import openai_chat
 
@@ -130,13 +130,10 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
     try:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
-            raise backlog_full()
+            raise why_refused(door)
         _need_room(request, stream=False)
-        limit_mb = door.settings.server.max_body_mb
-        raw = await read_body(request, limit_mb=limit_mb, patience=request.app[PATIENCE])
-        chat = await _parse(raw)
-        if chat.stream:
-            _need_room(request, stream=True)
+        chat = await _read(request)
+        _need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model)
         facts = Facts(
             exchange_id=exchange_id,
@@ -249,6 +246,15 @@ def _need_room(request: web.Request, *, stream: bool) -> None:
     if not request.app[MEMORY].has_room(stream=stream):
         what = "streams" if stream else "requests"
         raise Overloaded(f"This process is short of memory and takes no new {what} now.")
+
+
+async def _read(request: web.Request) -> ChatRequest:
+    """The request, parsed; its bytes are not kept any longer."""
+    app = request.app
+    limit_mb = app[DOOR].settings.server.max_body_mb
+    with app[MEMORY].body() as share:
+        raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
+        return await _parse(raw)
 
 
 async def _parse(raw: bytes) -> ChatRequest:

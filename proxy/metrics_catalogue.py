@@ -79,6 +79,10 @@ READY = _gauge("ready", "1 while this proxy can check spend.")
 
 STREAM_ENTRIES = _gauge("stream_entries", "Usage events in Redis, settled or not, all shards.")
 STREAM_PENDING = _gauge("stream_pending_entries", "Of these, handed to a worker and not settled.")
+UNSETTLED = _gauge(
+    "stream_unsettled_entries", "Usage events not settled: what the high-water mark is held to."
+)
+BACKLOG_REFUSING = _gauge("backlog_refusing", "1 while requests are refused over the backlog.")
 STREAM_AGE = _gauge("stream_oldest_unsettled_seconds", "Age of the oldest event not settled.")
 SETTLED = _counter("settled_events", "Usage events in the ledger.")
 REPEATS = _counter("settled_repeats", "Usage events that the ledger had already.")
@@ -98,6 +102,7 @@ ALERTS = _counter("alerts", "Alerts that have gone out, by kind.", "kind")
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 
 RESTARTS = _counter("child_restarts", "Children started again after they had ended.", "child")
+STUCK = _counter("child_stuck", "Children killed because they stood still.", "child")
 REPORT_AGE = _gauge("process_report_age_seconds", "Since a process last told its numbers.")
 LOOP_LAG = _gauge("event_loop_lag_seconds", "How late a timer was, the worst since the last look.")
 MEMORY = _gauge("process_resident_memory_bytes", "Memory in use, shared pages included.")

@@ -74,6 +74,10 @@ class ExchangeMetrics:
         """Redis has taken so many commits that had to wait on disk."""
         self.metrics.add(catalogue.SPOOL_REPLAYED, by=records)
 
+    def recovered(self) -> None:
+        """An exchange of an earlier run was recorded that nobody else knew of."""
+        self.metrics.add(catalogue.RECOVERED)
+
     def exchange(
         self,
         facts: Facts,

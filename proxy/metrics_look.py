@@ -62,6 +62,7 @@ class ProxyLook:
         for label, state in states.items():
             metrics.set(catalogue.UPSTREAM_OPEN, label, to=state is State.OPEN)
         committed_s = self._runner.committed_at_s
+        unsettled, refuses = self._show_backlog()
         return {
             "is_ready": is_ready,
             "is_draining": self._is_draining,
@@ -69,12 +70,24 @@ class ProxyLook:
             "is_prepared": services.is_prepared,
             "shards_to_rebuild": missing,
             "open_exchanges": len(services.renewals),
+            "unsettled_entries": unsettled,
+            "is_refusing_backlog": refuses,
             "spool_records": depth.records,
             "spool_oldest_s": round(depth.oldest_s, 1),
             "last_commit_age_s": None if committed_s is None else round(now_s - committed_s, 1),
             "upstreams": {label: str(state) for label, state in states.items()},
             **({} if self._backlog is None else {"stream": self._backlog}),
         }
+
+    def _show_backlog(self) -> tuple[int | None, bool]:
+        """What this process found when it looked, and whether it refuses for it."""
+        lifecycle, metrics = self._services.door.lifecycle, self._services.door.metrics.metrics
+        found = lifecycle.backlog
+        metrics.set(catalogue.BACKLOG_REFUSING, to=lifecycle.is_backlogged)
+        if found is None:
+            return None, lifecycle.is_backlogged
+        metrics.set(catalogue.UNSETTLED, to=found.unsettled)
+        return found.unsettled, lifecycle.is_backlogged
 
     def _count_outage(self) -> SpoolDepth:
         """What waits on disk, and what was decided without Redis since the last look."""

@@ -2,28 +2,39 @@
 
 A child of the supervisor that does nothing else and only reads, so that a proxy that is stuck
 cannot hide it. No key is asked for: the port is for operators, on loopback unless set otherwise.
+
+Rules: clients have the deadlines of the other port, and are few; on loopback a request names this
+machine, so that no web page that an operator opens can read it under a name of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import platform
 import signal
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
 
 from metering.clock import monotonic_s
+from proxy.client_connection import PATIENCE
+from proxy.crowd import Crowd, connections_bound, raise_file_limit
 from proxy.metrics_board import Board
 from proxy.metrics_render import Reports, render, standing
 from proxy.metrics_report import Report, read_report
+from proxy.server import Runner
+from proxy.sockets import BACKLOG, is_loopback
 from proxy.supervisor_open import SUPERVISOR
 
 SHUTDOWN_S = 1.0
-KEEPALIVE_S = 75.0
+
+CONNECTIONS_MAX = 64
+"""Scrapers are few; it takes nothing from the proxies when they are many."""
 
 
 def serve_metrics(listening: Iterable[socket.socket], boards: Mapping[str, Board]) -> int:
@@ -32,8 +43,8 @@ def serve_metrics(listening: Iterable[socket.socket], boards: Mapping[str, Board
     return 0
 
 
-def create_app(boards: Mapping[str, Board]) -> web.Application:
-    """The application over the boards."""
+def create_app(boards: Mapping[str, Board], *, is_local: bool = False) -> web.Application:
+    """The application over the boards; `is_local` when only this machine can reach it."""
     build = (_version(), platform.python_version())
 
     def reports() -> dict[str, Report]:
@@ -64,11 +75,50 @@ def create_app(boards: Mapping[str, Board]) -> web.Application:
         word = "draining" if is_stopping else "ready" if is_ready else "not_ready"
         return _json({"status": word, "processes": processes}, ok=word == "ready")
 
-    app = web.Application()
+    app = web.Application(middlewares=[_named_locally] if is_local else [])
+    app.on_response_prepare.append(_unsigned)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return app
+
+
+def create_runner(app: web.Application) -> web.AppRunner:
+    """The server around it, with the bounds of the port for requests."""
+    return Runner(
+        app,
+        access_log=None,
+        shutdown_timeout=SHUTDOWN_S,
+        patience=PATIENCE,
+        crowd=Crowd(connections_bound(CONNECTIONS_MAX)),
+    )
+
+
+def is_local_name(host: str) -> bool:
+    """Whether a `Host` names this machine and nothing that a stranger's name server could."""
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost" or name.endswith(".localhost") or name == socket.gethostname().lower():
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+@web.middleware
+async def _named_locally(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    if not is_local_name(request.headers.get("Host", "localhost")):
+        said = "Ask for this port by an address of this machine or as localhost."
+        return web.Response(status=421, text=f"{said}\n")
+    return await handler(request)
+
+
+async def _unsigned(request: web.Request, response: web.StreamResponse) -> None:
+    """The name and version of the server library are nobody's business."""
+    response.headers["Server"] = "tokenweir"
 
 
 def _version() -> str:
@@ -87,16 +137,14 @@ def _json(body: object, *, ok: bool) -> web.Response:
 async def _serve(listening: Iterable[socket.socket], boards: Mapping[str, Board]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    runner = web.AppRunner(
-        create_app(boards),
-        access_log=None,
-        shutdown_timeout=SHUTDOWN_S,
-        keepalive_timeout=KEEPALIVE_S,
-    )
+    raise_file_limit()
+    sockets = list(listening)
+    is_local = all(is_loopback(each.getsockname()[0]) for each in sockets)
+    runner = create_runner(create_app(boards, is_local=is_local))
     await runner.setup()
     try:
-        for each in listening:
-            await web.SockSite(runner, each).start()
+        for each in sockets:
+            await web.SockSite(runner, each, backlog=BACKLOG).start()
         await stop.wait()
     finally:
         await runner.cleanup()

@@ -13,12 +13,14 @@ from metering.caps import CapState, CapsUnavailableError, Hold
 from metering.spool import SpoolError
 from proxy.attempts import Bill
 from proxy.door import Door
+from proxy.refusals import not_recorded
 
 
 async def record(door: Door, hold: Hold, made: Bill, request_id: str) -> tuple[CapState, ...]:
     """Commit the bill, or spool it; where the caps stand after it, when that is known.
 
-    Raises SpoolError when neither Redis nor the disk takes it. Cancelling does not stop it: what
+    Raises UsageNotRecorded when neither Redis nor the disk takes it: the hold stays then, and what
+    its checkpoint says is booked once it has expired. Cancelling does not stop it: what
     the first try did is unknown then, and a second one out of reach adds nothing twice.
     """
     try:
@@ -37,14 +39,23 @@ async def _record(door: Door, hold: Hold, made: Bill, request_id: str) -> tuple[
     try:
         committed = await door.caps.commit(hold, made.actual, made.events)
     except CapsUnavailableError as error:
+        if not is_spooled:
+            await _spool(door, hold, made, request_id, why=str(error))
         # the outage is told once, not here
         door.log.info("usage_spooled", request_id=request_id, cause=str(error))
-        if not is_spooled:
-            await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
         return ()
     if made.spool_seq is not None:
         door.spool.committed(made.spool_seq)
     return committed.states
+
+
+async def _spool(door: Door, hold: Hold, made: Bill, request_id: str, *, why: str) -> None:
+    """The disk in the place of Redis, which did not take it because of `why`."""
+    try:
+        await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
+    except (OSError, SpoolError) as error:
+        door.log.error("usage_not_recorded", request_id=request_id, cause=str(error), redis=why)
+        raise not_recorded() from error
 
 
 async def _spool_first(door: Door, hold: Hold, made: Bill, request_id: str) -> bool:

@@ -8,6 +8,8 @@ Rules:
 - What a Redis may have lost with its data is committed again: from memory at once, so that windows
   that are still to be rebuilt count it once; from disk when the windows are whole, but for what the
   ledger has.
+- What is open is held again, where its hold may be lost.
+- What an earlier run had admitted without Redis and left open is recorded once its spool is empty.
 - Whatever stands in the way: what is on disk waits, and the requests of others go on.
 """
 
@@ -20,6 +22,7 @@ from typing import Any
 
 from metering.caps import CapsUnavailableError
 from metering.clock import monotonic_s
+from metering.local_journal import Leftover, LocalJournal
 from metering.outage_caps import OutageCaps
 from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
@@ -27,9 +30,13 @@ from metering.redis_connect import RedisRunner
 from metering.redis_events import data_id, is_rebuilt, publish_prices, read_confirmed
 from metering.redis_keys import RedisKeys
 from metering.spool import Spool
+from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
 
 TURN_S = 1.0
+LOOK_S = 0.05
+"""A server that is another is met so soon: what it lost with its data is lost for good should this
+process die before that."""
 REPLAY_AFTER_S = 1.0
 """A spooled exchange that is not committed for so long will not be by itself."""
 CONFIRMED_EVERY_S = 3.0
@@ -51,20 +58,25 @@ class RedisWatch:
         caps: RedisCaps,
         guarded: OutageCaps,
         spool: Spool,
+        journal: LocalJournal,
         recent: RecentCommits,
         log: Any,
-        on_replayed: Callable[[int], None],
+        metrics: ExchangeMetrics,
+        on_met: Callable[[], None],
     ) -> None:
+        """`on_met` is told when this Redis is not the one of a moment ago, or lost its data."""
         self._link = link
         self._keys = keys
         self._prices = settings.prices
         self._caps = caps
         self._guarded = guarded
         self._spool = spool
+        self._journal = journal
         self._recent = recent
         self._keeps = settings.metering.spool == "always"
         self._log = log
-        self._on_replayed = on_replayed
+        self._metrics = metrics
+        self._on_met = on_met
         self._seen: tuple[int, str] | None = None
         self._has_data_of_old = False
         self._must_resend = False
@@ -78,7 +90,7 @@ class RedisWatch:
             try:
                 await self.turn()
                 self._trouble = ""
-                await asyncio.sleep(TURN_S)
+                await self._rest()
             except CapsUnavailableError as error:
                 self._tell("redis_away", str(error))
                 await self._pause()
@@ -100,6 +112,8 @@ class RedisWatch:
         if self._keeps:
             await self._mind_kept()
         await self._replay()
+        if not self._must_resend:  # their true commits may be among what is sent again
+            await self._journal.recover(self._guarded, self._tell_leftover)
 
     async def ready(self) -> bool:
         """Whether spend can be checked: Redis answers, and its windows are whole."""
@@ -130,6 +144,7 @@ class RedisWatch:
         self._must_resend = self._keeps
         self._has_data_of_old = self._seen is None and data != fresh
         self._seen = (generation, data)
+        self._on_met()
         self.prepared.set()
 
     async def _mind_kept(self) -> None:
@@ -160,9 +175,24 @@ class RedisWatch:
         self._guarded.replayed()
         if report.records:
             self._log.info("spool_replayed", records=report.records)
-            self._on_replayed(report.records)
+            self._metrics.replayed(report.records)
         if report.refused:
             self._log.error("spool_damaged", records=list(report.refused))
+
+    def _tell_leftover(self, left: Leftover) -> None:
+        """In the words of the worker, which recovers what Redis knows of."""
+        if left.made is None:
+            self._log.warning("exchange_lost", exchange_id=left.exchange_id, cause=left.cause)
+            return
+        self._metrics.recovered()
+        self._log.warning(
+            "exchange_recovered",
+            tenant=left.tenant,
+            exchange_id=left.exchange_id,
+            proxy_id=left.owner,
+            events=len(left.made.events),
+            sell_nano=left.made.actual.nano,
+        )
 
     async def _is_whole(self) -> bool:
         shards = range(self._keys.shards)
@@ -170,6 +200,14 @@ class RedisWatch:
             *(is_rebuilt(self._link, self._keys, shard) for shard in shards)
         )
         return all(found)
+
+    async def _rest(self) -> None:
+        """Until the next turn is due, or the server is another than the one that was met."""
+        until_s = monotonic_s() + TURN_S
+        while (  # noqa: ASYNC110 - the link sends no word of it
+            monotonic_s() < until_s and self._seen and self._seen[0] == self._link.generation
+        ):
+            await asyncio.sleep(min(LOOK_S, TURN_S))
 
     async def _pause(self) -> None:
         """Until Redis can be asked again, but not at once where it answers and refuses."""

@@ -24,6 +24,7 @@ from proxy.errors import (
     UpstreamFailed,
     UpstreamQuota,
     UpstreamTimeout,
+    UsageNotRecorded,
 )
 from routing.fallback import Outcome
 
@@ -45,11 +46,28 @@ def backend_unavailable() -> BudgetBackendUnavailable:
 
 
 def backlog_full() -> BacklogFull:
-    """What is metered waits to be settled, and Redis has no room for much more of it."""
+    """More usage waits to be settled than `metering.backlog_high_water` allows."""
     return BacklogFull(
         "Usage waits to be settled and its backlog is full, so nothing was sent. "
         "Try again in a moment.",
         headers={"Retry-After": str(BACKLOG_RETRY_AFTER_S)},
+    )
+
+
+def memory_full() -> BacklogFull:
+    """Redis has used nine tenths of its `maxmemory`, with whatever it may be."""
+    return BacklogFull(
+        "Redis has hardly any memory left to record usage in, so nothing was sent. "
+        "Try again in a moment.",
+        headers={"Retry-After": str(BACKLOG_RETRY_AFTER_S)},
+    )
+
+
+def not_recorded() -> UsageNotRecorded:
+    """An answer that is withheld, because it could be neither billed nor put aside."""
+    return UsageNotRecorded(
+        "The upstream answered, but its usage could be recorded neither in Redis nor on disk, so "
+        "the answer is withheld. The gateway's operator has to look after both."
     )
 
 

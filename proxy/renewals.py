@@ -4,8 +4,9 @@ A hold expires by itself so that a killed process gives its room back; an exchan
 longer than its hold would otherwise lose it while it still spends. What it has come to so far is
 noted beside the hold, about a second after it began and then every few seconds in which that has
 changed: it is all that is known of it should this process be killed. A hold that lapsed all the
-same is placed again, if it still fits. A hold whose reserve was never answered may have been
-placed: it is released as soon as Redis answers again.
+same is placed again, if it still fits, and so is one that Redis has lost with its data; when that
+may have happened, `hurry` has all of them looked at. A hold whose reserve was never answered may
+have been placed: it is released as soon as Redis answers again.
 
 The same list says what is open when the process stops, and cuts what does not end by itself.
 """
@@ -13,12 +14,21 @@ The same list says what is open when the process stops, and cuts what does not e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 from metering.background import spawn
-from metering.caps import Caps, CapsUnavailableError, Denial, Hold, HoldEndedError
+from metering.caps import (
+    Caps,
+    CapsUnavailableError,
+    Denial,
+    DenialReason,
+    Hold,
+    HoldEndedError,
+    WindowsRebuildingError,
+)
 from metering.clock import monotonic_s
 from proxy.door import Holding, HoldTimes
 
@@ -26,7 +36,8 @@ RELEASE_AGAIN_S = 0.5
 
 TURN_EVERY_S = 0.5
 RENEW_AGAIN_S = 1.0
-"""After a renewal that Redis did not answer; many tries fit into the time a hold lives."""
+"""After a renewal that Redis did not answer, or could not while it is being rebuilt; many tries fit
+into the time a hold lives."""
 
 TOGETHER = 64
 """Renewals that are sent at once: one write and one wait, and a bounded one, for all of them."""
@@ -50,6 +61,8 @@ class Renewals:
         self._log = log
         self._times = times or HoldTimes()
         self._open: dict[Holding, _Care] = {}
+        self._hurries = 0
+        self._hurried = asyncio.Event()
         self._unused: deque[tuple[float, Hold]] = deque()
         self._releasing: asyncio.Task[None] | None = None
 
@@ -70,6 +83,16 @@ class Renewals:
     def discard(self, exchange: Holding) -> None:
         """It has ended."""
         self._open.pop(exchange, None)
+
+    def hurry(self) -> None:
+        """Redis may have lost what it was told: all are renewed, with a checkpoint, from now on.
+
+        What is under way meanwhile may have been answered before the loss, and counts for nothing.
+        """
+        self._hurries += 1
+        self._hurried.set()
+        for care in self._open.values():
+            care.due_s, care.said = 0.0, None
 
     def cut(self) -> int:
         """Cancel every open exchange, which settles what it has counted; how many there were."""
@@ -106,7 +129,9 @@ class Renewals:
     async def run(self) -> None:
         """Do what is due, forever."""
         while True:
-            await asyncio.sleep(TURN_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), TURN_EVERY_S)
+            self._hurried.clear()
             try:
                 await self.turn(monotonic_s())
             except Exception as error:  # noqa: BLE001 - the top of a task; the next turn tries again
@@ -137,34 +162,53 @@ class Renewals:
         care = self._open.get(exchange)
         if care is None or exchange.is_ending:
             return ""
-        progress, pause_s = exchange.progress, self._times.checkpoint_every_s
+        hurries, progress = self._hurries, exchange.progress
+        pause_s = self._times.checkpoint_every_s
         care.due_s = now_s + pause_s  # first of all: one that fails oddly is not in others' way
         noted = exchange.checkpoint() if progress and progress != care.said else None
         try:
-            if await self._caps.renew(exchange.hold, ttl_ms=self.ttl_ms, checkpoint=noted):
+            is_held = await self._caps.renew(exchange.hold, ttl_ms=self.ttl_ms, checkpoint=noted)
+            if not is_held and self._is_open(exchange):
+                is_held = await self._place_again(exchange)
+            if hurries == self._hurries and is_held:
                 care.said = progress
-            elif self._is_open(exchange) and not await self._place_again(exchange):
+            elif not is_held:
                 pause_s = self._times.renew_every_s
+        except WindowsRebuildingError:  # said by others, and no reason for those behind to wait
+            care.due_s = now_s + RENEW_AGAIN_S
+            return ""
         except CapsUnavailableError as error:
             care.due_s = now_s + RENEW_AGAIN_S
             return str(error)
         except (HoldEndedError, ValueError) as error:
             self._tell_lapsed(exchange, str(error))
             pause_s = self._times.renew_every_s
-        care.renewed_s, care.due_s = now_s, now_s + pause_s
+        if hurries == self._hurries:
+            care.renewed_s, care.due_s = now_s, now_s + pause_s
         return ""
 
     async def _place_again(self, exchange: Holding) -> bool:
-        """What has lapsed is placed again, or the cap could be passed; whether it was."""
+        """What has lapsed or was lost is placed again, or the cap could be passed, and nobody would
+        recover it; whether it was."""
         held = exchange.held
         if held is None:
             self._tell_lapsed(exchange, "what it held is not known")
             return False
-        answer = await self._caps.swap(exchange.hold, held)
+        try:
+            answer = await self._caps.swap(exchange.hold, held)
+        except HoldEndedError:  # no record: lost, or ended after all, which reserve knows
+            if not self._is_open(exchange):
+                return False
+            answer = await exchange.place([held])
         if isinstance(answer, Denial):
+            if answer.reason is DenialReason.REBUILDING:
+                raise WindowsRebuildingError("its windows are being rebuilt")
             self._tell_lapsed(exchange, f"it does not fit any more: {answer.reason}")
             return False
         self._log.warning("hold_placed_again", exchange_id=exchange.hold.exchange_id)
+        if exchange.progress:
+            noted = exchange.checkpoint()
+            await self._caps.renew(exchange.hold, ttl_ms=self.ttl_ms, checkpoint=noted)
         return True
 
     def _is_open(self, exchange: Holding) -> bool:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+import ssl
+from typing import Any, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
@@ -29,6 +30,7 @@ from proxy.errors import (
     PathNotFound,
 )
 from proxy.ingress import fresh_request_id, refusal
+from proxy.tls_accept import TlsAcceptor
 
 _UNREADABLE = ERROR._replace(version=HttpVersion11)
 """What aiohttp puts in place of a request it could not parse; its own would make us answer in
@@ -48,7 +50,7 @@ _HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 
 
 class Runner(web.AppRunner):
-    """aiohttp's runner with our server in it.
+    """aiohttp's runner with our server in it; with `tls` it is given plain sockets all the same.
 
     `_make_server` is private, and the only such hook here: the public ways to give an application
     to a server of one's own are deprecated. tests/proxy/test_server.py notices if it goes.
@@ -61,6 +63,7 @@ class Runner(web.AppRunner):
         shutdown_timeout: float,
         patience: Patience,
         crowd: Crowd,
+        tls: ssl.SSLContext | None = None,
         **options: Any,
     ) -> None:
         if HttpRequestParser is HttpRequestParserPy:
@@ -69,16 +72,19 @@ class Runner(web.AppRunner):
                 "aiohttp from a wheel, and unset AIOHTTP_NO_EXTENSIONS"
             )
         super().__init__(app, shutdown_timeout=shutdown_timeout, **options)
+        self._tls = tls
         self._options = {**options, "patience": patience, "crowd": crowd}
 
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), self._options)
+        return _Server(await super()._make_server(), self._options, self._tls)
 
 
 class _Server(web.Server):
     """The application's server, with our request handler for each connection."""
 
-    def __init__(self, made: web.Server, options: dict[str, Any]) -> None:
+    def __init__(
+        self, made: web.Server, options: dict[str, Any], tls: ssl.SSLContext | None
+    ) -> None:
         self._answer = made.request_handler
         self._make = made.request_factory
         connection = dict(options)
@@ -88,11 +94,23 @@ class _Server(web.Server):
             handler_cancellation=connection.pop("handler_cancellation", False),
         )
         self._connection_options = connection
+        self._tls = tls
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> web.RequestHandler:
         """A connection was accepted."""
         loop = asyncio.get_running_loop()
-        return _RequestHandler(self, loop=loop, **self._connection_options)
+        connection = _RequestHandler(self, loop=loop, **self._connection_options)
+        if self._tls is None:
+            return connection
+        acceptor = TlsAcceptor(connection, self._tls, self._handshakes)
+        return cast("web.RequestHandler", acceptor)  # any protocol will do for the event loop
+
+    def pre_shutdown(self) -> None:
+        """Close what is idle, and what has yet to finish its handshake."""
+        super().pre_shutdown()
+        for handshake in list(self._handshakes):
+            handshake.cancel()
 
     def _request(self, message: Any, *rest: Any) -> web.BaseRequest:
         if message is ERROR:
@@ -159,7 +177,7 @@ def _suspicion(request: web.BaseRequest) -> ApiError | None:
 
 def _unreadable(error: BaseException | None) -> ApiError:
     if isinstance(error, LineTooLong):
-        return InvalidRequest("The request line or a header is too long.")
+        return InvalidRequest("The request line, a header, or all headers together are too long.")
     if isinstance(error, BadHttpMethod):  # TLS sent to this port looks like that, too
         return InvalidRequest("This is not HTTP, or not a method that HTTP knows.")
     return InvalidRequest("This is not a valid HTTP/1.1 request.")

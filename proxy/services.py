@@ -19,6 +19,7 @@ import uvloop
 from aiohttp import web
 
 from metering.background import spawn
+from metering.local_journal import LocalJournal
 from metering.outage_caps import OutageCaps, OutagePolicy
 from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
@@ -46,8 +47,8 @@ from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.reporting import report_spool
 from proxy.settings import Settings, redis_keys
+from proxy.sockets import BACKLOG
 from proxy.tls import server_context
-from routing.health import Health
 
 if TYPE_CHECKING:
     from proxy.supervisor import ProxyProcess
@@ -101,17 +102,15 @@ async def open_services(
         name=f"weir-{proxy_id}",
         on_error=lambda error: log.error("redis_link_failed", cause=repr(error)),
     )
-    counted = ExchangeMetrics(
-        metrics,
-        models=settings.models,
-        tenants=settings.tenants if settings.server.metrics_tenants else (),
-    )
+    counted = _counted(settings, metrics)
     measured = MeasuredRunner(link, counted.metrics)
-    health = Health()
-    spool = Spool(settings.data_dir, proxy_id)
+    journal = LocalJournal(settings.data_dir, proxy_id)
+    spool = Spool(settings.data_dir, proxy_id, on_kept=journal.remove)
     recent = RecentCommits(lambda: link.generation)
     redis_caps = RedisCaps(measured, keys)
-    caps = _outage_caps(settings, redis_caps, link, spool, recent=recent, log=log)
+    caps = _outage_caps(settings, redis_caps, link, (spool, journal), recent=recent, log=log)
+    renewals = Renewals(caps, log)
+    caps.on_back = renewals.hurry
     watch = RedisWatch(
         link,
         keys,
@@ -119,21 +118,22 @@ async def open_services(
         caps=redis_caps,
         guarded=caps,
         spool=spool,
+        journal=journal,
         recent=recent,
         log=log,
-        on_replayed=counted.replayed,
+        metrics=counted,
+        on_met=renewals.hurry,
     )
     transport = HttpTransport(settings.egress)
-    renewals = Renewals(caps, log)
-    door = Door(
-        settings, caps, transport, spool, renewals, log, proxy_id, health=health, metrics=counted
-    )
+    door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spool, renewals, caps, watch, failed, measured)
     labels = [each.label for model in settings.models.values() for each in model.upstreams]
-    sync = HealthSync(health, link, keys, labels=labels, log=log)
+    sync = HealthSync(door.health, link, keys, labels=labels, log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
+        await journal.open()
+        stack.push_async_callback(journal.close)  # after the spool, which tells it what it has
         await spool.open()
         stack.push_async_callback(spool.close, keep=settings.metering.spool == "always")
         for name, work in {
@@ -163,12 +163,13 @@ def _outage_caps(
     settings: Settings,
     caps: RedisCaps,
     link: RedisRunner,
-    spool: Spool,
+    disk: tuple[Spool, LocalJournal],
     *,
     recent: RecentCommits,
     log: Any,
 ) -> OutageCaps:
     """The caps as requests ask them, and a line in the log whenever Redis goes or comes."""
+    spool, journal = disk
     redis = settings.redis
     policy = OutagePolicy(redis.on_outage, redis.outage_share_ppm, settings.server.workers)
 
@@ -186,9 +187,18 @@ def _outage_caps(
         is_up=lambda: link.is_up,
         is_recordable=lambda: spool.is_writable,
         recent=recent if settings.metering.spool == "outage" else None,
+        journal=journal,
         on_change=told,
     )
     return guarded
+
+
+def _counted(settings: Settings, metrics: Metrics | None) -> ExchangeMetrics:
+    return ExchangeMetrics(
+        metrics,
+        models=settings.models,
+        tenants=settings.tenants if settings.server.metrics_tenants else (),
+    )
 
 
 def run_proxy(process: ProxyProcess) -> int:
@@ -225,13 +235,15 @@ async def _serve(process: ProxyProcess) -> int:
         app = create_app(services.door, services.ready)
         tls = process.settings.server.tls
         context = server_context(tls) if tls is not None else None
-        runner = create_runner(app, shutdown_timeout_s=QUIET_S)
+        runner = create_runner(app, shutdown_timeout_s=QUIET_S, tls=context)
         await runner.setup()
         reporter = _reporter(process, services, runner)
         try:
             for listening in process.sockets:
-                await web.SockSite(runner, listening, ssl_context=context).start()
+                await web.SockSite(runner, listening, backlog=BACKLOG).start()
             log.info("listening", url_path="/v1/chat/completions", index=process.index)
+            if process.pulse is not None:
+                spawn(process.pulse.go_on(), name="pulse")
             spawn(
                 _report_ready(process, services),
                 name="report-ready",

@@ -5,6 +5,8 @@ It forks the simulator, the metrics server, the proxies and the settlement worke
 - One thread and no event loop, so that it can fork at any time.
 - Opened in order, closed in reverse: proxies drain first, then the worker, Redis last.
 - It imports neither the HTTP server nor the worker; what children run is handed in.
+- Whoever dies is started again, for ever. Only before the first request is answered does a proxy
+  that cannot live end it all: then somebody is there to read why.
 - Signals are blocked while children live and taken one at a time; nothing runs in a handler.
 """
 
@@ -30,6 +32,7 @@ from proxy import metrics_catalogue as catalogue
 from proxy.metrics import Metrics
 from proxy.metrics_board import Board
 from proxy.metrics_report import write_report
+from proxy.pulse import Pulse
 from proxy.settings import Settings
 from proxy.supervisor_open import (
     REFUSALS,
@@ -55,6 +58,9 @@ SIDE_STOP_S = 3.0
 
 REDIS_CHECK_S = 1.0
 
+STUCK_S = 15.0
+"""A proxy whose event loop stands still for so long is killed; its connections go nowhere."""
+
 _log = telemetry.logger("supervisor")
 
 
@@ -76,7 +82,7 @@ class ProxyProcess:
 
     `proxy_id` names the machine's installation and the index, so it survives restarts. The child
     calls `report_ready` once it serves requests, or when `ready_wait_s` did not suffice for that.
-    It reports on `board` when there is one.
+    It reports on `board` when there is one, and beats from when it listens until it ends.
     """
 
     settings: Settings
@@ -87,6 +93,7 @@ class ProxyProcess:
     ready_wait_s: float = 0.0
     drain_s: float = DRAIN_S
     board: Board | None = None
+    pulse: Pulse | None = None
 
     def report_ready(self) -> None:
         """Tell the supervisor that requests are answered; harmless when said twice."""
@@ -180,7 +187,7 @@ class _Supervisor:
         self._is_stopping = False
 
     def run(self) -> int:
-        """Until a signal ends it (0) or a child cannot be kept alive (1)."""
+        """Until a signal ends it (0), or before it is ready a proxy that cannot live (1)."""
         with children.signals_blocked():
             # What exists now stays shared with the children: the collector does not touch it.
             gc.collect()
@@ -204,12 +211,15 @@ class _Supervisor:
             if number == signal.SIGHUP:
                 _log.info("SIGHUP ignored: restart to read the configuration again")
             now_s = monotonic_s()
+            self._look_for_ready()
+            for child in children.kill_stuck(self._family.all(), now_s, stuck_s=STUCK_S):
+                self._metrics.add(catalogue.STUCK, child.name)
             for child in children.reap(self._family.all(), now_s):
                 self._metrics.add(catalogue.RESTARTS, child.name)
-                if child.has_failed():
-                    _log.error("a child does not stay alive, giving up", child=child.name)
-                    return 1
-            self._look_for_ready()
+            failed = [child.name for child in self._family.proxies if child.has_failed()]
+            if failed and not self._is_ready:
+                _log.error("a proxy does not stay alive at the start, giving up", children=failed)
+                return 1
             self._keep_redis_alive(now_s)
 
     def _patience_s(self, now_s: float) -> float:
@@ -285,6 +295,7 @@ def _family(
     drain_s: float,
 ) -> _Family:
     settings, simulator = opened.settings, opened.simulator
+    pulses = [Pulse() for _ in range(settings.server.workers)]
 
     def proxy(index: int) -> int:
         sockets.close_all(each for at, each in enumerate(opened.listening) if at != index)
@@ -302,6 +313,7 @@ def _family(
                 wait_s,
                 drain_s=drain_s,
                 board=opened.boards.get(proxy_name(index)),
+                pulse=pulses[index],
             )
         )
 
@@ -313,9 +325,11 @@ def _family(
         sockets.close_all(opened.everything_listening)
         return run_simulator(simulator) if simulator is not None else 0
 
-    indices = range(settings.server.workers)
     return _Family(
-        proxies=[children.Child(proxy_name(at), partial(proxy, at)) for at in indices],
+        proxies=[
+            children.Child(proxy_name(at), partial(proxy, at), pulse)
+            for at, pulse in enumerate(pulses)
+        ],
         worker=[children.Child(WORKER, worker)] if run_worker is not None else [],
         simulator=[children.Child("simulator", simulate)] if simulator is not None else [],
         metrics=[],
@@ -323,13 +337,11 @@ def _family(
 
 
 def _metrics_child(opened: Opened, run: RunMetrics) -> children.Child:
-    """Not vital: nobody loses a request because a port for operators does not come up."""
-
     def serve_metrics() -> int:
         sockets.close_all(opened.listening)
         return run(opened.metrics, opened.boards)
 
-    return children.Child("metrics", serve_metrics, is_vital=False)
+    return children.Child("metrics", serve_metrics)
 
 
 def _preload(settings: Settings) -> None:

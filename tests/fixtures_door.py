@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -22,7 +23,9 @@ from metering.prices import PriceBook, PriceRule
 from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app, create_runner
 from proxy.client_connection import PATIENCE, Patience
+from proxy.crowd import Memory
 from proxy.door import Door
+from proxy.ingress import MEMORY
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
@@ -151,6 +154,11 @@ class RunningDoor:
         return len(self.runner.server.connections)
 
     @property
+    def memory(self) -> Memory:
+        """What the bodies of requests are counted in."""
+        return self.runner.app[MEMORY]  # type: ignore[attr-defined,no-any-return]
+
+    @property
     def events(self) -> list[UsageEvent]:
         """The events of committed exchanges, in order."""
         assert isinstance(self.caps, MemoryCaps)
@@ -201,6 +209,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         *,
         cancels: bool = True,
         patience: Patience = PATIENCE,
+        tls: ssl.SSLContext | None = None,
     ) -> RunningDoor:
         log, spool, caps = CollectingLog(), MemorySpool(), caps or MemoryCaps()
         transport = HttpTransport()
@@ -223,13 +232,14 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             create_app(door, ready, patience=patience),
             handler_cancellation=cancels,
             shutdown_timeout_s=0.1,
+            tls=tls,
         )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
         await site.start()
         port = runner.addresses[0][1]
         session = aiohttp.ClientSession()
-        url = f"http://127.0.0.1:{port}"
+        url = f"http{'s' if tls is not None else ''}://127.0.0.1:{port}"
         running = RunningDoor(url, caps, spool, log, renewals, session, door, runner)
         runners.append(runner)
         closing.extend([running.close, transport.close])

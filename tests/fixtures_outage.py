@@ -40,6 +40,7 @@ from metering.settlement.ledger import tables
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.ledger.verify import verify
 from metering.settlement.redis_client import connect
+from metering.settlement.redis_windows import rebuild_windows
 from metering.settlement.timing import Timing
 from proxy.app import create_app, create_runner
 from proxy.services import Services, open_services
@@ -279,7 +280,7 @@ async def outage_site(
         if starts:
             await redis.start()
             async with contextlib.aclosing(connect(f"unix://{redis.path}")) as client:
-                await worker.rebuild_windows(_ledger(configured), client, redis_keys(configured))
+                await rebuild_windows(_ledger(configured), client, redis_keys(configured))
         services = await stack.enter_async_context(open_services(configured, proxy_id="p-0"))
         runner = create_runner(create_app(services.door, services.ready), shutdown_timeout_s=0.1)
         await runner.setup()

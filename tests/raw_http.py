@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -51,10 +52,12 @@ def get(path: str, *more: str, host: str = "x") -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{BEARER}{lines}\r\n".encode("latin-1")
 
 
-async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the door."""
+async def connect(
+    url: str, tls: ssl.SSLContext | None = None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection to the door; without `tls` no hello is sent, whatever the URL says."""
     parts = urlsplit(url)
-    return await asyncio.open_connection(parts.hostname, parts.port, limit=2**26)
+    return await asyncio.open_connection(parts.hostname, parts.port, limit=2**26, ssl=tls)
 
 
 async def close(writer: asyncio.StreamWriter) -> None:

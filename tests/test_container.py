@@ -54,7 +54,7 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert instructions("USER") == ["weir"]
     assert LINES.index("USER weir") < LINES.index('ENTRYPOINT ["weir"]')
     assert "useradd --system --uid 10001" in DOCKERFILE
-    assert "/healthz" in DOCKERFILE
+    assert "proxy.healthcheck" in DOCKERFILE
     assert not re.search(r"(?i)(password|secret|api_key)\s*=", DOCKERFILE)
 
 

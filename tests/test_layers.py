@@ -61,6 +61,7 @@ PURE = [
     "metering.recovery",
     "metering.caps_model",
     "metering.hold_records",
+    "metering.local_codec",
     "metering.registry",
     "metering.redis_keys",
     "metering.seq_ranges",

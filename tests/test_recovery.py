@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sqlite3
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import orjson
-import psutil
 import pytest
 from fixtures_needs import need
-from fixtures_weir import ROOT, Weir, serving
+from fixtures_recovery import PROGRAM, ask, booked, proxy_of, until
+from fixtures_weir import Weir, serving
 from redis.asyncio import Redis
 
 from metering.caps import Scope, ScopeKind
@@ -29,7 +25,6 @@ from metering.settlement.ledger.verify import verify
 
 KEYS = RedisKeys()
 WINDOW = KEYS.scope("acme", Scope(ScopeKind.TENANT))
-PROGRAM = [sys.executable, str(ROOT / "tests/proxy/programs/short_holds.py")]
 CONFIG = """
 server: {host: 127.0.0.1}
 providers: {simulator: {type: simulator}}
@@ -57,23 +52,6 @@ def weir(tmp_path: Path) -> Iterator[Weir]:
         yield running
 
 
-def proxy_of(weir: Weir) -> psutil.Process:
-    children = psutil.Process(weir.process.pid).children()
-    return next(child for child in children if child.name() == "weir-proxy-0")
-
-
-def booked(weir: Weir) -> list[sqlite3.Row]:
-    with closing(sqlite3.connect(weir.data_dir / "ledger.db")) as ledger:
-        ledger.row_factory = sqlite3.Row
-        return ledger.execute("SELECT * FROM usage_event ORDER BY seq").fetchall()
-
-
-async def until(is_so: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not is_so():
-            await asyncio.sleep(0.05)
-
-
 async def until_noted(redis: Redis, exchanges: int) -> None:
     """Until so many exchanges have a checkpoint, and one that was made with output."""
     async with asyncio.timeout(20):
@@ -83,15 +61,6 @@ async def until_noted(redis: Redis, exchanges: int) -> None:
             if len(noted) >= exchanges and any(b'"output_text"' in value for value in noted):
                 return
             await asyncio.sleep(0.05)
-
-
-async def ask(http: aiohttp.ClientSession, weir: Weir, model: str) -> aiohttp.ClientResponse:
-    said = [{"role": "user", "content": "Say something long."}]
-    return await http.post(
-        f"{weir.url}/v1/chat/completions",
-        json={"model": model, "messages": said, "stream": True},
-        headers={"Authorization": f"Bearer {weir.key}"},
-    )
 
 
 async def spent(redis: Redis) -> int:

@@ -23,34 +23,36 @@ if fault then return redis.error_reply(fault) end
 local marker = call('HGET', KEYS[1], exchange)
 if marker and marker ~= 'released' then return {'repeat'} end
 
-local result, recovered = 'late', nil
+-- What may fail comes first (a stream of another type, say): a commit that fails has spent nothing,
+-- and is sent again. The very first command writes nothing and is one that Redis allows at maxmemory,
+-- see give_back; the records never have an expiry.
+call('PERSIST', KEYS[2])
+local own = call('HGET', scopes[1].c, 'h:' .. exchange)
+local recovered = not own and recovered_record(KEYS[2], exchange)
+local result = own and 'committed' or recovered and 'corrected' or 'late'
+if recovered then append_reversals(KEYS[2], exchange, KEYS[3]) end
+local id = nil
+for i = 1, events do
+  id = append(KEYS[3], ARGV[cursor + 2 * i - 1], ARGV[cursor + 2 * i])
+end
+call('HSET', KEYS[1], exchange, result)
+call('PEXPIRE', KEYS[1], text(marker_ttl))
+
 call('ZREM', KEYS[4], member(tenant, exchange))
 for i, scope in ipairs(scopes) do
   call('ZREM', scope.z, exchange)  -- before the sweep: what lapsed just now is still ours
   sweep(scope, now, i == 1 and KEYS[2])
   load(scope, exchange, now)
-  if scope.own then
-    give_back_loaded(scope, exchange)
-    if i == 1 then result = 'committed' end
-  end
+  if scope.own then give_back_loaded(scope, exchange) end
 end
-
-if result == 'late' then recovered = recovered_record(KEYS[2], exchange) end
-if recovered then
-  supersede(recovered, KEYS[2], exchange, scopes, KEYS[3])
-  result = 'corrected'
-end
+if recovered then take_recovery_back(recovered, scopes) end
 forget(KEYS[2], exchange)
-
 for _, scope in ipairs(scopes) do
-  for _, window in ipairs(scope.windows) do spend(scope, window, actual) end
+  for _, window in ipairs(scope.windows) do
+    at_bucket_of(window, id)
+    spend(scope, window, actual)
+  end
   write(scope)
   keep(scope, now, now)
 end
-
-for i = 1, events do
-  append(KEYS[3], ARGV[cursor + 2 * i - 1], ARGV[cursor + 2 * i])
-end
-call('HSET', KEYS[1], exchange, result)
-call('PEXPIRE', KEYS[1], text(marker_ttl))
 return answer({result}, scopes, now)

@@ -3,7 +3,6 @@
 -- to every window, appends its events, and keeps what would undo this beside the record, for a
 -- commit that comes after all. Does nothing when the record is not what the caller has read, or
 -- its time is not over for long enough.
--- The first command is one that Redis allows at maxmemory, see give_back.
 --
 -- KEYS: 1 hold records, 2 event stream, 3 index of records, then per scope hash and zset.
 -- ARGV: as in scopes.lua, then expires_ms as read, grace_ms, keep_ms (how long the record is kept),
@@ -26,6 +25,12 @@ if record then record = cjson.decode(record) end
 if not record or record.state == 'recovered' then return 'ended' end
 if tonumber(record.expires_ms) ~= expires or now < expires + grace then return 'changed' end
 
+-- What may fail comes first, see commit; the first command changes nothing.
+call('PERSIST', KEYS[1])
+local id = nil
+for i = 1, events do
+  id = append(KEYS[2], ARGV[cursor + 2 * i - 1], ARGV[cursor + 2 * i])
+end
 call('HDEL', KEYS[1], exchange .. ':facts', exchange .. ':checkpoint')
 record.state = 'recovered'
 record.recovered = text(actual[1]) .. ' ' .. text(actual[2]) .. ' ' .. text(actual[3])
@@ -35,13 +40,11 @@ for _, scope in ipairs(scopes) do
   if hold then give_back(scope, exchange, hold) end
   load(scope, exchange, now)
   for _, window in ipairs(scope.windows) do
+    at_bucket_of(window, id)
     record.buckets[scope.name .. ' ' .. window.label] = spend(scope, window, actual)
   end
   write(scope)
   keep(scope, now, now)
-end
-for i = 1, events do
-  append(KEYS[2], ARGV[cursor + 2 * i - 1], ARGV[cursor + 2 * i])
 end
 call('HSET', KEYS[1], exchange, cjson.encode(record), exchange .. ':reversals', reversals)
 call('ZADD', KEYS[3], text(now + keep_ms), member(tenant, exchange))

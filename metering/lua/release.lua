@@ -13,6 +13,10 @@ local scopes = take_scopes(5)
 local marker_ttl = take_amount('marker ttl_ms')
 if fault then return redis.error_reply(fault) end
 
+local recovered = recovered_record(KEYS[2], exchange)
+call('PERSIST', KEYS[2])  -- changes nothing and is allowed at maxmemory, see commit
+if recovered then append_reversals(KEYS[2], exchange, KEYS[3]) end
+
 local given = 0
 call('ZREM', KEYS[4], member(tenant, exchange))
 for _, scope in ipairs(scopes) do
@@ -22,10 +26,9 @@ for _, scope in ipairs(scopes) do
     given = 1
   end
 end
-local recovered = recovered_record(KEYS[2], exchange)
 if recovered then
   for _, scope in ipairs(scopes) do load(scope, exchange, now) end
-  supersede(recovered, KEYS[2], exchange, scopes, KEYS[3])
+  take_recovery_back(recovered, scopes)
 end
 forget(KEYS[2], exchange)
 call('HSETNX', KEYS[1], exchange, 'released')

@@ -24,8 +24,17 @@ local function spend(scope, window, amounts)
   return bucket
 end
 
+-- The id that the event got.
 local function append(stream, body, hash)
-  call('XADD', stream, '*', 'e', body, 'h', hash)
+  return call('XADD', stream, '*', 'e', body, 'h', hash)
+end
+
+-- The bucket of an event is that of its id, which is what the ledger keeps; Redis takes the time for
+-- an id anew, so it may be later than `now`. A clock of the caller's (tests) is left alone.
+local function at_bucket_of(window, id)
+  if id and ARGV[1] == '' then
+    window.current = max(window.current, floor(tonumber(string.match(id, '^%d+')) / window.ms))
+  end
 end
 
 -- Takes as much out of one bucket as is still there, never below zero; a bucket that has left the
@@ -42,9 +51,8 @@ local function take_back(scope, window, bucket, amounts)
   end
 end
 
--- Undoes a recovery: its amounts leave the windows, its reversals go to the stream. `record` is the
--- decoded record; the scopes are loaded. Whoever calls this removes the record.
-local function supersede(record, records, exchange, scopes, stream)
+-- Undoes a recovery in the windows; `record` is the decoded record, the scopes are loaded.
+local function take_recovery_back(record, scopes)
   local amounts = split(record.recovered)
   for _, scope in ipairs(scopes) do
     for _, window in ipairs(scope.windows) do
@@ -52,6 +60,10 @@ local function supersede(record, records, exchange, scopes, stream)
       if bucket then take_back(scope, window, bucket, amounts) end
     end
   end
+end
+
+-- Undoes a recovery in the ledger: its reversals go to the stream.
+local function append_reversals(records, exchange, stream)
   local reversals = call('HGET', records, exchange .. ':reversals') or ''
   for hash, body in string.gmatch(reversals, '(%x+) ([^\n]+)') do append(stream, body, hash) end
 end

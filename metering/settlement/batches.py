@@ -6,7 +6,7 @@ with another body it is a conflict, which is kept beside and reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from metering.settlement.entries import Arrival, Malformed
@@ -71,6 +71,8 @@ class BatchReport:
     """Proxy id -> the spool sequences of this batch, which the ledger now has."""
     ranges_forgotten: int = 0
     """Ranges of confirmed sequences that were too many to be remembered."""
+    superseded: int = 0
+    """Recovered events that were taken back here, because the true ones of their exchange came."""
 
 
 def sort_bookings(bookings: Iterable[Booking], known: Mapping[str, str]) -> Sorted:
@@ -109,13 +111,19 @@ def differences(fresh: Iterable[Booking]) -> tuple[Difference, ...]:
     )
 
 
-def confirmed_sequences(arrivals: Iterable[Arrival]) -> dict[str, list[int]]:
-    """Proxy id -> the spool sequences of these events, of whatever shard."""
+def confirmed_sequences(
+    arrivals: Iterable[Arrival], *, incomplete: Set[str] = frozenset()
+) -> dict[str, list[int]]:
+    """Proxy id -> the spool sequences of these events, of whatever shard.
+
+    A record of the spool holds all events of an exchange; those of `incomplete` exchanges wait.
+    """
     found: dict[str, list[int]] = {}
     for arrival in arrivals:
-        sequence = arrival.event.spool_seq
-        if sequence is not None and arrival.event.proxy_id:
-            found.setdefault(arrival.event.proxy_id, []).append(sequence)
+        event = arrival.event
+        if event.spool_seq is None or not event.proxy_id or event.exchange_id in incomplete:
+            continue
+        found.setdefault(event.proxy_id, []).append(event.spool_seq)
     return found
 
 

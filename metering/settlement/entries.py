@@ -19,6 +19,8 @@ QUANTITY_MAX = 2**53 - 1
 WRONG_HASH = "the body does not hash to the entry's h"
 """The reason for bytes that are not those the proxy wrote; a replay asks twice about them."""
 
+NO_BODY = "the entry has no field `e`, or an empty one: no proxy wrote it"
+
 _TEXTS = (
     "event_id",
     "exchange_id",
@@ -94,6 +96,8 @@ def read_entry(entry: Entry) -> Arrival | Malformed:
     """The event of an entry, or why there is none."""
     if entry.body is None:
         return Malformed(entry, "the entry was gone from the stream before it was settled")
+    if not entry.body:
+        return Malformed(entry, NO_BODY)
     if hashlib.sha256(entry.body).hexdigest() != entry.digest:
         return Malformed(entry, WRONG_HASH)
     try:
@@ -135,6 +139,8 @@ def _check(event: UsageEvent) -> None:
     _check_int("admission_nano", event.admission_nano, QUANTITY_MAX)
     if event.spool_seq is not None:
         _check_int("spool_seq", event.spool_seq, QUANTITY_MAX)
+    if event.spool_events is not None:
+        _check_int("spool_events", event.spool_events, 2**31 - 1)
     for unit, quantity in event.units.items():
         _check_text("a unit", unit)
         _check_int(unit, quantity, QUANTITY_MAX)

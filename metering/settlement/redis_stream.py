@@ -7,6 +7,7 @@ before, and trimming stays behind everything that is unread, unsettled, or recen
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -239,6 +240,38 @@ async def _standing(redis: Redis, stream: bytes, group: str) -> tuple[tuple[int,
 async def stream_pending(redis: Redis, keys: RedisKeys) -> int:
     """How many entries of all streams are not settled yet: unread ones and unacknowledged ones."""
     return sum([await _pending_of(redis, keys.stream(shard)) for shard in range(keys.shards)])
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStanding:
+    """How far a shard's stream is settled: the id given last, what waits, since when (Unix ms)."""
+
+    newest: str = "0-0"
+    waiting: int = 0
+    since_ms: int | None = None
+
+
+async def stream_standings(redis: Redis, keys: RedisKeys) -> list[StreamStanding]:
+    """How far the streams are settled, by shard."""
+    return [await _stream_standing(redis, keys.stream(shard)) for shard in range(keys.shards)]
+
+
+async def _stream_standing(redis: Redis, stream: str) -> StreamStanding:
+    if not await redis.exists(stream):
+        return StreamStanding()
+    newest = _text((await redis.xinfo_stream(stream))["last-generated-id"])
+    waiting = await _pending_of(redis, stream)
+    if not waiting:
+        return StreamStanding(newest)
+    after, oldest = "0-0", []
+    for group in await redis.xinfo_groups(stream):
+        if _text(group["name"]) == GROUP:
+            after = _text(group["last-delivered-id"])
+            if (pending := (await redis.xpending(stream, GROUP))["min"]) is not None:
+                oldest.append(_position(pending))
+    unread: Any = await redis.xrange(stream, min=f"({after}", count=1)
+    oldest += [_position(at) for at, _ in unread]
+    return StreamStanding(newest, waiting, min(oldest)[0] if oldest else None)
 
 
 async def unsettled_entries(redis: Redis, keys: RedisKeys) -> int:

@@ -1,7 +1,7 @@
 """`weir verify`: gathers what Redis, the ledger and, in fault runs, the journals say, and compares.
 
-Reads only. Meant for a system that has come to rest: while requests run, an exchange is between
-its commit and its booking, and that is told as such (I6) and not as a loss.
+Reads only. While requests run, an exchange is between its hold, its commit and its booking: that
+is noted as such and not as a loss. With an upstream's journal everything must have come to rest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,11 @@ from metering.redis_keys import RedisKeys
 from metering.settlement import invariants
 from metering.settlement.invariants import Booked, Check, ClientOutcome, Sample, Scope, UpstreamCall
 from metering.settlement.ledger import tables
-from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.verify import verify
 from metering.settlement.redis_client import servers
-from metering.settlement.redis_stream import stream_pending
+from metering.settlement.redis_stream import StreamStanding, stream_standings
+from metering.settlement.totals import check_totals
 from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
 
 _EVENT = tables.usage_event.c
@@ -38,12 +37,18 @@ _DIMENSIONS = ("n", "t", "r")
 _BUCKET = re.compile(r"^(?P<label>[A-Za-z0-9._-]+):(?P<bucket>\d+):(?P<dimension>[ntr])$")
 _TOTAL = re.compile(r"^(?P<label>[A-Za-z0-9._-]+):(?P<dimension>[ntr])$")
 _SCOPE_KEY = re.compile(r":c:(?P<kind>[a-z]+):(?P<tenant>[^/]+)")
-_FOR_EVER = (":hold:", "}:open", ":state:", ":epoch", ":confirmed", ":prices:", ":meta", ":dead")
+_FOR_EVER = (
+    *(":hold:", ":state:", ":epoch", ":confirmed", ":prices:", ":meta", ":dead", ":tries"),
+    *(":open", ":proxies", ":crossings", ":health"),
+)
 """Keys that have no expiry by design: records end by script, the others are few and bounded."""
 
 SPARE_BYTES = 24 << 20
 SPARE_DESCRIPTORS = 16
 """What a process may grow by, beyond a tenth: caches that fill, pools that stay open."""
+
+LATE_MS = 60_000
+"""An event that waits longer in its stream is not just on its way."""
 
 LONGEST_S = 60.0
 """A request that takes longer hangs; in fault runs no upstream answers for so long."""
@@ -103,15 +108,28 @@ async def run_checks(
     ledger: Ledger, redis: Redis, keys: RedisKeys, journals: Journals
 ) -> list[Check]:
     """Every invariant once, in order."""
-    scopes, endless = await _read_redis(redis, keys)
-    waiting = await stream_pending(redis, keys)
-    dead_entries = await _dead_entries(redis, keys)
     seconds, _ = await redis.time()
-    checks = await asyncio.to_thread(_ledger_checks, ledger, journals, scopes, seconds * 1_000)
+    now_ms = seconds * 1_000
+    before = await stream_standings(redis, keys)
+    scopes, endless = await _read_redis(redis, keys, now_ms)
+    dead_entries = await _dead_entries(redis, keys)
+    checks = await asyncio.to_thread(_ledger_checks, ledger, journals)
+    spent = await asyncio.to_thread(_spent_by_bucket, ledger, _oldest_bucket(now_ms))
+    after = await stream_standings(redis, keys)
+    checks.append(_check_windows(scopes, spent, before, after, keys=keys, now_ms=now_ms))
     checks += invariants.check_scopes(scopes, endless)
     dead_rows, conflicts, checked = await asyncio.to_thread(_counts, ledger)
     checks.append(
-        invariants.check_streams(waiting, dead_rows, dead_entries, conflicts, checked=checked)
+        invariants.check_streams(
+            sum(each.waiting for each in after),
+            dead_rows,
+            dead_entries,
+            conflicts,
+            checked=checked,
+            is_late=any(
+                each.since_ms is not None and each.since_ms < now_ms - LATE_MS for each in after
+            ),
+        )
     )
     checks.append(invariants.check_samples(journals.samples, journals.overshoot_nano))
     if journals.outcomes:
@@ -122,30 +140,47 @@ async def run_checks(
         spare_bytes=SPARE_BYTES,
         spare_descriptors=SPARE_DESCRIPTORS,
     )
-    return invariants.together(checks)
+    return invariants.together(checks, at_rest=bool(journals.calls))
 
 
-def _ledger_checks(
-    ledger: Ledger, journals: Journals, scopes: Sequence[Scope], now_ms: int
-) -> list[Check]:
+def _ledger_checks(ledger: Ledger, journals: Journals) -> list[Check]:
     checks = [invariants.check_booked(read_booked(ledger))]
     if journals.calls:
         booked = [event for event in read_booked(ledger) if event.ref is not None]
         checks.append(invariants.check_journal(journals.calls, booked, journals.outcomes))
         checks.append(invariants.check_bills(journals.calls, booked, journals.outcomes))
-    oldest = now_ms // ROLLING_DAY.bucket_ms - ROLLING_DAY.buckets + 1
-    tenant_scopes = [scope for scope in scopes if f":c:tenant:{scope.tenant}" in scope.key]
-    checks.append(
-        invariants.check_windows(
-            tenant_scopes,
-            _spent_by_bucket(ledger, oldest),
-            label=ROLLING_DAY.label,
-            oldest=oldest,
-        )
-    )
+    else:
+        checks[0].note("no journal of an upstream: whether each of its calls has an event is open")
     checks.append(_check_books(ledger))
-    checks.append(_check_totals(ledger))
+    checks.append(check_totals(ledger))
     return checks
+
+
+def _oldest_bucket(now_ms: int) -> int:
+    return now_ms // ROLLING_DAY.bucket_ms - ROLLING_DAY.buckets + 1
+
+
+def _check_windows(
+    scopes: Sequence[Scope],
+    spent: Mapping[str, Mapping[int, tuple[int, int, int]]],
+    before: Sequence[StreamStanding],
+    after: Sequence[StreamStanding],
+    *,
+    keys: RedisKeys,
+    now_ms: int,
+) -> Check:
+    """Windows and ledger; a shard is judged when its stream was settled, before and after, and
+    nothing came in between: a commit puts its event into the stream as it moves the window."""
+    tenant_scopes = [scope for scope in scopes if f":c:tenant:{scope.tenant}" in scope.key]
+    still = [was == now and not was.waiting for was, now in zip(before, after, strict=True)]
+    tenants = {scope.tenant for scope in tenant_scopes} | spent.keys()
+    return invariants.check_windows(
+        tenant_scopes,
+        spent,
+        label=ROLLING_DAY.label,
+        oldest=_oldest_bucket(now_ms),
+        unsettled={tenant for tenant in tenants if not still[keys.shard(tenant)]},
+    )
 
 
 def read_booked(ledger: Ledger) -> Iterator[Booked]:
@@ -189,51 +224,6 @@ def _check_books(ledger: Ledger) -> Check:
     return check
 
 
-def _check_totals(ledger: Ledger) -> Check:
-    """Rollups and invoices against the events they are made from."""
-    check = Check("I2")
-    with ledger.read() as connection:
-        rolled = {row.tenant: int(row.sold) for row in connection.execute(_ROLLED)}
-        events = {row.tenant: int(row.sold) for row in connection.execute(_SOLD)}
-        months = connection.execute(_MONTHS).all()
-    for tenant in sorted(rolled.keys() | events.keys()):
-        check.looked_at += 1
-        if rolled.get(tenant, 0) != events.get(tenant, 0):
-            check.find(
-                f"tenant {tenant}: rollups sell {rolled.get(tenant, 0)} nano-USD, "
-                f"the events {events.get(tenant, 0)}"
-            )
-    for tenant, first, last in months:
-        lines = 0
-        for month in _months(int(first), int(last)):
-            report = invoice_report(ledger, tenant, month, pending=0)
-            if report is not None:
-                lines += sum(int(line["amount_nano"]) for line in report.invoice["lines"])
-        check.looked_at += 1
-        if lines != events.get(tenant, 0):
-            check.find(
-                f"tenant {tenant}: invoices come to {lines} nano-USD, "
-                f"the events to {events.get(tenant, 0)}"
-            )
-    return check
-
-
-_ROLLED = select(
-    tables.rollup.c.tenant, func.sum(tables.rollup.c.sell_nano).label("sold")
-).group_by(tables.rollup.c.tenant)
-_SOLD = select(_EVENT.tenant, func.sum(_EVENT.sell_nano).label("sold")).group_by(_EVENT.tenant)
-_MONTHS = select(
-    _EVENT.tenant, func.min(_EVENT.occurred_at), func.max(_EVENT.occurred_at)
-).group_by(_EVENT.tenant)
-
-
-def _months(first_ns: int, last_ns: int) -> Iterator[str]:
-    """The UTC months from one moment to another, as invoices name them."""
-    first, last = (datetime.fromtimestamp(ns // 10**9, UTC) for ns in (first_ns, last_ns))
-    for number in range(first.year * 12 + first.month - 1, last.year * 12 + last.month):
-        yield f"{number // 12:04d}-{number % 12 + 1:02d}"
-
-
 def _spent_by_bucket(ledger: Ledger, oldest: int) -> dict[str, dict[int, tuple[int, int, int]]]:
     """By tenant and bucket what was committed; a correction counts where its original did."""
     original = tables.usage_event.alias("original")
@@ -275,15 +265,19 @@ def _counts(ledger: Ledger) -> tuple[int, int, int]:
         )
 
 
-async def _read_redis(redis: Redis, keys: RedisKeys) -> tuple[list[Scope], list[str]]:
+async def _read_redis(redis: Redis, keys: RedisKeys, now_ms: int) -> tuple[list[Scope], list[str]]:
     scopes: list[Scope] = []
     endless: list[str] = []
     for server in await servers(redis):
         async for raw in server.scan_iter(match=f"{keys.prefix}:*", count=1_000):
             key = raw.decode()
             if ":c:" in key:
-                fields: Any = await redis.hgetall(key)
-                scopes.append(read_scope(key, fields))
+                async with redis.pipeline(transaction=False) as pipeline:
+                    leases = key.replace(":c:", ":z:", 1)
+                    pipeline.zcount(leases, f"({now_ms}", "+inf")
+                    pipeline.hgetall(key)
+                    leased, fields = await pipeline.execute()
+                scopes.append(read_scope(key, fields, leased=int(leased)))
             if not _may_stay(key, keys) and await redis.ttl(key) == -1:
                 endless.append(key)
     return scopes, endless
@@ -293,7 +287,7 @@ def _may_stay(key: str, keys: RedisKeys) -> bool:
     return any(part in key for part in _FOR_EVER) or key.endswith(f":{keys.queue}")
 
 
-def read_scope(key: str, fields: Mapping[bytes, bytes]) -> Scope:
+def read_scope(key: str, fields: Mapping[bytes, bytes], *, leased: int = 0) -> Scope:
     """A scope's hash taken apart, as metering/lua/scopes.lua lays it out."""
     found = _SCOPE_KEY.search(key)
     held = dict.fromkeys(_DIMENSIONS, 0)
@@ -319,6 +313,7 @@ def read_scope(key: str, fields: Mapping[bytes, bytes]) -> Scope:
         tenant=found["tenant"] if found else "",
         held=_vector(held),
         holds=holds,
+        leased=leased,
         totals={label: _vector(sums) for label, sums in totals.items()},
         buckets={
             label: {number: _vector(sums) for number, sums in of_label.items()}

@@ -23,6 +23,7 @@ from metering.redis_keys import RedisKeys
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.faults import LedgerUnusableError
 from metering.settlement.ledger.store import Ledger, open_ledger
+from metering.settlement.one_ledger import need_this_ledger
 from metering.settlement.redis_client import connect, is_cluster
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, lanes
 from metering.settlement.timing import Timing
@@ -100,7 +101,7 @@ class Settlement:
         log: Log,
         watch: Watch,
     ) -> None:
-        self._ledger = ledger
+        self._ledger, self._redis, self._keys = ledger, redis, keys
         self._timing = timing
         self._log = log
         self._watch = watch
@@ -236,6 +237,7 @@ class Settlement:
         """Stand where a worker stands that has just started, whatever went before."""
         async with self._writing:
             await asyncio.to_thread(self._ledger.migrate)
+            await need_this_ledger(self._ledger, self._redis, self._keys)
         await reader.ensure_groups()
         await self._upkeep.rebuild_windows(reader)
         await self._settle_own(reader, lane)

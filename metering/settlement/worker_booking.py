@@ -214,6 +214,8 @@ class Booker:
                 malformed=report.malformed,
                 unpriced=report.unpriced,
             )
+        if report.superseded:
+            self._log.info("recovered_events_superseded", events=report.superseded)
         if report.ranges_forgotten:
             self._log.warning("spool_ranges_forgotten", ranges=report.ranges_forgotten)
         for difference in report.differences:

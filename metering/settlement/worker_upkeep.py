@@ -15,6 +15,7 @@ from metering.settlement.crossings import Marks
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import settled_positions
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.one_ledger import need_this_ledger
 from metering.settlement.reaper import Reaper
 from metering.settlement.redis_drift import DriftWatch
 from metering.settlement.redis_stream import StreamReader
@@ -84,6 +85,7 @@ class Upkeep:
 
     async def _keep_ledger(self, reader: StreamReader) -> None:
         async with self._writing:
+            await need_this_ledger(self._ledger, self._redis, self._keys)
             await asyncio.to_thread(update_rollups, self._ledger)
         await reread_lost(self._ledger, self._redis, self._keys, reader.shards, log=self._log)
         settled = await asyncio.to_thread(settled_positions, self._ledger)

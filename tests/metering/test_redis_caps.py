@@ -207,3 +207,23 @@ async def test_a_stopped_redis_costs_the_time_limit_and_what_it_did_is_found_aga
     assert again.repeat
     assert again.states[0].held.nano == 60
     assert isinstance(other, Denial)
+
+
+async def test_a_commit_that_fails_has_spent_nothing(
+    subject: RedisSubject, redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """What may stand in its way comes before the first amount; sent again, it counts once."""
+    what = hold(cap(1_000))
+    stream = redis_keys.stream(redis_keys.shard(what.tenant))
+    await subject.caps.reserve(what, [ask(400)], owner="p", ttl_ms=60_000)
+    await redis_link.call("SET", stream, "of another type")
+    for _ in range(3):
+        with pytest.raises(RedisReplyError, match="WRONGTYPE"):
+            await subject.caps.commit(what, Vector(300, 3, 1), [b"{}"])
+    await redis_link.call("DEL", stream)
+
+    done = await subject.caps.commit(what, Vector(300, 3, 1), [b"{}"])
+
+    [state] = done.states
+    assert (done.result, state.spent.nano, state.held.nano) == (CommitResult.COMMITTED, 300, 0)
+    assert len(await subject.events(what.tenant)) == 1

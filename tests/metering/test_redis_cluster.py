@@ -106,7 +106,7 @@ async def test_a_slot_on_its_way_is_asked_where_its_keys_are(
     redis_cluster: Cluster, redis_keys: RedisKeys
 ) -> None:
     """ASK for what is gone already, for commands and for scripts; the owner has the rest."""
-    gone, left = redis_keys.epoch(9), redis_keys.confirmed(9)
+    gone, left = redis_keys.epoch(9), redis_keys.stream(9)
     source = redis_cluster.owner(gone)
     target, slot = others(redis_cluster, source)[0], slot_of(gone)
     async with linked(redis_cluster.url) as link:

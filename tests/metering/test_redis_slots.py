@@ -23,7 +23,7 @@ def test_a_key_is_in_the_slot_that_redis_says(redis_cluster: Cluster, key: str) 
 
 def test_all_keys_of_a_shard_are_in_one_slot() -> None:
     keys = RedisKeys()
-    of_shard = [keys.epoch(3), keys.stream(3), keys.confirmed(3), keys.tag(3)]
+    of_shard = [keys.epoch(3), keys.stream(3), keys.dead(3), keys.tag(3)]
 
     assert len({slot_of(key) for key in of_shard}) == 1
 

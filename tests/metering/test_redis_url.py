@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from metering.redis_url import ClusterTarget, RedisTarget, SentinelTarget, parse_redis_url
+from metering.redis_url import (
+    ClusterTarget,
+    RedisTarget,
+    SentinelTarget,
+    parse_redis_url,
+    redis_url_shape,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +79,33 @@ def test_a_wrong_url_says_what_is_wrong(url: str, says: str) -> None:
     """Never a guess, never a default in place of what was misspelt."""
     with pytest.raises(ValueError, match=says):
         parse_redis_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shape"),
+    [
+        ("redis://h/x", "redis://host:6379/0"),
+        ("rediss://h/x", "rediss://host:6379/0"),
+        ("unix://h", "unix:///run/redis.sock"),
+        ("redis+cluster://h/0", "redis+cluster://host:6379,host:6379"),
+        ("rediss+cluster://", "rediss+cluster://host:6379,host:6379"),
+        ("redis+sentinel://h", "redis+sentinel://host:26379,host:26379/mymaster"),
+        ("REDISS+SENTINEL://h", "rediss+sentinel://host:26379,host:26379/mymaster"),
+        ("redis://a,b", "redis+cluster://host:6379,host:6379"),
+        ("rediss://u:x,y@a/x", "rediss://host:6379/0"),
+        ("redis-cluster://a,b", "redis+cluster://host:6379,host:6379"),
+        ("sentinel://a/m", "redis+sentinel://host:26379,host:26379/mymaster"),
+        ("https://h", "redis://host:6379/0"),
+        ("u:secret@h", "redis://host:6379/0"),
+    ],
+)
+def test_a_wrong_url_is_shown_one_of_its_kind(url: str, shape: str) -> None:
+    """Of the kind that was meant, and a right one itself."""
+    with pytest.raises(ValueError, match=r"\S"):
+        parse_redis_url(url)
+
+    assert redis_url_shape(url) == shape
+    parse_redis_url(shape)
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster", "redis+sentinel"])

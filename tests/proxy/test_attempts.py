@@ -142,7 +142,7 @@ def test_a_checkpoint_is_the_bill_of_that_moment_and_changes_nothing() -> None:
     open_.meter.text((0, "content"), "and more " * 50)
     later = checkpoint(facts, [failed, open_], now_ns=10)
     open_.outcome = Outcome.SERVED
-    true = bill(facts, [failed, open_], emitted_at=11, spool_seq=None)
+    true = bill(facts, [failed, open_], emitted_at=11, spool_seq=7)
 
     made = [
         recovery(LostHold(Hold("acme", facts.exchange_id, ()), "p-0", "", 1, checkpoint=each))
@@ -158,3 +158,5 @@ def test_a_checkpoint_is_the_bill_of_that_moment_and_changes_nothing() -> None:
         each.actual.nano for each in made
     ]
     assert trues[1].usage_source == "counted"
+    assert [(event.spool_seq, event.spool_events) for event in trues] == [(7, 2)] * 2
+    assert {event.spool_seq for each in events for event in each} == {None}

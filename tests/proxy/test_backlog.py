@@ -10,10 +10,10 @@ from fixtures_door import OpenDoor, RunningDoor, settings
 from fixtures_upstream import ScriptedUpstream, completion
 
 from metering.background import spawn
-from metering.fullness import Memory
+from metering.fullness import Memory, Standing
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
-from proxy.backlog import Standing, apply, look, watch_backlog
+from proxy.backlog import apply, is_full, look, watch_backlog
 from proxy.settings import Metering
 
 FREE = Memory(50, 100)
@@ -36,7 +36,7 @@ FREE = Memory(50, 100)
 def test_refusing_begins_at_the_mark_and_ends_below_it(
     unsettled: int, memory: Memory, was_full: bool, full: bool
 ) -> None:
-    assert Standing(unsettled, memory).is_full(100, was_full=was_full) is full
+    assert is_full(Standing(unsettled, memory), 100, was_full=was_full) is full
 
 
 async def test_all_shards_count(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
@@ -63,6 +63,17 @@ async def test_a_full_backlog_refuses_and_an_empty_one_serves_again(
     assert (sent, served.status) == (0, 200)
     said = [event for event, _ in door.log.lines if event.startswith("backlog")]
     assert said == ["backlog_full", "backlog_over"]
+
+
+async def test_a_redis_that_is_full_is_told_as_that(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    apply(door.door, Standing(0, Memory(95, 100)), was_full=False)
+    body = await (await door.chat()).json()
+
+    assert body["error"]["code"] == "backlog_full"
+    assert "hardly any memory" in body["error"]["message"]
+    assert upstream.received == []
 
 
 async def test_where_it_is_only_said_nothing_is_refused(

@@ -10,6 +10,7 @@ import pytest
 from metering.prices import PriceBook
 from proxy import banner
 from proxy.settings import Metering, MintedKey, RedisSettings, Secret, Server, Settings
+from proxy.sockets import url
 from routing.upstreams import Model
 
 URL = "http://127.0.0.1:8080"
@@ -65,6 +66,34 @@ def test_every_next_command_has_the_options():
     commands = [line for line in following if "weir" in line]
     assert len(commands) == 3
     assert all(line.endswith(" --config other.yaml") for line in commands)
+
+
+@pytest.mark.parametrize(
+    ("host", "listens", "here"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080", None),
+        ("10.1.2.3", "http://10.1.2.3:8080", None),
+        ("0.0.0.0", "0.0.0.0:8080: every IPv4 address of this machine", "http://127.0.0.1:8080"),
+        ("::", "[::]:8080: every IPv6 address of this machine", "http://[::1]:8080"),
+    ],
+)
+def test_who_listens_everywhere_is_told_so(host, listens, here):
+    """Nobody believes a port to be private that is not; the URL for this machine is still there."""
+    made = settings()
+    made = replace(made, server=replace(made.server, host=host, port=8080))
+    text = banner.render(banner.Started(url(host, 8080), made, [], False, ""))
+
+    assert f"Tokenweir listens on {listens}\n" in text
+    assert ("From this machine it is" in text) is (here is not None)
+    assert here is None or f"From this machine it is {here}\n" in text
+
+
+def test_the_line_for_a_key_finds_the_same_files():
+    """It is made for the tenant of this configuration, not of one that happens to lie here."""
+    demo = settings(minted_keys=(MintedKey("demo", "first", "default"),))
+    text = banner.render(banner.Started(URL, demo, [], True, " --config /etc/weir.yaml"))
+
+    assert "keys new --tenant demo --config /etc/weir.yaml\n" in text
 
 
 def test_without_a_worker_the_banner_says_what_is_missing():

@@ -13,16 +13,9 @@ def test_the_wait_doubles_and_is_bounded(quick_deaths, expected):
     assert backoff_s(quick_deaths) == pytest.approx(expected)
 
 
-def test_when_another_start_is_pointless():
-    """After as many quick deaths in a row as are allowed, and not before."""
+def test_when_a_child_counts_as_failed():
+    """After as many quick deaths in a row as make a series, and not before."""
     child = Child("proxy-0", lambda: 0, quick_deaths=QUICK_DEATHS_MAX - 1)
     assert not child.has_failed()
     child.quick_deaths += 1
     assert child.has_failed()
-
-
-def test_one_that_is_not_vital_is_never_given_up():
-    """It is tried again, with the longest wait; nothing else ends for it."""
-    child = Child("metrics", lambda: 0, is_vital=False, quick_deaths=QUICK_DEATHS_MAX + 9)
-    assert not child.has_failed()
-    assert backoff_s(child.quick_deaths) == pytest.approx(5.0)

@@ -152,3 +152,34 @@ def test_a_ledger_of_another_version_is_left_to_its_worker(config: Path, ledger:
 
     assert result.exit_code == 1
     assert "start a worker of the same version" in result.stderr
+
+
+def test_junk_is_closed_once_and_stays_in_the_books(config: Path, ledger: Ledger) -> None:
+    _bury(ledger, b"junk")
+    words = ("close", "--id", "1", "--reason", "a test wrote it", "--by", "ann")
+
+    closed, again = _run(config, *words), _run(config, *words)
+
+    assert (closed.exit_code, closed.stdout) == (0, "1 closed: a test wrote it\n")
+    assert again.exit_code == 1
+    assert "resolved before: closed: a test wrote it, by ann" in again.stderr
+    assert _json(config, "list") == {"dead_letters": []}
+    [row] = _json(config, "list", "--all")["dead_letters"]
+    assert (row["outcome"], row["event_id"]) == ("closed: a test wrote it", None)
+    assert _json(config, "show", "--id", "1")["raw"] == "junk"
+
+
+def test_a_closing_needs_a_reason(config: Path, ledger: Ledger) -> None:
+    _bury(ledger, b"junk")
+
+    assert _run(config, "close", "--id", "1", "--reason", " ").exit_code == 2
+    assert _run(config, "close", "--id", "2", "--reason", "x").exit_code == 3
+    assert len(_json(config, "list")["dead_letters"]) == 1
+
+
+def test_an_entry_without_a_body_says_what_it_lacks(config: Path, ledger: Ledger) -> None:
+    _bury(ledger, b"")
+
+    [row] = _json(config, "list")["dead_letters"]
+
+    assert "no field `e`" in row["reason"]

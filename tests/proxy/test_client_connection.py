@@ -123,7 +123,9 @@ async def test_t16_a_client_that_takes_enough_is_not() -> None:
 async def test_t17_one_too_many_is_told_and_closed() -> None:
     """T-17: over the bound a few may ask for health, the rest get a 503 before they said a word."""
     crowd = Crowd(1)
-    opened = [connected(crowd) for _ in range(1 + HEALTH_CONNECTIONS)]
+    opened = [connected(crowd, Patience()) for _ in range(1 + HEALTH_CONNECTIONS)]
+    for each, _ in opened:
+        each.data_received(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
 
     refused, transport = connected(crowd)
 

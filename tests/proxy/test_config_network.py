@@ -181,3 +181,96 @@ def test_other_faults_of_connections(tmp_path: Path, text: str, fault: str) -> N
 
     assert any(fault in each for each in found), found
     assert not any("canary" in each for each in found)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "0.0.0.0",
+        "::",
+        "fe80::1%eth0",
+        "localhost",
+        "proxy.internal",
+        "a_b-c.",
+        "bücher",
+    ],
+)
+def test_a_host_to_listen_on(tmp_path: Path, host: str) -> None:
+    """Addresses of both kinds, and names as container platforms make them."""
+    written = f'server: {{host: "{host}", metrics_host: "{host}", metrics_port: 9464}}\n'
+
+    assert loaded(tmp_path, BASE + written).settings.server.host == host
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "not a host!",
+        "[::1]",
+        "a:8080",
+        "http://a",
+        "127.1",
+        "1.2.3.400",
+        "-a",
+        "a..b",
+        "x" * 64,
+        " ",
+    ],
+)
+@pytest.mark.parametrize("name", ["host", "metrics_host"])
+def test_a_host_that_is_none(tmp_path: Path, name: str, host: str) -> None:
+    """Told by `config check`, not first by a start that fails."""
+    [fault] = faults(tmp_path, BASE + f'server: {{{name}: "{host}"}}\n')
+
+    assert f"server.{name}: {host!r} is neither an address nor the name of a host" in fault
+
+
+@pytest.mark.parametrize("name", ["host", "metrics_host"])
+def test_an_empty_host(tmp_path: Path, name: str) -> None:
+    """Not the same as everywhere, and nobody's guess."""
+    [fault] = faults(tmp_path, BASE + f'server: {{{name}: ""}}\n')
+
+    assert f"server.{name}: must not be empty (0.0.0.0 listens everywhere)" in fault
+
+
+def on_one_port(host: str, metrics_host: str) -> str:
+    both = f'host: "{host}", metrics_host: "{metrics_host}"'
+    return BASE + f"server: {{{both}, port: 9464, metrics_port: 9464}}\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "metrics_host"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("10.1.2.3", "0.0.0.0"),
+        ("localhost", "127.0.0.1"),
+        ("::1", "localhost"),
+        ("0.0.0.0", "localhost"),
+        ("::", "::1"),
+        ("::1", "0:0:0:0:0:0:0:1"),
+        ("Proxy.Internal.", "proxy.internal"),
+    ],
+)
+def test_two_ports_that_are_one(tmp_path: Path, host: str, metrics_host: str) -> None:
+    """A fault where they surely meet."""
+    [fault] = faults(tmp_path, on_one_port(host, metrics_host))
+
+    assert "server.metrics_port: 9464 is server.port as well, on the same address" in fault
+
+
+@pytest.mark.parametrize(
+    ("host", "metrics_host"),
+    [("10.1.2.3", "127.0.0.1"), ("::", "127.0.0.1"), ("0.0.0.0", "::"), ("a.internal", "::1")],
+)
+def test_one_port_on_addresses_apart(tmp_path: Path, host: str, metrics_host: str) -> None:
+    """They do not meet, or only another machine could say so."""
+    assert loaded(tmp_path, on_one_port(host, metrics_host)).settings.server.metrics_port == 9464
+
+
+def test_a_port_of_nothing_meets_nobody(tmp_path: Path) -> None:
+    """0 is a free port for the one, and none at all for the other."""
+    server = loaded(tmp_path, BASE + "server: {port: 0, metrics_port: 0}\n").settings.server
+
+    assert (server.port, server.metrics_port) == (0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,29 @@ def test_places_run_out_and_come_back() -> None:
         places.leave("a")
     assert len(places) == 1
     assert places.enter("b") is Place.FULL
+
+
+def test_silence_makes_way() -> None:
+    """T-17: the oldest that has asked for nothing goes; who has asked stays, and one that cannot be
+    told to go does."""
+    places, gone = Crowd(2), []
+
+    def guest(name: int) -> Callable[[], None]:
+        def make_way() -> None:
+            gone.append(name)
+            places.leave("a", make_way)
+
+        return make_way
+
+    guests = [guest(at) for at in range(2 + HEALTH_CONNECTIONS)]
+    for each in guests:
+        places.enter("a", each)
+    places.has_asked(guests[0])
+    given = [places.enter("b", guest(99)), places.enter("b")]
+
+    assert gone == [1, 2]
+    assert given == [Place.HEALTH, Place.HEALTH]
+    assert len(places) == 2 + HEALTH_CONNECTIONS
 
 
 def test_one_address_has_its_own_bound() -> None:
@@ -104,6 +128,27 @@ def test_memory_is_not_looked_up_for_every_request() -> None:
 
     assert all(memory.has_room(stream=True) for _ in range(100))
     assert len(asked) == 1
+
+
+def test_bodies_share_a_part_of_the_memory() -> None:
+    """T-13: over it who comes later is refused, and who is alone never; all of it comes back."""
+    memory = Memory(1000, lambda: 0)
+    with memory.body() as first, memory.body() as second:
+        assert first.grow(150) and second.grow(100)
+        assert not second.grow(1) and not first.grow(1)
+    with memory.body() as alone, memory.body() as other:
+        assert alone.grow(900)
+        assert not other.grow(1)
+
+    assert memory._bodies == 0
+
+
+def test_bodies_have_no_room_in_a_full_process() -> None:
+    """T-13: what was let in before the process was full may not fill it further."""
+    memory = Memory(1000, lambda: 950)
+    with memory.body() as first, memory.body() as second:
+        assert first.grow(1)
+        assert not second.grow(1)
 
 
 def test_without_a_bound_there_is_always_room() -> None:

@@ -8,7 +8,18 @@ from proxy.metrics import Kind
 from proxy.metrics_catalogue import CATALOGUE
 
 UNITS = ("_seconds", "_bytes", "_total", "_info")
-COUNTS = ("exchanges", "connections", "up", "open", "ready", "entries", "fds", "records", "outage")
+COUNTS = (
+    "exchanges",
+    "connections",
+    "up",
+    "open",
+    "ready",
+    "entries",
+    "fds",
+    "records",
+    "outage",
+    "refusing",
+)
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)

@@ -8,14 +8,16 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from raw_http import close, connect, one
 
 from metering.clock import monotonic_s
 from proxy import metrics_catalogue as catalogue
+from proxy.crowd import HEALTH_CONNECTIONS
 from proxy.metrics import Metrics
 from proxy.metrics_board import Board
 from proxy.metrics_render import STALE_S
 from proxy.metrics_report import write_report
-from proxy.metrics_server import create_app
+from proxy.metrics_server import CONNECTIONS_MAX, create_app, create_runner, is_local_name
 
 Boards = dict[str, Board]
 
@@ -32,7 +34,7 @@ def boards() -> Boards:
 @pytest.fixture
 async def port(boards: Boards) -> AsyncIterator[str]:
     """The server over these boards; its URL."""
-    runner = web.AppRunner(create_app(boards))
+    runner = create_runner(create_app(boards, is_local=True))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}"
@@ -99,3 +101,49 @@ async def test_metrics_are_those_of_all_boards(boards: Boards, port: str) -> Non
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     assert "\nweir_write_stalls_total 4.0\n" in text
     assert "\nweir_build_info{" in text
+
+
+SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: %s\r\n\r\n"
+
+
+async def test_t40_a_name_of_a_strangers_is_refused(port: str) -> None:
+    """T-40: a web page whose name leads to loopback for a moment reads nothing."""
+    there = port.removeprefix("http://").encode()
+
+    said = await one(port, SCRAPE % b"rebound.example")
+    served = [(await one(port, SCRAPE % host)).status for host in (there, b"localhost:1")]
+
+    assert (said.status, b"weir_" in said.body, said.headers["server"]) == (421, False, "tokenweir")
+    assert served == [200, 200]
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:9464", True),
+        ("weir.localhost", True),
+        ("127.0.0.1:9464", True),
+        ("[::1]:9464", True),
+        ("10.1.2.3", True),
+        ("localhost.example", False),
+        ("127.0.0.1.example", False),
+        ("example", False),
+        ("", False),
+    ],
+)
+def test_t40_names_of_this_machine(host: str, is_local: bool) -> None:
+    """T-40: an address cannot be rebound; of names only those that never leave the machine."""
+    assert is_local_name(host) is is_local
+
+
+async def test_t17_silent_scrapers_do_not_keep_the_others_out(port: str) -> None:
+    """T-17: this port has places, too, and who says nothing makes way for who asks."""
+    silent = [await connect(port) for _ in range(CONNECTIONS_MAX + HEALTH_CONNECTIONS)]
+
+    said = await one(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    for _, writer in silent:
+        await close(writer)
+    assert said.status == 503  # as the process that does not report has it
+    assert b"not_reporting" in said.body

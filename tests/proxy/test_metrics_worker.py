@@ -9,7 +9,7 @@ from proxy.metrics_worker import WorkerWatch
 
 
 def counters(metrics: Metrics) -> dict[str, float]:
-    return {name: value for (name,), value in metrics.counters.items()}
+    return {name: value for (name, *_), value in metrics.counters.items()}
 
 
 async def test_batches_add_up() -> None:

@@ -14,6 +14,7 @@ from metering.ids import uuid7
 from metering.memory_caps import MemoryCaps
 from proxy.attempts import Bill
 from proxy.door import Door, OpenExchanges
+from proxy.errors import UsageNotRecorded
 from proxy.recording import record
 from proxy.transport import Transport
 
@@ -24,9 +25,9 @@ def bill(seq: int | None = None) -> Bill:
     return Bill(Vector(nano=7, requests=1), [b"{}"], [], seq)
 
 
-def door(caps: MemoryCaps, spool: MemorySpool) -> Door:
+def door(caps: MemoryCaps, spool: MemorySpool, log: CollectingLog | None = None) -> Door:
     nothing = cast("Transport", None), cast("OpenExchanges", None)
-    return Door(settings({}), caps, nothing[0], spool, nothing[1], CollectingLog(), "p")
+    return Door(settings({}), caps, nothing[0], spool, nothing[1], log or CollectingLog(), "p")
 
 
 class GatedCaps(MemoryCaps):
@@ -70,15 +71,39 @@ async def test_a_full_disk_does_not_stop_redis() -> None:
     assert caps.model.events == [b"{}"]
 
 
+class AwayCaps(MemoryCaps):
+    """Redis, while it is away."""
+
+    async def commit(self, *_: object) -> Commit:
+        raise CapsUnavailableError("gone")
+
+
+async def test_what_neither_redis_nor_the_disk_takes_is_refused_by_name() -> None:
+    """F-16: the disk is full while Redis is away; nobody is told that it was spooled."""
+    log = CollectingLog()
+
+    with pytest.raises(UsageNotRecorded) as refused:
+        await record(door(AwayCaps(), MemorySpool(is_full=True), log), HOLD, bill(), "req_1")
+
+    assert (refused.value.status, refused.value.should_retry) == (503, False)
+    assert [event for event, _ in log.lines] == ["usage_not_recorded"]
+
+
+async def test_it_is_told_as_spooled_once_it_is_on_disk() -> None:
+    log, spool = CollectingLog(), MemorySpool()
+
+    await record(door(AwayCaps(), spool, log), HOLD, bill(), "req_1")
+
+    assert len(spool.records) == 1
+    assert [event for event, _ in log.lines] == ["usage_spooled"]
+    assert log.lines[0][1]["request_id"] == "req_1"
+
+
 async def test_spooled_first_it_is_not_spooled_twice() -> None:
     """`metering.spool: always` with Redis away: one record, the one that was written first."""
 
-    class LosingCaps(MemoryCaps):
-        async def commit(self, *_: object) -> Commit:
-            raise CapsUnavailableError("gone")
-
     spool = MemorySpool()
 
-    await record(door(LosingCaps(), spool), HOLD, bill(seq=3), "req_1")
+    await record(door(AwayCaps(), spool), HOLD, bill(seq=3), "req_1")
 
     assert len(spool.records) == 1

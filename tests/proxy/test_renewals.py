@@ -7,59 +7,18 @@ from dataclasses import dataclass
 
 import pytest
 from fixtures_door import CollectingLog
+from renewals_samples import CAPS, TIMES, CountingCaps, ManualClock, Open, held, soon
 
 from metering.background import spawn
 from metering.caps import (
-    ROLLING_DAY,
     Candidate,
-    Cap,
     CapsUnavailableError,
     Hold,
-    Limit,
-    Scope,
-    ScopeKind,
     Vector,
 )
-from metering.clock import monotonic_s
-from metering.ids import uuid7
 from metering.memory_caps import MemoryCaps
-from proxy.door import HOLD_TTL_MS, HoldTimes
+from proxy.door import HOLD_TTL_MS
 from proxy.renewals import RENEW_AGAIN_S, TOGETHER, Renewals
-
-CAPS = (Cap(Scope(ScopeKind.TENANT), ROLLING_DAY, Limit(nano=10_000)),)
-TIMES = HoldTimes()
-
-
-@dataclass(eq=False)
-class Open:
-    hold: Hold
-    progress: tuple[int, ...] = (1, 7)
-    held: Candidate | None = None
-    is_ending: bool = False
-    asked: int = 0
-
-    def checkpoint(self) -> bytes:
-        self.asked += 1
-        return b"seen %d" % self.progress[-1]
-
-
-@dataclass
-class ManualClock:
-    now_ms: int = 1_800_000_000_000
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-
-async def held(caps: MemoryCaps, clock: ManualClock, number: int) -> Open:
-    hold = Hold("acme", uuid7(clock.now_ms, number.to_bytes(10, "big")), CAPS)
-    await caps.reserve(hold, [Candidate("u", Vector(nano=10))], owner="p", ttl_ms=HOLD_TTL_MS)
-    return Open(hold)
-
-
-def soon() -> float:
-    """A moment at which every exchange that was added is due."""
-    return monotonic_s() + TIMES.first_checkpoint_s
 
 
 async def test_a_long_exchange_keeps_its_hold() -> None:
@@ -119,20 +78,6 @@ async def test_an_exchange_that_has_sent_nothing_leaves_its_facts() -> None:
     await renewals.turn(soon())
 
     assert caps.model.records["acme", exchange.hold.exchange_id].checkpoint == b""
-
-
-class CountingCaps(MemoryCaps):
-    """Counts how many renewals are under way at once; each takes a turn of the loop."""
-
-    under_way = most = answered = 0
-
-    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        await asyncio.sleep(0)
-        self.under_way -= 1
-        self.answered += 1
-        return await super().renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
 
 
 async def test_many_are_noted_together_and_not_all_at_once() -> None:

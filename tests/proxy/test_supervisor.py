@@ -253,6 +253,61 @@ def test_a_child_that_cannot_live_ends_it_all(serve):
     assert run.out.read_text() == ""
 
 
+def test_a_worker_that_cannot_live_ends_nothing(serve):
+    """From the first start on: requests are answered, it is tried again, and one line says so."""
+    run = serve("dying-worker").ready()
+    run.until(lambda: len(run.said("worker", "died")) >= 7)
+
+    assert run.ask() == "proxy-0"
+    assert run.err.read_text().count("child_does_not_stay_alive") == 1
+    assert run.err.read_text().count("child ended") == 5
+    assert run.stop() == 0
+
+
+def test_a_proxy_that_is_killed_again_and_again_ends_nothing(serve):
+    """Six quick deaths after it had served: the other goes on, and it comes back itself."""
+    run = serve("workers=2").ready()
+    run.until(lambda: run.pids("proxy-1"))
+    for deaths in range(1, 7):
+        os.kill(run.pids("proxy-1")[-1], signal.SIGKILL)
+        run.until(lambda deaths=deaths: len(run.pids("proxy-1")) == deaths + 1)
+
+    run.until(lambda: run.ask() == "proxy-1")
+    assert len(run.pids("proxy-0")) == 1
+    assert run.err.read_text().count("child_does_not_stay_alive") <= 1
+    assert run.stop() == 0
+
+
+def test_a_stuck_proxy_is_killed_and_started_again(serve):
+    """One that stands still answers nobody; one that merely waits for connections is left alone."""
+    run = serve("workers=2", "stuck=2.5").ready()
+    run.until(lambda: run.pids("proxy-1"))
+    os.kill(run.pids("proxy-1")[0], signal.SIGSTOP)
+    run.until(lambda: len(run.pids("proxy-1")) == 2)
+
+    [said] = [line for line in run.err.read_text().splitlines() if "child_stuck" in line]
+    assert '"child":"proxy-1"' in said
+    assert len(run.pids("proxy-0")) == 1
+    run.until(lambda: run.ask() == "proxy-1")
+    assert run.stop() == 0
+
+
+def test_a_pause_of_the_whole_machine_kills_nobody(serve):
+    """All stand still and go on, as after a suspend: nobody was waited for meanwhile."""
+    run = serve("workers=2", "stuck=2.5").ready()
+    run.until(lambda: run.pids("proxy-1"))
+    os.killpg(run.process.pid, signal.SIGSTOP)
+    time.sleep(3.5)
+    run.process.send_signal(signal.SIGCONT)  # the parent first: it sees old beats after a long time
+    time.sleep(0.2)
+    os.killpg(run.process.pid, signal.SIGCONT)
+
+    run.until(lambda: run.ask() == "proxy-1")
+    assert "child_stuck" not in run.err.read_text()
+    assert len(run.pids("proxy-0")) == len(run.pids("proxy-1")) == 1
+    assert run.stop() == 0
+
+
 def test_a_minted_key_opens_nothing_from_elsewhere(serve):
     """Listening on more than loopback, the demo key is neither made nor accepted."""
     run = serve("host=0.0.0.0").ready()

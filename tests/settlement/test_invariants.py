@@ -43,6 +43,7 @@ def scope(**changes: object) -> Scope:
         tenant="acme",
         held=(0, 0, 0),
         holds=0,
+        leased=0,
         totals={DAY: (500, 51, 1)},
         buckets={DAY: {7: (500, 51, 1)}},
     )

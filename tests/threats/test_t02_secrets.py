@@ -52,7 +52,7 @@ CANARIES = {
 
 CONFIG = """
 server: {{port: 0}}
-redis: {{url: "${{CANARY_REDIS_URL}}"}}
+redis: {{url: "${{CANARY_REDIS_URL}}", on_outage: closed}}
 providers:
   one: {{type: openai, base_url: "{upstream}", api_key: "${{CANARY_PROVIDER}}", timeout_s: 1}}
   dead: {{type: openai, base_url: "http://127.0.0.1:9/v1", api_key: "${{CANARY_PROVIDER}}"}}

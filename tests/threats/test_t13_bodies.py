@@ -14,7 +14,7 @@ from fixtures_door import OpenDoor, RunningDoor, held, settings
 from fixtures_upstream import ScriptedUpstream, completion
 from raw_http import BEARER, CHAT, STREAM, close, connect, every, one, post, read_one
 
-from proxy.crowd import give_back, resident_bytes
+from proxy.crowd import BODIES_UP_TO, give_back, resident_bytes
 from proxy.json_bounds import DEPTH_MAX, VALUES_MAX
 from proxy.settings import Server
 
@@ -91,12 +91,13 @@ async def test_t13_many_small_chunks_are_one_body(
 HEADERS = {
     "too_many": b"".join(b"X-%d: a\r\n" % index for index in range(200)),
     "too_long": b"X: " + b"a" * 10_000 + b"\r\n",
+    "too_much": b"".join(b"X-%d: %s\r\n" % (at, b"a" * 8000) for at in range(10)),
 }
 
 
 @pytest.mark.parametrize("name", HEADERS)
 async def test_t13_headers_have_bounds(narrow: RunningDoor, name: str) -> None:
-    """T-13: 128 headers of 8 KiB each at most."""
+    """T-13: 128 headers of 8 KiB each at most, and 64 KiB altogether."""
     said = await every(narrow.url, HEAD + HEADERS[name] + b"\r\n")
 
     assert [each.status for each in said] == [400]
@@ -226,6 +227,43 @@ async def test_t46_the_deepest_body_that_is_taken_can_be_sent(
 
     assert said.status == 200
     assert deep in upstream.received[0].body
+
+
+async def test_t13_bodies_that_come_at_once_share_a_bound(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """T-13: bodies that were let in and never end: over a quarter of the memory, who goes on
+    sending is refused; one alone has its room, and what ended has given its own back."""
+    upstream.scripts = [[completion()]]
+    used_mb = resident_bytes() // MIB
+    server = Server(memory_limit_mb=4 * used_mb, max_body_mb=2 * used_mb)
+    door = await open_door(settings({"one": upstream.url}, server=server))
+    memory = door.memory
+    opened = [await connect(door.url) for _ in range(2)]
+    half = b"x" * (int(memory.bound * BODIES_UP_TO) // 2 + MIB)
+    for _, writer in opened:
+        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % (2 * len(half)))
+        await writer.drain()
+    opened[0][1].write(half)
+    async with asyncio.timeout(5):
+        while memory._bodies < len(half):
+            await asyncio.sleep(0.01)
+    with contextlib.suppress(ConnectionError):
+        opened[1][1].write(half)
+        await opened[1][1].drain()
+    said = await read_one(opened[1][0])
+    before = memory._bodies
+    for _, writer in opened:
+        await close(writer)
+    async with asyncio.timeout(5):
+        while memory._bodies:
+            await asyncio.sleep(0.01)
+
+    served = await one(door.url, post())
+
+    assert (said.status, said.code, said.headers["connection"]) == (503, "overloaded", "close")
+    assert before == len(half)
+    assert (served.status, memory._bodies) == (200, 0)
 
 
 async def test_a_full_process_takes_no_new_stream(

@@ -14,10 +14,11 @@ from fixtures_upstream import Act, ScriptedUpstream, chunk, delta, stream_head
 from fixtures_weir import COMMAND, Weir, serving
 from raw_http import STREAM, close, connect, get, one, post, read_one
 
-from proxy.client_connection import Patience
+from proxy.client_connection import QUEUED_REQUESTS_MAX, Patience
 from proxy.crowd import HEALTH_CONNECTIONS
 from proxy.settings import Server
 
+Connections = list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -26,13 +27,14 @@ async def test_t17_over_the_bound_only_health_is_answered(
 ) -> None:
     """T-17: who is one too many is told so at once; somebody who leaves makes room again."""
     door = await open_door(settings({"one": upstream.url}, server=Server(max_connections=3)))
-    idle = [await connect(door.url) for _ in range(3)]
+    idle = await asking(door, 3)
 
     refused, health = await one(door.url, get("/v1/models")), await one(door.url, HEALTH)
     async with asyncio.timeout(5):
         while door.crowd_size > 3:
             await asyncio.sleep(0.01)
-    others = [await connect(door.url) for _ in range(HEALTH_CONNECTIONS + 1)]
+    others = await asking(door, HEALTH_CONNECTIONS, HEALTH)
+    others.append(await connect(door.url))
     unasked = await read_one(others[-1][0])
     for _, writer in [*others, *idle]:
         await close(writer)
@@ -47,6 +49,32 @@ async def test_t17_over_the_bound_only_health_is_answered(
     )
     assert (health.status, unasked.status, unasked.code) == (200, 503, "overloaded")
     assert again.status == 200
+
+
+async def asking(door: RunningDoor, count: int, raw: bytes = b"") -> Connections:
+    """Connections that were served once and stay."""
+    opened = [await connect(door.url) for _ in range(count)]
+    for reader, writer in opened:
+        writer.write(raw or get("/v1/models"))
+        assert (await read_one(reader)).status == 200
+    return opened
+
+
+async def test_t17_silent_sockets_do_not_keep_health_out(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """T-17: with every place taken by who says nothing, or half a request, each health check is
+    answered: the oldest of them goes."""
+    door = await open_door(settings({"one": upstream.url}, server=Server(max_connections=3)))
+    silent = [await connect(door.url) for _ in range(3 + HEALTH_CONNECTIONS)]
+    for _, writer in silent[::2]:
+        writer.write(b"GET /v1/mod")
+
+    checks = [(await one(door.url, HEALTH)).status for _ in range(10)]
+
+    for _, writer in silent:
+        await close(writer)
+    assert checks == [200] * 10
 
 
 async def test_t17_one_address_may_have_a_bound(
@@ -65,7 +93,7 @@ async def test_t17_one_address_may_have_a_bound(
 
 
 async def test_t17_pipelined_requests_wait_in_the_network(door: RunningDoor) -> None:
-    """T-17: 50,000 requests at once: some dozens are parsed, the rest is left to the sender."""
+    """T-17: 50,000 requests at once: two are parsed ahead, the rest is left to the sender."""
     reader, writer = await connect(door.url)
     sent = asyncio.create_task(flood(writer, get("/v1/models") * 50_000))
     first = await read_one(reader)
@@ -77,8 +105,31 @@ async def test_t17_pipelined_requests_wait_in_the_network(door: RunningDoor) -> 
     sent.cancel()
     await close(writer)
     assert first.status == 200
-    assert waiting <= 32
+    assert waiting <= QUEUED_REQUESTS_MAX
     assert was_stopped
+
+
+async def test_t17_what_is_pipelined_behind_a_stream_costs_little(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """T-17: behind a stream that goes on, requests with as many headers as there may be wait in
+    the network: what is parsed ahead of each connection is bounded."""
+    upstream.scripts = [ENDLESS]
+    headers = b"".join(b"X-%d: %s\r\n" % (at, b"a" * 500) for at in range(120))
+    waiting = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n"
+    reader, writer = await connect(door.url)
+    writer.write(post(STREAM))
+    await reader.readuntil(b"Hello")
+    [connection] = door.runner.server.connections  # type: ignore[union-attr]
+
+    flooding = asyncio.create_task(flood(writer, waiting * 400))
+    await asyncio.sleep(0.3)
+
+    queued = len(connection._messages)
+    was_stopped = not flooding.done()
+    flooding.cancel()
+    await close(writer)
+    assert (queued, was_stopped) == (QUEUED_REQUESTS_MAX, True)
 
 
 async def flood(writer: asyncio.StreamWriter, raw: bytes) -> None:

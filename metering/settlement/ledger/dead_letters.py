@@ -19,10 +19,13 @@ from sqlalchemy.exc import DataError, DBAPIError
 from metering.settlement.batches import Batch, BatchReport
 from metering.settlement.entries import Malformed
 from metering.settlement.ledger.outbox import put_alerts
-from metering.settlement.ledger.store import Ledger, keep_rows
+from metering.settlement.ledger.store import Ledger, insert_rows, keep_rows
 from metering.settlement.ledger.tables import dead_letter, dead_letter_resolution, usage_event
 
 REPORTED_IDS_MAX = 20
+
+CLOSED = "closed"
+"""How the outcome of a letter begins that nobody will book; the reason follows."""
 
 _DATA_CODES_SQLITE = frozenset(
     {
@@ -169,6 +172,26 @@ def resolve(
     return outcome
 
 
+def close(ledger: Ledger, letter: DeadLetter, *, because: str, by: str, now_ns: int) -> bool:
+    """Note that nothing will be booked for it, and why; False when it was resolved before."""
+    row = {
+        "dead_letter_id": letter.id,
+        "resolved_at": now_ns,
+        "resolved_by": by,
+        "outcome": f"{CLOSED}: {because}",
+        "event_id": "",
+        "payload_hash": hashlib.sha256(letter.raw).hexdigest(),
+    }
+    with ledger.write() as connection:
+        known = select(dead_letter_resolution).where(
+            dead_letter_resolution.c.dead_letter_id == letter.id
+        )
+        if connection.execute(known).first() is not None:
+            return False
+        insert_rows(connection, dead_letter_resolution, [row])
+    return True
+
+
 def _letters() -> Select[Any]:
     resolution = dead_letter_resolution.c
     return (
@@ -196,5 +219,5 @@ def _letter(row: Any) -> DeadLetter:
         resolved_at=row.resolved_at,
         resolved_by=row.resolved_by,
         outcome=row.outcome,
-        event_id=row.event_id,
+        event_id=row.event_id or None,
     )

@@ -31,6 +31,10 @@ class LedgerTooNewError(LedgerUnusableError):
     """A newer version has migrated the ledger to tables that this one does not know."""
 
 
+class OtherLedgerError(LedgerUnusableError):
+    """Redis is settled into another ledger than this one."""
+
+
 def safe_url(url: URL) -> str:
     """A ledger's URL as it may be shown: no password, and no query, which may hold one too."""
     return url.set(query={}).render_as_string(hide_password=True)

@@ -127,11 +127,12 @@ def add_rows(
     arrays = ", ".join(f"%s::{column.type.compile(connection.dialect)}[]" for column in columns)
     keys = ", ".join(column.name for column in table.primary_key)
     summed = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in measures)
-    connection.exec_driver_sql(
+    statement = (
         f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) "  # noqa: S608 - names of ours
-        f"ON CONFLICT ({keys}) DO UPDATE SET {summed}",
-        tuple([row[column.name] for row in rows] for column in columns),
+        f"ON CONFLICT ({keys}) DO UPDATE SET {summed}"
     )
+    values = tuple([row[column.name] for row in rows] for column in columns)
+    connection.exec_driver_sql(statement, values)
 
 
 def _prepare(connection: Any, _record: object) -> None:

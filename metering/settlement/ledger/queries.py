@@ -92,6 +92,14 @@ def invoice_report(
 
     Only billable events whose occurred_at lies in the month. ValueError for a malformed period.
     """
+    with ledger.read() as connection:
+        return invoice_in(connection, tenant, period, pending=pending)
+
+
+def invoice_in(
+    connection: Connection, tenant: str, period: str, *, pending: int | None = None
+) -> InvoiceReport | None:
+    """`invoice_report` in a view of the ledger that is open already."""
     start_ns, end_ns = period_bounds_ns(period)
     query: Select[Any] = (
         select(
@@ -110,14 +118,13 @@ def invoice_report(
     charges: list[Charge] = []
     hashes: list[str] = []
     unpriced = 0
-    with ledger.read() as connection:
-        if not _knows(connection, tenant):
-            return None
-        for row in connection.execute(query):
-            charges += _charges(row)
-            hashes.append(row.payload_hash)
-            unpriced += -row.unpriced if row.kind == Kind.CORRECTION else row.unpriced
-        settled_through = _settled_through(connection, tenant)
+    if not _knows(connection, tenant):
+        return None
+    for row in connection.execute(query):
+        charges += _charges(row)
+        hashes.append(row.payload_hash)
+        unpriced += -row.unpriced if row.kind == Kind.CORRECTION else row.unpriced
+    settled_through = _settled_through(connection, tenant)
     invoice = make_invoice(tenant, period, charges)
     body = invoice_bytes(invoice)
     return InvoiceReport(

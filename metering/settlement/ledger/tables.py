@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from metering.usage import TOKEN_CLASSES
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0005"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = ("usage_event", "txn", "posting", "price_body", "dead_letter_resolution")
@@ -100,6 +100,12 @@ usage_event = Table(
         "corrects",
         sqlite_where=text("corrects IS NOT NULL"),
         postgresql_where=text("corrects IS NOT NULL"),
+    ),
+    Index(
+        "ix_usage_event_recovered",
+        "exchange_id",
+        sqlite_where=text("usage_source = 'recovered'"),
+        postgresql_where=text("usage_source = 'recovered'"),
     ),
 )
 
@@ -218,6 +224,14 @@ watermark = Table(
     Column("conflicts", BigInteger, nullable=False),
     Column("dead_letters", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+)
+
+ledger_identity = Table(
+    "ledger_identity",
+    metadata,
+    Column("one", Integer, primary_key=True, autoincrement=False),  # one row at most
+    Column("id", Text, nullable=False),  # random; Redis keeps it too
+    CheckConstraint("one = 1", name="ck_ledger_identity_one"),
 )
 
 spool_confirmed = Table(

@@ -11,7 +11,7 @@ waits in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from metering.settlement.journal import Transaction, usage_transaction
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.chain import GENESIS
 from metering.settlement.ledger.dead_letters import keep_dead_letters
+from metering.settlement.ledger.exchanges import incomplete_exchanges, reversals_due
 from metering.settlement.ledger.outbox import put_alerts
 from metering.settlement.ledger.rows import event_row
 from metering.settlement.ledger.store import (
@@ -70,10 +71,13 @@ def _write(
             return None
         known = _known_hashes(connection, {booking.event_id for booking in batch.bookings})
         found = sort_bookings(batch.bookings, known)
-        report = _report(batch, found)
+        reversals = reversals_due(connection, found.fresh)
+        found = replace(found, fresh=found.fresh + reversals)
         _keep_prices(connection, prices, now_ns)
         txn_of = _post(connection, found.fresh, now_ns)
         _insert_events(connection, found.fresh, txn_of, heads, now_ns)
+        incomplete = incomplete_exchanges(connection, batch.bookings)
+        report = replace(_report(batch, found, incomplete), superseded=len(reversals))
         _keep_conflicts(connection, found, now_ns)
         keep_dead_letters(connection, batch.malformed, now_ns)
         _raise_alerts(connection, found, report.differences, now_ns)
@@ -82,7 +86,7 @@ def _write(
     return replace(report, ranges_forgotten=forgotten) if forgotten else report
 
 
-def _report(batch: Batch, found: Sorted) -> BatchReport:
+def _report(batch: Batch, found: Sorted, incomplete: Set[str]) -> BatchReport:
     return BatchReport(
         settled=len(found.fresh),
         repeats=len(found.repeats),
@@ -92,7 +96,9 @@ def _report(batch: Batch, found: Sorted) -> BatchReport:
         sell_nano=sum(booking.rated.sell_nano for booking in found.fresh),
         cost_nano=sum(booking.rated.cost_nano for booking in found.fresh),
         differences=differences(found.fresh),
-        confirmed=confirmed_sequences(booking.arrival for booking in batch.bookings),
+        confirmed=confirmed_sequences(
+            (booking.arrival for booking in batch.bookings), incomplete=incomplete
+        ),
     )
 
 

@@ -59,13 +59,21 @@ def run_proxy(process):
     note(name, "sees", provider.base_url, process.settings.redis.url.reveal())
     note(name, "keys", *(key.sha256 for key in process.settings.tenants["demo"].keys))
     process.report_ready()
+    process.sockets[0].settimeout(0.1)
     while True:
-        connection, _ = process.sockets[0].accept()
+        process.pulse.beat()
+        try:
+            connection, _ = process.sockets[0].accept()
+        except TimeoutError:
+            continue
         connection.sendall(name.encode())
         connection.close()
 
 
 def run_worker(settings, board):
+    if "dying-worker" in OPTIONS:
+        note("worker", "died")
+        return 3
     until_terminated("worker")
     while True:
         signal.pause()
@@ -104,6 +112,7 @@ SETTINGS = Settings(
 
 if __name__ == "__main__":
     supervisor.PATIENCE_S = float(option("patience=", "10"))
+    supervisor.STUCK_S = float(option("stuck=", "15"))
     sys.exit(
         supervisor.serve(
             Loaded(SETTINGS),
