@@ -17,13 +17,14 @@ names files and stands in URLs, too, so it is none of the two names that every d
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The digit with its upper two bits set to 10."""
+
+
 def uuid7(now_ms: int, random: bytes) -> str:
     """A UUIDv7 as 36 characters from Unix milliseconds and ten random bytes."""
-    value = (now_ms & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(random[:10], "big")
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time, bits = f"{now_ms & 0xFFFF_FFFF_FFFF:012x}", random[:10].hex()
+    return f"{time[:8]}-{time[8:]}-7{bits[1:4]}-{_VARIANT[bits[4]]}{bits[5:8]}-{bits[8:]}"
 
 
 def derived_id(text: str, purpose: str) -> str:

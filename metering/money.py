@@ -7,6 +7,7 @@ a sum of those; a hold is rounded up; cents appear once, at an invoice's total. 
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 NANO_PER_USD = 1_000_000_000
 PICO_PER_USD = 1_000_000_000_000
@@ -89,6 +90,7 @@ def parse_decimal(text: str) -> Decimal:
     return value
 
 
+@lru_cache(maxsize=4096)
 def format_usd(nano: int, *, places: int = 6) -> str:
     """USD as a plain decimal string with `places` (0 to 9) digits, rounded half-even, signed."""
     scaled = divide_half_even(nano, 10 ** (9 - places))

@@ -79,7 +79,11 @@ class Rates:
 
     def total_nano(self, units: Mapping[str, int]) -> int:
         """The sum of `rate`: what one event comes to."""
-        return sum(self.rate(units).values())
+        rates, total = self.rates_pico, 0
+        for unit, quantity in units.items():
+            if unit in rates or unit in TOKEN_CLASSES:
+                total += amount_nano(quantity, rates[unit])
+        return total
 
     def hold_nano(self, *, input_tokens: int, output_tokens: int) -> int:
         """An upper bound: every token at the dearest class of its side, rounded up."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from metering.caps import Caps, CapsUnavailableError, Hold, Vector
 from metering.clock import monotonic_s
@@ -24,19 +24,14 @@ BYTES_MAX = 32 * 1024 * 1024
 IN_FLIGHT = 64
 
 
-@dataclass(frozen=True, slots=True)
-class RecentCommit:
-    """One commit that Redis has acknowledged, and when (monotonic s)."""
+class RecentCommit(NamedTuple):
+    """One commit that Redis has acknowledged: when (monotonic s), and the bytes of its events."""
 
     hold: Hold
     actual: Vector
     events: tuple[bytes, ...]
     at_s: float
-
-    @property
-    def size(self) -> int:
-        """Bytes of its events."""
-        return sum(map(len, self.events))
+    size: int
 
 
 class RecentCommits:
@@ -67,10 +62,13 @@ class RecentCommits:
     def add(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> None:
         """Redis has taken this commit just now."""
         self._notice()
-        commit = RecentCommit(hold, actual, tuple(events), self._clock_s())
-        self._ring.append(commit)
-        self._bytes += commit.size
-        while self._ring[0].at_s < commit.at_s - self._keep_s:
+        # a body fresh from the encoder lies in a buffer six times its length: copies keep BYTES_MAX
+        # true, and a busy process out of the kernel, which gave it new pages for every request
+        bodies = tuple([bytes(memoryview(body)) for body in events])
+        now_s, size = self._clock_s(), sum(map(len, bodies))
+        self._ring.append(RecentCommit(hold, actual, bodies, now_s, size))
+        self._bytes += size
+        while self._ring[0].at_s < now_s - self._keep_s:
             self._bytes -= self._ring.popleft().size
         while len(self) > self._count_max or self._bytes > self._bytes_max:
             self._bytes -= (self._suspects or self._ring).popleft().size

@@ -50,6 +50,10 @@ class Layout:
     """What a tenant and its caps make of keys, arguments and the places of an answer."""
 
     caps: tuple[Cap, ...]
+    epoch_key: str
+    state_key: str
+    holds_key: str
+    stream_key: str
     open_key: str
     scope_keys: tuple[str, ...]
     scope_args: tuple[str, ...]
@@ -106,14 +110,14 @@ class RedisCaps:
         facts: bytes = b"",
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
-        layout, keys = self._layout(hold), self._keys
+        layout = self._layout(hold)
         reply = await self._run(
             self._reserve,
             [
-                keys.epoch(keys.shard(hold.tenant)),
-                keys.state(hold.tenant),
-                keys.holds(hold.tenant),
-                keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
+                layout.epoch_key,
+                layout.state_key,
+                layout.holds_key,
+                self._keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
                 layout.open_key,
                 *layout.scope_keys,
             ],
@@ -123,13 +127,13 @@ class RedisCaps:
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
         """As `Caps.swap`."""
-        layout, keys = self._layout(hold), self._keys
+        layout = self._layout(hold)
         reply = await self._run(
             self._swap,
             [
-                keys.epoch(keys.shard(hold.tenant)),
-                keys.state(hold.tenant),
-                keys.holds(hold.tenant),
+                layout.epoch_key,
+                layout.state_key,
+                layout.holds_key,
                 layout.open_key,
                 *layout.scope_keys,
             ],
@@ -139,7 +143,7 @@ class RedisCaps:
 
     async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
         """As `Caps.commit`."""
-        layout, keys = self._layout(hold), self._keys
+        layout = self._layout(hold)
         args: list[str | bytes] = [
             *self._head(hold, layout),
             *_amounts(actual),
@@ -151,9 +155,9 @@ class RedisCaps:
         reply = await self._run(
             self._commit,
             [
-                keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
-                keys.holds(hold.tenant),
-                keys.stream(keys.shard(hold.tenant)),
+                self._keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
+                layout.holds_key,
+                layout.stream_key,
                 layout.open_key,
                 *layout.scope_keys,
             ],
@@ -166,13 +170,13 @@ class RedisCaps:
 
     async def release(self, hold: Hold) -> None:
         """As `Caps.release`."""
-        layout, keys = self._layout(hold), self._keys
+        layout = self._layout(hold)
         await self._run(
             self._release,
             [
-                keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
-                keys.holds(hold.tenant),
-                keys.stream(keys.shard(hold.tenant)),
+                self._keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
+                layout.holds_key,
+                layout.stream_key,
                 layout.open_key,
                 *layout.scope_keys,
             ],
@@ -184,7 +188,7 @@ class RedisCaps:
         layout = self._layout(hold)
         reply = await self._run(
             self._renew,
-            [self._keys.holds(hold.tenant), layout.open_key, *layout.scope_keys],
+            [layout.holds_key, layout.open_key, *layout.scope_keys],
             [*self._head(hold, layout), str(ttl_ms), checkpoint or b""],
         )
         return bool(reply)
@@ -261,8 +265,19 @@ def layout_of(keys: RedisKeys, tenant: str, caps: tuple[Cap, ...]) -> Layout:
         cap_args += (str(number), str(place))
         cap_args += ("" if limit is None else str(limit) for limit in limits)
     places = tuple(numbers[cap.scope, cap.window.label][2:] for cap in caps)
-    open_key = keys.open_holds(keys.shard(tenant))
-    return Layout(caps, open_key, tuple(scope_keys), tuple(scope_args), tuple(cap_args), places)
+    shard = keys.shard(tenant)
+    return Layout(
+        caps,
+        keys.epoch(shard),
+        keys.state(tenant),
+        keys.holds(tenant),
+        keys.stream(shard),
+        keys.open_holds(shard),
+        tuple(scope_keys),
+        tuple(scope_args),
+        tuple(cap_args),
+        places,
+    )
 
 
 def _scope_name(scope: Scope) -> str:

@@ -142,8 +142,10 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Done with the answer: back to the pool if it was read to its end, else closed."""
         self._unwatch()
-        if self._is_complete and self._keeps_alive and self._failure is None and self.is_quiet():
-            self._on_idle(self)
+        transport = self._transport
+        is_good = self._is_complete and self._keeps_alive and self._failure is None
+        if is_good and self.is_open and transport and not transport.get_write_buffer_size():
+            self._on_idle(self)  # before the next call somebody asks `is_quiet`
         else:
             self.abort()
 

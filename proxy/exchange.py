@@ -82,7 +82,6 @@ class Exchange:
         self._door = door
         self._facts = facts
         self._request, self._plan = request, plan
-        self._log = door.log.bind(request_id=facts.request_id)
         self._prompt = prompt
         self._attempts: list[Attempt] = []
         self._answers: list[Answer] = []
@@ -294,6 +293,10 @@ class Exchange:
             self._error_answer = error_answer(answer, body, redaction)
         return outcome
 
+    @property
+    def _log(self) -> Any:
+        return self._door.log.bind(request_id=self._facts.request_id)
+
     def _tell_failure(self, attempt: Attempt, cause: str) -> None:
         upstream = attempt.option.upstream.label
         self._log.warning("attempt_failed", attempt=attempt.number, upstream=upstream, cause=cause)
@@ -312,15 +315,17 @@ class Exchange:
             made = bill(self._facts, self._attempts, emitted_at=now_ns(), spool_seq=seq)
             self._sell_nano = made.actual.nano
             self._tell(made.charges)
-            self._states = await record(door, self.hold, made, self._log) or self._states
+            known = await record(door, self.hold, made, self._facts.request_id)
+            self._states = known or self._states
         finally:
             door.open.discard(self)
 
     def _tell(self, charges: list[Charge]) -> None:
         attempt, charged = self._attempts[-1], charges[-1]
         self._door.metrics.exchange(self._facts, self._attempts, charges, degraded=self._degraded)
-        self._log.info(
+        self._door.log.info(
             "exchange",
+            request_id=self._facts.request_id,
             tenant=self.hold.tenant,
             exchange_id=self.hold.exchange_id,
             model=self._request.model,

@@ -56,7 +56,7 @@ PARSE_IN_THREAD_ABOVE_BYTES = 1024 * 1024
 _EVERY_ANSWER = {"Server": "tokenweir"}
 """In place of the server library's name and version, which are nobody's business."""
 
-_LABELS = ("feature", "session", "run")
+_LABELS = {"x-weir-feature": "feature", "x-weir-session": "session", "x-weir-run": "run"}
 
 
 class WebClient:
@@ -317,12 +317,12 @@ async def _answer(client: WebClient, finished: Finished, request_id: str) -> web
 
 def _labels(headers: Mapping[str, str]) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for label in _LABELS:
-        value = headers.get(f"x-weir-{label}")
+    for name, label in _LABELS.items():
+        value = headers.get(name)
         if value is None:
             continue
         if not is_id(value):
-            _bad_header(f"x-weir-{label}", "1 to 64 letters, digits, dots, dashes or underscores")
+            _bad_header(name, "1 to 64 letters, digits, dots, dashes or underscores")
         labels[label] = value
     return labels
 

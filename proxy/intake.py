@@ -37,8 +37,11 @@ async def read_body(
         raise UnsupportedEncoding("Send the body uncompressed: Content-Encoding is not accepted.")
     if (request.content_length or 0) > limit_mb * _MIB:
         raise _too_large(limit_mb)
+    content = request.content
     try:
-        return await _arriving(request.content, limit_mb, patience, share)
+        if content.is_eof():  # all of it is here: nobody has to be waited for, and no timer set
+            return _whole(content.read_nowait(), limit_mb, share)
+        return await _arriving(content, limit_mb, patience, share)
     except TimeoutError:
         raise RequestTimeout(
             f"The body did not arrive in time: after {patience.body_grace_s:.0f} s at least 1 KiB "
@@ -56,14 +59,23 @@ async def _arriving(
     async with asyncio.timeout(patience.body_grace_s) as deadline:
         while part := await content.readany():
             body += part
-            if len(body) > limit_mb * _MIB:
-                raise _too_large(limit_mb)
-            if not share.grow(len(part)):
-                raise Overloaded("This process is short of memory for the bodies of requests.")
+            _check_room(len(body), len(part), limit_mb, share)
             at_first = patience.body_grace_s + len(body) / BYTES_PER_S_MIN
             later = patience.body_s + len(body) / BYTES_PER_S_LATE
             deadline.reschedule(started + min(at_first, later))
     return bytes(body)
+
+
+def _whole(body: bytes, limit_mb: int, share: BodyShare) -> bytes:
+    _check_room(len(body), len(body), limit_mb, share)
+    return body
+
+
+def _check_room(size: int, added: int, limit_mb: int, share: BodyShare) -> None:
+    if size > limit_mb * _MIB:
+        raise _too_large(limit_mb)
+    if not share.grow(added):
+        raise Overloaded("This process is short of memory for the bodies of requests.")
 
 
 def _too_large(limit_mb: int) -> BodyTooLarge:

@@ -32,6 +32,10 @@ def is_too_full(raw: bytes, values_max: int = VALUES_MAX) -> bool:
 
 def fault_in(raw: bytes) -> str | None:
     """Why this text is not even parsed, in words for its author; None when it may be."""
+    # what stands in strings is counted as well here: most texts are within bounds even so
+    opened = raw.count(b"[") + raw.count(b"{")
+    if opened <= DEPTH_MAX and opened + raw.count(b",") <= VALUES_MAX and not _has_wide(raw):
+        return None
     outside = _outside_strings(raw, VALUES_MAX)
     if outside is None:
         return f"The body has more than {VALUES_MAX} JSON values."
@@ -39,9 +43,7 @@ def fault_in(raw: bytes) -> str | None:
     depths = accumulate(map(_STEP.__getitem__, brackets))
     if len(brackets) > DEPTH_MAX and max(depths) > DEPTH_MAX:
         return f"The body is nested too deeply (more than {DEPTH_MAX} levels)."
-    if _WIDE in outside.translate(_DIGITS_AS_ZERO) and any(
-        not _fits(match[0]) for match in _WIDE_INTEGER.finditer(outside)
-    ):
+    if _has_wide(outside) and any(not _fits(match[0]) for match in _WIDE_INTEGER.finditer(outside)):
         return "The body has a whole number of more than 64 bits, which JSON readers round."
     return None
 
@@ -56,6 +58,11 @@ def _outside_strings(raw: bytes, values_max: int) -> bytes | None:
     outside = b'"'.join(plain.split(b'"')[::2])
     values = outside.count(b",") + outside.count(b"[") + outside.count(b"{")
     return None if values > values_max else outside
+
+
+def _has_wide(text: bytes) -> bool:
+    """Whether so many digits stand in a row that a number may be wider than 64 bits."""
+    return _WIDE in text.translate(_DIGITS_AS_ZERO)
 
 
 def _fits(number: bytes) -> bool:

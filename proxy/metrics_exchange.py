@@ -26,6 +26,7 @@ def _codes(kind: type[ApiError] = ApiError) -> Iterator[str]:
         yield from _codes(each)
 
 
+_REQUESTS = catalogue.REQUESTS.name
 _EXCHANGES = catalogue.EXCHANGES.name
 _ATTEMPTS = catalogue.ATTEMPTS.name
 _TOKENS_BILLED = catalogue.TOKENS.name
@@ -59,7 +60,7 @@ class ExchangeMetrics:
 
     def answered(self, status: int) -> None:
         """A chat request got this status; 499 when its client did not wait for it."""
-        self.metrics.add(catalogue.REQUESTS, _CLASSES.get(status // 100, OTHER))
+        self.metrics.counters[_REQUESTS, _CLASSES.get(status // 100, OTHER)] += 1
 
     def refused(self, code: str) -> None:
         """It got an error of ours."""

@@ -6,7 +6,7 @@ import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -184,9 +184,11 @@ def _idle_s(keep_alive: str | None) -> float:
     return min(IDLE_CONNECTION_S, int(told[1]) - KEEP_ALIVE_MARGIN_S)
 
 
-@lru_cache(maxsize=1024)
-def _target(url: str, ca_file: Path | None) -> tuple[_Origin, bytes]:
-    """Where a URL leads, and the first lines of a POST there; URLs come from settings only."""
+@lru_cache(maxsize=256)
+def _target(
+    url: str, ca_file: Path | None, headers: tuple[tuple[str, str], ...]
+) -> tuple[_Origin, bytes]:
+    """Where a URL leads, and what a POST there begins with; all of it comes from settings only."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not an http(s) URL")
@@ -195,24 +197,23 @@ def _target(url: str, ca_file: Path | None) -> tuple[_Origin, bytes]:
     if parts.query:
         path = f"{path}?{parts.query}"
     origin = _Origin(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, ca_file)
-    return origin, f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
+    start = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
+    _check_sendable(headers)
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    return origin, start + f"{lines}Content-Length: ".encode("latin-1")
 
 
 def _head(call: Call) -> tuple[_Origin, bytes]:
     try:
-        origin, start = _target(call.url, call.ca_file)
+        origin, start = _target(call.url, call.ca_file, tuple(call.headers.items()))
     except ValueError as error:
         raise TransportError(Fault.UNREACHABLE, "the URL is not one to send to") from error
-    values = "".join(call.headers) + "".join(call.headers.values())
-    if _UNSENDABLE.search(values):
-        raise TransportError(Fault.UNREACHABLE, _unsendable(call.headers))
-    lines = "".join([f"{name}: {value}\r\n" for name, value in call.headers.items()])
-    return origin, start + f"{lines}Content-Length: {len(call.body)}\r\n\r\n".encode("latin-1")
+    return origin, b"%b%d\r\n\r\n" % (start, len(call.body))
 
 
-def _unsendable(headers: Mapping[str, str]) -> str:
+def _check_sendable(headers: tuple[tuple[str, str], ...]) -> None:
     """Names the first header that cannot be sent; never its value, which may be a key."""
-    for name, value in headers.items():
+    for name, value in headers:
         if _UNSENDABLE.search(name + value):
-            break
-    return f"the header {name!r} holds a line break, a control or a non-Latin-1 character"
+            reason = f"the header {name!r} holds a line break, a control or a non-Latin-1 character"
+            raise TransportError(Fault.UNREACHABLE, reason)

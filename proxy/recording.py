@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
 
 from metering.background import spawn
 from metering.caps import CapState, CapsUnavailableError, Hold
@@ -17,7 +16,7 @@ from proxy.door import Door
 from proxy.refusals import not_recorded
 
 
-async def record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState, ...]:
+async def record(door: Door, hold: Hold, made: Bill, request_id: str) -> tuple[CapState, ...]:
     """Commit the bill, or spool it; where the caps stand after it, when that is known.
 
     Raises UsageNotRecorded when neither Redis nor the disk takes it: the hold stays then, and what
@@ -25,9 +24,9 @@ async def record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState
     the first try did is unknown then, and a second one out of reach adds nothing twice.
     """
     try:
-        return await _record(door, hold, made, log)
+        return await _record(door, hold, made, request_id)
     except asyncio.CancelledError:
-        again = spawn(_record(door, hold, made, log), name="record-again")
+        again = spawn(_record(door, hold, made, request_id), name="record-again")
         while not again.done():
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.shield(again)
@@ -35,34 +34,35 @@ async def record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState
         raise
 
 
-async def _record(door: Door, hold: Hold, made: Bill, log: Any) -> tuple[CapState, ...]:
-    is_spooled = made.spool_seq is not None and await _spool_first(door, hold, made, log)
+async def _record(door: Door, hold: Hold, made: Bill, request_id: str) -> tuple[CapState, ...]:
+    is_spooled = made.spool_seq is not None and await _spool_first(door, hold, made, request_id)
     try:
         committed = await door.caps.commit(hold, made.actual, made.events)
     except CapsUnavailableError as error:
         if not is_spooled:
-            await _spool(door, hold, made, log, why=str(error))
-        log.info("usage_spooled", cause=str(error))  # the outage is told once, not here
+            await _spool(door, hold, made, request_id, why=str(error))
+        # the outage is told once, not here
+        door.log.info("usage_spooled", request_id=request_id, cause=str(error))
         return ()
     if made.spool_seq is not None:
         door.spool.committed(made.spool_seq)
     return committed.states
 
 
-async def _spool(door: Door, hold: Hold, made: Bill, log: Any, *, why: str) -> None:
+async def _spool(door: Door, hold: Hold, made: Bill, request_id: str, *, why: str) -> None:
     """The disk in the place of Redis, which did not take it because of `why`."""
     try:
         await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
     except (OSError, SpoolError) as error:
-        log.error("usage_not_recorded", cause=str(error), redis=why)
+        door.log.error("usage_not_recorded", request_id=request_id, cause=str(error), redis=why)
         raise not_recorded() from error
 
 
-async def _spool_first(door: Door, hold: Hold, made: Bill, log: Any) -> bool:
+async def _spool_first(door: Door, hold: Hold, made: Bill, request_id: str) -> bool:
     """`metering.spool: always`; a disk that is full does not stop what Redis can take."""
     try:
         await door.spool.append(hold, made.actual, made.events, seq=made.spool_seq)
     except (OSError, SpoolError) as error:
-        log.error("spool_failed", cause=str(error))
+        door.log.error("spool_failed", request_id=request_id, cause=str(error))
         return False
     return True

@@ -64,11 +64,14 @@ _SECRET_TEXT = re.compile(
 """Bearer and Basic values, passwords in URLs, the key shapes of vendors, and JSON web tokens."""
 
 _SECRET_HINTS = (
-    *("bearer", "basic", "://", "whsec", "aiza", "akia", "asia", "eyj"),
-    *(f"{kind}k{dash}" for kind in "srp" for dash in "-_"),
-    *(f"gh{kind}_" for kind in "pousr"),
+    *((hint, (hint,)) for hint in ("bearer", "basic", "://", "whsec", "aiza", "eyj")),
+    ("ia", ("akia", "asia")),
+    ("k-", ("sk-", "rk-", "pk-")),
+    ("k_", ("sk_", "rk_", "pk_")),
+    ("gh", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")),
 )
-"""One of these stands in every text that the expression above matches; they are looked for fast."""
+"""One of these stands in every text that the expression above matches; each look costs 0.3 us, so
+those that have two signs in common are looked for by these first."""
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -163,7 +166,10 @@ def _line(logger: WrappedLogger, method: str, event: EventDict) -> str:
     if _is_plain(event):
         line = _json(event)
         lowered = line.lower()
-        if not any(hint in lowered for hint in _SECRET_HINTS):
+        for sign, hints in _SECRET_HINTS:  # a generator would take twice as long
+            if sign in lowered and any(hint in lowered for hint in hints):
+                break
+        else:
             return line
     return _json(redact(logger, method, event))
 
@@ -174,7 +180,7 @@ def _is_plain(values: Mapping[Any, object]) -> bool:
         if name.__class__ is not str or _is_secret_name(name):
             return False
         kind = value.__class__
-        if kind in _PLAIN or isinstance(value, str):
+        if kind is str or kind in _PLAIN or isinstance(value, str):
             continue
         if kind is not dict or not _is_plain(cast("dict[Any, object]", value)):
             return False

@@ -163,7 +163,10 @@ class Health:
         return frozenset(self._troubled)
 
     def _note_success(self, label: str, now_s: float) -> None:
-        breaker = self._cooled(self._breakers.setdefault(label, _Breaker()), now_s)
+        breaker = self._breakers.get(label)
+        if breaker is None:
+            breaker = self._breakers[label] = _Breaker()
+        self._cooled(breaker, now_s)
         if NEXT[breaker.state, Happening.SUCCEEDED] is breaker.state:
             breaker.in_a_row = 0
             _note(breaker, now_s, failed=False)

@@ -7,7 +7,7 @@ plus the name of the model there. Fallback models are followed in order, each on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,13 @@ class Upstream:
     model: str
     public_name: str
 
-    @property
-    def label(self) -> str:
-        """`provider/model`: how logs, hold records and reasons name it."""
-        return f"{self.provider}/{self.model}"
+    label: str = field(init=False, repr=False, compare=False)
+    """`provider/model`: how logs, hold records and reasons name it. Asked for a dozen times per
+    request, so it is put together once."""
+
+    def __post_init__(self) -> None:
+        """Frozen, so the only place where it can be set."""
+        object.__setattr__(self, "label", f"{self.provider}/{self.model}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,10 @@ call('PEXPIRE', KEYS[1], text(marker_ttl))
 
 call('ZREM', KEYS[4], member(tenant, exchange))
 for i, scope in ipairs(scopes) do
-  local hold = call('HGET', scope.c, 'h:' .. exchange)
-  if hold then give_back(scope, exchange, hold) end
+  call('ZREM', scope.z, exchange)  -- before the sweep: what lapsed just now is still ours
   sweep(scope, now, i == 1 and KEYS[2])
   load(scope, exchange, now)
+  if scope.own then give_back_loaded(scope, exchange) end
 end
 if recovered then take_recovery_back(recovered, scopes) end
 forget(KEYS[2], exchange)
@@ -52,6 +52,7 @@ for _, scope in ipairs(scopes) do
     at_bucket_of(window, id)
     spend(scope, window, actual)
   end
+  write(scope)
   keep(scope, now, now)
 end
 return answer({result}, scopes, now)

@@ -43,6 +43,7 @@ for _, scope in ipairs(scopes) do
     at_bucket_of(window, id)
     record.buckets[scope.name .. ' ' .. window.label] = spend(scope, window, actual)
   end
+  write(scope)
   keep(scope, now, now)
 end
 call('HSET', KEYS[1], exchange, cjson.encode(record), exchange .. ':reversals', reversals)

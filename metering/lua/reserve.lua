@@ -46,18 +46,19 @@ if not index then return deny(candidates, caps, scopes, now) end
 local chosen, shapes = candidates[index], {}
 for i, scope in ipairs(scopes) do
   place(scope, exchange, chosen.vector, now, now + ttl)
-  shapes[i] = scope.name
+  local shape = scope.name
   for _, window in ipairs(scope.windows) do
-    local shape = window.label .. ':' .. text(window.ms) .. ':' .. text(window.count)
-    shapes[i] = shapes[i] .. ' ' .. shape
+    shape = format('%s %s:%.0f:%.0f', shape, window.label, window.ms, window.count)
   end
+  shapes[i] = shape
 end
-local verdict = {'held', text(index - 1), passed and '1' or '0'}
-call('HSET', KEYS[3], exchange, cjson.encode({
+local verdict, expires = {'held', text(index - 1), passed and '1' or '0'}, text(now + ttl)
+local written = {exchange, cjson.encode({
   v = 1, state = 'held', vector = vector_record(chosen.vector), scopes = shapes, owner = owner,
-  upstream = chosen.upstream, created_ms = text(now), expires_ms = text(now + ttl),
-  ttl_ms = text(ttl), index = verdict[2], passed = verdict[3],
-}))
-if facts ~= '' then call('HSET', KEYS[3], exchange .. ':facts', facts) end
-call('ZADD', KEYS[5], text(now + ttl), member(tenant, exchange))
+  upstream = chosen.upstream, created_ms = text(now), expires_ms = expires, ttl_ms = text(ttl),
+  index = verdict[2], passed = verdict[3],
+})}
+if facts ~= '' then written[3], written[4] = exchange .. ':facts', facts end
+call('HSET', KEYS[3], unpack(written))
+call('ZADD', KEYS[5], expires, member(tenant, exchange))
 return answer(verdict, scopes, now)

@@ -10,8 +10,9 @@
 -- ARGV of every verb begins: now_ms ('' = the server's clock, anything else is for tests), tenant,
 -- exchange id, number of scopes; per scope: name, number of windows; per window: label, bucket_ms,
 -- buckets. The tenant's scope is the first. Amounts are decimal strings of nano-USD, tokens and
--- requests within 0 .. 2^53-1: doubles compare such numbers exactly, and the arithmetic is
--- HINCRBY's (int64). A Lua number is never concatenated: it prints as 1e+14 from 1e14 on.
+-- requests within 0 .. 2^53-1: doubles hold such numbers exactly, so sums are made here and
+-- written in one HSET per scope; what would pass 2^53 is left to HINCRBY (int64). A Lua number is
+-- never concatenated: it prints as 1e+14 from 1e14 on.
 
 local MAX = 9007199254740991
 local SWEEP = 64            -- lapsed holds dropped per scope and call: bounds what one call costs
@@ -21,18 +22,11 @@ local DIMS = {'n', 't', 'r'}
 local ZERO = {0, 0, 0}
 
 local call, floor, max, min = redis.call, math.floor, math.max, math.min
+local format, find, match = string.format, string.find, string.match
+local ARGV = ARGV
 
 local function text(number)
-  return string.format('%.0f', number)
-end
-
--- The number behind a decimal string, or nil when it is no integer within 0 .. 2^53-1.
-local function amount(arg)
-  if arg and #arg <= 16 and string.find(arg, '^%d+$') then
-    local number = tonumber(arg)
-    if number <= MAX then return number end
-  end
-  return nil
+  return format('%.0f', number)
 end
 
 local cursor, fault = 0, nil
@@ -44,12 +38,17 @@ local function take()
 end
 
 local function take_amount(what)
-  local arg = take()
-  local number = amount(arg)
-  if not number then
-    fault = fault or ('BADARG ' .. what .. ' is not an integer within 0 .. 2^53-1: ' .. arg)
+  local arg = ARGV[cursor + 1]
+  if arg and #arg <= 16 and find(arg, '^%d+$') then
+    local number = tonumber(arg)
+    if number <= MAX then
+      cursor = cursor + 1
+      return number
+    end
   end
-  return number or 0
+  arg = take()
+  fault = fault or ('BADARG ' .. what .. ' is not an integer within 0 .. 2^53-1: ' .. arg)
+  return 0
 end
 
 local function take_vector()
@@ -71,7 +70,7 @@ local function take_scopes(first_key)
   local scopes = {}
   for i = 1, min(take_amount('scopes'), #KEYS) do
     local scope = {c = KEYS[first_key + 2 * i - 2], z = KEYS[first_key + 2 * i - 1],
-                   name = take(), windows = {}, span = 0}
+                   name = take(), windows = {}, span = 0, fields = {}}
     if not scope.z then fault = fault or 'BADARG fewer keys than scopes' end
     for j = 1, min(take_amount('windows'), #ARGV) do
       local label, ms, count = take(), take_amount('bucket_ms'), take_amount('buckets')
@@ -93,8 +92,28 @@ local function increase(key, field, by)
   return text(value)
 end
 
+-- Adds to what a field held at the last look, `before` as text. Within 2^53 the new value only joins
+-- the fields that `write` will set. The new value as text.
+local function add(scope, field, before, by)
+  local number = tonumber(before)
+  local sum = number + by
+  if number > MAX or number < -MAX or sum > MAX or sum < -MAX then
+    return increase(scope.c, field, text(by))
+  end
+  local fields, value = scope.fields, text(sum)
+  fields[#fields + 1] = field
+  fields[#fields + 1] = value
+  return value
+end
+
+-- Sets all that was added to a scope, in one command.
+local function write(scope)
+  if #scope.fields > 0 then call('HSET', scope.c, unpack(scope.fields)) end
+  scope.fields = {}
+end
+
 local function split(hold)
-  local n, t, r = string.match(hold, '^(%d+) (%d+) (%d+)$')
+  local n, t, r = match(hold, '^(%d+) (%d+) (%d+)$')
   return {n, t, r}
 end
 
@@ -106,6 +125,16 @@ local function give_back(scope, exchange, hold)
   call('HDEL', scope.c, 'h:' .. exchange)
   for d, value in ipairs(split(hold)) do
     if value ~= '0' then call('HINCRBY', scope.c, 'held:' .. DIMS[d], '-' .. value) end
+  end
+end
+
+-- The same for the hold of a scope that was loaded; its totals are set by the next `write`.
+local function give_back_loaded(scope, exchange)
+  call('HDEL', scope.c, 'h:' .. exchange)
+  for d, value in ipairs(split(scope.own)) do
+    if value ~= '0' then
+      scope.texts[d] = add(scope, 'held:' .. DIMS[d], scope.texts[d], -tonumber(value))
+    end
   end
 end
 
@@ -193,7 +222,9 @@ local function load(scope, exchange, now)
   local fields = {'held:n', 'held:t', 'held:r', 'until', 'h:' .. exchange}
   for _, window in ipairs(scope.windows) do
     local l = window.label
-    for _, part in ipairs({':lo', ':hi', ':n', ':t', ':r'}) do fields[#fields + 1] = l .. part end
+    local at = #fields
+    fields[at + 1], fields[at + 2], fields[at + 3] = l .. ':lo', l .. ':hi', l .. ':n'
+    fields[at + 4], fields[at + 5] = l .. ':t', l .. ':r'
   end
   local got = call('HMGET', scope.c, unpack(fields))
   scope.texts, scope.held = {}, {}
@@ -254,11 +285,13 @@ end
 local function place(scope, exchange, vector, now, expires)
   for d = 1, 3 do
     if vector[d] > 0 then
-      scope.texts[d] = increase(scope.c, 'held:' .. DIMS[d], text(vector[d]))
+      scope.texts[d] = add(scope, 'held:' .. DIMS[d], scope.texts[d], vector[d])
     end
   end
-  call('HSET', scope.c, 'h:' .. exchange,
-       text(vector[1]) .. ' ' .. text(vector[2]) .. ' ' .. text(vector[3]))
+  local fields = scope.fields
+  fields[#fields + 1] = 'h:' .. exchange
+  fields[#fields + 1] = format('%.0f %.0f %.0f', vector[1], vector[2], vector[3])
+  write(scope)
   expire_at(scope, exchange, now, expires)
 end
 

@@ -1,21 +1,25 @@
 -- What commit, release and recover share, after scopes.lua: adding to the windows of a scope, and
 -- taking back what was added for an exchange that was recovered.
 
--- Adds a vector to one window; the bucket it went to, as text, or nil when there is nothing to add.
+-- Adds a vector to one window, with the next `write` of the scope; the bucket it went to, as text,
+-- or nil when there is nothing to add.
 local function spend(scope, window, amounts)
-  local label, bucket, used = window.label, text(window.current), false
+  if amounts[1] == 0 and amounts[2] == 0 and amounts[3] == 0 then return nil end
+  local label, bucket = window.label, text(window.current)
+  local head = label .. ':' .. bucket .. ':'
+  local there = call('HMGET', scope.c, head .. 'n', head .. 't', head .. 'r')
   for d = 1, 3 do
     if amounts[d] > 0 then
-      local by = text(amounts[d])
-      used = true
-      call('HINCRBY', scope.c, label .. ':' .. bucket .. ':' .. DIMS[d], by)
-      window.texts[d] = increase(scope.c, label .. ':' .. DIMS[d], by)
+      add(scope, head .. DIMS[d], there[d] or '0', amounts[d])
+      window.texts[d] = add(scope, label .. ':' .. DIMS[d], window.texts[d], amounts[d])
     end
   end
-  if not used then return nil end
   if window.hi ~= window.current then
     window.lo, window.hi = window.lo or window.current, window.current
-    call('HSET', scope.c, label .. ':lo', text(window.lo), label .. ':hi', bucket)
+    local fields = scope.fields
+    local at = #fields
+    fields[at + 1], fields[at + 2] = label .. ':lo', text(window.lo)
+    fields[at + 3], fields[at + 4] = label .. ':hi', bucket
   end
   return bucket
 end

@@ -59,6 +59,8 @@ def _count(usage: Mapping[str, Any], name: str, suspect: list[str]) -> int | Non
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:
     details = usage.get(group)
+    if details is None:
+        return 0
     value = details.get(name) if isinstance(details, Mapping) else None
     return int(value) if is_count(value) else 0  # type: ignore[arg-type]  # is_count proved it
 

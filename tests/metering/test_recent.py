@@ -57,6 +57,24 @@ async def test_what_the_last_seconds_brought_is_sent_to_the_next_server() -> Non
     assert await ring.replay(after) == 0
 
 
+async def test_what_is_kept_is_no_larger_than_it_looks() -> None:
+    """The encoder's own bytes lie in a buffer of several times their length."""
+    server, taken = Server(), list[bytes]()
+
+    class Recorder(MemoryCaps):
+        async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
+            taken.extend(events)
+            return await super().commit(hold, actual, events)
+
+    ring, body = server.ring(), b'{"units":{}}'
+    ring.add(hold(cap(100)), Vector(1), [body])
+    server.generation += 1
+    await ring.replay(Recorder())
+
+    assert taken == [body]
+    assert taken[0] is not body
+
+
 async def test_a_commit_that_was_not_lost_is_not_counted_twice() -> None:
     server, caps = Server(), MemoryCaps()
     ring = server.ring()

@@ -25,9 +25,9 @@ def bill(seq: int | None = None) -> Bill:
     return Bill(Vector(nano=7, requests=1), [b"{}"], [], seq)
 
 
-def door(caps: MemoryCaps, spool: MemorySpool) -> Door:
+def door(caps: MemoryCaps, spool: MemorySpool, log: CollectingLog | None = None) -> Door:
     nothing = cast("Transport", None), cast("OpenExchanges", None)
-    return Door(settings({}), caps, nothing[0], spool, nothing[1], CollectingLog(), "p")
+    return Door(settings({}), caps, nothing[0], spool, nothing[1], log or CollectingLog(), "p")
 
 
 class GatedCaps(MemoryCaps):
@@ -47,7 +47,7 @@ class GatedCaps(MemoryCaps):
 async def test_cancelled_in_the_commit_it_is_recorded_once() -> None:
     """T-57: cancelled again and again, the bill is committed all the same, and once."""
     caps, spool = GatedCaps(), MemorySpool()
-    recording = asyncio.ensure_future(record(door(caps, spool), HOLD, bill(), CollectingLog()))
+    recording = asyncio.ensure_future(record(door(caps, spool), HOLD, bill(), "req_1"))
     for _ in range(3):
         await asyncio.sleep(0)
         recording.cancel()
@@ -66,7 +66,7 @@ async def test_a_full_disk_does_not_stop_redis() -> None:
     """`metering.spool: always` with a full disk: what Redis can take is taken."""
     caps, spool = MemoryCaps(), MemorySpool(is_full=True)
 
-    await record(door(caps, spool), HOLD, bill(seq=3), CollectingLog())
+    await record(door(caps, spool), HOLD, bill(seq=3), "req_1")
 
     assert caps.model.events == [b"{}"]
 
@@ -83,7 +83,7 @@ async def test_what_neither_redis_nor_the_disk_takes_is_refused_by_name() -> Non
     log = CollectingLog()
 
     with pytest.raises(UsageNotRecorded) as refused:
-        await record(door(AwayCaps(), MemorySpool(is_full=True)), HOLD, bill(), log)
+        await record(door(AwayCaps(), MemorySpool(is_full=True), log), HOLD, bill(), "req_1")
 
     assert (refused.value.status, refused.value.should_retry) == (503, False)
     assert [event for event, _ in log.lines] == ["usage_not_recorded"]
@@ -92,10 +92,11 @@ async def test_what_neither_redis_nor_the_disk_takes_is_refused_by_name() -> Non
 async def test_it_is_told_as_spooled_once_it_is_on_disk() -> None:
     log, spool = CollectingLog(), MemorySpool()
 
-    await record(door(AwayCaps(), spool), HOLD, bill(), log)
+    await record(door(AwayCaps(), spool, log), HOLD, bill(), "req_1")
 
     assert len(spool.records) == 1
     assert [event for event, _ in log.lines] == ["usage_spooled"]
+    assert log.lines[0][1]["request_id"] == "req_1"
 
 
 async def test_spooled_first_it_is_not_spooled_twice() -> None:
@@ -103,6 +104,6 @@ async def test_spooled_first_it_is_not_spooled_twice() -> None:
 
     spool = MemorySpool()
 
-    await record(door(AwayCaps(), spool), HOLD, bill(seq=3), CollectingLog())
+    await record(door(AwayCaps(), spool), HOLD, bill(seq=3), "req_1")
 
     assert len(spool.records) == 1
