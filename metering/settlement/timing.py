@@ -18,8 +18,9 @@ class Timing:
     """Far above the time a batch takes: whoever is silent for so long is dead."""
     upkeep_every_s: float = 5.0
     """Rollups, windows, trimming, alerts."""
-    spools_wait_s: float = 3.0
-    """Proxies with `metering.spool: always` look once a second whether Redis was emptied."""
+    spools_wait_s: float = 2.5
+    """From an emptied Redis to its windows being whole: proxies look once a second whether it was
+    emptied, and what they send again before that counts once."""
     watch_every_s: float = 60.0
     """The backlog, the memory of Redis, the spools of proxies, consumers that are gone."""
     drift_every_s: float = 300.0

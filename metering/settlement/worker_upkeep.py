@@ -105,14 +105,16 @@ class Upkeep:
             self._log.info("windows_rebuilt", shards=list(rebuilt))
 
     async def _wait_for_spools(self, reader: StreamReader) -> None:
-        """Let proxies send again what only their disks have, or windows would be whole without it.
+        """Let proxies send again what only they have, or windows would be whole without it.
 
-        They are told first what the ledger has: of that they send nothing.
+        What they send before the rebuild counts once, what comes after it may count twice. They are
+        told first what the ledger has: of what is on disk they send the rest.
         """
         epochs = [self._keys.epoch(shard) for shard in reader.shards]
         if all([await self._redis.exists(epoch) for epoch in epochs]):
             return
         confirmed = await asyncio.to_thread(confirmed_spool, self._ledger)
-        if confirmed:  # nobody else keeps events
-            await reader.confirm(confirmed)
+        await reader.confirm(confirmed)
+        settled = await asyncio.to_thread(settled_positions, self._ledger)
+        if any(position > (0, 0) for position in settled.values()):  # else there is no past
             await asyncio.sleep(self._timing.spools_wait_s)

@@ -115,6 +115,7 @@ async def test_a_lapsed_hold_keeps_its_record_for_the_reaper(subject: RedisSubje
         expires_ms=NOW_MS + 2_000,
         facts=b'{"f":1}',
         checkpoint=noted,
+        record=record,
     )
 
 

@@ -14,5 +14,7 @@ if __name__ == "__main__":
         ttl_ms=1_500, renew_every_s=0.5, first_checkpoint_s=0.2, checkpoint_every_s=0.2
     )
     services.Renewals = partial(services.Renewals, times=times)
-    worker.Timing = partial(Timing, block_ms=50, upkeep_every_s=0.1, recover_after_s=1.0)
+    worker.Timing = partial(
+        Timing, block_ms=50, upkeep_every_s=0.1, recover_after_s=1.0, spools_wait_s=1.2
+    )
     main()
