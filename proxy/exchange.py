@@ -79,10 +79,8 @@ class Exchange:
     def __init__(
         self, door: Door, facts: Facts, request: ChatRequest, plan: Plan, prompt: PromptCount
     ) -> None:
-        self._door = door
-        self._facts = facts
-        self._request, self._plan = request, plan
-        self._prompt = prompt
+        self._door, self._facts = door, facts
+        self._request, self._plan, self._prompt = request, plan, prompt
         self._attempts: list[Attempt] = []
         self._answers: list[Answer] = []
         self._held = Vector()

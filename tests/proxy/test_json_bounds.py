@@ -84,3 +84,12 @@ def test_ordinary_json_passes(value: object) -> None:
 def test_any_bytes_are_judged(raw: bytes) -> None:
     """Bytes that are no JSON at all are the parser's to refuse; here they raise nothing."""
     assert fault_in(raw) is None or len(raw) >= 19
+
+
+def test_names_are_values_too() -> None:
+    """An object has two strings for each comma: the short look at commas must not miss half."""
+    members = (b'"%d":""' % number for number in range(VALUES_MAX // 2 + 1))
+    raw = b"{" + b",".join(members) + b"}"
+
+    assert fault_in(raw) is not None
+    assert is_too_full(raw)
