@@ -237,7 +237,7 @@ class _Reader:
                     Fault(format_path(path), *place, "a key must be plain text")
                 )
                 continue
-            key: str = key_node.value
+            key = _joined(key_node.value)
             inner = (*path, key)
             if key in values:
                 line = self._document.key_places[inner][0]
@@ -271,7 +271,7 @@ class _Reader:
             self._add(path, "variables are not expanded in keys", "write the key out")
 
     def _scalar(self, node: ScalarNode, path: Path) -> Any:
-        text: str = node.value
+        text = _joined(node.value)
         if "${" in text or text.startswith(_OS_ENVIRON):
             return self._expand(text, path)
         return resolve_plain(text) if node.tag == _PLAIN else text
@@ -336,6 +336,16 @@ def resolve_plain(text: str) -> bool | int | Decimal | str | None:
     if _NUMBER.fullmatch(text):
         return Decimal(text)
     return text
+
+
+def _joined(text: str) -> str:
+    """Halves of a character that JSON writes as two escapes, as the one that is meant."""
+    if not _HALVES.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def _place(node: Node) -> tuple[int, int]:

@@ -210,3 +210,10 @@ def test_paths_are_written_as_people_would() -> None:
         "models.gpt-4o.upstreams[0].provider"
     )
     assert format_path(("models", "gpt-4.1", "fallbacks", 1)) == 'models."gpt-4.1".fallbacks[1]'
+
+
+def test_a_character_of_two_escapes_is_one() -> None:
+    """As JSON writes what lies beyond 16 bits; half of one is a character that stands for none."""
+    document = parse('{"a": "\\ud83d\\ude00", "\\ud83d\\ude00": 1, "b": "\\ud83d"}', {})
+
+    assert document.tree == {"a": "\U0001f600", "\U0001f600": 1, "b": "\ufffd"}

@@ -122,7 +122,8 @@ def _recovered_rows(connection: Connection, exchange_ids: Sequence[str]) -> Sequ
         query = text(f"{_RECOVERED} = ANY(:ids)")
         return connection.execute(query, {"ids": list(exchange_ids)}).all()
     marks = ", ".join("?" * len(exchange_ids))  # straight to the driver, as in `insert_rows`
-    return connection.exec_driver_sql(f"{_RECOVERED} IN ({marks})", tuple(exchange_ids)).all()
+    statement = f"{_RECOVERED} IN ({marks})"
+    return connection.exec_driver_sql(statement, tuple(exchange_ids)).all()
 
 
 def _rating_of(row: Any) -> RatedEvent:
