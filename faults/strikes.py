@@ -107,8 +107,8 @@ async def cut_power_of_redis(hand: Striker) -> int:
 async def empty_redis(hand: Striker) -> int:
     """F-05: redis-server dies and comes back with nothing.
 
-    One fault at a time: what a killed proxy had open stands in Redis alone until it is recovered, so
-    this waits for that first.
+    One fault at a time: what a killed proxy had open stands in Redis alone until it is recovered,
+    so this waits for that first.
     """
     await asyncio.sleep(22 if hand.scene.timing == "fast" else 260)
     hand.scene.kill_redis()
