@@ -239,8 +239,14 @@ def _write_growth(
 
 def _verify(scene: Scene, folder: Path) -> list[Any]:
     settings = load_config(scene.config, os.environ).settings
+    # what `local` may spend beside Redis: a share of the cap, see docs/reliability.md
+    smallest = min(round(float(cap) * 10**9) for cap in TENANTS.values())
+    share = smallest * settings.redis.outage_share_ppm // 10**6
     journals = cli_invariants.read_journals(
-        folder / "upstream.jsonl", folder / "clients.jsonl", folder / "samples.jsonl", 0
+        folder / "upstream.jsonl",
+        folder / "clients.jsonl",
+        folder / "samples.jsonl",
+        share if scene.on_outage == "local" else 0,
     )
     return cli_invariants.run(settings, journals)
 

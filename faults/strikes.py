@@ -115,6 +115,7 @@ async def empty_redis(hand: Striker) -> int:
     hand.scene.forget_redis()
     hand.sizes.clear()
     await hand.scene.start_redis()
+    await asyncio.sleep(6)  # until windows are rebuilt and what is open holds again
     return 1
 
 
