@@ -83,7 +83,7 @@ class Run:
             return int(usage_report(ledger, None, None, pending=0)["totals"]["requests"])
 
     async def until_booked(self, count: int) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(25):
             while self.booked() < count:
                 await asyncio.sleep(0.02)
 
@@ -253,7 +253,7 @@ def connections(node: Node) -> int:
 
 async def patiently(site: Run, tenant: str) -> None:
     """Commit once a failover is over."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(25):
         while True:
             try:
                 await site.commit(tenant)
