@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import signal
 from collections import deque
@@ -197,10 +196,3 @@ def draw(chance: random.Random, *, only: tuple[str, ...], spools_always: bool) -
         weights = dict.fromkeys(weights, 1)
     names = sorted(weights)
     return chance.choices(names, [weights[name] for name in names])[0]
-
-
-def stop_everything(pids: list[int]) -> None:
-    """For a run that was interrupted."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
