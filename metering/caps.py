@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from metering.money import PPM
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +32,48 @@ class Limit:
     nano: int | None = None
     tokens: int | None = None
     requests: int | None = None
+    concurrent: int | None = None
+    """Exchanges that may hold room in the scope at once; no matter of the window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A sliding window of `buckets` full buckets plus the current one; the oldest counts whole."""
+    """A sliding window of `buckets` full buckets plus the current one; the oldest counts whole.
+
+    One of an hour or less is a rate: its requests count when they begin, all else (and in longer
+    windows the requests, too) when the exchange ends; until then it is held.
+    """
 
     label: str
     bucket_ms: int
     buckets: int
+
+
+class CalendarUnit(StrEnum):
+    """The periods of a calendar window; a week begins on Monday."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarWindow:
+    """What was spent since the current day, week or month began in a time zone (IANA name).
+
+    `label` is the unit: one scope has at most one calendar window of a unit.
+    """
+
+    unit: CalendarUnit
+    zone: str
+
+    @property
+    def label(self) -> str:
+        """Its name among the windows of its scope."""
+        return self.unit.value
+
+
+AnyWindow = Window | CalendarWindow
 
 
 ROLLING_DAY = Window(label="24h", bucket_ms=300_000, buckets=288)
@@ -68,26 +100,80 @@ class Scope:
     id: str = ""
 
 
+class CapMode(StrEnum):
+    """What a cap does once it is reached."""
+
+    ENFORCE = "enforce"
+    """Refuses (a hard limit)."""
+    ALERT = "alert"
+    """Refuses nobody; what crosses its marks is told (a soft limit)."""
+    SHADOW = "shadow"
+    """Refuses nobody; says what it would have refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """A limit over one scope in one window."""
+    """A limit over one scope in one window.
+
+    `marks_ppm` are shares of its money limit that are told once each time spend crosses them.
+    """
 
     scope: Scope
-    window: Window
+    window: AnyWindow
     limit: Limit
+    mode: CapMode = CapMode.ENFORCE
+    marks_ppm: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Elastic:
+    """The output of a hold may shrink to what is left, but not below `tokens_min`.
+
+    Then the hold is `base` and as many output tokens as fit under every enforced cap, each of
+    `rate_pico` (rounded up as a sum). `Candidate.vector` is the hold with all it asks for.
+    """
+
+    base: Vector
+    rate_pico: int
+    tokens_min: int
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One upstream an exchange could be admitted to, with what it would hold there.
 
-    `max_fraction_ppm` is the share of a money cap up to which this candidate is allowed: it is
-    passed over once spent + held, before this request, has reached that share. 1,000,000 = always.
+    `stage` is the degradation stage it belongs to (0: none): it is passed over while a higher one
+    is in force. First each candidate is tried as it is, then, in the same order, shrunk.
     """
 
     upstream: str
     vector: Vector
-    max_fraction_ppm: int = PPM
+    stage: int = 0
+    elastic: Elastic | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A degradation stage: in force from `enter_ppm` of any enforced money cap on (spent + held,
+    before this request), until all are under `leave_ppm`."""
+
+    enter_ppm: int
+    leave_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stairs:
+    """The stages 1, 2, ... near a cap, lowest first. Redis remembers per tenant, under `name`,
+    which is in force and since when, where a stage can outlive the share that it began with.
+
+    A stage that was entered lasts for `dwell_ms`. A tenant's `stage_min` flag is a floor under it.
+    With `is_shadow` no candidate is passed over; the answer says which stage it would have been.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    dwell_ms: int = 0
+    is_shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +210,12 @@ class Reservation:
     exchange_id: str
     index: int
     states: tuple[CapState, ...]
-    passed_threshold: bool = False
-    """Whether a candidate before `index` was passed over because of its `max_fraction_ppm`."""
+    stage: int = 0
+    """The stage in force (what it would be, of stairs in shadow)."""
+    vector: Vector | None = None
+    """What is held where that is less than the candidate asked for: its elastic part shrank."""
+    shadowed: tuple[int, ...] = ()
+    """Caps in shadow, by their place, that would have refused this."""
     repeat: bool = False
     admitted_by: AdmittedBy = AdmittedBy.CAPS
 
@@ -140,20 +230,22 @@ class DenialReason(StrEnum):
     NEVER = "never"
     """The request is larger than the whole cap."""
     PAUSED = "paused"
-    """The tenant is paused."""
+    """The tenant, or a scope of this exchange, is paused."""
     KILLED = "killed"
-    """The run, session or key was stopped."""
+    """The tenant, or a scope of this exchange (its run, session, key), was stopped."""
     REBUILDING = "rebuilding"
     """Redis is empty or new and its windows are being rebuilt from the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """Nothing was held. `state` and `dimension` name the cap that refused the cheapest one."""
+    """Nothing was held. `state` and `dimension` name the cap that refused the cheapest one,
+    `scope` the one whose flag stands in the way (None: the tenant's own)."""
 
     reason: DenialReason
     state: CapState | None = None
     dimension: str = "nano"
+    scope: Scope | None = None
 
 
 class CommitResult(StrEnum):
@@ -194,11 +286,26 @@ class HoldEndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What an exchange needs to be found again: who holds, under which caps."""
+    """What an exchange needs to be found again: who holds, under which caps.
+
+    `stops` are all scopes it runs in but the tenant's, capped or not: those that can be paused or
+    killed.
+    """
 
     tenant: str
     exchange_id: str
     caps: tuple[Cap, ...]
+    stops: tuple[Scope, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """`is_held` is False when the hold is gone; `stop` says that a flag stands in the way now, and
+    `scope` whose (None: the tenant's)."""
+
+    is_held: bool
+    stop: DenialReason | None = None
+    scope: Scope | None = None
 
 
 class Caps(Protocol):
@@ -220,6 +327,7 @@ class Caps(Protocol):
         owner: str,
         ttl_ms: int,
         facts: bytes = b"",
+        stairs: Stairs | None = None,
     ) -> Reservation | Denial:
         """Hold the first candidate that fits in every cap, or nothing.
 
@@ -228,7 +336,11 @@ class Caps(Protocol):
         ...
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
-        """Replace what is held by this candidate's vector, in every cap or in none."""
+        """Replace what is held by this candidate's vector, in every cap or in none.
+
+        So a hold moves to a dearer upstream, and grows by a slice in mid-stream. Its stage is not
+        looked at; paused and killed are.
+        """
         ...
 
     async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
@@ -239,8 +351,8 @@ class Caps(Protocol):
         """Give the hold back; no events. Unknown or ended holds are left alone."""
         ...
 
-    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
-        """Push the expiry out; False when the hold is gone.
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> Renewal:
+        """Push the expiry out, and look whether somebody has paused or killed it.
 
         `checkpoint` (`metering.recovery`) replaces what was noted before; None leaves it.
         """

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from metering.caps import AnyWindow, CapMode, Limit, ScopeKind
+
 
 @dataclass(frozen=True, slots=True)
 class SpendLimits:
@@ -19,6 +21,21 @@ class SpendLimits:
     daily_cap_nano: int | None = None
     burst_threshold_ppm: int = 1_000_000
     fallback_model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CapRule:
+    """A cap over every scope of a kind within the tenant, or over the one with this `id`.
+
+    A rule with an id takes the place of the one without, for the same kind and window.
+    """
+
+    kind: ScopeKind
+    window: AnyWindow
+    limit: Limit
+    id: str | None = None
+    mode: CapMode = CapMode.ENFORCE
+    marks_ppm: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,9 @@ class ApiKey:
     id: str
     sha256: str
     project: str
+    pins: Mapping[ScopeKind, str] = field(default_factory=dict)
+    """Feature, user, session or run that every request with this key belongs to, whatever it
+    says itself; without a pin these are cooperative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +68,7 @@ class Tenant:
     """One paying customer. `models` is an allow-list of public names; None allows all.
 
     `feature_limits` is by feature id, each entry complete; `ANY_FEATURE` holds the others' limits.
+    `cap_rules` stand beside the daily cap of `limits`.
     """
 
     id: str
@@ -57,6 +78,7 @@ class Tenant:
     projects: Mapping[str, str] = field(default_factory=dict)
     models: frozenset[str] | None = None
     feature_limits: Mapping[str, FeatureLimits] = field(default_factory=dict)
+    cap_rules: tuple[CapRule, ...] = ()
 
     def may_use(self, model: str) -> bool:
         """Whether the tenant's allow-list admits this public model name."""
