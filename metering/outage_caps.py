@@ -41,7 +41,6 @@ from metering.caps import (
     Vector,
     WindowsRebuildingError,
 )
-from metering.caps_model import threshold_nano
 from metering.clock import now_ms
 from metering.local_codec import LocalRecord
 from metering.local_journal import JournalError, LocalJournal
@@ -325,7 +324,7 @@ class OutageCaps:
     ) -> bool:
         """Whether a money cap is so full, as last known, that this candidate is passed over."""
         for cap in hold.caps:
-            threshold, state = threshold_nano(candidate, cap, stairs), tenant.states.get(cap)
+            threshold, state = None, tenant.states.get(cap)
             if threshold is None or state is None:
                 continue
             used = tenant.used.get(cap, NOTHING)
