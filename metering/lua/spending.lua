@@ -70,7 +70,7 @@ end
 
 -- Before anything is added: what spend has fallen far enough under is news again.
 local function rearm(scope, window)
-  local spent = window.spent[1]
+  local spent = tonumber(window.texts[1])  -- a recovery may have been taken back meanwhile
   if window.refused and spent < tonumber(window.refused) then
     call('HDEL', scope.c, 'refused:' .. window.label)
   end
