@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +45,7 @@ KEY = Scope(ScopeKind.KEY, "k1")
 USER = Scope(ScopeKind.USER, "u1")
 PARIS_DAY = CalendarWindow(CalendarUnit.DAY, "Europe/Paris")
 UTC_MONTH = CalendarWindow(CalendarUnit.MONTH, "UTC")
+HOURS = Window(label="hours", bucket_ms=3_600_000, buckets=3)
 SHORT = Window(label="short", bucket_ms=1_000, buckets=3)
 
 _numbers = itertools.count(1)
@@ -112,6 +114,12 @@ class RedisSubject:
     def __post_init__(self) -> None:
         self.caps = RedisCaps(self.link, self.keys, now_ms=self.clock, local_ms=self.clock)
         self.recoveries = RedisRecovery(self.link, self.keys, now_ms=self.clock)
+
+    def with_clock(self, local_ms: Callable[[], int]) -> RedisSubject:
+        """The same Redis as a process sees it whose own clock says this."""
+        other = RedisSubject(self.link, self.keys, self.clock)
+        other.caps = RedisCaps(self.link, self.keys, now_ms=self.clock, local_ms=local_ms)
+        return other
 
     async def mark(self) -> None:
         for shard in range(self.keys.shards):
