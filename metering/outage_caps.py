@@ -4,11 +4,12 @@ Around other `Caps`; while they answer it only remembers what they said. Rules:
 
 - `closed` admits nobody. `open` admits everybody, unless last seen paused or killed.
 - `local` admits out of this process' slice of each cap: share * (limit - spent - held) / processes,
-  by the last answer that this process saw. What was admitted from it counts until Redis has it, so
-  one process never passes its slice, however often Redis comes and goes, and all of them together
-  never pass share * limit. A tenant that this process has not seen gets nothing.
+  by the last answer that this process saw. What was admitted from it counts until an answer shows
+  it, so one process never passes its slice, however often Redis comes and goes, and all of them
+  together never pass share * limit. A tenant that this process has not seen gets nothing.
 - What is refused here is CapsUnavailableError (a 503): nobody knows that the cap is exhausted.
 - Nothing is admitted that could not be recorded: with Redis away and the spool failing, nobody.
+- A tenant whose keys Redis refuses is served as if Redis were away; for all others it is there.
 - Commits always go to Redis first; whoever calls spools what it does not take.
 - What Redis does not know of is written down before it is admitted, and kept there with its newest
   checkpoint until Redis or the spool has it: a process that is killed leaves it to its next run.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from metering.caps import (
@@ -43,10 +44,10 @@ from metering.caps_model import threshold_nano
 from metering.clock import now_ms
 from metering.local_codec import LocalRecord
 from metering.local_journal import JournalError, LocalJournal
-from metering.money import PPM
+from metering.outage_share import KnownTenant, LocalExchange
 from metering.recent import RecentCommits
 from metering.recovery import LostHold
-from metering.window import NOTHING, minus, plus
+from metering.window import NOTHING, plus
 
 TENANTS_MAX = 100_000
 """Tenants that are remembered; whoever is seen after so many gets nothing in an outage."""
@@ -72,30 +73,6 @@ class OutageCounts:
     refused: int = 0
 
 
-@dataclass(slots=True)
-class _Tenant:
-    """What Redis said last of a tenant's caps, and what was admitted here since."""
-
-    states: dict[Cap, CapState] = field(default_factory=dict)
-    used: dict[Cap, Vector] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Local:
-    """An exchange admitted here; ended means that its true amounts wait in the spool."""
-
-    hold: Hold
-    tenant: _Tenant
-    candidate: Candidate
-    asked: Mapping[str, Any]
-    """What else `reserve` was given, to place the hold in Redis later."""
-    was_asked: bool
-    """Whether Redis may have placed the hold all the same: its answer never came."""
-    vector: Vector = NOTHING
-    """What it uses of the slices now."""
-    is_ended: bool = False
-
-
 class OutageCaps:
     """Caps that know what to do without Redis. `is_up` says whether it would be asked at all."""
 
@@ -109,8 +86,10 @@ class OutageCaps:
         recent: RecentCommits | None = None,
         journal: LocalJournal | None = None,
         on_change: Callable[[str | None], None] | None = None,
+        on_broken: Callable[[str, str], None] | None = None,
     ) -> None:
-        """`on_change` hears the cause when an outage begins, and None when it is over. Without a
+        """`on_change` hears the cause when an outage begins, and None when it is over; `on_broken`
+        a tenant that Redis refuses by itself, once until it answers, and the cause. Without a
         `journal` what is admitted here is lost with the process."""
         self._caps = caps
         self._policy = policy
@@ -119,11 +98,13 @@ class OutageCaps:
         self._recent = recent
         self._journal = journal
         self._on_change = on_change
+        self._on_broken = on_broken
         self.on_back: Callable[[], None] | None = None
         """Told when an outage is over: who cares for open holds, and needs these caps to do so."""
-        self._tenants: dict[str, _Tenant] = {}
+        self._tenants: dict[str, KnownTenant] = {}
         self._stopped: set[tuple[str, tuple[Cap, ...]]] = set()
-        self._local: dict[str, _Local] = {}
+        self._local: dict[str, LocalExchange] = {}
+        self._broken: set[str] = set()
         self.is_away = False
         self.counts = OutageCounts()
 
@@ -141,12 +122,17 @@ class OutageCaps:
         try:
             answer = await self._caps.reserve(hold, candidates, owner=owner, ttl_ms=ttl_ms, **more)
         except CapsUnavailableError as error:
-            self._change(str(error))
-            failure = error if was_up else CapsNotAskedError(str(error))
+            if error.is_its_own:
+                self._tell_broken(hold.tenant, str(error))
+            else:
+                self._change(str(error))
+            was_sent = was_up or error.is_its_own
+            failure = error if was_sent else CapsNotAskedError(str(error))
             admitted = self._admit(hold, candidates, failure, asked={"owner": owner, **more})
             await self._write_down(self._local[hold.exchange_id], failure)
             return admitted
         self._change(None)
+        self._broken.discard(hold.tenant)
         self._note_answer(hold, answer)
         return answer
 
@@ -157,16 +143,16 @@ class OutageCaps:
             answer = await self._caps.swap(hold, candidate)
             self._note_answer(hold, answer)
             return answer
-        self._use(local, NOTHING)
+        local.use(NOTHING)
         by_slice = self._policy.mode == "local"
         fits = not by_slice or self._fits(local.tenant, hold, candidate.vector)
-        self._use(local, candidate.vector if fits else local.candidate.vector)
+        local.use(candidate.vector if fits else local.candidate.vector)
         if not fits:
             raise CapsUnavailableError("the local share of the cap has no room for this upstream")
         try:
             await self._note_down(hold, upstream=candidate.upstream)
         except JournalError:
-            self._use(local, local.candidate.vector)
+            local.use(local.candidate.vector)
             raise
         if hold.exchange_id not in self._local:  # meanwhile it was placed in Redis
             return await self.swap(hold, candidate)
@@ -175,15 +161,15 @@ class OutageCaps:
 
     async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
         """As `Caps.commit`."""
-        local = self._local.get(hold.exchange_id) if self._local else None
         try:
             done = await self._caps.commit(hold, actual, events)
         except (CapsUnavailableError, HoldEndedError, ValueError):
-            if local is not None:
-                self._use(local, actual)
+            if (local := self._local.get(hold.exchange_id)) is not None:
+                local.use(actual)
                 local.is_ended = True
             raise
-        if local is not None:
+        # as it is now: meanwhile it may have been placed in Redis, or admitted here after all
+        if (local := self._local.get(hold.exchange_id)) is not None:
             self._forget(local)
         if self._recent is not None:  # a repeat, too, is not on Redis' disk yet
             self._recent.add(hold, actual, events)
@@ -194,6 +180,8 @@ class OutageCaps:
         """As `Caps.release`."""
         local = self._local.get(hold.exchange_id)
         if local is not None:
+            if not local.is_ended:  # nothing of it was spent
+                local.use(NOTHING)
             self._forget(local)
             if not local.was_asked:
                 return
@@ -215,25 +203,35 @@ class OutageCaps:
         return True
 
     def replayed(self, waiting: Container[str] = ()) -> None:
-        """But for these exchanges, what the spool held is in Redis, or never will be: nothing of it
-        counts here any more. Of what the spool had no room for, the journal keeps what it has."""
+        """But for these exchanges, what the spool held is in Redis, or never will be: the next
+        numbers are all that counts. Of what the spool had no room for, the journal keeps what it
+        has."""
         ended = [each for each in self._local.values() if each.is_ended]
         for local in [each for each in ended if each.hold.exchange_id not in waiting]:
             self._forget(local, is_recorded=False)
 
-    async def _place(self, local: _Local, *, ttl_ms: int, checkpoint: bytes | None) -> None:
+    async def _place(self, local: LocalExchange, *, ttl_ms: int, checkpoint: bytes | None) -> None:
         """Hold in Redis what was admitted here, if it fits."""
-        hold, local.was_asked = local.hold, True
-        answer = await self._caps.reserve(hold, [local.candidate], ttl_ms=ttl_ms, **local.asked)
+        hold, placed, local.was_asked = local.hold, local.candidate, True
+        answer = await self._caps.reserve(hold, [placed], ttl_ms=ttl_ms, **local.asked)
+        # what was placed unseen may be another candidate, and an exchange moves on meanwhile
+        is_other = isinstance(answer, Reservation) and answer.repeat
+        while isinstance(answer, Reservation) and (is_other or local.candidate is not placed):
+            is_other, placed = False, local.candidate
+            answer = await self._caps.swap(hold, placed)
         if isinstance(answer, Reservation):
+            if local.is_ended:  # its usage waits in the spool, and the hold for that
+                return
+            local.leave()
+            self._note_answer(hold, answer)
             if checkpoint is not None:
                 await self._caps.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
-            self._forget(local)
-            self._note_answer(hold, answer)
+            if local.candidate is placed and not local.is_ended:  # else there is a next time
+                self._forget(local)
         elif answer.reason is DenialReason.REBUILDING:
             raise WindowsRebuildingError("its windows are being rebuilt")
 
-    async def _write_down(self, local: _Local, failure: CapsUnavailableError) -> None:
+    async def _write_down(self, local: LocalExchange, failure: CapsUnavailableError) -> None:
         """Nothing is begun that a kill could leave without a trace; `failure` if it cannot be."""
         if self._journal is None:
             return
@@ -242,6 +240,7 @@ class OutageCaps:
             lost = LostHold(local.hold, owner, local.candidate.upstream, now_ms(), facts)
             await self._journal.add(LocalRecord(lost, self._admits_by))
         except JournalError as error:
+            local.use(NOTHING)
             self._forget(local)
             self.counts.admitted -= 1
             self.counts.refused += 1
@@ -276,10 +275,10 @@ class OutageCaps:
         index, passed = choice
         chosen = candidates[index]
         was_asked = not isinstance(failure, CapsNotAskedError)
-        tenant = self._tenant(hold.tenant) or _Tenant()
-        local = _Local(hold, tenant, chosen, asked, was_asked)
+        tenant = self._tenant(hold.tenant) or KnownTenant()
+        local = LocalExchange(hold, tenant, chosen, asked, was_asked)
         self._local[hold.exchange_id] = local
-        self._use(local, chosen.vector)
+        local.use(chosen.vector)
         self.counts.admitted += 1
         return Reservation(
             hold.exchange_id,
@@ -300,7 +299,7 @@ class OutageCaps:
         """The first candidate that may be had, and whether one was passed over by its threshold."""
         tenant = self._tenants.get(hold.tenant)
         if self._policy.mode == "open":
-            allowed = [not self._passes(tenant or _Tenant(), hold, each) for each in candidates]
+            allowed = [not self._passes(tenant or KnownTenant(), hold, each) for each in candidates]
             index = allowed.index(True) if True in allowed else len(candidates) - 1
             return index, index > 0
         if tenant is None or any(cap not in tenant.states for cap in hold.caps):
@@ -313,7 +312,7 @@ class OutageCaps:
                 return index, passed
         return None
 
-    def _passes(self, tenant: _Tenant, hold: Hold, candidate: Candidate) -> bool:
+    def _passes(self, tenant: KnownTenant, hold: Hold, candidate: Candidate) -> bool:
         """Whether a money cap is so full, as last known, that this candidate is passed over."""
         for cap in hold.caps:
             threshold, state = threshold_nano(candidate, cap), tenant.states.get(cap)
@@ -324,18 +323,9 @@ class OutageCaps:
                 return True
         return False
 
-    def _fits(self, tenant: _Tenant, hold: Hold, wanted: Vector) -> bool:
-        for cap in hold.caps:
-            state, used = tenant.states[cap], tenant.used.get(cap, NOTHING)
-            for name in ("nano", "tokens", "requests"):
-                limit = getattr(cap.limit, name)
-                if limit is None:
-                    continue
-                left = limit - getattr(state.spent, name) - getattr(state.held, name)
-                share = max(0, left) * self._policy.share_ppm // PPM // self._policy.processes
-                if getattr(used, name) + getattr(wanted, name) > share:
-                    return False
-        return True
+    def _fits(self, tenant: KnownTenant, hold: Hold, wanted: Vector) -> bool:
+        policy = self._policy
+        return tenant.fits(hold, wanted, share_ppm=policy.share_ppm, processes=policy.processes)
 
     def _states(self, hold: Hold) -> tuple[CapState, ...]:
         """Where the caps stand as far as this process can tell."""
@@ -364,26 +354,20 @@ class OutageCaps:
     def _note(self, name: str, states: Sequence[CapState]) -> None:
         tenant = self._tenant(name)
         if tenant is not None:
-            for state in states:
-                tenant.states[state.cap] = state
+            tenant.note(states)
 
-    def _tenant(self, name: str) -> _Tenant | None:
+    def _tenant(self, name: str) -> KnownTenant | None:
         """What is known of a tenant, from now on at least; None when there are too many."""
         tenant = self._tenants.get(name)
         if tenant is None and len(self._tenants) < TENANTS_MAX:
-            tenant = self._tenants[name] = _Tenant()
+            tenant = self._tenants[name] = KnownTenant()
         return tenant
 
-    def _use(self, local: _Local, vector: Vector) -> None:
-        """This exchange uses so much of the slices now."""
-        used = local.tenant.used
-        for cap in local.hold.caps:
-            used[cap] = plus(minus(used.get(cap, NOTHING), local.vector), vector)
-        local.vector = vector
-
-    def _forget(self, local: _Local, *, is_recorded: bool = True) -> None:
-        self._use(local, NOTHING)
-        self._local.pop(local.hold.exchange_id, None)
+    def _forget(self, local: LocalExchange, *, is_recorded: bool = True) -> None:
+        """Nobody has to hear of it any more; what it used counts until the numbers show it."""
+        local.leave()
+        if self._local.get(local.hold.exchange_id) is local:
+            del self._local[local.hold.exchange_id]
         if is_recorded and self._journal is not None:
             self._journal.remove(local.hold.exchange_id)
 
@@ -397,3 +381,10 @@ class OutageCaps:
             self._on_change(cause)
         if self.on_back is not None and not is_away:
             self.on_back()
+
+    def _tell_broken(self, tenant: str, cause: str) -> None:
+        """Redis answers, and refuses what this tenant has there: no outage of anybody else."""
+        if tenant not in self._broken and len(self._broken) < TENANTS_MAX:
+            self._broken.add(tenant)
+            if self._on_broken is not None:
+                self._on_broken(tenant, cause)

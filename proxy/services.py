@@ -199,6 +199,9 @@ def _outage_caps(
         say = log.error if policy.mode == "open" else log.warning
         say("redis_outage", on_outage=policy.mode, cause=cause)
 
+    def told_broken(tenant: str, cause: str) -> None:
+        log.error("tenant_refused_by_redis", tenant=tenant, cause=cause)
+
     guarded = OutageCaps(
         caps,
         policy,
@@ -207,6 +210,7 @@ def _outage_caps(
         recent=recent,
         journal=journal,
         on_change=told,
+        on_broken=told_broken,
     )
     return guarded
 
