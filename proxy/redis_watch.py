@@ -30,7 +30,7 @@ from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_connect import RedisRunner
 from metering.redis_events import data_id, is_rebuilt, publish_prices, read_confirmed
 from metering.redis_keys import RedisKeys
-from metering.redis_wire import NOT_THE_MASTER, RedisReplyError
+from metering.redis_wire import RedisReplyError
 from metering.spool import Spool
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
@@ -43,8 +43,6 @@ REPLAY_AFTER_S = 1.0
 """A spooled exchange that is not committed for so long will not be by itself."""
 CONFIRMED_EVERY_S = 3.0
 OVERDUE_EVERY_S = 3_600.0
-REFUSES_ALL = NOT_THE_MASTER | {"BUSY", "OOM", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"}
-"""Refusals that say how the server is, whatever it was asked to take."""
 TRUSTED_AFTER_S = 1_800.0
 """At a start over a Redis that has data, kept segments older than this are not committed again: it
 has had them on disk for long, and of a repeat it knows for an hour only."""
@@ -114,17 +112,20 @@ class RedisWatch:
         if not self._link.is_up:
             await self._wait_up()
         failure: CapsUnavailableError | None = None
+        failed = set[object]()
         for step in (self._meet, self._probe, self._send_recent, self._mind_kept, self._replay):
             try:
                 await step()
             except CapsUnavailableError as error:  # of a Cluster the next may need another part
                 failure = failure or error
+                failed.add(step)
                 if step == self._meet and not (self._seen and await self._is_partly_up()):
                     raise
+        # of what was left open the true commit may be among what is sent again, or replayed
+        if self._is_met and not self._must_resend and self._replay not in failed:
+            await self._recover()
         if failure is not None:
             raise failure
-        if not self._must_resend:  # their true commits may be among what is sent again
-            await self._journal.recover(self._guarded, self._tell_leftover)
 
     async def ready(self) -> bool:
         """Whether spend can be checked: Redis takes writes, and its windows are whole."""
@@ -155,8 +156,8 @@ class RedisWatch:
 
     async def _is_its_own(self, failure: BaseException) -> bool:
         """Whether a commit failed for its own sake, so that others may do better."""
-        if isinstance(failure, RedisReplyError):
-            return failure.code not in REFUSES_ALL
+        if isinstance(failure, RedisReplyError) and failure.code != "CLUSTERDOWN":
+            return failure.is_its_own
         return isinstance(failure, CapsUnavailableError) and await self._is_partly_up()
 
     async def _meet(self) -> None:
@@ -246,8 +247,24 @@ class RedisWatch:
                 self._log.error("spool_put_off", records=list(report.put_off))
         self._guarded.replayed(self._spools[0].exchanges)
 
+    async def _recover(self) -> None:
+        await self._journal.recover(
+            self._guarded,
+            self._tell_leftover,
+            waiting=set[str]().union(*(spool.exchanges for spool in self._spools)),
+            is_its_own=self._is_its_own,
+        )
+
     def _tell_leftover(self, left: Leftover) -> None:
         """In the words of the worker, which recovers what Redis knows of."""
+        if left.is_put_off:
+            self._log.error(
+                "exchange_put_off",
+                tenant=left.tenant,
+                exchange_id=left.exchange_id,
+                cause=left.cause,
+            )
+            return
         if left.made is None:
             self._log.warning("exchange_lost", exchange_id=left.exchange_id, cause=left.cause)
             return
