@@ -15,12 +15,14 @@ from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
 from proxy.config_decode import Findings, suggest, suggest_model
+from proxy.config_ledger import ledger_url_fault
 from proxy.config_network import (
     build_ca_file,
     build_egress,
     build_tls,
     check_base_url,
     check_listening,
+    check_redis_files,
 )
 from proxy.config_prices import RULES, build_prices
 from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
@@ -31,8 +33,6 @@ from routing.upstreams import Model, Upstream, candidates, fallback_cycle
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 """Where a provider of type openai is when it gives no `base_url`: as in OpenAI's own SDKs."""
-
-LEDGER_SCHEMES = ("sqlite", "postgresql")
 
 
 def build(
@@ -117,7 +117,7 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
             )
     if shape.redis.url is not None:
         try:
-            parse_redis_url(shape.redis.url)
+            check_redis_files(parse_redis_url(shape.redis.url))
         except ValueError as error:
             shape_of_it = redis_url_shape(shape.redis.url)
             findings.fault(("redis", "url"), str(error), f"write it like {shape_of_it}")
@@ -133,16 +133,8 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
 
 
 def _check_ledger_url(url: str | None, findings: Findings) -> None:
-    """The URL may hold a password, so the message shows nothing of it."""
-    if url is None:
-        return
-    scheme, colon, _ = url.partition(":")
-    scheme = scheme.partition("+")[0]
-    if scheme not in LEDGER_SCHEMES or not colon:
-        begin = " or ".join(f"{each}:" for each in LEDGER_SCHEMES)
-        findings.fault(
-            ("ledger", "url"), f"must begin with {begin}", suggest(scheme, LEDGER_SCHEMES)
-        )
+    if url is not None and (fault := ledger_url_fault(url)) is not None:
+        findings.fault(("ledger", "url"), *fault)
 
 
 def _provider(

@@ -2,7 +2,8 @@
 
 Rules:
 - Redis is checked, and the prices are published, before anything is sent to it, at the start and
-  again whenever it is another server or has other data (emptied, restored from a copy).
+  again whenever it is another server or has other data (emptied, restored from a copy). One that
+  must not be used is as good as away: from when that is found out, nothing is sent to it.
 - What waits on disk is replayed as soon as Redis is there, not at the next turn: a commit that was
   applied and whose answer was lost is only known to be a repeat for an hour.
 - What a Redis may have lost with its data is committed again at once, but for what is known to be
@@ -88,9 +89,13 @@ class RedisWatch:
         self._trouble = ""
         self._confirmed_at_s = self._overdue_at_s = 0.0
         self.prepared = asyncio.Event()
+        self.is_starting = True
+        """Nobody is served yet: a Redis that must not be used ends the start, and not a process."""
+        self.unusable = "it has not been looked at yet"
+        """Why this Redis must not be asked by anybody but us, '' when it may."""
 
     async def run(self) -> None:
-        """Go on until cancelled; only a Redis that must not be used at all ends it."""
+        """Go on until cancelled; only at the start does a Redis that must not be used end it."""
         while True:
             try:
                 await self.turn()
@@ -99,8 +104,13 @@ class RedisWatch:
             except CapsUnavailableError as error:
                 self._tell("redis_away", str(error))
                 await self._pause()
-            except CapsSetupError:
-                raise
+            except CapsSetupError as error:
+                if self.is_starting:
+                    raise
+                self.unusable = str(error)
+                self._guarded.probed(self.unusable)
+                self._tell("redis_unusable", self.unusable)
+                await asyncio.sleep(TURN_S)
             except Exception as error:  # noqa: BLE001 - the top of a task: a full disk, say
                 self._tell("spool_waits", repr(error))
                 await asyncio.sleep(TURN_S)
@@ -129,7 +139,7 @@ class RedisWatch:
 
     async def ready(self) -> bool:
         """Whether spend can be checked: Redis takes writes, and its windows are whole."""
-        if not self.prepared.is_set() or not self._link.is_up or self._guarded.is_away:
+        if self.unusable or not self._link.is_up or self._guarded.is_away:
             return False
         try:
             return await self._is_whole()
@@ -171,6 +181,7 @@ class RedisWatch:
             return
         for warning in await self._caps.prepare():
             self._log.warning("redis", detail=warning)
+        self.unusable = ""
         bodies = {
             self._prices.cost_version: self._prices.body(sell=False),
             self._prices.sell_version: self._prices.body(sell=True),
