@@ -39,7 +39,7 @@ def build(
     shape: FileShape, findings: Findings, *, source: FilePath, data_dir: FilePath
 ) -> Settings:
     """The settings; sound only when `findings` holds no fault afterwards."""
-    _check_rest(shape, findings)
+    _check_rest(shape, data_dir, findings)
     directory = source.parent.resolve()
     providers = {
         name: _provider(name, provider, findings, directory)
@@ -105,7 +105,7 @@ def _redis(shape: FileShape, findings: Findings) -> RedisSettings:
     )
 
 
-def _check_rest(shape: FileShape, findings: Findings) -> None:
+def _check_rest(shape: FileShape, data_dir: FilePath, findings: Findings) -> None:
     """Checks of single values that need more than a type."""
     for path, name in (
         (("metering", "queue"), shape.metering.queue),
@@ -121,7 +121,7 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
         except ValueError as error:
             shape_of_it = redis_url_shape(shape.redis.url)
             findings.fault(("redis", "url"), str(error), f"write it like {shape_of_it}")
-    _check_ledger_url(shape.ledger.url, findings)
+    _check_ledger_url(shape.ledger.url, data_dir, findings)
     schedule = shape.metering.reconciliation_schedule
     if schedule is not None and len(schedule.split()) != 5:
         findings.fault(
@@ -132,8 +132,8 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
     check_listening(shape.server, findings)
 
 
-def _check_ledger_url(url: str | None, findings: Findings) -> None:
-    if url is not None and (fault := ledger_url_fault(url)) is not None:
+def _check_ledger_url(url: str | None, data_dir: FilePath, findings: Findings) -> None:
+    if url is not None and (fault := ledger_url_fault(url, data_dir)) is not None:
         findings.fault(("ledger", "url"), *fault)
 
 

@@ -17,17 +17,20 @@ _SSL_MODES = frozenset({"disable", "allow", "prefer", "require", "verify-ca", "v
 _SSL_FILES = ("sslrootcert", "sslcert", "sslkey")
 
 
-def ledger_url_fault(url: str) -> tuple[str, str | None] | None:
-    """What is wrong with the URL and what to write instead; None when nothing is."""
+def ledger_url_fault(url: str, data_dir: Path) -> tuple[str, str | None] | None:
+    """What is wrong with the URL and what to write instead; None when nothing is.
+
+    `data_dir` is made at the start, so a ledger may be in it before there is one.
+    """
     scheme, colon, rest = url.partition(":")
     scheme = scheme.partition("+")[0]
     if scheme not in LEDGER_SCHEMES or not colon:
         begin = " or ".join(f"{each}:" for each in LEDGER_SCHEMES)
         return f"must begin with {begin}", suggest(scheme, LEDGER_SCHEMES)
-    return _sqlite_fault(rest) if scheme == "sqlite" else _postgres_fault(url)
+    return _sqlite_fault(rest, data_dir) if scheme == "sqlite" else _postgres_fault(url)
 
 
-def _sqlite_fault(rest: str) -> tuple[str, str | None] | None:
+def _sqlite_fault(rest: str, data_dir: Path) -> tuple[str, str | None] | None:
     path, _, query = rest.partition("?")
     file = path.removeprefix("///")
     if file == path and path not in {"", "//"}:
@@ -39,7 +42,7 @@ def _sqlite_fault(rest: str) -> tuple[str, str | None] | None:
             "write sqlite:////absolute/path/ledger.db",
         )
     folder = Path(unquote(file)).parent
-    if not folder.is_dir():
+    if not folder.is_dir() and folder.resolve() != data_dir.resolve():
         return f"there is no folder {folder}", "make it, or name another"
     return None
 

@@ -46,7 +46,7 @@ def test_a_ledger_in_memory_is_a_fault(tmp_path: Path, url: str) -> None:
 )
 def test_a_url_that_cannot_work_is_a_fault(url: str, said: str) -> None:
     """Said at the check, and not again and again by the worker; never with the password."""
-    fault = ledger_url_fault(url)
+    fault = ledger_url_fault(url, Path(".weir"))
 
     assert fault is not None
     assert said in fault[0]
@@ -64,5 +64,12 @@ def test_a_url_that_cannot_work_is_a_fault(url: str, said: str) -> None:
     ],
 )
 def test_a_url_that_can_work_is_none(tmp_path: Path, url: str) -> None:
-    assert ledger_url_fault(url) is None
+    assert ledger_url_fault(url, tmp_path) is None
     assert loaded(tmp_path, f"{BASE}ledger: {{url: '{url}'}}\n").settings.ledger_url == url
+
+
+def test_a_ledger_may_be_in_a_data_dir_that_is_still_to_be_made(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+
+    assert ledger_url_fault(f"sqlite:///{folder}/ledger.db", folder) is None
+    assert ledger_url_fault(f"sqlite:///{folder}/ledger.db", tmp_path) is not None
