@@ -5,6 +5,7 @@ As tests/test_outages.py; both are named in docs/reliability.md.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -190,6 +191,32 @@ async def test_f05_power_cut_of_what_was_booked(
 
     assert await site.held_nano() == 0
     assert len(await site.settle()) == 1
+
+
+@pytest.mark.parametrize("kept", [0, 2], ids=["a new commit", "what is sent again"])
+async def test_f05_an_older_copy_that_has_gone_on(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """The stream is past what was settled again before the worker looks: by one new commit, or by
+    what this proxy has in memory. The windows are rebuilt all the same."""
+    remembering = partial(RecentCommits, count_max=kept)  # the others are older than 10 s
+    monkeypatch.setattr("proxy.services.RecentCommits", remembering)
+    site = await open_site()
+    await site.served(2)
+    copy = site.redis.copy()
+    await site.served(10)
+    await site.settle()
+
+    site.redis.kill()
+    site.redis.put_back(copy)
+    await site.redis.start()
+    await site.until_ready()
+    if kept:
+        await until_stream(site, 4)
+    else:
+        await site.served()
+
+    await all_booked(site, 12 if kept else 13)
 
 
 async def test_fewer_workers_strand_no_spool(open_site: OpenSite, tmp_path: Path) -> None:
