@@ -196,6 +196,8 @@ class RedisWatch:
             self._guarded.probed(str(error))
             raise
         self._guarded.probed(None)
+        if self._is_met and self._link.is_up:
+            self._recent.trust()
 
     async def _send_recent(self) -> None:
         if sent := await self._recent.replay(self._guarded):

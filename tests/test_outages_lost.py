@@ -5,6 +5,7 @@ As tests/test_outages.py; both are named in docs/reliability.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -217,6 +218,36 @@ async def test_f05_an_older_copy_that_has_gone_on(
         await site.served()
 
     await all_booked(site, 12 if kept else 13)
+
+
+async def test_an_idle_proxy_sends_nothing_of_long_ago(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has forgotten after an hour that it had these: it would count them a second time."""
+    rings: list[RecentCommits] = []
+
+    def remembering(generation: Callable[[], int]) -> RecentCommits:
+        rings.append(RecentCommits(generation, keep_s=0.2))
+        return rings[0]
+
+    monkeypatch.setattr("proxy.services.RecentCommits", remembering)
+    site = await open_site()
+    await site.served(3)
+    await site.settle()
+    keys = redis_keys(site.settings)
+    for marker in await site.redis.ask("KEYS", f"{keys.of('acme')}:done:*"):
+        await site.redis.ask("DEL", marker.decode())
+
+    async def is_forgotten() -> bool:
+        return len(rings[0]) == 0
+
+    await until(is_forgotten)
+    site.redis.kill()
+    await site.redis.start()
+    await site.until_ready()
+    await site.served()
+
+    await all_booked(site, 4)
 
 
 async def test_fewer_workers_strand_no_spool(open_site: OpenSite, tmp_path: Path) -> None:
