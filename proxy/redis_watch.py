@@ -62,21 +62,21 @@ class RedisWatch:
         caps: RedisCaps,
         guarded: OutageCaps,
         spools: Sequence[Spool],
-        journal: LocalJournal,
+        journals: Sequence[LocalJournal],
         recent: RecentCommits,
         log: Any,
         metrics: ExchangeMetrics,
         on_met: Callable[[], None],
     ) -> None:
-        """The first of `spools` is this proxy's own, the others are adopted. `on_met` is told when
-        this Redis is not the one of a moment ago, or lost its data."""
+        """The first of `spools` and of `journals` is this proxy's own, the others are adopted.
+        `on_met` is told when this Redis is not the one of a moment ago, or lost its data."""
         self._link = link
         self._keys = keys
         self._prices = settings.prices
         self._caps = caps
         self._guarded = guarded
         self._spools = spools
-        self._journal = journal
+        self._journals = journals
         self._recent = recent
         self._keeps = settings.metering.spool == "always"
         self._log = log
@@ -124,7 +124,8 @@ class RedisWatch:
         if failure is not None:
             raise failure
         if not self._must_resend:  # their true commits may be among what is sent again
-            await self._journal.recover(self._guarded, self._tell_leftover)
+            for journal in self._journals:
+                await journal.recover(self._guarded, self._tell_leftover)
 
     async def ready(self) -> bool:
         """Whether spend can be checked: Redis takes writes, and its windows are whole."""

@@ -6,6 +6,7 @@ As tests/test_outages.py; both are named in docs/reliability.md.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -21,8 +22,10 @@ from fixtures_outage import (
     until,
     until_stream,
 )
+from local_samples import checkpoint_of, record
 
 from metering.caps import Scope, ScopeKind, Vector
+from metering.local_journal import LocalJournal
 from metering.memory_caps import MemoryCaps
 from metering.recent import RecentCommits
 from metering.spool import Spool
@@ -262,6 +265,30 @@ async def test_fewer_workers_strand_no_spool(open_site: OpenSite, tmp_path: Path
     await until_stream(site, 1)
     reports = await site.redis.ask("HKEYS", redis_keys(site.settings).proxies)
     assert sorted(reports) == [b"p-0", b"p-1"]
+
+
+async def test_fewer_workers_strand_no_open_exchange(open_site: OpenSite, tmp_path: Path) -> None:
+    """What the second proxy had admitted without Redis is recovered by the first one: the true
+    commit where its spool has that, else what was noted last."""
+    journal, spool = LocalJournal(tmp_path, "p-1"), Spool(tmp_path, "p-1")
+    await journal.open()
+    await spool.open()
+    ended, open_ = record(), record()
+    noted = replace(open_.lost, checkpoint=checkpoint_of(open_, nano=70))
+    await journal.add(ended)
+    await journal.add(replace(open_, lost=noted))
+    await spool.append(ended.lost.hold, Vector(9), (b"{}",))
+    await journal.close()
+    await spool.close()
+
+    site = await open_site()
+
+    async def is_empty() -> bool:
+        return not list(tmp_path.glob("local/p-1/*"))
+
+    await until(is_empty)
+    assert await site.stream_length() == 2
+    assert await site.spent_nano() == 79
 
 
 async def test_a_record_that_redis_refuses_stops_nobody_behind_it(
