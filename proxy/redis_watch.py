@@ -61,21 +61,21 @@ class RedisWatch:
         caps: RedisCaps,
         guarded: OutageCaps,
         spools: Sequence[Spool],
-        journal: LocalJournal,
+        journals: Sequence[LocalJournal],
         recent: RecentCommits,
         log: Any,
         metrics: ExchangeMetrics,
         on_met: Callable[[], None],
     ) -> None:
-        """The first of `spools` is this proxy's own, the others are adopted. `on_met` is told when
-        this Redis is not the one of a moment ago, or lost its data."""
+        """The first of `spools` and of `journals` is this proxy's own, the others are adopted.
+        `on_met` is told when this Redis is not the one of a moment ago, or lost its data."""
         self._link = link
         self._keys = keys
         self._prices = settings.prices
         self._caps = caps
         self._guarded = guarded
         self._spools = spools
-        self._journal = journal
+        self._journals = journals
         self._recent = recent
         self._keeps = settings.metering.spool == "always"
         self._log = log
@@ -208,6 +208,8 @@ class RedisWatch:
             self._guarded.probed(str(error))
             raise
         self._guarded.probed(None)
+        if self._is_met and self._link.is_up:
+            self._recent.trust()
 
     async def _send_recent(self) -> None:
         if sent := await self._recent.replay(self._guarded):
@@ -259,12 +261,14 @@ class RedisWatch:
         self._guarded.replayed(self._spools[0].exchanges)
 
     async def _recover(self) -> None:
-        await self._journal.recover(
-            self._guarded,
-            self._tell_leftover,
-            waiting=set[str]().union(*(spool.exchanges for spool in self._spools)),
-            is_its_own=self._is_its_own,
-        )
+        waiting = set[str]().union(*(spool.exchanges for spool in self._spools))
+        for journal in self._journals:
+            await journal.recover(
+                self._guarded,
+                self._tell_leftover,
+                waiting=waiting,
+                is_its_own=self._is_its_own,
+            )
 
     def _tell_leftover(self, left: Leftover) -> None:
         """In the words of the worker, which recovers what Redis knows of."""

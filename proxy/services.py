@@ -28,7 +28,7 @@ from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
 from metering.spool import Spool
 from proxy import telemetry
-from proxy.adopted import find_abandoned
+from proxy.adopted import find_abandoned, find_abandoned_journals
 from proxy.app import create_app, create_runner
 from proxy.backlog import watch_backlog
 from proxy.crowd import raise_file_limit
@@ -104,7 +104,7 @@ async def open_services(
     )
     counted = _counted(settings, metrics)
     measured = MeasuredRunner(link, counted.metrics)
-    journal = LocalJournal(settings.data_dir, proxy_id)
+    journal, *_ = journals = _journals(settings, proxy_id, log)
     spool, *_ = spools = _spools(settings, proxy_id, journal, log)
     recent = RecentCommits(lambda: link.generation)
     redis_caps = RedisCaps(measured, keys)
@@ -119,7 +119,7 @@ async def open_services(
         caps=redis_caps,
         guarded=caps,
         spools=spools,
-        journal=journal,
+        journals=journals,
         recent=recent,
         log=log,
         metrics=counted,
@@ -133,8 +133,9 @@ async def open_services(
     sync = HealthSync(door.health, link, keys, labels=labels, log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
-        await journal.open()
-        stack.push_async_callback(journal.close)  # after the spools, which tell it what they have
+        for left in journals:
+            await left.open()
+            stack.push_async_callback(left.close)  # after the spools, which tell it what they have
         for each in spools:
             await each.open()
             stack.push_async_callback(each.close)
@@ -159,6 +160,15 @@ def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) 
         log.warning("spools_adopted", spools=adopted)
     own = Spool(data_dir, proxy_id, on_kept=journal.remove)
     return [own, *(Spool(data_dir, name) for name in adopted)]
+
+
+def _journals(settings: Settings, proxy_id: str, log: Any) -> list[LocalJournal]:
+    """The same of the exchanges that were admitted without Redis."""
+    data_dir = settings.data_dir
+    adopted = find_abandoned_journals(data_dir, proxy_id, workers=settings.server.workers)
+    if adopted:
+        log.warning("journals_adopted", journals=adopted)
+    return [LocalJournal(data_dir, name) for name in (proxy_id, *adopted)]
 
 
 async def _prepared(services: Services) -> None:
