@@ -139,8 +139,8 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
     from sqlalchemy.exc import SQLAlchemyError
 
     from proxy.embedded_redis import redis_url
-    from proxy.services import run_worker
     from proxy.settings import Secret
+    from proxy.settling import run_worker
 
     if settings.redis.url is None:
         if drain and not os.path.isdir(settings.data_dir):  # noqa: PTH112 - a name too long is False

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "metering": {"metering"},
 }
 
-MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.services")
+MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.settling")
 """Modules that may reach the worker's side, with what lies under them and parts like `cli_x`."""
 
 PURE = [
