@@ -16,11 +16,13 @@ class SpendLimits:
     """`limits.tenant`: the rolling 24-hour cap and what happens near it.
 
     From `burst_threshold_ppm` of the cap on, requests go to `fallback_model` when that is cheaper.
+    `marks_ppm` are shares of the cap that are told once each time spend crosses them.
     """
 
     daily_cap_nano: int | None = None
     burst_threshold_ppm: int = 1_000_000
     fallback_model: str | None = None
+    marks_ppm: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Container, Mapping
+from dataclasses import fields
 from pathlib import Path as FilePath
 
 from metering.ids import is_id
-from metering.money import to_ppm
+from metering.money import format_short, to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
 from proxy.config_decode import Findings, suggest, suggest_model
+from proxy.config_limits_shape import LimitsShape
 from proxy.config_network import (
     build_ca_file,
     build_egress,
@@ -24,9 +26,9 @@ from proxy.config_network import (
 )
 from proxy.config_prices import RULES, build_prices
 from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
-from proxy.config_tenants import build_tenants, check_id
+from proxy.config_tenants import Tenants, build_tenants, check_id
 from proxy.config_yaml import Path
-from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
+from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings, Spending
 from routing.upstreams import Model, Upstream, candidates, fallback_cycle
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -51,6 +53,7 @@ def build(
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
         _check_priced(tenants.by_id, models, prices, providers, findings)
+        _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
@@ -67,6 +70,7 @@ def build(
         tenants=tenants.by_id,
         metering=Metering(**vars(metering)),
         default_output_tokens=shape.limits.default_output_tokens,
+        spending=_spending(shape.limits),
         minted_keys=tenants.minted_keys,
         egress=build_egress(shape.egress, findings, directory),
     )
@@ -103,6 +107,10 @@ def _redis(shape: FileShape, findings: Findings) -> RedisSettings:
         on_outage=redis.on_outage,
         outage_share_ppm=share_ppm,
     )
+
+
+def _spending(limits: LimitsShape) -> Spending:
+    return Spending(**{each.name: getattr(limits, each.name) for each in fields(Spending)})
 
 
 def _check_rest(shape: FileShape, findings: Findings) -> None:
@@ -266,6 +274,35 @@ def _check_priced(
                 "served unpriced, billed nothing, listed as unpriced"
             )
             findings.warn(path, message, hint)
+
+
+def _warn_of_tiny(
+    tenants: Tenants,
+    models: Mapping[str, Model],
+    prices: PriceBook,
+    output_tokens: int,
+    findings: Findings,
+) -> None:
+    """A money cap below the price of the smallest request to a model never lets one through."""
+    told: set[Path] = set()
+    for tenant_id, cap in tenants.caps:
+        limit, tenant = cap.rule.limit.nano, tenants.by_id.get(tenant_id)
+        if limit is None or tenant is None or cap.path in told:
+            continue
+        for upstream in _reachable(tenant, models):
+            price = prices.find(
+                provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
+            )
+            smallest = price and price.sell.hold_nano(input_tokens=1, output_tokens=output_tokens)
+            if smallest and smallest > limit:
+                told.add(cap.path)
+                findings.warn(
+                    (*cap.path, "usd"),
+                    f"below the price of the smallest request to {upstream.public_name!r}, "
+                    f"${format_short(smallest)} with {output_tokens} output tokens",
+                    "raise it, or lower limits.min_output_tokens",
+                )
+                break
 
 
 def _who(tenants: list[str]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from metering.caps import ScopeKind
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
@@ -145,12 +146,23 @@ class Metering:
 
 
 @dataclass(frozen=True, slots=True)
+class Spending:
+    """How a request is fitted to what it can afford: `limits.*` beside the caps themselves."""
+
+    clamp_max_tokens: bool = True
+    min_output_tokens: int = 64
+    stream_slice_tokens: int = 256
+    on_exhausted: Literal["soft", "error"] = "soft"
+
+
+@dataclass(frozen=True, slots=True)
 class MintedKey:
     """A key that `serve` makes itself at its first start (`mint: true`), for trying things out."""
 
     tenant: str
     key_id: str
     project: str
+    pins: Mapping[ScopeKind, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -168,6 +180,7 @@ class Settings:
     tenants: Mapping[str, Tenant]
     metering: Metering
     default_output_tokens: int = 4096
+    spending: Spending = Spending()
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
     settles: bool = True
