@@ -159,7 +159,7 @@ ABSURD = {
     ),
     "unknown key": (
         "{scope: key, id: k2, window: 24h, usd: 1}",
-        ".id: unknown key 'k2' (did you mean 'k1'?)",
+        ".id: unknown key 'k2' (known: k1)",
     ),
     "unknown project": (
         "{scope: project, id: webb, window: 24h, usd: 1}",
