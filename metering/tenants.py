@@ -39,6 +39,13 @@ class CapRule:
     mode: CapMode = CapMode.ENFORCE
     marks_ppm: tuple[int, ...] = ()
 
+    @property
+    def slot(self) -> str:
+        """Rules of one kind and id differ in it: the window, or that it bounds concurrency alone,
+        for which the window does not matter."""
+        is_bare = self.limit == Limit(concurrent=self.limit.concurrent)
+        return "concurrent" if is_bare else self.window.label
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureLimits:

@@ -43,16 +43,6 @@ def _label(seconds: int) -> str:
     return f"{seconds // size}{unit}"
 
 
-def rolling(seconds: int) -> Window:
-    """The sliding window of so many seconds, from a minute to 30 days."""
-    if seconds == 86_400:
-        return ROLLING_DAY
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
-        if seconds % size == 0:
-            return Window(f"{seconds // size}{unit}", seconds * 1000 // 60, 60)
-    raise ValueError(f"{seconds} seconds are no window")
-
-
 def plus(left: Vector, right: Vector) -> Vector:
     """The sum, dimension by dimension."""
     return Vector(

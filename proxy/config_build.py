@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Container, Mapping
-from dataclasses import fields
 from pathlib import Path as FilePath
 
 from metering.ids import is_id
@@ -16,7 +15,6 @@ from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
 from proxy.config_decode import Findings, suggest, suggest_model
-from proxy.config_limits_shape import LimitsShape
 from proxy.config_network import (
     build_ca_file,
     build_egress,
@@ -28,7 +26,7 @@ from proxy.config_prices import RULES, build_prices
 from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
 from proxy.config_tenants import Tenants, build_tenants, check_id
 from proxy.config_yaml import Path
-from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings, Spending
+from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
 from routing.upstreams import Model, Upstream, candidates, fallback_cycle
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -70,7 +68,10 @@ def build(
         tenants=tenants.by_id,
         metering=Metering(**vars(metering)),
         default_output_tokens=shape.limits.default_output_tokens,
-        spending=_spending(shape.limits),
+        clamp_max_tokens=shape.limits.clamp_max_tokens,
+        min_output_tokens=shape.limits.min_output_tokens,
+        stream_slice_tokens=shape.limits.stream_slice_tokens,
+        on_exhausted=shape.limits.on_exhausted,
         minted_keys=tenants.minted_keys,
         egress=build_egress(shape.egress, findings, directory),
     )
@@ -107,10 +108,6 @@ def _redis(shape: FileShape, findings: Findings) -> RedisSettings:
         on_outage=redis.on_outage,
         outage_share_ppm=share_ppm,
     )
-
-
-def _spending(limits: LimitsShape) -> Spending:
-    return Spending(**{each.name: getattr(limits, each.name) for each in fields(Spending)})
 
 
 def _check_rest(shape: FileShape, findings: Findings) -> None:

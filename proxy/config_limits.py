@@ -25,16 +25,13 @@ from metering.caps import (
 from metering.ids import is_id, scope_id
 from metering.money import AMOUNT_NANO_MAX, format_cents, to_ppm, usd_to_nano
 from metering.tenants import CapRule
-from metering.window import rolling
+from metering.window import ROLLING_MAX_S, ROLLING_MIN_S, rolling
 from proxy.config_decode import Findings, suggest
 from proxy.config_limits_shape import CapShape, PinShape
 from proxy.config_yaml import Path
 
 USER_LENGTH_MAX = 256
 """Of a user's name, in characters; what a request says is cut there."""
-
-WINDOW_MIN_S = 60
-WINDOW_MAX_S = 30 * 86_400
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _CALENDAR = [str(unit) for unit in CalendarUnit]
@@ -59,12 +56,7 @@ class WrittenCap:
     @property
     def key(self) -> tuple[str, str | None, str]:
         """Caps with the same one are the same cap."""
-        return key_of(self.rule)
-
-
-def key_of(rule: CapRule) -> tuple[str, str | None, str]:
-    """What tells a rule from others: kind, id and window, or that it bounds concurrency alone."""
-    return rule.kind, rule.id, "" if _is_bare_concurrency(rule.limit) else rule.window.label
+        return self.rule.kind, self.rule.id, self.rule.slot
 
 
 def build_caps(
@@ -244,7 +236,7 @@ def _window(path: Path, shape: CapShape, limit: Limit, findings: Findings) -> An
             suggest(text, _CALENDAR) if text[:1].isalpha() else "write 1m to 30d, or month, say",
         )
         return None
-    if not WINDOW_MIN_S <= seconds <= WINDOW_MAX_S:
+    if not ROLLING_MIN_S <= seconds <= ROLLING_MAX_S:
         what = "has no length" if seconds == 0 else "is not within 1m and 30d"
         findings.fault(at, f"a window of {text} {what}", "write 1m to 30d, or month, say")
         return None

@@ -18,7 +18,6 @@ from metering.caps import (
 from metering.ids import scope_id
 from metering.tenants import CapRule
 from metering.window import rolling
-from proxy.settings import Spending
 
 CAPS = """
 limits:
@@ -321,6 +320,8 @@ def test_how_requests_are_fitted(tmp_path: Path) -> None:
     """What fits a request to its means is read into the settings."""
     text = "\nlimits: {clamp_max_tokens: false, min_output_tokens: 8, on_exhausted: error}\n"
 
-    assert loaded(tmp_path, BASE + text).settings.spending == Spending(
-        clamp_max_tokens=False, min_output_tokens=8, on_exhausted="error"
-    )
+    settings = loaded(tmp_path, BASE + text).settings
+
+    assert settings.clamp_max_tokens is False
+    assert (settings.min_output_tokens, settings.stream_slice_tokens) == (8, 256)
+    assert settings.on_exhausted == "error"
