@@ -155,18 +155,30 @@ def metadata_of(state: CapState, dimension: str, *, tenant: str, remedy: str) ->
 def limit_headers(states: Iterable[CapState]) -> dict[str, str]:
     """`x-weir-cap-*` of the enforced money cap with the least left, and `x-ratelimit-*` of the
     enforced rates with the least left; nothing of what there is no cap for."""
-    enforced = [state for state in states if state.cap.mode is CapMode.ENFORCE]
-    money = [state for state in enforced if state.cap.limit.nano is not None]
-    headers = cap_headers(min(money, key=_remaining_nano)) if money else {}
-    for dimension in ("requests", "tokens"):
-        rates = [
-            (limit_of(state, dimension) - sum(used(state, dimension)), state)
-            for state in enforced
-            if is_rate(state.cap.window) and limit_of(state, dimension)
-        ]
-        if rates:
-            headers |= _rate_headers(*min(rates, key=lambda rate: rate[0]), dimension)
-    return headers
+    money: tuple[int, CapState] | None = None
+    requests: tuple[int, CapState] | None = None
+    tokens: tuple[int, CapState] | None = None
+    for state in states:
+        cap = state.cap
+        limit = cap.limit
+        if cap.mode is not CapMode.ENFORCE:
+            continue
+        if limit.nano is not None:
+            left = limit.nano - state.spent.nano - state.held.nano
+            money = (left, state) if money is None or left < money[0] else money
+        if (limit.requests is None and limit.tokens is None) or not is_rate(cap.window):
+            continue
+        if limit.requests is not None:
+            left = limit.requests - state.spent.requests
+            requests = (left, state) if requests is None or left < requests[0] else requests
+        if limit.tokens is not None:
+            left = limit.tokens - state.spent.tokens - state.held.tokens
+            tokens = (left, state) if tokens is None or left < tokens[0] else tokens
+    return {
+        **({} if money is None else cap_headers(money[1])),
+        **({} if requests is None else _rate_headers(*requests, "requests")),
+        **({} if tokens is None else _rate_headers(*tokens, "tokens")),
+    }
 
 
 def _remaining_nano(state: CapState) -> int:

@@ -59,25 +59,26 @@ def labels_of(key: ApiKey, headers: Mapping[str, str], user: str | None) -> Labe
 
     Raises InvalidRequest for a malformed one, LabelPinned for one that is not the key's.
     """
-    said = {kind: headers.get(name) for kind, name in HEADERS.items()}
-    for kind, value in said.items():
+    said = Labels(*map(headers.get, HEADERS.values()))
+    for kind, value in zip(HEADERS, said, strict=True):
         if value is not None:
             _check(kind, value)
-    names = dict(HEADERS)
-    if said[ScopeKind.USER] is None and user is not None:
-        said[ScopeKind.USER], names[ScopeKind.USER] = user, "user"
-    for kind, pin in key.pins.items():
-        if said[kind] not in (None, pin):
-            raise _pinned(kind, names[kind])
-        said[kind] = pin
-    if ScopeKind.USER in key.pins and user not in (None, key.pins[ScopeKind.USER]):
-        raise _pinned(ScopeKind.USER, "user")  # its header agreed, its body does not
-    return Labels(
-        said[ScopeKind.FEATURE],
-        said[ScopeKind.USER],
-        said[ScopeKind.SESSION],
-        said[ScopeKind.RUN],
-    )
+    if key.pins:
+        return _pinned_to(key.pins, said, user)
+    return said if said.user is not None else said._replace(user=user) if user else said
+
+
+def _pinned_to(pins: Mapping[ScopeKind, str], said: Labels, user: str | None) -> Labels:
+    found: list[str | None] = []
+    for kind, value in zip(HEADERS, said, strict=True):
+        pin = pins.get(kind)
+        if pin is not None and value not in (None, pin):
+            raise _contradicts(kind, HEADERS[kind])
+        if pin is not None and kind is ScopeKind.USER and user not in (None, pin):
+            raise _contradicts(kind, "user")
+        others = user if kind is ScopeKind.USER else None
+        found.append(pin if pin is not None else value if value is not None else others)
+    return Labels(*found)
 
 
 def check_context(tenant: Tenant, feature: str | None, prompt_tokens: int) -> None:
@@ -207,7 +208,7 @@ def _check(kind: ScopeKind, value: str) -> None:
         raise InvalidRequest(f"The header `{name}` must be {wanted}.", param=name)
 
 
-def _pinned(kind: ScopeKind, name: str) -> LabelPinned:
+def _contradicts(kind: ScopeKind, name: str) -> LabelPinned:
     where = f"The field `{name}`" if name == "user" else f"The header `{name}`"
     return LabelPinned(
         f"{where} names another {kind} than the one this key is pinned to. Leave it out, "
