@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -325,3 +326,21 @@ def test_how_requests_are_fitted(tmp_path: Path) -> None:
     assert settings.clamp_max_tokens is False
     assert (settings.min_output_tokens, settings.stream_slice_tokens) == (8, 256)
     assert settings.on_exhausted == "error"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_examples_load(tmp_path: Path) -> None:
+    """The caps in the comments of `config.yaml` and in docs/limits.md work as they stand."""
+    example = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    uncommented = re.sub(r"(?m)^  # (caps:|  - \{scope)", r"  \1", example)
+    page = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    block = page.partition("```yaml\n")[2].partition("```")[0]
+
+    rules = loaded(tmp_path, uncommented).settings.tenants["demo"].cap_rules
+    acme = loaded(tmp_path, block, ACME_WEB_KEY="sk-weir-acme-0123456789ab").settings.tenants
+
+    assert [rule.kind for rule in rules] == ["tenant", "key", "user", "run", "feature"]
+    assert len(acme["acme"].cap_rules) == 6
+    assert acme["acme"].keys[0].pins == {ScopeKind.FEATURE: "search"}
