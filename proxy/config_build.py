@@ -6,7 +6,7 @@ Every check reports to `Findings`; nothing here raises for what a person wrote.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path as FilePath
 
 from metering.ids import is_id
@@ -282,24 +282,31 @@ def _warn_of_tiny(
 ) -> None:
     """A money cap below the price of the smallest request to a model never lets one through."""
     told: set[Path] = set()
-    for tenant_id, cap in tenants.caps:
-        limit, tenant = cap.rule.limit.nano, tenants.by_id.get(tenant_id)
-        if limit is None or tenant is None or cap.path in told:
-            continue
-        for upstream in _reachable(tenant, models):
+    for path, tenant, limit in _money_caps(tenants):
+        for upstream in {} if path in told else _reachable(tenant, models):
             price = prices.find(
                 provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
             )
             smallest = price and price.sell.hold_nano(input_tokens=1, output_tokens=output_tokens)
             if smallest and smallest > limit:
-                told.add(cap.path)
+                told.add(path)
                 findings.warn(
-                    (*cap.path, "usd"),
+                    path,
                     f"below the price of the smallest request to {upstream.public_name!r}, "
                     f"${format_short(smallest)} with {output_tokens} output tokens",
                     "raise it, or lower limits.min_output_tokens",
                 )
                 break
+
+
+def _money_caps(tenants: Tenants) -> Iterator[tuple[Path, Tenant, int]]:
+    """Every money cap but none of zero, which is how a tenant is shut out; where it is written."""
+    for index, tenant in enumerate(tenants.by_id.values()):
+        if tenant.limits.daily_cap_nano:
+            yield ("tenants", index, "limits", "tenant"), tenant, tenant.limits.daily_cap_nano
+    for tenant_id, cap in tenants.caps:
+        if cap.rule.limit.nano and tenant_id in tenants.by_id:
+            yield (*cap.path, "usd"), tenants.by_id[tenant_id], cap.rule.limit.nano
 
 
 def _who(tenants: list[str]) -> str:

@@ -262,6 +262,17 @@ tenants: [{id: a}, {id: b}]
     assert "limits.caps[0].usd: below the price of the smallest request to 'big'" in warnings[0]
 
 
+def test_a_daily_cap_below_the_smallest_request_is_warned_of(tmp_path: Path) -> None:
+    """So is a daily cap, for its tenant; one of zero shuts a tenant out and is meant."""
+    caps = (
+        "{id: a, limits: {tenant: {daily_cap: 0.0001}}}, {id: b, limits: {tenant: {daily_cap: 0}}}"
+    )
+
+    [warning] = loaded(tmp_path, f"{BASE}\ntenants: [{caps}]\n").warnings
+
+    assert "tenants[0].limits.tenant: below the price of the smallest" in str(warning)
+
+
 PINS = {
     "kind": ("{tenant: x}", "pin.tenant: unknown key (known: feature, run, session, user)"),
     "feature": (

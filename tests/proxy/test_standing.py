@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -290,3 +291,26 @@ async def test_a_long_prompt_is_refused_before_anything_is_held(
     assert (status, body["error"]["code"]) == (400, "context_length_exceeded")
     assert body["error"]["type"] == "invalid_request_error"
     assert upstream.received == []
+
+
+async def test_answers_tell_of_the_tightest_rate(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Every answer says what is left of a rate and when room frees, as OpenAI writes it."""
+    upstream.scripts = [[completion()]]
+    rates = (
+        CapRule(ScopeKind.TENANT, MINUTE, Limit(requests=5, tokens=100_000)),
+        CapRule(ScopeKind.KEY, MINUTE, Limit(requests=3)),
+    )
+    door = await open_door(settings({"one": upstream.url}, who=replace(acme(), cap_rules=rates)))
+
+    answers = [await door.chat() for _ in range(4)]
+
+    remaining = [each.headers["x-ratelimit-remaining-requests"] for each in answers]
+    assert [each.status for each in answers] == [200, 200, 200, 429]
+    assert remaining == ["2", "1", "0", "0"]
+    assert {each.headers["x-ratelimit-limit-requests"] for each in answers} == {"3"}
+    served, refused = answers[0].headers, answers[-1].headers
+    assert int(served["x-ratelimit-remaining-tokens"]) == 100_000 - 15
+    assert re.fullmatch(r"(1m)?[0-9.]+m?s", served["x-ratelimit-reset-requests"])
+    assert 1 <= int(refused["Retry-After"]) <= 61
