@@ -17,19 +17,11 @@ from metering.caps import (
     Denial,
     ScopeKind,
     Vector,
-    Window,
 )
 from metering.money import format_short, format_usd
-
-RATE_MAX_MS = 3_600_000
-"""A rolling window up to this long is a rate: waiting for it is no hardship."""
+from metering.window import is_rate
 
 _STEPPED = (ScopeKind.SESSION, ScopeKind.RUN)
-
-
-def is_rate(window: AnyWindow) -> bool:
-    """Whether a window is short enough for a client to wait for it."""
-    return isinstance(window, Window) and window.bucket_ms * window.buckets <= RATE_MAX_MS
 
 
 def window_kind(window: AnyWindow) -> str:
@@ -112,11 +104,9 @@ def limit_of(state: CapState, dimension: str) -> int:
 
 
 def used(state: CapState, dimension: str) -> tuple[int, int]:
-    """What is spent and what is held. The requests of a rate count when they begin, so there they
-    are spent and not held."""
-    spent, held = _in(state.spent, dimension), _in(state.held, dimension)
-    counts_at_once = dimension in ("requests", "steps") and is_rate(state.cap.window)
-    return spent, 0 if counts_at_once else held
+    """What is spent and what is held. The requests of a rate count when they begin: they are spent
+    and not held."""
+    return _in(state.spent, dimension), _in(state.held, dimension)
 
 
 def _in(vector: Vector, dimension: str) -> int:

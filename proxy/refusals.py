@@ -6,6 +6,7 @@ Every number in a refusal is the tenant's own sell amount; what a provider charg
 from __future__ import annotations
 
 from metering.caps import CapState, Denial, DenialReason, Scope, ScopeKind
+from metering.window import is_rate
 from proxy.errors import (
     ApiError,
     BacklogFull,
@@ -25,7 +26,6 @@ from proxy.errors import (
 from proxy.limit_words import (
     cap_text,
     dimension_of,
-    is_rate,
     limit_headers,
     limit_source,
     metadata_of,

@@ -6,16 +6,33 @@ import random
 
 from caps_samples import NOW_MS, RedisSubject, ask, cap, hold
 
-from metering.caps import ROLLING_DAY, Cap, Limit, Reservation, Scope, ScopeKind, Vector
+from metering.caps import (
+    ROLLING_DAY,
+    CalendarUnit,
+    CalendarWindow,
+    Cap,
+    Limit,
+    Reservation,
+    Scope,
+    ScopeKind,
+    Vector,
+)
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.scope_reading import ScopeReading, read_scope
-from metering.window import rolling
+from metering.window import is_rate, plus, rolling
 
 DAY = cap(10_000)
 HOURS = rolling(2 * 3_600)
 RUN = Scope(ScopeKind.RUN, "r.1")
-CAPS = (DAY, Cap(RUN, HOURS, Limit(nano=9_000)), Cap(RUN, ROLLING_DAY, Limit(tokens=9_000)))
+PARIS = CalendarWindow(CalendarUnit.DAY, "Europe/Paris")
+CAPS = (
+    DAY,
+    Cap(DAY.scope, PARIS, Limit(nano=12_000)),
+    Cap(RUN, HOURS, Limit(nano=9_000)),
+    Cap(RUN, ROLLING_DAY, Limit(tokens=9_000)),
+    Cap(RUN, rolling(600), Limit(requests=40, concurrent=20)),
+)
 
 
 async def read(link: RedisLink, keys: RedisKeys, scope: Scope, now_ms: int) -> ScopeReading:
@@ -50,7 +67,8 @@ async def test_what_is_read_is_what_admission_sees(
         for state in answer.states:
             found = before[state.cap.scope]
             window = found.windows[state.cap.window.label]
-            assert window.spent == state.spent
+            begun = Vector(requests=1) if is_rate(state.cap.window) else Vector()
+            assert plus(window.spent, begun) == state.spent
             assert found.held.nano == state.held.nano - asked
             if window.reset_ms() is not None:
                 assert window.reset_ms() == state.reset_ms

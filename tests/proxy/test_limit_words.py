@@ -28,7 +28,6 @@ from proxy.limit_words import (
     cap_text,
     dimension_of,
     duration_text,
-    is_rate,
     limit_headers,
     limit_source,
     metadata_of,
@@ -106,8 +105,8 @@ WORDS = {
         "the 1m cap of 9 tokens for x (spent 4, held 5)",
         ("tenant_1m_tokens", "rolling_1m", "rate"),
     ),
-    "requests a minute count at once": (
-        state(TENANT, MINUTE, Limit(requests=9), Vector(requests=4), Vector(requests=3)),
+    "requests a minute": (
+        state(TENANT, MINUTE, Limit(requests=9), Vector(requests=4)),
         "requests",
         "the 1m cap of 9 requests for x (spent 4, held 0)",
         ("tenant_1m_requests", "rolling_1m", "rate"),
@@ -173,13 +172,6 @@ def test_metadata_of_tokens() -> None:
     assert found["scope"] == "run:r1"
     assert (found["limit"], found["spent"], found["held"]) == (9, 4, 3)
     assert "limit_usd" not in found
-
-
-def test_an_hour_is_the_longest_rate() -> None:
-    """A window of an hour is a rate, one of more is not, and none of a calendar is."""
-    assert is_rate(rolling(3_600))
-    assert not is_rate(rolling(3_661))
-    assert not is_rate(CalendarWindow(CalendarUnit.DAY, "UTC"))
 
 
 def test_headers_of_the_tightest() -> None:

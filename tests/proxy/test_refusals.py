@@ -24,7 +24,7 @@ from metering.caps import (
     Vector,
 )
 from metering.memory_caps import MemoryCaps
-from metering.window import rolling
+from metering.window import is_rate, rolling
 from proxy.refusals import denied
 
 MINUTE, MONTH = rolling(60), CalendarWindow(CalendarUnit.MONTH, "Europe/Paris")
@@ -42,7 +42,13 @@ def denial(
 ) -> Denial:
     now_ms = 1_000_000
     reset_ms = None if waits_ms is None else now_ms + waits_ms
-    state = CapState(Cap(scope, window, limit), Vector(1, 2, 3), Vector(4, 5, 6), now_ms, reset_ms)
+    state = CapState(
+        Cap(scope, window, limit),
+        Vector(1, 2, 3),
+        Vector(4, 5, 0 if is_rate(window) else 6),
+        now_ms,
+        reset_ms,
+    )
     return Denial(reason, state, dimension)
 
 
