@@ -19,6 +19,7 @@ import click
 
 from proxy.cli_dead import dead
 from proxy.cli_ledger import ledger
+from proxy.cli_limits import holds, limits
 from proxy.cli_options import (
     BAD_CONFIG,
     FAILED,
@@ -65,7 +66,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, ledger, verify):
+for each in (dead, holds, ledger, limits, verify):
     weir.add_command(each)
 
 
