@@ -315,8 +315,8 @@ async def _answer(client: WebClient, finished: Finished, request_id: str) -> web
     )
 
 
-def _labels(headers: Mapping[str, str]) -> dict[str, str]:
-    labels: dict[str, str] = {}
+def _labels(headers: Mapping[str, str]) -> dict[str, Any]:
+    labels: dict[str, Any] = {}
     for name, label in _LABELS.items():
         value = headers.get(name)
         if value is None:
