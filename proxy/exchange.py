@@ -20,7 +20,7 @@ from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
-from proxy.admission import Plan, PromptCount, caps_of, upstream_facts
+from proxy.admission import Plan, PromptCount, upstream_facts
 from proxy.allowance import Allowance, elastic, is_bounded, output_of
 from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
@@ -83,9 +83,8 @@ class Exchange:
         self._halt = Halt()
         self._elastic: Elastic | None = None
         self.is_ending = False
-        tenant = facts.principal.tenant
-        caps = facts.caps or caps_of(tenant.limits)
-        self.hold = Hold(tenant.id, facts.exchange_id, caps, facts.stops)
+        tenant = facts.principal.tenant.id
+        self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
         upstreams = upstream_facts(plan, prompt, door.settings)
         noted = hold_facts(facts, upstreams)
         self._room = Room(door, self.hold, noted, on_stop=self.stop, log=self._log)

@@ -52,7 +52,7 @@ class FlaggedCaps(MemoryCaps):
 
 @pytest.mark.parametrize(
     ("reason", "code"),
-    [(DenialReason.KILLED, "run_killed"), (DenialReason.PAUSED, "tenant_paused")],
+    [(DenialReason.KILLED, "tenant_killed"), (DenialReason.PAUSED, "tenant_paused")],
 )
 async def test_a_running_stream_is_stopped(
     open_door: OpenDoor, upstream: ScriptedUpstream, reason: DenialReason, code: str
@@ -93,7 +93,7 @@ async def test_a_request_that_is_not_streamed_is_stopped(
     answer = await asking
 
     assert answer.status == 403
-    assert (await answer.json())["error"]["code"] == "run_killed"
+    assert (await answer.json())["error"]["code"] == "tenant_killed"
     [found] = door.events
     assert (found.reason_code, found.billable) == ("stopped_by_flag", True)
     assert found.units["input_uncached"] > 0
@@ -136,7 +136,7 @@ async def test_a_slice_is_the_clock_of_a_fast_stream(
     caps.stop = DenialReason.KILLED
     await door.renewals.turn(0.0)  # no time has passed
 
-    assert b"run_killed" in await answer.read()
+    assert b"tenant_killed" in await answer.read()
 
 
 async def test_a_flag_that_a_slice_finds(open_door: OpenDoor, upstream: ScriptedUpstream) -> None:
