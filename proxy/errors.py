@@ -4,6 +4,7 @@
     |-- InvalidRequest                400 invalid_request_error
     |   |-- BrokenRequest             400, and the connection is closed
     |   |-- UnpricedModel             400 model_not_priced
+    |   |-- ContextLengthExceeded     400 context_length_exceeded
     |   `-- RequestExceedsBudget      400 request_exceeds_budget
     |-- InvalidApiKey                 401 invalid_api_key
     |-- ModelNotAllowed, TenantPaused, RunKilled        403
@@ -122,6 +123,12 @@ class UnpricedModel(InvalidRequest):
     """The model has no price and the tenant has a money cap."""
 
     code = "model_not_priced"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and output are longer than the model's context, or than the feature may use."""
+
+    code = "context_length_exceeded"
 
 
 class RequestExceedsBudget(InvalidRequest):

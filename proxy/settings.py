@@ -145,6 +145,16 @@ class Metering:
 
 
 @dataclass(frozen=True, slots=True)
+class Spending:
+    """How a request is fitted to what it can afford: `limits.*` beside the caps themselves."""
+
+    clamp_max_tokens: bool = True
+    min_output_tokens: int = 64
+    stream_slice_tokens: int = 256
+    on_exhausted: Literal["soft", "error"] = "soft"
+
+
+@dataclass(frozen=True, slots=True)
 class MintedKey:
     """A key that `serve` makes itself at its first start (`mint: true`), for trying things out."""
 
@@ -168,6 +178,7 @@ class Settings:
     tenants: Mapping[str, Tenant]
     metering: Metering
     default_output_tokens: int = 4096
+    spending: Spending = Spending()
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
     settles: bool = True
