@@ -91,11 +91,9 @@ class Tenant:
     @property
     def has_money_cap(self) -> bool:
         """Whether a request of this tenant may meet a cap that refuses by money."""
+        rules = self.cap_rules
         return self.limits.daily_cap_nano is not None or any(
-            [
-                rule.limit.nano is not None and rule.mode is CapMode.ENFORCE
-                for rule in self.cap_rules
-            ]
+            rule.limit.nano is not None and rule.mode is CapMode.ENFORCE for rule in rules
         )
 
     def may_use(self, model: str) -> bool:

@@ -26,7 +26,7 @@ from proxy.errors import (
     UnpricedModel,
 )
 from proxy.settings import Settings, Spending
-from routing.abilities import Abilities
+from routing.abilities import ANY, Abilities
 from routing.degrade import Rung, rungs
 from routing.policy import Loser, rank
 from routing.upstreams import Model, Upstream, candidates
@@ -34,12 +34,12 @@ from routing.upstreams import Model, Upstream, candidates
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An upstream with what its requests need: its price, its tokenizer, what its model can take."""
+    """An upstream with what its requests need: price, tokenizer, and what its model can take."""
 
     upstream: Upstream
     price: Price | None
     tokenizer: Tokenizer
-    abilities: Abilities = Abilities()
+    abilities: Abilities = ANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,25 @@ class Routes:
         ranked = rank(priced, unavailable=self._unavailable, must_be_priced=True)
         return self._places(ranked.upstreams, priced)
 
-    BURST = "burst_threshold"
+    def _places(
+        self, upstreams: Sequence[Upstream], prices: Mapping[Upstream, Price | None]
+    ) -> tuple[Place, ...]:
+        models = self._settings.models
+        return tuple(
+            Place(each, prices[each], tokenizer_for(each.model), models[each.public_name].abilities)
+            for each in upstreams
+        )
+
+    def _prices(self, upstreams: Sequence[Upstream]) -> dict[Upstream, Price | None]:
+        find = self._settings.prices.find
+        return {
+            each: find(provider=each.provider, model=each.model, public_name=each.public_name)
+            for each in upstreams
+        }
+
+
+BURST = "burst_threshold"
+"""Who writes the step of `burst_threshold`, and the reason that answers give for it."""
 
 
 def steps_of(asked: Model, tenant: Tenant, project: str) -> tuple[str, Steps] | None:

@@ -14,6 +14,7 @@
     |-- BodyTooLarge                  413
     |-- UnsupportedEncoding           415
     |-- SpendExhausted, HeldByOthers                    429
+    |   `-- CachedOnly                  429 insufficient_quota
     |-- InternalError                 500
     |-- UpstreamFailed                502 upstream_error
     |   `-- UpstreamAuth              502 upstream_auth
@@ -229,6 +230,10 @@ class SpendExhausted(ApiError):
     type = "insufficient_quota"
     code = "insufficient_quota"
     should_retry = False
+
+
+class CachedOnly(SpendExhausted):
+    """A degradation step lets cached answers through only, and there is none."""
 
 
 class HeldByOthers(ApiError):

@@ -33,12 +33,14 @@ from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import format_usd
 from metering.tokenizer import tokenizer_for
-from proxy.admission import Plan, PromptCount, caps_of, upstream_facts
+from proxy.admission import PromptCount, caps_of
 from proxy.attempts import Attempt, Charge, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
+from proxy.degraded import NOTHING, only_cached, step_headers, steps_taken
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE
 from proxy.outgoing import call_to, error_answer, redaction_of
+from proxy.planning import Plan, upstream_facts
 from proxy.recording import record
 from proxy.redaction import Redaction
 from proxy.refusals import backend_unavailable, broken_off, cap_headers, denied, failed
@@ -90,7 +92,7 @@ class Exchange:
         self._error_answer: tuple[int, dict[str, str], bytes] | None = None
         self._last: Relayed | None = None
         self._sell_nano = 0
-        self._degraded: str | None = None
+        self._steps = NOTHING
         self._admitted_by = AdmittedBy.CAPS
         self.is_ending = False
         tenant = facts.principal.tenant
@@ -128,8 +130,7 @@ class Exchange:
 
     async def _reserve(self) -> Reservation:
         door, admission = self._door, self._plan.admission
-        upstreams = upstream_facts(self._plan, self._prompt, door.settings)
-        self._noted = hold_facts(self._facts, upstreams)
+        self._noted = hold_facts(self._facts, upstream_facts(self._plan, door.settings))
         try:
             answer = await self.place(admission.candidates, self._plan.stairs)
         except CapsNotAskedError as error:
@@ -142,11 +143,10 @@ class Exchange:
             self._log.info("caps_unavailable", step="reserve", cause=str(error))
             raise backend_unavailable() from error
         if isinstance(answer, Denial):
-            raise denied(answer, self.hold.tenant)
+            raise only_cached(self._plan, answer) or denied(answer, self.hold.tenant)
         self._held = admission.candidates[answer.index].vector
         self._states, self._admitted_by = answer.states, answer.admitted_by
-        if admission.steps[answer.index]:
-            self._degraded = "burst_threshold" if answer.stage else "cap"
+        self._steps = steps_taken(self._plan, answer)
         door.open.add(self)
         return answer
 
@@ -163,13 +163,7 @@ class Exchange:
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models; within
         this order, upstreams that are known to fail go last."""
-        options, steps = self._plan.admission.options, self._plan.admission.steps
-        same = [
-            option
-            for option, is_step in zip(options[index:], steps[index:], strict=True)
-            if is_step == steps[index]
-        ]
-        found = list({each.upstream: each for each in (*same, *self._plan.spare)}.values())
+        found = self._plan.order(index)
         return self._door.health.order(found, lambda each: each.upstream.label, monotonic_s())
 
     async def _fits(self, option: Option) -> bool:
@@ -200,12 +194,13 @@ class Exchange:
             vendor=provider.type,
             meter=Meter(
                 tokenizer_for(upstream.model),
-                self._prompt.tokens(upstream),
-                output_max=self._request.output_bound(self._door.settings.default_output_tokens),
+                step.option.prompt_tokens,
+                output_max=step.option.output_tokens,
             ),
             started_at=started_at,
             fallback_reason=step.reason,
-            degrade_step=upstream.public_name if self._degraded else None,
+            degrade_step=self._steps.taken.text if self._steps.taken else None,
+            degrade_shadow=self._steps.would,
             admitted_by=self._admitted_by,
         )
         self._attempts.append(attempt)
@@ -229,7 +224,8 @@ class Exchange:
         return attempt.outcome
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
-        call = call_to(provider, self._request, model=attempt.option.upstream.model)
+        option = attempt.option
+        call = call_to(provider, self._request, model=option.upstream.model, changes=option.changes)
         try:
             answer = await self._door.transport.send(call, attempt.mark_sent)
         except TransportError as error:
@@ -320,7 +316,7 @@ class Exchange:
 
     def _tell(self, charges: list[Charge]) -> None:
         attempt, charged = self._attempts[-1], charges[-1]
-        self._door.metrics.exchange(self._facts, self._attempts, charges, degraded=self._degraded)
+        self._door.metrics.exchange(self._facts, self._attempts, charges, steps=self._steps)
         self._door.log.info(
             "exchange",
             request_id=self._facts.request_id,
@@ -359,10 +355,7 @@ class Exchange:
         attempt = self._attempts[-1]
         upstream, price = attempt.option.upstream, attempt.option.price
         headers = {"x-weir-model": upstream.public_name, "x-weir-provider": upstream.provider}
-        if self._degraded:
-            headers["x-weir-degraded"] = (
-                f"from={self._request.model}; to={upstream.public_name}; reason={self._degraded}"
-            )
+        headers |= step_headers(self._steps, asked=self._request.model, served=upstream.public_name)
         if price is not None:
             headers["x-weir-price-version"] = price.sell.version
         if with_cost and price is not None:

@@ -17,7 +17,7 @@ from metering.background import spawn
 from metering.clock import now_ns
 from metering.ids import is_id, uuid7
 from metering.tenants import Principal
-from proxy.admission import PromptCount, Route, Routes, count_prompts, plan
+from proxy.admission import PromptCount, Route, Routes, count_prompts
 from proxy.attempts import Facts
 from proxy.auth import OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.backlog import why_refused
@@ -38,8 +38,10 @@ from proxy.errors import (
 )
 from proxy.exchange import Exchange, Finished
 from proxy.intake import read_body
+from proxy.planning import plan
 from proxy.relay import ClientGoneError
 from proxy.wire import openai_chat
+from proxy.wishes import wishes_of
 
 THREAD_ABOVE_BYTES = 16 * 1024
 """Prompts longer than this are counted in a thread: 5 ms of encoding per 100 kB, ten times that for
@@ -131,10 +133,11 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
             raise why_refused(door)
+        wishes = wishes_of(request.headers, principal.tenant)
         _need_room(request, stream=False)
         chat = await _read(request)
         _need_room(request, stream=chat.stream)
-        route = request.app[ROUTES].find(principal.tenant, chat.model)
+        route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
         facts = Facts(
             exchange_id=exchange_id,
             request_id=request_id,
@@ -151,7 +154,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
             **_labels(request.headers),
         )
         prompt = await _count(request, chat, route)
-        planned = plan(route, chat, prompt)
+        planned = plan(route, chat, prompt, wishes)
         finished = await _serve(Exchange(door, facts, chat, planned, prompt), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)

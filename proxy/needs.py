@@ -1,6 +1,7 @@
 """What a chat request uses beside plain text. Pure.
 
-Read from the body as it came: what has the wrong type asks for nothing here, the upstream judges it.
+Read from the body as it came: what has the wrong type asks for nothing here, and is for the
+upstream to judge.
 """
 
 from __future__ import annotations

@@ -7,14 +7,17 @@ in signs that a header may have, without the provider's credential.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from proxy import vendors
+from proxy.changes import changed
 from proxy.chat import ChatRequest
 from proxy.redaction import Redaction, credentials_in
 from proxy.settings import Provider
 from proxy.transport import Answer, Call
 from proxy.wire import openai_chat
+from routing.degrade import NO_CHANGES, Changes
 
 REQUEST_HEADERS = {
     "Content-Type": "application/json",
@@ -28,9 +31,13 @@ ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 """Passed on with an upstream's error that is relayed."""
 
 
-def call_to(provider: Provider, request: ChatRequest, *, model: str) -> Call:
-    """The request as it goes to this provider, for its model of that name."""
+def call_to(
+    provider: Provider, request: ChatRequest, *, model: str, changes: Changes = NO_CHANGES
+) -> Call:
+    """The request as it goes to this provider, for its model of that name, with these changes."""
     vendor = vendors.vendor(provider.type)
+    if changes != NO_CHANGES:
+        request = replace(request, body=changed(request.body, changes, model=model))
     return Call(
         url=vendor.chat_url(provider),
         headers={**REQUEST_HEADERS, **vendor.headers(provider)},

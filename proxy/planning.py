@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metering.caps import Elastic, Reservation, Stairs, Vector
+from metering.caps import Elastic, Stairs, Vector
 from metering.money import AMOUNT_NANO_MAX, amount_nano
 from metering.tokenizer import tokenizer_for
 from metering.usage import INPUT_UNCACHED
@@ -60,55 +60,7 @@ class Plan:
         return list({each.upstream: each for each in (*same, *self.spares[step])}.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Degraded:
-    """A degradation as answers, events and metrics tell it."""
-
-    text: str
-    """The model stepped down to, and what else changed: `cheap; max_tokens=512; instruct`."""
-    reason: str
-    """`cap` when what was asked for did not fit; else the word of the stage in force."""
-
-
-def degraded(plan: Plan, reservation: Reservation) -> Degraded | None:
-    """What the admitted option is degraded to, and why; None when it is as asked."""
-    text = text_of(plan.admission.options[reservation.index], plan.model)
-    if not plan.admission.steps[reservation.index] or text is None:
-        return None
-    is_called_for = plan.admission.is_in_force(reservation.index, reservation.stage)
-    return Degraded(text, plan.reason if is_called_for else "cap")
-
-
-def would_be(plan: Plan, reservation: Reservation) -> str | None:
-    """What stairs in shadow would have done: as in `Degraded.text`, or `cache_only`."""
-    if plan.stairs is None or not plan.stairs.is_shadow or not reservation.stage:
-        return None
-    if plan.closed is not None and reservation.stage >= plan.closed:
-        return "cache_only"
-    return plan.texts[reservation.stage]
-
-
-def skips_at(plan: Plan, stage: int) -> tuple[Skip, ...]:
-    """The models that the steps in force name and that cannot serve this request."""
-    if plan.stairs is None or plan.stairs.is_shadow or not stage or not plan.skips:
-        return ()
-    return plan.skips[min(stage, len(plan.skips) - 1)]
-
-
-def text_of(option: Option, model: str) -> str | None:
-    """How an option differs from the request for `model`, in words; None when it does not."""
-    changes, served = option.changes, option.upstream.public_name
-    parts = [served] if served != model else []
-    if changes.max_tokens is not None:
-        parts.append(f"max_tokens={changes.max_tokens}")
-    if changes.instruct is not None:
-        parts.append("instruct")
-    return "; ".join(parts) or None
-
-
-def plan(
-    route: Route, request: ChatRequest, prompt: PromptCount, wishes: Wishes = USUAL
-) -> Plan:
+def plan(route: Route, request: ChatRequest, prompt: PromptCount, wishes: Wishes = USUAL) -> Plan:
     """What to reserve for this request on its route."""
     return _Planner(route, request, prompt, wishes).plan()
 
@@ -141,7 +93,7 @@ class _Planner:
             stairs=route.stairs,
             reason=route.reason,
             skips=ladder.skips,
-            texts=tuple([text_of(stage[0], route.model) for stage in ladder.stages]),
+            texts=tuple([stage[0].text_for(route.model) for stage in ladder.stages]),
             spare_skips=spare_skips,
             closed=ladder.closed,
         )
@@ -344,9 +296,7 @@ def _lacks_text(missing: Sequence[str]) -> str:
     return f"lacks={','.join(missing)}"
 
 
-def upstream_facts(
-    plan: Plan, settings: Settings
-) -> list[tuple[str | int | None, ...]]:
+def upstream_facts(plan: Plan, settings: Settings) -> list[tuple[str | int | None, ...]]:
     """What differs between the upstreams of a plan, as `metering.recovery.UpstreamFacts` has it.
 
     An upstream that may be asked in several forms stands there once, with its longest prompt.

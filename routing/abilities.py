@@ -18,6 +18,10 @@ class Abilities:
     max_context_tokens: int | None = None
 
 
+ANY = Abilities()
+"""Those of a model of which nothing was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a request uses beside plain text."""

@@ -27,6 +27,11 @@ class Changes:
     instruct: str | None = None
     """A system message that is added."""
 
+    def parts(self) -> list[str]:
+        """Each change in a word; never the text of the message."""
+        found = [] if self.max_tokens is None else [f"max_tokens={self.max_tokens}"]
+        return found if self.instruct is None else [*found, "instruct"]
+
 
 NO_CHANGES = Changes()
 
@@ -66,9 +71,7 @@ def rungs(steps: Sequence[Step]) -> tuple[Rung, ...]:
     found = [Rung()]
     for step in steps:
         before = found[-1]
-        bounds = [
-            each for each in (before.changes.max_tokens, step.max_tokens) if each is not None
-        ]
+        bounds = [each for each in (before.changes.max_tokens, step.max_tokens) if each is not None]
         earlier = tuple(name for name in before.targets if name != step.to)
         found.append(
             Rung(

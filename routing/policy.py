@@ -31,6 +31,12 @@ class Option:
     output_tokens: int = 0
     elastic: Elastic | None = None
 
+    def text_for(self, model: str) -> str | None:
+        """How this differs from the request for `model`: `cheap; max_tokens=512; instruct`."""
+        served = self.upstream.public_name
+        parts = [served] if served != model else []
+        return "; ".join([*parts, *self.changes.parts()]) or None
+
 
 @dataclass(frozen=True, slots=True)
 class Loser:

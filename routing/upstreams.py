@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from metering.steps import Steps
-from routing.abilities import Abilities
+from routing.abilities import ANY, Abilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Model:
     name: str
     upstreams: tuple[Upstream, ...]
     fallbacks: tuple[str, ...] = ()
-    abilities: Abilities = Abilities()
+    abilities: Abilities = ANY
     steps: Steps | None = None
 
 
