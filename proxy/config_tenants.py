@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from metering.ids import is_id
 from metering.money import AMOUNT_NANO_MAX, PPM, format_cents, to_ppm, usd_to_nano
+from metering.steps import Steps
 from metering.tenants import (
     ANY_FEATURE,
     DEFAULT_PROJECT,
@@ -19,6 +20,7 @@ from metering.tenants import (
 )
 from proxy.api_keys import key_sha256
 from proxy.config_decode import Findings, suggest, suggest_model
+from proxy.config_degrade import build_steps
 from proxy.config_limits_shape import FeatureShape, KeyShape, TenantLimitsShape, TenantShape
 from proxy.config_shape import FileShape
 from proxy.config_yaml import Path
@@ -33,6 +35,7 @@ class Tenants:
 
     by_id: Mapping[str, Tenant] = field(default_factory=dict)
     minted_keys: tuple[MintedKey, ...] = ()
+    places: Mapping[Path, Tenant] = field(default_factory=dict)
 
 
 def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
@@ -41,6 +44,7 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
     by_id: dict[str, Tenant] = {}
     minted: list[MintedKey] = []
     hashes: dict[str, Path] = {}
+    places: dict[Path, Tenant] = {}
     for index, written in enumerate(shape.tenants):
         path: Path = ("tenants", index)
         projects = _projects(written, path, findings)
@@ -55,7 +59,11 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
             projects=projects,
             models=None if written.models is None else frozenset(written.models),
             feature_limits=top.feature_limits(written, path),
+            project_steps=_project_steps(shape, written, path, findings),
+            steps_in_shadow=top.degrade_mode(written) == "shadow",
+            may_decline_steps=top.allows_no_degrade(written),
         )
+        places[path] = tenant
         if check_id(tenant.id, (*path, "id"), "tenant", by_id, findings):
             by_id[tenant.id] = tenant
         minted += [
@@ -63,7 +71,7 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
             for key in written.keys
             if key.mint
         ]
-    return Tenants(by_id, tuple(minted))
+    return Tenants(by_id, tuple(minted), places)
 
 
 def check_id(text: str, path: Path, what: str, taken: Iterable[str], findings: Findings) -> bool:
@@ -94,6 +102,10 @@ class _TopLimits:
         written = tree if isinstance(tree, dict) else {}
         names = {key: name for key, name in _SPEND_FIELDS.items() if key in written}
         merged = replace(self._spend, **{name: getattr(own, name) for name in names.values()})
+        if "degrade" in written:  # the two ways to write steps do not mix
+            merged = replace(merged, burst_threshold_ppm=PPM, fallback_model=None)
+        elif _BURST & written.keys():
+            merged = replace(merged, steps=None)
         if merged.fallback_model is not None and (
             merged.daily_cap_nano is None or merged.burst_threshold_ppm == PPM
         ):
@@ -127,13 +139,30 @@ class _TopLimits:
             if limit != FeatureShape()
         }
 
+    def degrade_mode(self, tenant: TenantShape) -> str:
+        """Whether the tenant's steps are taken."""
+        return tenant.limits.degrade_mode or self._shape.limits.degrade_mode
+
+    def allows_no_degrade(self, tenant: TenantShape) -> bool:
+        """Whether the tenant's requests may decline its steps."""
+        own = tenant.limits.allow_no_degrade
+        return self._shape.limits.allow_no_degrade if own is None else own
+
     def _check_features(self, path: Path, features: Mapping[str, FeatureShape]) -> None:
         for name in features:
             check_id(name, (*path, name), "feature", (), self._findings)
 
     def _spend_limits_at(self, path: Path, written: TenantLimitsShape) -> SpendLimits:
         self._check_fallback_model((*path, "fallback_model"), written.fallback_model)
+        tree = self._findings.document.at(path)
+        if written.degrade is not None and isinstance(tree, dict) and _BURST & tree.keys():
+            self._findings.fault(
+                (*path, "degrade"),
+                "stands beside burst_threshold and fallback_model, which are a step themselves",
+                "write them as a step: {at: 0.8, to: MODEL}",
+            )
         return SpendLimits(
+            steps=build_steps(path, written, self._shape.models, self._findings),
             daily_cap_nano=self._cap_nano((*path, "daily_cap"), written.daily_cap),
             burst_threshold_ppm=self._threshold_ppm(
                 (*path, "burst_threshold"), written.burst_threshold
@@ -187,7 +216,9 @@ _SPEND_FIELDS = {
     "daily_cap": "daily_cap_nano",
     "burst_threshold": "burst_threshold_ppm",
     "fallback_model": "fallback_model",
+    "degrade": "steps",
 }
+_BURST = {"burst_threshold", "fallback_model"}
 
 
 def _overlaid(*layers: FeatureShape) -> FeatureShape:
@@ -205,6 +236,17 @@ def _projects(tenant: TenantShape, path: Path, findings: Findings) -> dict[str, 
             projects[project.id] = project.name or project.id
     projects.setdefault(DEFAULT_PROJECT, DEFAULT_PROJECT)
     return projects
+
+
+def _project_steps(
+    shape: FileShape, tenant: TenantShape, path: Path, findings: Findings
+) -> dict[str, Steps]:
+    found = {}
+    for index, project in enumerate(tenant.projects):
+        steps = build_steps((*path, "projects", index), project, shape.models, findings)
+        if steps is not None:
+            found[project.id] = steps
+    return found
 
 
 KEY_LENGTH_MIN = 24
