@@ -11,7 +11,7 @@ from typing import Any
 
 from routing.abilities import Needs
 
-_TOOL_ROLES = frozenset({"tool", "function"})
+_TOOL_ROLES = ("tool", "function")
 _NO_NEEDS = Needs()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from metering.caps import Elastic, Stairs, Vector
 from metering.money import AMOUNT_NANO_MAX, amount_nano
+from metering.prices import Price
 from metering.tokenizer import tokenizer_for
 from metering.usage import INPUT_UNCACHED
 from proxy.admission import Place, PromptCount, Route
@@ -21,7 +22,7 @@ from proxy.needs import needs_of
 from proxy.settings import Settings
 from proxy.wishes import USUAL, Wishes
 from routing.abilities import is_too_long, lacks
-from routing.degrade import NO_CHANGES, Changes, Ladder, Rung, Skip, climb, effective
+from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Rung, Skip, climb, effective
 from routing.policy import Admission, Option, admission
 from routing.upstreams import Upstream
 
@@ -138,8 +139,8 @@ class _Planner:
         else:
             rungs = route.rungs
 
-        def place(name: str, changes: Changes, before: Option | None) -> Sequence[Option] | str:
-            return self._target(name, changes, usual[0], before or usual[0])
+        def place(name: str, changes: Changes) -> Sequence[Option] | str:
+            return self._target(name, changes, usual[0])
 
         def change(option: Option, changes: Changes) -> Option:
             found = effective(changes, self._request.output_limit)
@@ -147,11 +148,9 @@ class _Planner:
                 return option
             return self.option(places[option.upstream], found)
 
-        return climb(rungs, usual, place=place, change=change)
+        return climb(rungs, usual, place=place, change=change, cost=self._cost)
 
-    def _target(
-        self, name: str, changes: Changes, usual: Option, before: Option
-    ) -> Sequence[Option] | str:
+    def _target(self, name: str, changes: Changes, usual: Option) -> Sequence[Option] | str:
         """The options on this model that are able and cheaper, or why there is none."""
         found: list[Option] = []
         reason = ""
@@ -160,32 +159,23 @@ class _Planner:
             missing = self._lacks(place, changes)
             if missing:
                 reason = reason or _lacks_text(missing)
-            elif not self._is_cheaper(place, usual, before):
-                reason = reason or "dearer"
+            elif not self._is_cheaper(place, usual):
+                reason = reason or DEARER
             else:
                 found.append(self.option(place, changes))
         if found:
             return found
         return reason or ("same" if name == self._route.model else "unavailable")
 
-    def _is_cheaper(self, place: Place, usual: Option, before: Option) -> bool:
-        """Cheaper than what was asked for, and no dearer than the stage before: compared with the
-        output of the request itself, whatever the steps make of that."""
-        nano = self._nano(place, self._prompt.tokens(place.upstream), self._output(NO_CHANGES))
-        if nano >= usual.hold.nano:
-            return False
-        if before.upstream.public_name in {usual.upstream.public_name, place.upstream.public_name}:
-            return True
-        return nano <= self._nano_of(before)
+    def _is_cheaper(self, place: Place, usual: Option) -> bool:
+        """Cheaper than what was asked for, with the same output, whatever steps make of that."""
+        tokens = self._prompt.tokens(place.upstream)
+        return self._nano(place.price, tokens, self._output(NO_CHANGES)) < usual.hold.nano
 
-    def _nano_of(self, option: Option) -> int:
+    def _cost(self, option: Option) -> int:
         """What an option would hold without its changes."""
-        if option.changes == NO_CHANGES or option.price is None:
-            return option.hold.nano
         tokens = self._prompt.tokens(option.upstream)
-        return option.price.sell.hold_nano(
-            input_tokens=tokens, output_tokens=self._output(NO_CHANGES)
-        )
+        return self._nano(option.price, tokens, self._output(NO_CHANGES))
 
     def _spares(
         self, made: Admission, spare: Sequence[Place], usual: Option
@@ -202,7 +192,7 @@ class _Planner:
                         self.option(place, first.changes)
                         for place in spare
                         if not self._lacks(place, first.changes)
-                        and (not is_away or self._is_cheaper(place, usual, usual))
+                        and (not is_away or self._is_cheaper(place, usual))
                     ]
                 )
             )
@@ -213,7 +203,7 @@ class _Planner:
         input_tokens = self._input(place, changes)
         output_tokens = self._output(changes)
         hold = Vector(
-            nano=self._nano(place, input_tokens, output_tokens),
+            nano=self._nano(place.price, input_tokens, output_tokens),
             tokens=input_tokens + output_tokens,
             requests=1,
         )
@@ -233,15 +223,15 @@ class _Planner:
         if not self._is_elastic or output_tokens <= tokens_min:
             return None
         return Elastic(
-            base=Vector(self._nano(place, input_tokens, 0), tokens=input_tokens, requests=1),
+            base=Vector(self._nano(place.price, input_tokens, 0), tokens=input_tokens, requests=1),
             rate_pico=0 if place.price is None else place.price.sell.output_rate_pico,
             tokens_min=tokens_min,
         )
 
-    def _nano(self, place: Place, input_tokens: int, output_tokens: int) -> int:
-        if place.price is None:
+    def _nano(self, price: Price | None, input_tokens: int, output_tokens: int) -> int:
+        if price is None:
             return 0
-        nano = place.price.sell.hold_nano(input_tokens=input_tokens, output_tokens=output_tokens)
+        nano = price.sell.hold_nano(input_tokens=input_tokens, output_tokens=output_tokens)
         # more than any cap can be: it is refused as what can never fit, not as a failure of ours
         return min(nano, AMOUNT_NANO_MAX)
 

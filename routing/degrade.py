@@ -1,11 +1,11 @@
 """From steps near a cap to the stages of a request: which models serve there, with which changes.
 
 Rules:
-- Steps add up. At a stage all steps up to it hold: of `to` the last one that can serve, of
+- Steps add up. At a stage all steps up to it hold: of `to` the cheapest that can serve, of
   `instruct` the last, of `max_tokens` the smallest.
 - Nothing goes to a model that lacks what the request uses, nor to one that is not cheaper for this
-  request than what the stage before would use. It is passed over with the reason, and the stage
-  takes the model before it.
+  request than the model asked for. It is passed over with the reason, and the stage takes the
+  model before it.
 - A change that changes nothing for this request is none.
 """
 
@@ -54,6 +54,9 @@ class Skip:
     reason: str
 
 
+DEARER = "dearer"
+"""The reason against a model that is no cheaper than what is used instead."""
+
 Made = TypeVar("Made")
 
 
@@ -98,31 +101,34 @@ def climb(
     ladder: Sequence[Rung],
     own: Sequence[Made],
     *,
-    place: Callable[[str, Changes, Made | None], Sequence[Made] | str],
+    place: Callable[[str, Changes], Sequence[Made] | str],
     change: Callable[[Made, Changes], Made],
+    cost: Callable[[Made], int],
 ) -> Ladder[Made]:
     """The request at every stage.
 
-    `place` gives what would serve on a model with these changes, or the reason why none does; it is
-    told what the stage before would use first. `change` gives an own option with changes.
+    `place` gives what would serve on a model with these changes, or the reason why none does,
+    `change` an own option with changes, `cost` what an option comes to without them.
     """
     stages: list[tuple[Made, ...]] = []
     skips: list[tuple[Skip, ...]] = []
     for number, rung in enumerate(ladder):
         if rung.is_closed:
             return Ladder(tuple(stages), tuple(skips), closed=number)
-        passed: list[Skip] = []
-        found: Sequence[Made] = ()
-        before = stages[-1][0] if stages and stages[-1] else None
-        for name in rung.targets:
-            answer = place(name, rung.changes, before)
-            if not isinstance(answer, str):
-                found = answer
-                break
-            passed.append(Skip(name, answer))
-        stages.append(tuple(found) or tuple(change(each, rung.changes) for each in own))
-        skips.append(tuple(passed))
+        answers = {name: place(name, rung.changes) for name in rung.targets}
+        able = {name: found for name, found in answers.items() if not isinstance(found, str)}
+        chosen = min(able, key=lambda name: cost(able[name][0]), default=None)
+        if chosen is None:
+            stages.append(tuple(change(each, rung.changes) for each in own))
+        else:
+            stages.append(tuple(able[chosen]))
+        later = rung.targets[: None if chosen is None else rung.targets.index(chosen)]
+        skips.append(tuple(Skip(name, _reason(answers[name])) for name in later))
     return Ladder(tuple(stages), tuple(skips))
+
+
+def _reason(answer: Sequence[object] | str) -> str:
+    return answer if isinstance(answer, str) else DEARER
 
 
 def cycle_of(targets: Mapping[str, Sequence[str]]) -> list[str] | None:
