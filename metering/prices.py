@@ -92,7 +92,7 @@ class Rates:
 
     @property
     def output_rate_pico(self) -> int:
-        """What a hold sets aside for each output token: the dearest class of that side."""
+        """What `hold_nano` takes for a token of output."""
         return self._dearest[1]
 
     @cached_property

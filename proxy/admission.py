@@ -25,7 +25,7 @@ from proxy.errors import (
     ProviderUnavailable,
     UnpricedModel,
 )
-from proxy.settings import Settings, Spending
+from proxy.settings import Settings
 from routing.abilities import ANY, Abilities
 from routing.degrade import Rung, rungs
 from routing.policy import Loser, rank
@@ -60,7 +60,8 @@ class Route:
     reason: str
     losers: tuple[Loser, ...]
     default_output_tokens: int
-    spending: Spending
+    clamps: bool
+    min_output_tokens: int
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -160,7 +161,8 @@ class Routes:
             reason=BURST if writer == BURST else "step",
             losers=ranked.losers,
             default_output_tokens=settings.default_output_tokens,
-            spending=settings.spending,
+            clamps=settings.clamp_max_tokens,
+            min_output_tokens=settings.min_output_tokens,
         )
 
     def _target(self, model: str) -> tuple[Place, ...]:

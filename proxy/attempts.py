@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metering.caps import AdmittedBy, Vector
+from metering.caps import AdmittedBy, Cap, Scope, Vector
 from metering.events import RECOVERED, Reason, Status, UsageEvent, encode
 from metering.ids import derived_id
 from metering.meter import Meter
@@ -35,6 +35,10 @@ class Facts:
     run: str | None = None
     step: int | None = None
     client_retry_count: int | None = None
+    caps: tuple[Cap, ...] = ()
+    """What it stands under, the same object for the same caps; the tenant's first."""
+    stops: tuple[Scope, ...] = ()
+    """The scopes it runs in, beside the tenant, that can be paused or killed."""
 
 
 @dataclass(slots=True)
@@ -84,6 +88,8 @@ _BILLED = {
     Outcome.SERVED: Reason.SERVED,
     Outcome.TRUNCATED: Reason.PARTIAL,
     Outcome.CLIENT_GONE: Reason.PARTIAL,
+    Outcome.EXHAUSTED: Reason.STOPPED_AT_CAP,
+    Outcome.STOPPED: Reason.STOPPED_BY_FLAG,
 }
 """Outcomes that are billed for what was metered, once the request is out and was not refused."""
 
@@ -91,15 +97,17 @@ _STATUS = {
     Outcome.SERVED: Status.SUCCESS,
     Outcome.TRUNCATED: Status.TRUNCATED,
     Outcome.CLIENT_GONE: Status.CANCELLED,
+    Outcome.EXHAUSTED: Status.STOPPED,
+    Outcome.STOPPED: Status.STOPPED,
 }
 
 
 def charge(attempt: Attempt) -> Charge:
     """What to bill for an attempt.
 
-    Served, truncated and abandoned attempts are billed for what was metered; an abandoned one at
-    least for its input, which the upstream has read. What failed before the first byte, and what
-    the upstream answered with an error, is not.
+    Served, truncated, stopped and abandoned attempts are billed for what was metered; the last two
+    at least for their input, which the upstream has read. What failed before the first byte, and
+    what the upstream answered with an error, is not.
     """
     return _charge(attempt, attempt.outcome, attempt.meter.final())
 

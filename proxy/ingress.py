@@ -155,7 +155,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         )
         prompt = await _count(request, chat, route)
         planned = plan(route, chat, prompt, wishes)
-        finished = await _serve(Exchange(door, facts, chat, planned, prompt), client)
+        finished = await _serve(Exchange(door, facts, chat, planned), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
@@ -318,8 +318,8 @@ async def _answer(client: WebClient, finished: Finished, request_id: str) -> web
     )
 
 
-def _labels(headers: Mapping[str, str]) -> dict[str, str]:
-    labels: dict[str, str] = {}
+def _labels(headers: Mapping[str, str]) -> dict[str, Any]:
+    labels: dict[str, Any] = {}
     for name, label in _LABELS.items():
         value = headers.get(name)
         if value is None:

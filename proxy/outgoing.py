@@ -11,13 +11,12 @@ from dataclasses import replace
 from functools import lru_cache
 
 from proxy import vendors
-from proxy.changes import changed
+from proxy.changes import instructed
 from proxy.chat import ChatRequest
 from proxy.redaction import Redaction, credentials_in
 from proxy.settings import Provider
 from proxy.transport import Answer, Call
 from proxy.wire import openai_chat
-from routing.degrade import NO_CHANGES, Changes
 
 REQUEST_HEADERS = {
     "Content-Type": "application/json",
@@ -32,17 +31,30 @@ ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 
 
 def call_to(
-    provider: Provider, request: ChatRequest, *, model: str, changes: Changes = NO_CHANGES
+    provider: Provider,
+    request: ChatRequest,
+    *,
+    model: str,
+    output_max: int | None = None,
+    instruct: str | None = None,
 ) -> Call:
-    """The request as it goes to this provider, for its model of that name, with these changes."""
+    """The request as it goes to this provider, for its model of that name.
+
+    `output_max` is what a choice may say at most, where that is less than was asked for;
+    `instruct` is a system message that is added.
+    """
     vendor = vendors.vendor(provider.type)
-    if changes != NO_CHANGES:
-        request = replace(request, body=changed(request.body, changes, model=model))
+    if instruct is not None:
+        request = replace(request, body=instructed(request.body, instruct))
     return Call(
         url=vendor.chat_url(provider),
         headers={**REQUEST_HEADERS, **vendor.headers(provider)},
         body=openai_chat.upstream_body(
-            request, model=model, inject_usage=provider.stream_usage == "inject"
+            request,
+            model=model,
+            inject_usage=provider.stream_usage == "inject",
+            output_max=output_max,
+            limit_field=vendor.output_limit_field(provider),
         ),
         timeout_s=provider.timeout_s,
         connect_timeout_s=provider.connect_timeout_s,

@@ -15,6 +15,7 @@ from metering.prices import Price
 from metering.tokenizer import tokenizer_for
 from metering.usage import INPUT_UNCACHED
 from proxy.admission import Place, PromptCount, Route
+from proxy.allowance import elastic
 from proxy.changes import instruction_tokens
 from proxy.chat import ChatRequest
 from proxy.errors import ContextLengthExceeded, ProviderUnavailable
@@ -75,7 +76,7 @@ class _Planner:
         self._route, self._request, self._prompt = route, request, prompt
         self._wishes = wishes
         self._needs = needs_of(request.body)
-        self._is_elastic = request.stream or (wishes.clamp and route.spending.clamp_max_tokens)
+        self._is_elastic = request.stream or (wishes.clamp and route.clamps)
 
     def plan(self) -> Plan:
         route = self._route
@@ -219,14 +220,10 @@ class _Planner:
 
     def _elastic(self, place: Place, input_tokens: int, output_tokens: int) -> Elastic | None:
         """How far the hold may shrink: not below a useful answer for every choice."""
-        tokens_min = self._route.spending.min_output_tokens * self._request.candidates
+        tokens_min = self._route.min_output_tokens * self._request.candidates
         if not self._is_elastic or output_tokens <= tokens_min:
             return None
-        return Elastic(
-            base=Vector(self._nano(place.price, input_tokens, 0), tokens=input_tokens, requests=1),
-            rate_pico=0 if place.price is None else place.price.sell.output_rate_pico,
-            tokens_min=tokens_min,
-        )
+        return elastic(place.price, input_tokens=input_tokens, tokens_min=tokens_min)
 
     def _nano(self, price: Price | None, input_tokens: int, output_tokens: int) -> int:
         if price is None:

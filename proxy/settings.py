@@ -145,16 +145,6 @@ class Metering:
 
 
 @dataclass(frozen=True, slots=True)
-class Spending:
-    """How a request is fitted to what it can afford: `limits.*` beside the caps themselves."""
-
-    clamp_max_tokens: bool = True
-    min_output_tokens: int = 64
-    stream_slice_tokens: int = 256
-    on_exhausted: Literal["soft", "error"] = "soft"
-
-
-@dataclass(frozen=True, slots=True)
 class MintedKey:
     """A key that `serve` makes itself at its first start (`mint: true`), for trying things out."""
 
@@ -178,7 +168,14 @@ class Settings:
     tenants: Mapping[str, Tenant]
     metering: Metering
     default_output_tokens: int = 4096
-    spending: Spending = Spending()
+    clamp_max_tokens: bool = True
+    """Whether answers that are not streamed may be cut to what is affordable."""
+    min_output_tokens: int = 64
+    """Nobody is served less output than this because of a cap."""
+    stream_slice_tokens: int = 256
+    """By so much the hold of a stream grows, which is also when its flags are looked at."""
+    on_exhausted: Literal["soft", "error"] = "soft"
+    """How a stream ends whose hold cannot grow."""
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
     settles: bool = True

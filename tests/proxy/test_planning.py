@@ -13,7 +13,6 @@ from metering.caps import Elastic, Vector
 from metering.steps import Step
 from proxy.errors import ContextLengthExceeded, ProviderUnavailable
 from proxy.planning import Plan, upstream_facts
-from proxy.settings import Spending
 from proxy.wishes import Wishes
 from routing.abilities import Abilities
 from routing.degrade import Changes, Skip
@@ -147,7 +146,7 @@ def test_holds_are_elastic_down_to_a_useful_answer() -> None:
 def test_what_may_not_shrink_does_not() -> None:
     """By wish or by setting; a stream always may, for it grows again; a short answer need not."""
     configured = three_models()
-    rigid = replace(configured, spending=Spending(clamp_max_tokens=False))
+    rigid = replace(configured, clamp_max_tokens=False)
 
     def elastic(plan: Plan) -> Elastic | None:
         return plan.admission.candidates[0].elastic
