@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind, Stairs
+from metering.caps import Stairs
 from metering.prices import Price
 from metering.prompt import count_prompt
 from metering.steps import Steps, burst
-from metering.tenants import DEFAULT_PROJECT, SpendLimits, Tenant
+from metering.tenants import DEFAULT_PROJECT, Tenant
 from metering.tokenizer import Tokenizer, tokenizer_for
 from proxy.chat import ChatRequest
 from proxy.errors import (
@@ -79,21 +78,6 @@ class PromptCount:
     def tokens(self, upstream: Upstream) -> int:
         """The prompt as this upstream's model counts it."""
         return self.by_model[upstream.model]
-
-
-@lru_cache(maxsize=4096)
-def caps_of(limits: SpendLimits) -> tuple[Cap, ...]:
-    """The caps an exchange stands under by these limits; the tenant's own spend always counts.
-
-    The same tuple for the same limits: what is derived from it is found again by its identity.
-    """
-    return (
-        Cap(
-            scope=Scope(ScopeKind.TENANT),
-            window=ROLLING_DAY,
-            limit=Limit(nano=limits.daily_cap_nano),
-        ),
-    )
 
 
 _RouteKey = tuple[str, bool, bool, tuple[str, Steps] | None]

@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path as FilePath
 
 from metering.ids import is_id
-from metering.money import to_ppm
+from metering.money import format_short, to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
@@ -25,7 +25,7 @@ from proxy.config_network import (
 )
 from proxy.config_prices import RULES, build_prices
 from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
-from proxy.config_tenants import build_tenants, check_id
+from proxy.config_tenants import Tenants, build_tenants, check_id
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
 from routing.abilities import Abilities
@@ -54,6 +54,7 @@ def build(
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
         _check_priced(tenants.by_id, models, prices, providers, findings)
         check_degradation(tenants.places, models, prices, findings)
+        _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
@@ -70,6 +71,10 @@ def build(
         tenants=tenants.by_id,
         metering=Metering(**vars(metering)),
         default_output_tokens=shape.limits.default_output_tokens,
+        clamp_max_tokens=shape.limits.clamp_max_tokens,
+        min_output_tokens=shape.limits.min_output_tokens,
+        stream_slice_tokens=shape.limits.stream_slice_tokens,
+        on_exhausted=shape.limits.on_exhausted,
         minted_keys=tenants.minted_keys,
         egress=build_egress(shape.egress, findings, directory),
     )
@@ -273,6 +278,35 @@ def _check_priced(
                 "served unpriced, billed nothing, listed as unpriced"
             )
             findings.warn(path, message, hint)
+
+
+def _warn_of_tiny(
+    tenants: Tenants,
+    models: Mapping[str, Model],
+    prices: PriceBook,
+    output_tokens: int,
+    findings: Findings,
+) -> None:
+    """A money cap below the price of the smallest request to a model never lets one through."""
+    told: set[Path] = set()
+    for tenant_id, cap in tenants.caps:
+        limit, tenant = cap.rule.limit.nano, tenants.by_id.get(tenant_id)
+        if limit is None or tenant is None or cap.path in told:
+            continue
+        for upstream in _reachable(tenant, models):
+            price = prices.find(
+                provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
+            )
+            smallest = price and price.sell.hold_nano(input_tokens=1, output_tokens=output_tokens)
+            if smallest and smallest > limit:
+                told.add(cap.path)
+                findings.warn(
+                    (*cap.path, "usd"),
+                    f"below the price of the smallest request to {upstream.public_name!r}, "
+                    f"${format_short(smallest)} with {output_tokens} output tokens",
+                    "raise it, or lower limits.min_output_tokens",
+                )
+                break
 
 
 def _who(tenants: list[str]) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from metering.caps import CapState, Denial, DenialReason, Reservation
 from metering.money import PPM
 from proxy.errors import CachedOnly
+from proxy.limit_words import limit_headers, metadata_of
 from proxy.planning import Plan
-from proxy.refusals import cap_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +67,34 @@ def step_headers(steps: Steps, *, asked: str, served: str) -> dict[str, str]:
     return headers
 
 
-def only_cached(plan: Plan, denial: Denial) -> CachedOnly | None:
+def only_cached(plan: Plan, denial: Denial, tenant: str) -> CachedOnly | None:
     """The refusal of a stage at which nothing is sent; None when it was a cap that refused."""
-    closed, stairs = plan.closed, plan.stairs
+    closed, stairs, state = plan.closed, plan.stairs, denial.state
     if closed is None or stairs is None or stairs.is_shadow:
         return None
     if denial.reason not in {DenialReason.SPENT, DenialReason.HELD}:
         return None
-    if denial.stage < closed and not _is_at(denial.state, stairs.stages[closed - 1].enter_ppm):
+    is_closed = state is None or _is_at(state, stairs.stages[closed - 1].enter_ppm)
+    if denial.stage < closed and not is_closed:
         return None
+    if state is None or state.cap.limit.nano is None:
+        return CachedOnly(_ONLY_CACHED)
     return CachedOnly(
-        "This near to a cap only cached answers are given (a degradation step with `cache_only`), "
-        "and there is none for this request. Wait until the cap has room again, or ask for a "
-        "higher cap.",
-        headers={} if denial.state is None else cap_headers(denial.state),
+        _ONLY_CACHED,
+        metadata=metadata_of(state, "usd", tenant=tenant, remedy=_REMEDY),
+        headers=limit_headers([state]),
     )
 
 
-def _is_at(state: CapState | None, share_ppm: int) -> bool:
-    if state is None or state.cap.limit.nano is None:
+_ONLY_CACHED = (
+    "This near to a cap only cached answers are given (a degradation step with `cache_only`), and "
+    "there is none for this request. Wait until there is room again, or ask for a higher cap."
+)
+_REMEDY = "wait until resets_at, or ask for a higher cap"
+
+
+def _is_at(state: CapState, share_ppm: int) -> bool:
+    if state.cap.limit.nano is None:
         return False
     return (state.spent.nano + state.held.nano) * PPM >= share_ppm * state.cap.limit.nano
 

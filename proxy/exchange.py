@@ -20,13 +20,12 @@ from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
-from proxy.admission import caps_of
 from proxy.allowance import Allowance, elastic, is_bounded, output_of
 from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
 from proxy.degraded import only_cached, steps_taken
 from proxy.door import Door
-from proxy.errors import ERROR_SOURCE
+from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.halt import Halt
 from proxy.outgoing import call_to, error_answer, redaction_of
 from proxy.planning import Plan, upstream_facts
@@ -83,9 +82,8 @@ class Exchange:
         self._halt = Halt()
         self._elastic: Elastic | None = None
         self.is_ending = False
-        tenant = facts.principal.tenant
-        caps = facts.caps or caps_of(tenant.limits)
-        self.hold = Hold(tenant.id, facts.exchange_id, caps, facts.stops)
+        tenant = facts.principal.tenant.id
+        self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
         noted = hold_facts(facts, upstream_facts(plan, door.settings))
         self._room = Room(door, self.hold, noted, on_stop=self.stop, log=self._log)
 
@@ -127,12 +125,15 @@ class Exchange:
     async def _reserve(self) -> Reservation:
         admission = self._plan.admission
         reservation = await self._room.reserve(
-            admission.candidates, self._plan.stairs, lambda denial: only_cached(self._plan, denial)
+            admission.candidates, self._plan.stairs, self._only_cached
         )
         self._elastic = admission.candidates[reservation.index].elastic
         self._told.steps = steps_taken(self._plan, reservation)
         self._door.open.add(self)
         return reservation
+
+    def _only_cached(self, denial: Denial) -> ApiError | None:
+        return only_cached(self._plan, denial, self.hold.tenant)
 
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models; within

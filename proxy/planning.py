@@ -18,7 +18,7 @@ from proxy.admission import Place, PromptCount, Route
 from proxy.allowance import elastic
 from proxy.changes import instruction_tokens
 from proxy.chat import ChatRequest
-from proxy.errors import ContextLengthExceeded, ProviderUnavailable
+from proxy.errors import ContextTooLong, ProviderUnavailable
 from proxy.needs import needs_of
 from proxy.settings import Settings
 from proxy.wishes import USUAL, Wishes
@@ -266,12 +266,12 @@ class _Planner:
         ):
             return
         if limit is None or tokens > longest:
-            raise ContextLengthExceeded(
+            raise ContextTooLong(
                 f"This model's maximum context length is {longest} tokens. However, your messages "
                 f"resulted in {tokens} tokens. Please reduce the length of the messages.",
                 param="messages",
             )
-        raise ContextLengthExceeded(
+        raise ContextTooLong(
             f"This model's maximum context length is {longest} tokens. However, you requested "
             f"{tokens + limit} tokens ({tokens} in the messages, {limit} in the completion). "
             "Please reduce the length of the messages or completion.",

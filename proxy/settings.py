@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from metering.caps import ScopeKind
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
@@ -151,6 +152,7 @@ class MintedKey:
     tenant: str
     key_id: str
     project: str
+    pins: Mapping[ScopeKind, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

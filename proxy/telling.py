@@ -11,7 +11,7 @@ from metering.money import format_usd
 from proxy.attempts import Attempt, Charge, Facts
 from proxy.degraded import NOTHING, Steps, step_headers
 from proxy.door import Door
-from proxy.refusals import cap_headers
+from proxy.limit_words import limit_headers
 
 
 @dataclass(slots=True)
@@ -39,9 +39,7 @@ def headers(
         named["x-weir-price-version"] = price.sell.version
         if told.sell_nano is not None:
             named["x-weir-cost-usd"] = format_usd(told.sell_nano, places=9)
-    if states:
-        named.update(cap_headers(states[0]))
-    return named
+    return named | limit_headers(states)
 
 
 def tell(

@@ -11,7 +11,7 @@ from plan_samples import PRICES, planned, shadowed, three_models
 
 from metering.caps import Elastic, Vector
 from metering.steps import Step
-from proxy.errors import ContextLengthExceeded, ProviderUnavailable
+from proxy.errors import ContextTooLong, ProviderUnavailable
 from proxy.planning import Plan, upstream_facts
 from proxy.wishes import Wishes
 from routing.abilities import Abilities
@@ -75,9 +75,9 @@ def test_the_model_asked_for_says_when_the_context_is_too_short() -> None:
     """As OpenAI says it, before anything is held."""
     configured = three_models(dear=Abilities(max_context_tokens=50))
 
-    with pytest.raises(ContextLengthExceeded) as output:
+    with pytest.raises(ContextTooLong) as output:
         planned(configured, max_tokens=60)
-    with pytest.raises(ContextLengthExceeded) as prompt:
+    with pytest.raises(ContextTooLong) as prompt:
         planned(configured, messages=[{"role": "user", "content": "word " * 100}])
 
     assert output.value.code == "context_length_exceeded"
