@@ -80,7 +80,7 @@ class UsageEvent:
 
     `admission_nano` is the sell amount, rated at admission's prices, that the caps count;
     `cost_nano` is what the provider charges us. `units` are billed, `counted` is our own count.
-    Never changed once made, yet not frozen: a frozen dataclass sets each of its 57 fields through
+    Never changed once made, yet not frozen: a frozen dataclass sets each of its fields through
     `object.__setattr__`, which is 28 us for every request.
     """
 
@@ -135,6 +135,8 @@ class UsageEvent:
     client_retry_count: int | None = None
     fallback_reason: str | None = None
     degrade_step: str | None = None
+    degrade_shadow: str | None = None
+    """What steps in shadow would have made of it."""
     admitted_by: str = AdmittedBy.CAPS
     cache_status: str | None = None
     stream: bool = False

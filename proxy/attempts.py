@@ -53,6 +53,7 @@ class Attempt:
     started_at: int
     fallback_reason: str | None = None
     degrade_step: str | None = None
+    degrade_shadow: str | None = None
     admitted_by: AdmittedBy = AdmittedBy.CAPS
     is_sent: bool = False
     first_byte_at: int | None = None
@@ -312,6 +313,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         client_retry_count=facts.client_retry_count,
         fallback_reason=attempt.fallback_reason,
         degrade_step=attempt.degrade_step,
+        degrade_shadow=attempt.degrade_shadow,
         admitted_by=attempt.admitted_by,
         stream=facts.stream,
         client_disconnected=attempt.client_disconnected,

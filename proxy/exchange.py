@@ -20,14 +20,15 @@ from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
-from proxy.admission import Plan, PromptCount, upstream_facts
 from proxy.allowance import Allowance, elastic, is_bounded, output_of
 from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
+from proxy.degraded import only_cached, steps_taken
 from proxy.door import Door
-from proxy.errors import ERROR_SOURCE
+from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.halt import Halt
 from proxy.outgoing import call_to, error_answer, redaction_of
+from proxy.planning import Plan, upstream_facts
 from proxy.recording import record
 from proxy.redaction import Redaction
 from proxy.refusals import broken_off, denied, failed
@@ -70,11 +71,9 @@ class Finished:
 class Exchange:
     """One client request with its answer; `run` once."""
 
-    def __init__(
-        self, door: Door, facts: Facts, request: ChatRequest, plan: Plan, prompt: PromptCount
-    ) -> None:
+    def __init__(self, door: Door, facts: Facts, request: ChatRequest, plan: Plan) -> None:
         self._door, self._facts = door, facts
-        self._request, self._plan, self._prompt = request, plan, prompt
+        self._request, self._plan = request, plan
         self._attempts: list[Attempt] = []
         self._answers: list[Answer] = []
         self._error_answer: tuple[int, dict[str, str], bytes] | None = None
@@ -85,8 +84,7 @@ class Exchange:
         self.is_ending = False
         tenant = facts.principal.tenant.id
         self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
-        upstreams = upstream_facts(plan, prompt, door.settings)
-        noted = hold_facts(facts, upstreams)
+        noted = hold_facts(facts, upstream_facts(plan, door.settings))
         self._room = Room(door, self.hold, noted, on_stop=self.stop, log=self._log)
 
     async def run(self, client: Client) -> Finished:
@@ -126,23 +124,21 @@ class Exchange:
 
     async def _reserve(self) -> Reservation:
         admission = self._plan.admission
-        reservation = await self._room.reserve(admission.candidates, self._plan.stairs)
+        reservation = await self._room.reserve(
+            admission.candidates, self._plan.stairs, self._only_cached
+        )
         self._elastic = admission.candidates[reservation.index].elastic
-        if admission.steps[reservation.index]:
-            self._told.degraded = "burst_threshold" if reservation.stage else "cap"
+        self._told.steps = steps_taken(self._plan, reservation)
         self._door.open.add(self)
         return reservation
+
+    def _only_cached(self, denial: Denial) -> ApiError | None:
+        return only_cached(self._plan, denial, self.hold.tenant)
 
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models; within
         this order, upstreams that are known to fail go last."""
-        options, steps = self._plan.admission.options, self._plan.admission.steps
-        same = [
-            option
-            for option, is_step in zip(options[index:], steps[index:], strict=True)
-            if is_step == steps[index]
-        ]
-        found = list({each.upstream: each for each in (*same, *self._plan.spare)}.values())
+        found = self._plan.order(index)
         return self._door.health.order(found, lambda each: each.upstream.label, monotonic_s())
 
     async def _fits(self, option: Option) -> bool:
@@ -157,20 +153,17 @@ class Exchange:
 
     def _part(self, option: Option) -> Elastic:
         """What of the hold for this option does not depend on the output."""
-        input_tokens = self._prompt.tokens(option.upstream)
-        return elastic(option.price, input_tokens=input_tokens, tokens_min=0)
+        return elastic(option.price, input_tokens=option.prompt_tokens, tokens_min=0)
 
     def _output_max(self, option: Option) -> int | None:
-        """What a choice may say at most, where that is less than was asked for. A stream has no
-        need of it: its hold grows."""
+        """What a choice may say at most, where that is less than was asked for. A stream is not
+        cut to what is held, for that grows."""
         covered = output_of(self._part(option), self._room.held)
-        if self._request.stream or covered >= self._output_bound:
-            return None
-        return max(1, covered // self._request.candidates)
-
-    @property
-    def _output_bound(self) -> int:
-        return self._request.output_bound(self._door.settings.default_output_tokens)
+        self._told.clamped_tokens = None
+        if self._request.stream or covered >= option.output_tokens:
+            return option.changes.max_tokens
+        self._told.clamped_tokens = max(1, covered // self._request.candidates)
+        return self._told.clamped_tokens
 
     # -- forwarding ---------------------------------------------------------------------------
 
@@ -185,12 +178,13 @@ class Exchange:
             vendor=provider.type,
             meter=Meter(
                 tokenizer_for(upstream.model),
-                self._prompt.tokens(upstream),
-                output_max=self._output_bound,
+                step.option.prompt_tokens,
+                output_max=step.option.output_tokens,
             ),
             started_at=started_at,
             fallback_reason=step.reason,
-            degrade_step=upstream.public_name if self._told.degraded else None,
+            degrade_step=taken.text if (taken := self._told.steps.taken) else None,
+            degrade_shadow=self._told.steps.would,
             admitted_by=self._room.admitted_by,
         )
         self._attempts.append(attempt)
@@ -216,8 +210,13 @@ class Exchange:
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
         option = attempt.option
-        output_max = self._told.clamped_tokens = self._output_max(option)
-        call = call_to(provider, self._request, model=option.upstream.model, output_max=output_max)
+        call = call_to(
+            provider,
+            self._request,
+            model=option.upstream.model,
+            output_max=self._output_max(option),
+            instruct=option.changes.instruct,
+        )
         try:
             answer = await self._door.transport.send(call, attempt.mark_sent)
         except TransportError as error:
@@ -277,7 +276,7 @@ class Exchange:
 
     def _guard(self, attempt: Attempt) -> StreamGuard:
         option, request = attempt.option, self._request
-        part, limit = self._part(option), request.output_limit
+        part, limit = self._part(option), option.changes.max_tokens or request.output_limit
         allowance = Allowance(
             part,
             output_of(part, self._room.held),

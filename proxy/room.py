@@ -49,8 +49,14 @@ class Room:
         self.refusal: ApiError | None = None
         """Why the hold could not grow when that was asked for last."""
 
-    async def reserve(self, candidates: Sequence[Candidate], stairs: Stairs | None) -> Reservation:
-        """Hold the first candidate that fits; raises the refusal when none does."""
+    async def reserve(
+        self,
+        candidates: Sequence[Candidate],
+        stairs: Stairs | None,
+        refuse: Callable[[Denial], ApiError | None] = lambda _: None,
+    ) -> Reservation:
+        """Hold the first candidate that fits; raises the refusal when none does: `refuse` says it
+        where that is no matter of the cap alone."""
         door = self._door
         try:
             answer = await self.place(candidates, stairs)
@@ -65,7 +71,7 @@ class Room:
             raise backend_unavailable() from error
         door.metrics.admission(self.hold.caps, answer)
         if isinstance(answer, Denial):
-            raise denied(answer, self.hold.tenant)
+            raise refuse(answer) or denied(answer, self.hold.tenant)
         self._take(candidates[answer.index], answer)
         self.admitted_by = answer.admitted_by
         return answer

@@ -9,6 +9,7 @@ from typing import Any
 from metering.caps import CapState
 from metering.money import format_usd
 from proxy.attempts import Attempt, Charge, Facts
+from proxy.degraded import NOTHING, Steps, step_headers
 from proxy.door import Door
 from proxy.limit_words import limit_headers
 
@@ -17,8 +18,8 @@ from proxy.limit_words import limit_headers
 class Told:
     """What the headers of an answer say, as far as it is known."""
 
-    degraded: str | None = None
-    """Why it was degraded."""
+    steps: Steps = NOTHING
+    """What became of the steps near a cap."""
     clamped_tokens: int | None = None
     """What `max_tokens` was cut to, per choice."""
     sell_nano: int | None = None
@@ -31,10 +32,7 @@ def headers(
     """The `x-weir-*` headers of an answer."""
     upstream, price = attempt.option.upstream, attempt.option.price
     named = {"x-weir-model": upstream.public_name, "x-weir-provider": upstream.provider}
-    if told.degraded:
-        named["x-weir-degraded"] = (
-            f"from={facts.model_requested}; to={upstream.public_name}; reason={told.degraded}"
-        )
+    named |= step_headers(told.steps, asked=facts.model_requested, served=upstream.public_name)
     if told.clamped_tokens is not None:
         named["x-weir-max-tokens-clamped"] = str(told.clamped_tokens)
     if price is not None:
@@ -49,7 +47,7 @@ def tell(
 ) -> None:
     """An exchange has ended: its metrics, and its line in the log."""
     attempt, charged = attempts[-1], charges[-1]
-    door.metrics.exchange(facts, attempts, charges, degraded=told.degraded)
+    door.metrics.exchange(facts, attempts, charges, steps=told.steps)
     door.log.info(
         "exchange",
         request_id=facts.request_id,

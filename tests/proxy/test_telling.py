@@ -5,6 +5,7 @@ from __future__ import annotations
 from fixtures_door import RunningDoor
 from fixtures_upstream import ScriptedUpstream, completion, delta, streamed
 
+from proxy.degraded import NOTHING
 from proxy.telling import Told
 
 
@@ -37,4 +38,4 @@ async def test_an_exchange_has_one_line(door: RunningDoor, upstream: ScriptedUps
 
 def test_nothing_is_told_before_it_is_known() -> None:
     """At first there is no cost, no clamp and no degradation."""
-    assert (Told().sell_nano, Told().clamped_tokens, Told().degraded) == (None, None, None)
+    assert (Told().sell_nano, Told().clamped_tokens, Told().steps) == (None, None, NOTHING)
