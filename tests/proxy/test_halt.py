@@ -22,12 +22,14 @@ from fixtures_upstream import (
 from stream_samples import SLICE, objects, small, tokens, words
 
 from metering.caps import (
+    Denial,
     DenialReason,
     Hold,
     Renewal,
 )
 from metering.clock import monotonic_s
 from metering.memory_caps import MemoryCaps
+from proxy.halt import Halt
 
 
 async def look(door: RunningDoor) -> None:
@@ -153,3 +155,59 @@ async def test_a_flag_that_a_slice_finds(open_door: OpenDoor, upstream: Scripted
     assert b"tenant_paused" in await answer.read()
     assert tokens(door) <= 64
     assert held(door) == []
+
+
+# -- the halt itself ---------------------------------------------------------------------------
+
+DENIAL = Denial(DenialReason.KILLED)
+
+
+async def test_what_is_halted_before_it_begins_ends_at_once() -> None:
+    """An exchange that is stopped between its reserve and its first attempt sends nothing."""
+    halt = Halt()
+    halt.pull(DENIAL)
+
+    with pytest.raises(TimeoutError):
+        async with halt:
+            await asyncio.Event().wait()
+
+    assert halt.denial == DENIAL
+
+
+async def test_the_first_denial_stays() -> None:
+    """Whoever pulls later changes nothing."""
+    halt = Halt()
+    halt.pull(DENIAL)
+    halt.pull(Denial(DenialReason.PAUSED))
+
+    assert halt.denial == DENIAL
+
+
+async def test_somebody_elses_cancelling_is_not_swallowed() -> None:
+    """A client that leaves while it is stopped still ends its handler."""
+    halt, entered = Halt(), asyncio.Event()
+
+    async def work() -> None:
+        async with halt:
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(work())
+    await entered.wait()
+    halt.pull(DENIAL)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_ended_by_itself_is_not_ended_again() -> None:
+    """A pull that comes late reaches nobody."""
+    halt = Halt()
+    async with halt:
+        pass
+
+    halt.pull(DENIAL)
+    await asyncio.sleep(0)
+
+    assert halt.is_pulled
