@@ -35,6 +35,7 @@ SLICES = (64, 256, 1024)
 WORDS_PER_CHUNK = (1, 8, 64)
 
 MORE = """
+redis: {{timeout_ms: 5000}}
 limits: {{default_output_tokens: {first}, stream_slice_tokens: {size}}}
 """
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import openai
 import pytest
 from fixtures_door import (
+    KEY,
     OpenDoor,
     RunningDoor,
     held,
@@ -77,6 +79,29 @@ async def test_a_running_stream_is_stopped(
     assert (found.status, found.reason_code) == ("stopped", "stopped_by_flag")
     assert (found.units["output_text"], found.client_disconnected) == (2, False)
     assert held(door) == []
+
+
+async def test_the_sdk_raises_what_ended_a_stream(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """The stock client raises the error in the middle of its loop, with our code."""
+    caps = FlaggedCaps()
+    door = await open_door(settings({"one": upstream.url}), caps)
+    upstream.scripts = [[stream_head(), chunk(delta("Hello world")), Act.HANG]]
+    async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key=KEY) as client:
+        stream = await client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "hi"}], stream=True
+        )
+        parts = aiter(stream)
+        first = await anext(parts)
+        caps.stop = DenialReason.KILLED
+        await look(door)
+        with pytest.raises(openai.APIError) as failure:
+            await anext(parts)
+
+    assert first.choices[0].delta.content == "Hello world"
+    assert failure.value.code == "tenant_killed"
+    assert len(upstream.received) == 1
 
 
 async def test_a_request_that_is_not_streamed_is_stopped(
