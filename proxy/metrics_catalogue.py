@@ -42,9 +42,19 @@ EXCHANGES = _counter(
 DEGRADATIONS = _counter(
     "degradations", "Exchanges served by something cheaper near a cap.", "model", "reason"
 )
+SHADOW_DEGRADATIONS = _counter(
+    "shadow_degradations", "Exchanges that steps in shadow would have degraded.", "model"
+)
+DEGRADATIONS_SKIPPED = _counter(
+    "degradations_skipped", "Exchanges for which a step named a model that cannot serve.", "model"
+)
 ATTEMPTS = _counter("attempts", "Requests to upstreams, by how they ended.", "upstream", "outcome")
 FALLBACKS = _counter(
     "fallbacks", "Attempts made because the one before failed.", "upstream", "reason"
+)
+CLAMPED = _counter("clamped", "Answers in one piece that were cut to what is affordable.", "model")
+OVERRUN = _counter(
+    "overrun_nano_usd", "What exchanges came to beyond what they held, in nano-USD.", "model"
 )
 TOKENS = _counter("tokens", "Billed tokens, by class.", "upstream", "class")
 SELL = _counter("sell_nano_usd", "What tenants pay, in nano-USD.", "model")

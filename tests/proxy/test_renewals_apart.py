@@ -10,7 +10,15 @@ import pytest
 from fixtures_door import CollectingLog
 from renewals_samples import CAPS, ManualClock, Open, held, soon
 
-from metering.caps import Candidate, CapsUnavailableError, Denial, Hold, Renewal, Reservation, Vector
+from metering.caps import (
+    Candidate,
+    CapsUnavailableError,
+    Denial,
+    Hold,
+    Renewal,
+    Reservation,
+    Vector,
+)
 from metering.ids import uuid7
 from metering.memory_caps import MemoryCaps
 from metering.redis_wire import RedisReplyError
