@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -39,10 +38,10 @@ def configured(upstream: ScriptedUpstream) -> Settings:
 
 
 @pytest.fixture
-async def redis(redis_link: RedisLink, redis_keys: RedisKeys) -> AsyncIterator[RedisSubject]:
+async def redis(redis_link: RedisLink, redis_keys: RedisKeys) -> RedisSubject:
     subject = RedisSubject(redis_link, redis_keys)
     await subject.mark()
-    yield subject
+    return subject
 
 
 async def ask(door: RunningDoor, upstream: ScriptedUpstream, output: int) -> tuple[str, ...]:

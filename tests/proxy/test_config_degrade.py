@@ -38,14 +38,14 @@ limits:
   allow_no_degrade: false
 tenants:
   - {id: heir, projects: [{id: p, degrade: []}, {id: q, degrade: [{at: 0.01, max_tokens: 1}]}]}
-  - {id: burst, limits: {tenant: {burst_threshold: 0.7, fallback_model: cheap}, degrade_mode: enforce,
-     allow_no_degrade: true}}
+  - {id: burst, limits: {tenant: {burst_threshold: 0.7, fallback_model: cheap},
+     degrade_mode: enforce, allow_no_degrade: true}}
 """
 )
 
 
 def test_steps_are_read_where_they_are_written(tmp_path: Path) -> None:
-    """A model's, a project's and a tenant's own go before those at the top; `[]` takes them away."""
+    """A model's, a project's and a tenant's own go before those at the top; `[]` takes steps away."""
     read = loaded(tmp_path, FILE).settings
     heir, burst = read.tenants["heir"], read.tenants["burst"]
 
