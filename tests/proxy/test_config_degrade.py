@@ -45,7 +45,7 @@ tenants:
 
 
 def test_steps_are_read_where_they_are_written(tmp_path: Path) -> None:
-    """A model's, a project's and a tenant's own go before those at the top; `[]` takes steps away."""
+    """A model's, a project's and a tenant's own go before those at the top; `[]` takes them off."""
     read = loaded(tmp_path, FILE).settings
     heir, burst = read.tenants["heir"], read.tenants["burst"]
 
