@@ -46,7 +46,7 @@ async def redis(redis_link: RedisLink, redis_keys: RedisKeys) -> RedisSubject:
 
 async def ask(door: RunningDoor, upstream: ScriptedUpstream, output: int) -> tuple[str, ...]:
     """Ask for `dear`, with an answer of so many tokens; who answered, and what the header says."""
-    upstream.scripts.append([completion(prompt=0, output=output)])
+    upstream.scripts = [[completion(prompt=0, output=output)]]
     answer = await door.chat(model="dear", max_tokens=max(output, 64))
     assert answer.status == 200, await answer.text()
     return answer.headers["x-weir-model"], answer.headers.get("x-weir-degraded", "")
@@ -58,7 +58,6 @@ async def test_up_the_steps_and_back_after_the_dwell(
     """At 0.8 another model, at 0.9 a bound and an instruction, too; and back no sooner than the
     dwell is over, though the window has long been empty again."""
     door = await open_door(configured(upstream), redis.caps)
-    upstream.scripts.clear()
     clock = redis.clock
     began_ms = clock.ms
 
@@ -91,7 +90,6 @@ async def test_shadow_serves_as_if_there_were_no_steps(
 ) -> None:
     """The model that was asked for answers; the event says what would have been done."""
     door = await open_door(shadowed(configured(upstream)), redis.caps)
-    upstream.scripts.clear()
 
     assert await ask(door, upstream, 2050) == ("dear", "")
     assert await ask(door, upstream, 100) == ("dear", "")
