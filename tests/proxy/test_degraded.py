@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fixtures_door import KEY, OpenDoor, usd
-from fixtures_upstream import ScriptedUpstream, completion
+from fixtures_upstream import ScriptedUpstream, body, completion
 from plan_samples import planned, shadowed, three_models
 
 from metering.caps import (
@@ -192,3 +192,19 @@ async def test_tools_never_go_to_a_model_without(
     assert answer.headers["x-weir-model"] == "dear"
     assert answer.headers["x-weir-degrade-skipped"] == "cheap; lacks=tools"
     assert "x-weir-degraded" not in answer.headers
+
+
+async def test_a_fallback_that_was_not_asked_is_told(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """After a failure the client learns which fallback could not have served it, and why."""
+    configured = three_models(fallbacks=("cheap",), url=upstream.url, cheap=Abilities(tools=False))
+    door = await open_door(configured)
+    upstream.scripts = [[body(b"", 500)], [completion(prompt=0, output=1)]]
+
+    failed = await door.chat(model="dear", tools=TOOLS)
+    served = await door.chat(model="dear", tools=TOOLS)
+
+    assert failed.headers["x-weir-fallback-skipped"] == "cheap; lacks=tools"
+    assert "x-weir-fallback-skipped" not in served.headers
+    assert len(upstream.received) == 2
