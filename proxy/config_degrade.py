@@ -231,7 +231,7 @@ class _Check:
             path: Path = ("models", name, "degrade", index, "to")
             if step.to == name:
                 self._findings.fault(path, f"{name!r} steps down to itself")
-            elif step.to is not None and step.to in self._models:
+            elif step.to is not None and step.to in self._models and step.to != before:
                 before = step.to if self._is_cheaper(path, before, step.to) else before
 
     def tenant(self, path: Path, tenant: Tenant, steps: Steps) -> None:
@@ -247,7 +247,7 @@ class _Check:
         asked = [name for name in self._models if tenant.may_use(name)]
         for index, step in enumerate(steps.steps):
             at, target = (*path, index, "to"), step.to
-            if target is None or target not in self._models:
+            if target is None or target not in self._models or target == before:
                 continue
             if before is not None:
                 before = target if self._is_cheaper(at, before, target) else before

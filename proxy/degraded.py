@@ -6,6 +6,7 @@ the request.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metering.caps import CapState, Denial, DenialReason, Reservation
@@ -13,6 +14,7 @@ from metering.money import PPM
 from proxy.errors import CachedOnly
 from proxy.limit_words import limit_headers, metadata_of
 from proxy.planning import Plan
+from routing.degrade import Skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Steps:
     """What steps in shadow would have made of it: as `Degraded.text`, or `cache_only`."""
     skipped: tuple[str, ...] = ()
     """Models that a step in force names and that were passed over: `cheap; lacks=tools`."""
+    lacking: tuple[str, ...] = ()
+    """Fallback models that cannot serve the request, in the same words."""
 
 
 NOTHING = Steps()
@@ -43,21 +47,27 @@ NOTHING = Steps()
 
 def steps_taken(plan: Plan, reservation: Reservation) -> Steps:
     """What became of the steps, by the answer to the reserve."""
-    stairs, stage = plan.stairs, reservation.stage
+    stairs, stage, lacking = plan.stairs, reservation.stage, _told(plan.spare_skips)
     if stairs is None:
-        return NOTHING
+        return Steps(lacking=lacking) if lacking else NOTHING
     if stairs.is_shadow:
-        return Steps(would=_would_be(plan, stage))
+        return Steps(would=_would_be(plan, stage), lacking=lacking)
     skips = plan.skips[min(stage, len(plan.skips) - 1)] if plan.skips else ()
     return Steps(
         taken=_taken(plan, reservation),
-        skipped=tuple([f"{skip.model}; {skip.reason}" for skip in skips]),
+        skipped=_told(skips),
+        lacking=lacking,
     )
 
 
-def step_headers(steps: Steps, *, asked: str, served: str) -> dict[str, str]:
-    """`x-weir-degraded` and `x-weir-degrade-skipped`, where there is something to say."""
+def step_headers(
+    steps: Steps, *, asked: str, served: str, has_failed: bool = False
+) -> dict[str, str]:
+    """`x-weir-degraded` and what was passed over, where there is something to say; of fallbacks
+    there is when an attempt `has_failed`."""
     headers = {}
+    if has_failed and steps.lacking:
+        headers["x-weir-fallback-skipped"] = ", ".join(steps.lacking)
     if steps.taken is not None:
         taken = steps.taken
         parts = [f"from={asked}", f"to={served}", *taken.changes, f"reason={taken.reason}"]
@@ -97,6 +107,10 @@ def _is_at(state: CapState, share_ppm: int) -> bool:
     if state.cap.limit.nano is None:
         return False
     return (state.spent.nano + state.held.nano) * PPM >= share_ppm * state.cap.limit.nano
+
+
+def _told(skips: Sequence[Skip]) -> tuple[str, ...]:
+    return tuple([f"{skip.model}; {skip.reason}" for skip in skips])
 
 
 def _taken(plan: Plan, reservation: Reservation) -> Degraded | None:

@@ -12,6 +12,7 @@ from proxy.attempts import Attempt, Charge, Facts
 from proxy.degraded import NOTHING, Steps, step_headers
 from proxy.door import Door
 from proxy.limit_words import limit_headers
+from routing.fallback import FALLS_BACK
 
 
 @dataclass(slots=True)
@@ -34,7 +35,12 @@ def headers(
     """The `x-weir-*` headers of an answer."""
     upstream, price = attempt.option.upstream, attempt.option.price
     named = {"x-weir-model": upstream.public_name, "x-weir-provider": upstream.provider}
-    named |= step_headers(told.steps, asked=facts.model_requested, served=upstream.public_name)
+    named |= step_headers(
+        told.steps,
+        asked=facts.model_requested,
+        served=upstream.public_name,
+        has_failed=attempt.number > 1 or attempt.outcome in FALLS_BACK,
+    )
     if told.clamped_tokens is not None:
         named["x-weir-max-tokens-clamped"] = str(told.clamped_tokens)
     if price is not None:
