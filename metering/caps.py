@@ -15,7 +15,6 @@ from enum import StrEnum
 from typing import Protocol
 
 
-
 @dataclass(frozen=True, slots=True)
 class Vector:
     """What is held or spent: nano-USD (sell price), tokens, requests."""

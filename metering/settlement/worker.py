@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
+from metering.settlement.anomalies import Tolerances
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.faults import LedgerUnusableError
 from metering.settlement.ledger.store import Ledger, open_ledger
@@ -52,6 +53,7 @@ async def run(
     consumer: str = "worker-1",
     timing: Timing | None = None,
     marks: Marks | None = None,
+    tolerances: Tolerances | None = None,
     one_server: bool = True,
     log: Log | None = None,
     watch: Watch | None = None,
@@ -71,6 +73,7 @@ async def run(
         keys,
         timing=timing or Timing(),
         marks=marks or Marks(),
+        tolerances=tolerances or Tolerances(),
         log=log,
         watch=watch or Unwatched(),
     )
@@ -98,6 +101,7 @@ class Settlement:
         *,
         timing: Timing,
         marks: Marks,
+        tolerances: Tolerances,
         log: Log,
         watch: Watch,
     ) -> None:
@@ -115,6 +119,7 @@ class Settlement:
             keys,
             timing=timing,
             marks=marks,
+            tolerances=tolerances,
             writing=self._writing,
             log=log,
             told=watch,
