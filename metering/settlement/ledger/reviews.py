@@ -87,7 +87,6 @@ def accepted_levels(
 ) -> dict[str, dict[tuple[str, Cause], int]]:
     """By tenant, the newest level that was accepted for the tenant and each of its keys."""
     since = now_ns - ACCEPTED_DAYS * 86_400_000_000_000
-    newest = (_DECISION.decided_at >= since, _DECISION.level_nano.is_not(None))
     query = (
         select(_ITEM.tenant, _ITEM.api_key_id, _ITEM.cause, _DECISION.level_nano)
         .join(tables.review_decision, _DECISION.item_id == _ITEM.id)
