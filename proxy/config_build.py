@@ -14,6 +14,7 @@ from metering.money import to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
+from proxy.config_anomalies import build_tolerances
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_network import (
     build_ca_file,
@@ -68,6 +69,7 @@ def build(
         metering=Metering(**vars(metering)),
         default_output_tokens=shape.limits.default_output_tokens,
         minted_keys=tenants.minted_keys,
+        tolerances=build_tolerances(shape.anomalies, tenants.by_id, findings),
         egress=build_egress(shape.egress, findings, directory),
     )
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from proxy.config_anomalies_shape import USUAL, AnomaliesShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
 from proxy.config_values import text as _text
@@ -259,6 +260,8 @@ class FileShape:
     """Limits of every tenant that does not set its own."""
     tenants: tuple[TenantShape, ...] = ()
     """Who may use the proxy, and with which keys."""
+    anomalies: AnomaliesShape = USUAL
+    """Watch over how fast tenants and keys spend."""
     metering: MeteringShape = MeteringShape()
     """How usage events travel to the ledger."""
 

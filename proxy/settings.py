@@ -14,6 +14,7 @@ from typing import Literal
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
+from metering.tolerances import EVERYBODY_ALIKE, Tolerances
 from routing.upstreams import Model
 
 
@@ -170,6 +171,7 @@ class Settings:
     default_output_tokens: int = 4096
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
+    tolerances: Tolerances = EVERYBODY_ALIKE
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

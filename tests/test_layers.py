@@ -35,6 +35,8 @@ PURE = [
     "proxy.retry_after",
     "proxy.settings",
     "proxy.config",
+    "proxy.config_anomalies",
+    "proxy.config_anomalies_shape",
     "proxy.config_build",
     "proxy.config_decode",
     "proxy.config_limits_shape",
@@ -65,6 +67,7 @@ PURE = [
     "metering.local_codec",
     "metering.registry",
     "metering.redis_keys",
+    "metering.tolerances",
     "metering.seq_ranges",
     "metering.spool_codec",
     "metering.settlement.journal",
@@ -76,6 +79,8 @@ PURE = [
     "metering.settlement.alerts",
     "metering.settlement.crossings",
     "metering.settlement.drift",
+    "metering.settlement.anomalies",
+    "metering.settlement.velocity",
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 

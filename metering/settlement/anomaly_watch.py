@@ -15,14 +15,7 @@ from functools import partial
 from redis.asyncio import Redis
 
 from metering.redis_keys import RedisKeys
-from metering.settlement.anomalies import (
-    Mode,
-    Step,
-    Tolerances,
-    flags_due,
-    is_over,
-    steps_due,
-)
+from metering.settlement.anomalies import flags_due, is_over, steps_due
 from metering.settlement.ledger.reviews import (
     Item,
     accepted_levels,
@@ -49,6 +42,7 @@ from metering.settlement.velocity import (
     fold,
 )
 from metering.settlement.watch import Log, Watch
+from metering.tolerances import Mode, Step, Tolerances
 
 GRACE_NS = 10_000_000_000
 """From the end of a minute until it is looked at: what is settled by then is nearly all of it."""

@@ -15,8 +15,8 @@ import orjson
 from redis.asyncio import Redis
 
 from metering.redis_keys import RedisKeys
-from metering.settlement.anomalies import Step
 from metering.settlement.ledger.reviews import Item
+from metering.tolerances import Step
 
 BY = "anomaly"
 """Who sets these flags."""

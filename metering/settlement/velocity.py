@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 
-from metering.settlement.anomalies import Tolerance
+from metering.tolerances import Tolerance
 
 MINUTE_MS = 60_000
 MINUTES_PER_HOUR = 60

@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
-from metering.settlement.anomalies import Tolerances
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.faults import LedgerUnusableError
 from metering.settlement.ledger.store import Ledger, open_ledger
@@ -33,6 +32,7 @@ from metering.settlement.worker_booking import Booker
 from metering.settlement.worker_lane import Lane
 from metering.settlement.worker_tally import Tally
 from metering.settlement.worker_upkeep import Upkeep
+from metering.tolerances import Tolerances
 
 DRAIN_BLOCK_MS = 50
 """A drain waits no longer than this to see that nothing comes."""

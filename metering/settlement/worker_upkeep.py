@@ -11,7 +11,6 @@ from redis.asyncio import Redis
 
 from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
-from metering.settlement.anomalies import Tolerances
 from metering.settlement.anomaly_watch import AnomalyWatch
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.rollups import update_rollups
@@ -30,6 +29,7 @@ from metering.settlement.watch import Log
 from metering.settlement.watch import Watch as Told
 from metering.settlement.went_back import leave_stale_windows
 from metering.settlement.worker_watch import Watch
+from metering.tolerances import Tolerances
 
 
 class Upkeep:

@@ -8,16 +8,13 @@ import pytest
 
 from metering.settlement.anomalies import (
     Case,
-    Mode,
-    Step,
-    Tolerance,
-    Tolerances,
     Verdict,
     flags_due,
     is_over,
     is_waiting,
     steps_due,
 )
+from metering.tolerances import Mode, Step, Tolerance
 
 ENFORCE = Tolerance(mode=Mode.ENFORCE, degrade_after_min=10, pause_after_min=20)
 CASE = Case(Mode.ENFORCE, "", since_min=100)
@@ -124,11 +121,3 @@ def test_flags_follow_the_rows(
 def test_a_pause_waits_for_a_person(case: Case, over: bool, waiting: bool) -> None:
     """What was only told is over when it is calm."""
     assert (is_over(case), is_waiting(case)) == (over, waiting)
-
-
-def test_a_tenant_may_have_its_own_tolerance() -> None:
-    """Trial and production need not be the same."""
-    trial = Tolerance(minutes=2)
-    tolerances = Tolerances(ENFORCE, {"trial": trial})
-
-    assert (tolerances.of("trial"), tolerances.of("other")) == (trial, ENFORCE)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.settlement.anomalies import Tolerance
 from metering.settlement.velocity import (
     TENANT,
     Cause,
@@ -23,6 +22,7 @@ from metering.settlement.velocity import (
     alarms,
     fold,
 )
+from metering.tolerances import Tolerance
 
 START = 30_000_000
 USD = 1_000_000_000

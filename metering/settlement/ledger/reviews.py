@@ -13,12 +13,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, exists, insert, select
 
-from metering.settlement.anomalies import Case, Mode, Step, Verdict
+from metering.settlement.anomalies import Case, Verdict
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.outbox import put_alerts
 from metering.settlement.ledger.store import Ledger, keep_rows
 from metering.settlement.ledger.velocities import lock_shard
 from metering.settlement.velocity import Cause, Finding
+from metering.tolerances import Mode, Step
 
 _ITEM, _STEP, _DECISION = tables.review_item.c, tables.review_step.c, tables.review_decision.c
 
