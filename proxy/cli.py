@@ -32,6 +32,7 @@ from proxy.cli_options import (
     load_config,
     shared_options,
 )
+from proxy.cli_review import review
 from proxy.cli_verify import verify
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, ledger, verify):
+for each in (dead, ledger, review, verify):
     weir.add_command(each)
 
 

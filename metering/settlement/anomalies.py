@@ -46,11 +46,24 @@ class Case:
         return self.verdict is not None and self.verdict.is_final
 
 
-def steps_due(case: Case, tolerance: Tolerance, *, in_alarm: bool, now_min: int) -> list[Step]:
-    """What is to be noted now. A flag that is to stand or to fall is `flags_due`."""
-    if not in_alarm:
+class Alarm(StrEnum):
+    """How the subject of an item stands now."""
+
+    LOUD = "loud"
+    """Its newest minutes are out of the ordinary."""
+    FADING = "fading"
+    """Minutes out of the ordinary were not long ago."""
+    OVER = "over"
+
+
+def steps_due(case: Case, tolerance: Tolerance, alarm: Alarm, *, now_min: int) -> list[Step]:
+    """What is to be noted now. A flag that is to stand or to fall is `flags_due`.
+
+    A step is taken only while it is loud: nobody is stopped who has just come back to the usual.
+    """
+    if alarm is Alarm.OVER:
         return [] if Step.CALM in case.steps else [Step.CALM]
-    if case.is_decided or Step.CALM in case.steps:
+    if alarm is Alarm.FADING or case.is_decided or Step.CALM in case.steps:
         return []
     return [
         step

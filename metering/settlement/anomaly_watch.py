@@ -8,14 +8,15 @@ is a flag, and what a crash left undone is done in the next turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 
 from redis.asyncio import Redis
 
 from metering.redis_keys import RedisKeys
-from metering.settlement.anomalies import flags_due, is_over, steps_due
+from metering.settlement.anomalies import Alarm, flags_due, is_over, steps_due
 from metering.settlement.ledger.reviews import (
     Item,
     accepted_levels,
@@ -177,23 +178,28 @@ class AnomalyWatch:
     async def _climb(self, item: Item, found: Alarms, minute: int, now_ns: int) -> None:
         """Take the steps of the ladder that are due now."""
         tolerance = self._tolerances.of(item.tenant)
-        in_alarm = (item.tenant, item.api_key_id) in found and item.mode is tolerance.mode
+        track = found.get((item.tenant, item.api_key_id))
+        alarm = Alarm.OVER
+        if track is not None and item.mode is tolerance.mode:
+            alarm = Alarm.LOUD if track.overs[-1] >= minute - 1 else Alarm.FADING
 
         def due(at: Item) -> list[Step]:
-            return steps_due(at.case, tolerance, in_alarm=in_alarm, now_min=minute)
+            return steps_due(at.case, tolerance, alarm, now_min=minute)
 
         if due(item):
             await self._take(item, due, now_ns)
 
     async def _carry_out(self, item: Item, now_ns: int) -> None:
         """Set and lift flags until they are as the item's rows say, then close what is over."""
-        stage, now_ms = self._tolerances.of(item.tenant).degrade_stage, now_ns // 1_000_000
-        due = [*flags_due(item.case), *await lost_flags(self._redis, self._keys, item)]
-        for step in due:
-            await carry_out(self._redis, self._keys, item, step, stage=stage, now_ms=now_ms)
-            await self._take(item, partial(_unless_taken, step), now_ns)
-        if not due and is_over(item.case):
-            await self._take(item, lambda at: [Step.CLOSED] if is_over(at.case) else [], now_ns)
+        stage = self._tolerances.of(item.tenant).degrade_stage
+        steps = settle_flags(
+            self._ledger, self._redis, self._keys, item, stage=stage, now_ns=now_ns
+        )
+        async with aclosing(steps):  # without the lock: Redis may take its time
+            taken = [step async for step in steps]
+        self._tell(item, taken)
+        if is_over(item.case) and not taken:
+            await self._take(item, _close, now_ns)
 
     async def _take(
         self, item: Item, choose: Callable[[Item], Iterable[Step]], now_ns: int
@@ -202,11 +208,41 @@ class AnomalyWatch:
             taken = await asyncio.to_thread(
                 take_steps, self._ledger, item.id, choose=choose, now_ns=now_ns
             )
+        self._tell(item, taken)
+
+    def _tell(self, item: Item, taken: Iterable[Step]) -> None:
         for step in taken:
             self._told.reviewed(step.value, item.mode.value)
             self._log.info(
-                "review_step", item=item.id, tenant=item.tenant, step=step.value, mode=item.mode
+                "review_step",
+                item=item.id,
+                tenant=item.tenant,
+                step=step.value,
+                mode=item.mode.value,
             )
+
+
+async def settle_flags(
+    ledger: Ledger, redis: Redis, keys: RedisKeys, item: Item, *, stage: int, now_ns: int
+) -> AsyncGenerator[Step]:
+    """Set and lift the flags of an item as its rows say; each step that was noted for it.
+
+    The flag comes before the note that it is done, so what a crash leaves is done again. What
+    Redis has lost together with its note is set again.
+    """
+    now_ms = now_ns // 1_000_000
+    for step in [*flags_due(item.case), *await lost_flags(redis, keys, item)]:
+        await carry_out(redis, keys, item, step, stage=stage, now_ms=now_ms)
+        if step in item.steps:
+            continue
+        for taken in await asyncio.to_thread(
+            take_steps, ledger, item.id, choose=partial(_unless_taken, step), now_ns=now_ns
+        ):
+            yield taken
+
+
+def _close(item: Item) -> list[Step]:
+    return [Step.CLOSED] if is_over(item.case) else []
 
 
 def _unless_taken(step: Step, item: Item) -> list[Step]:

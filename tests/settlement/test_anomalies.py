@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from metering.settlement.anomalies import (
+    Alarm,
     Case,
     Verdict,
     flags_due,
@@ -36,19 +37,20 @@ def test_each_step_has_its_own_duration(mode: Mode, age: int, due: list[Step]) -
     """Counted from the first minute of the alarm; nobody is touched unless it is asked for."""
     tolerance = replace(ENFORCE, mode=mode)
 
-    assert steps_due(CASE, tolerance, in_alarm=True, now_min=100 + age - 1) == due
+    assert steps_due(CASE, tolerance, Alarm.LOUD, now_min=100 + age - 1) == due
 
 
 @pytest.mark.parametrize(
-    ("case", "in_alarm", "due"),
+    ("case", "alarm", "due"),
     [
-        (replace(CASE, steps={Step.ALERT, Step.DEGRADE}), True, [Step.PAUSE]),
-        (replace(CASE, api_key_id="k1"), True, [Step.ALERT, Step.PAUSE]),
-        (replace(CASE, verdict=Verdict.APPROVE), True, []),
-        (replace(CASE, verdict=Verdict.KEEP), True, list(ENFORCE.ladder)),
-        (replace(CASE, steps={Step.CALM}), True, []),
-        (CASE, False, [Step.CALM]),
-        (replace(CASE, steps={Step.CALM}), False, []),
+        (replace(CASE, steps={Step.ALERT, Step.DEGRADE}), Alarm.LOUD, [Step.PAUSE]),
+        (replace(CASE, api_key_id="k1"), Alarm.LOUD, [Step.ALERT, Step.PAUSE]),
+        (replace(CASE, verdict=Verdict.APPROVE), Alarm.LOUD, []),
+        (replace(CASE, verdict=Verdict.KEEP), Alarm.LOUD, list(ENFORCE.ladder)),
+        (replace(CASE, steps={Step.CALM}), Alarm.LOUD, []),
+        (CASE, Alarm.FADING, []),
+        (CASE, Alarm.OVER, [Step.CALM]),
+        (replace(CASE, steps={Step.CALM}), Alarm.OVER, []),
     ],
     ids=[
         "taken-once",
@@ -60,16 +62,16 @@ def test_each_step_has_its_own_duration(mode: Mode, age: int, due: list[Step]) -
         "calm-once",
     ],
 )
-def test_what_is_due_depends_on_what_was(case: Case, in_alarm: bool, due: list[Step]) -> None:
+def test_what_is_due_depends_on_what_was(case: Case, alarm: Alarm, due: list[Step]) -> None:
     """Long into an alarm."""
-    assert steps_due(case, ENFORCE, in_alarm=in_alarm, now_min=500) == due
+    assert steps_due(case, ENFORCE, alarm, now_min=500) == due
 
 
 def test_a_ladder_may_leave_steps_out() -> None:
     """Whoever wants no degradation writes none."""
     tolerance = replace(ENFORCE, ladder=(Step.ALERT, Step.PAUSE))
 
-    assert steps_due(CASE, tolerance, in_alarm=True, now_min=500) == [Step.ALERT, Step.PAUSE]
+    assert steps_due(CASE, tolerance, Alarm.LOUD, now_min=500) == [Step.ALERT, Step.PAUSE]
 
 
 DEGRADED = frozenset({Step.ALERT, Step.DEGRADE})

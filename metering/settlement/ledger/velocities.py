@@ -78,7 +78,7 @@ def minutes_of(
     return {tenant: list(by_minute.items()) for tenant, by_minute in found.items()}
 
 
-def highest_minute(ledger: Ledger, shard: int, tenant: str, key: str, *, since: int) -> Minute:
+def highest_minute(ledger: Ledger, shard: int, tenant: str, *, key: str, since: int) -> Minute:
     """The dearest minute of a tenant (key: empty) or key since then; zeros where there is none."""
     query = (
         select(
