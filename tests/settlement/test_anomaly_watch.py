@@ -168,7 +168,7 @@ async def test_one_noisy_minute_is_nobodys_business(town: Town) -> None:
 async def test_a_degradation_ends_by_itself_and_a_pause_does_not(town: Town) -> None:
     """What is paused waits for a person, whatever it spends."""
     town.usual()
-    await town.live(*[20] * 6, *[2] * 9)
+    await town.live(*[20] * 6, *[2] * 10)
     assert await town.flag("stage_min") is None
     assert Step.CLOSED in town.item.steps
 
