@@ -1,9 +1,9 @@
 """The flags that a review item sets and lifts: hash `RedisKeys.state` of its tenant.
 
 Rules: `paused` (of the tenant) and `paused:key/<id>` say who, why and when as JSON, so that nobody
-lifts another's; `stage_min` is the degradation stage. Beside each stands a note of the item: where
-the note is gone, Redis has lost both, and the flag is set again. Where only the flag is gone, a
-person took it away.
+lifts another's; `stage_min` is the degradation stage. Beside each stands a note of the item, what
+it has set: where the note is gone, Redis has lost both, and the flag is set again. Where only the
+flag is gone, a person took it away.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from metering.tolerances import Step
 BY = "anomaly"
 """Who sets these flags."""
 
-_SETS = {Step.DEGRADE_SET: Step.DEGRADE_SET, Step.PAUSE_SET: Step.PAUSE_SET}
 _LIFTS = {Step.DEGRADE_LIFTED: Step.DEGRADE_SET, Step.PAUSE_LIFTED: Step.PAUSE_SET}
 
 
@@ -29,20 +28,13 @@ async def carry_out(
     redis: Redis, keys: RedisKeys, item: Item, step: Step, *, stage: int, now_ms: int
 ) -> bool:
     """Set or lift the flag that `step` notes; whether it was changed. Repeating it does nothing."""
-    is_set = step in _SETS
-    of = (_SETS | _LIFTS)[step]
-    if of is Step.DEGRADE_SET:
-        flag, value, mine = "stage_min", str(stage), ""
+    of = _LIFTS.get(step, step)
+    flag, value = _flag(item, of, stage=stage, now_ms=now_ms)
+    state, note = keys.state(item.tenant), _note(item, of)
+    if step in _LIFTS:
+        answer: Any = await redis.eval(_script("lower_flag"), 1, state, flag, note)
     else:
-        flag = f"paused:key/{item.api_key_id}" if item.api_key_id else "paused"
-        why = f"review item {item.id}"
-        value = orjson.dumps({"by": BY, "why": why, "at_ms": now_ms}).decode()
-        mine = orjson.dumps({"why": why}).decode().strip("{}")
-    script = _script("raise_flag" if is_set else "lower_flag")
-    state = keys.state(item.tenant)
-    answer: Any = await redis.eval(
-        script, 1, state, flag, value if is_set else mine, _note(item, of)
-    )
+        answer = await redis.eval(_script("raise_flag"), 1, state, flag, value, note)
     return bool(answer)
 
 
@@ -58,6 +50,14 @@ async def lost_flags(redis: Redis, keys: RedisKeys, item: Item) -> list[Step]:
         if not await redis.hexists(keys.state(item.tenant), _note(item, step)):
             lost.append(step)
     return lost
+
+
+def _flag(item: Item, step: Step, *, stage: int, now_ms: int) -> tuple[str, str]:
+    if step is Step.DEGRADE_SET:
+        return "stage_min", str(stage)
+    flag = f"paused:key/{item.api_key_id}" if item.api_key_id else "paused"
+    story = {"by": BY, "why": f"review item {item.id}", "at_ms": now_ms}
+    return flag, orjson.dumps(story).decode()
 
 
 def _note(item: Item, step: Step) -> str:
