@@ -27,6 +27,7 @@ from metering.settlement.ledger.reviews import (
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.velocities import (
     MINUTE_NS,
+    Minutes,
     forget_minutes,
     history_of,
     minutes_of,
@@ -64,6 +65,8 @@ class _Shards:
     at: int
     tracks: dict[str, Tracks] = field(default_factory=dict)
     looked: int = -1
+    recent: dict[str, tuple[Minutes, Tracks]] = field(default_factory=dict)
+    """What the minutes after `at` were when they were looked at last, and what they came to."""
 
 
 class AnomalyWatch:
@@ -145,8 +148,10 @@ class AnomalyWatch:
             if self._tolerances.of(tenant).mode is Mode.OFF:
                 continue
             judge = self._judge_of(tenant, accepted, minute)
-            tracks = known.tracks.get(tenant, {})
-            tracks = fold(tracks, recent.get(tenant, ()), judge, through=minute)
+            minutes = recent.get(tenant, ())
+            tracks, new = _resume(known, tenant, minutes)
+            tracks = fold(tracks, new, judge, through=minute)
+            known.recent[tenant] = minutes, tracks
             found.update({(tenant, key): track for key, track in alarms(tracks).items()})
         return found
 
@@ -165,6 +170,11 @@ class AnomalyWatch:
 
     def _forget(self, known: _Shards, minute: int) -> None:
         """Tenants that have been silent for longer than any baseline lasts."""
+        known.recent = {
+            tenant: kept
+            for tenant, kept in known.recent.items()
+            if kept[0][-1:] and kept[0][-1][0] > known.at
+        }
         known.tracks = {
             tenant: tracks
             for tenant, tracks in known.tracks.items()
@@ -243,6 +253,16 @@ async def settle_flags(
 
 def _close(item: Item) -> list[Step]:
     return [Step.CLOSED] if is_over(item.case) else []
+
+
+def _resume(known: _Shards, tenant: str, minutes: Minutes) -> tuple[Tracks, Minutes]:
+    """Where to fold from, and what: only the new minutes, unless something came late."""
+    before, tracks = known.recent.get(tenant, ((), {}))
+    old = [each for each in before if each[0] > known.at]
+    seen = [each for each in minutes if each[0] <= known.looked]
+    if not before or old != seen:
+        return known.tracks.get(tenant, {}), minutes
+    return tracks, minutes[len(seen) :]
 
 
 def _unless_taken(step: Step, item: Item) -> list[Step]:

@@ -41,6 +41,10 @@ WINDOW = 3
 """Minutes out of the ordinary count while they lie within so many times `minutes`; after as many
 minutes without one the alarm is over."""
 
+RUNAWAY = 10
+"""So many times the median of the history is out of the ordinary even where it came on so slowly
+that the recent baseline has learnt it."""
+
 ACCEPTED = 5, 4
 """What exceeds a level that a person has accepted by a quarter is news again."""
 
@@ -194,7 +198,7 @@ class Judge:
         if spread.samples >= tolerance.samples_min:
             bounds["recent"] = spread.mean, spread.bound(tolerance.z)
             if seen <= bounds["recent"][1]:
-                return None
+                return self._crept(subject, seen, number)
         samples = self.history().samples(subject, number // MINUTES_PER_HOUR)
         if len(samples) >= tolerance.days_min:
             bounds["history"] = self._usual(samples)
@@ -205,6 +209,19 @@ class Judge:
         usual, bound = max(bounds.values(), key=lambda pair: pair[1])
         judged_by = " and ".join(bounds)
         return Finding(Cause.SPEND, seen, round(usual), round(bound), judged_by)
+
+    def _crept(self, subject: str, seen: int, number: int) -> Finding | None:
+        """What rose so slowly that the recent baseline took it for usual."""
+        if seen <= RUNAWAY * self.tolerance.floor_nano:  # before anything is asked
+            return None
+        samples = self.history().samples(subject, number // MINUTES_PER_HOUR)
+        if len(samples) < self.tolerance.days_min:
+            return None
+        usual, bound = self._usual(samples)
+        bound = max(bound, RUNAWAY * usual, RUNAWAY * float(self.tolerance.floor_nano))
+        if seen <= bound:
+            return None
+        return Finding(Cause.SPEND, seen, round(usual), round(bound), "history")
 
     def _usual(self, samples: Sequence[float]) -> tuple[float, float]:
         """The median, and where the modified z-score reaches `z`; a deviation of 0 is no score."""

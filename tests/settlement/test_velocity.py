@@ -197,7 +197,7 @@ def _history(nano_per_min: Sequence[int]) -> History:
     hours = {
         hour - 24 * day - shift: nano * 60
         for day, nano in enumerate(nano_per_min, 1)
-        for shift in (0, 1, -1, -2)
+        for shift in range(-5, 2)
     }
     return History({TENANT: hours, "k1": hours})
 
@@ -235,6 +235,16 @@ def test_an_even_history_has_no_score_of_its_own() -> None:
 
     assert _first_alarm([15 * USD] * 5, judge) is None
     assert _first_alarm([16 * USD] * 5, judge) == 2
+
+
+def test_what_crept_up_is_measured_by_the_days_before() -> None:
+    """Ten times what those had, however slowly it came; without them it is the caps' business."""
+    creeping = [int(10 * USD * 2 ** (max(0, at - 90) / 30)) for at in range(240)]
+
+    first = _first_alarm(creeping, _judge(history=_history([10 * USD] * 14)))
+    assert first is not None
+    assert creeping[first - 3] < 100 * USD < creeping[first]
+    assert _first_alarm(creeping) is None
 
 
 def test_history_is_asked_only_when_something_looks_unusual() -> None:
