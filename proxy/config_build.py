@@ -14,6 +14,7 @@ from metering.money import format_short, to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
+from proxy.config_anomalies import build_tolerances
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_degrade import build_steps, check_degradation, targets_of
 from proxy.config_ledger import ledger_url_fault
@@ -76,6 +77,7 @@ def build(
         stream_slice_tokens=shape.limits.stream_slice_tokens,
         on_exhausted=shape.limits.on_exhausted,
         minted_keys=tenants.minted_keys,
+        tolerances=build_tolerances(shape.anomalies, tenants.by_id, findings),
         egress=build_egress(shape.egress, findings, directory),
     )
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from proxy.config_anomalies_shape import USUAL, AnomaliesShape
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
@@ -270,6 +271,8 @@ class FileShape:
     """Limits of every tenant that does not set its own."""
     tenants: tuple[TenantShape, ...] = ()
     """Who may use the proxy, and with which keys."""
+    anomalies: AnomaliesShape = USUAL
+    """Watch over how fast tenants and keys spend."""
     metering: MeteringShape = MeteringShape()
     """How usage events travel to the ledger."""
 

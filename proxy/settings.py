@@ -15,6 +15,7 @@ from metering.caps import ScopeKind
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
+from metering.tolerances import EVERYBODY_ALIKE, Tolerances
 from routing.upstreams import Model
 
 
@@ -180,6 +181,7 @@ class Settings:
     """How a stream ends whose hold cannot grow."""
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
+    tolerances: Tolerances = EVERYBODY_ALIKE
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -58,6 +58,7 @@ async def _settle(settings: Settings, board: Board | None, *, drain: bool, consu
             hurry=hurry,
             drain=drain,
             consumer=consumer,
+            tolerances=settings.tolerances,
             marks=Marks(backlog_high=settings.metering.backlog_high_water),
             log=log,
             watch=watch,

@@ -38,6 +38,8 @@ PURE = [
     "proxy.settings",
     "proxy.standing",
     "proxy.config",
+    "proxy.config_anomalies",
+    "proxy.config_anomalies_shape",
     "proxy.config_build",
     "proxy.config_decode",
     "proxy.config_limits",
@@ -69,7 +71,7 @@ PURE = [
     "metering.local_codec",
     "metering.registry",
     "metering.redis_keys",
-    "metering.scope_reading",
+    "metering.tolerances",
     "metering.seq_ranges",
     "metering.spool_codec",
     "metering.settlement.journal",
@@ -81,6 +83,8 @@ PURE = [
     "metering.settlement.alerts",
     "metering.settlement.crossings",
     "metering.settlement.drift",
+    "metering.settlement.anomalies",
+    "metering.settlement.velocity",
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 
