@@ -3,7 +3,8 @@
 Rules: every class forbids unknown keys; a number written in the file is never text and text is
 never a number, but what a variable gave is read as the type of its field; the string under each
 field is its description in the JSON Schema. Defaults are those of the rooms (`proxy.settings`,
-`metering`). What spans sections is checked in `proxy.config_build`.
+`metering`). What spans sections is checked in `proxy.config_build`. Limits and tenants have a file
+of their own, `proxy.config_limits_shape`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
 from proxy.config_values import text as _text
 from proxy.config_values import whole as _whole
@@ -210,114 +212,6 @@ class PricingShape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TenantLimitsShape:
-    """The spend cap of a tenant, over a rolling 24 hours."""
-
-    __pydantic_config__ = FORBID
-
-    daily_cap: Number | None = None
-    """USD within any 24 hours; null for no cap."""
-    burst_threshold: Number = Decimal(1)
-    """Share of the cap (above 0, at most 1) from which on `fallback_model` serves."""
-    fallback_model: Text | None = None
-    """The cheaper model that serves near the cap."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureShape:
-    """What one feature of a tenant's application may ask for."""
-
-    __pydantic_config__ = FORBID
-
-    max_context_tokens: Count | None = None
-    """Largest prompt, in tokens."""
-    cache_ttl_seconds: Annotated[int, Field(ge=0), BeforeValidator(_whole)] | None = None
-    """How long an answer may be served again."""
-    exclude_cache_from_billing: Flag | None = None
-    """Whether answers from the cache cost nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnLimitsShape:
-    """A tenant's own limits; each key overrides the one at the top of the file."""
-
-    __pydantic_config__ = FORBID
-
-    tenant: TenantLimitsShape = TenantLimitsShape()
-    """The tenant's spend cap."""
-    feature: FeatureShape = FeatureShape()
-    """For every feature of this tenant."""
-    features: Mapping[Text, FeatureShape] = field(default_factory=dict)
-    """For one feature of this tenant, by name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LimitsShape:
-    """Limits of every tenant that does not set its own."""
-
-    __pydantic_config__ = FORBID
-
-    tenant: TenantLimitsShape = TenantLimitsShape()
-    """Each tenant's spend cap (each has a cap of its own; it is not shared)."""
-    feature: FeatureShape = FeatureShape()
-    """For every feature."""
-    features: Mapping[Text, FeatureShape] = field(default_factory=dict)
-    """For one feature, by name."""
-    default_output_tokens: Count = 4096
-    """Output that is reserved for a request that names no maximum."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProjectShape:
-    """A part of a tenant that invoices tell apart."""
-
-    __pydantic_config__ = FORBID
-
-    id: Text
-    """Immutable; stands in every event."""
-    name: Text | None = None
-    """For people; the id if left out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyShape:
-    """A client's key: exactly one of `sha256`, `key` and `mint`."""
-
-    __pydantic_config__ = FORBID
-
-    id: Text
-    """Immutable; stands in every event."""
-    project: Text | None = None
-    """A project of the tenant; `default` if left out."""
-    sha256: Text | None = None
-    """SHA-256 of the key, 64 hexadecimal digits; `weir keys new` prints it."""
-    key: Text | None = None
-    """The key itself, as `${NAME}`; only its hash is kept."""
-    mint: Flag = False
-    """`weir serve` makes the key at its first start; only while listening on loopback."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TenantShape:
-    """One paying customer."""
-
-    __pydantic_config__ = FORBID
-
-    id: Text
-    """Immutable; stands in every event."""
-    name: Text | None = None
-    """For people; the id if left out."""
-    limits: OwnLimitsShape = OwnLimitsShape()
-    """Overrides of `limits`, key by key."""
-    models: tuple[Text, ...] | None = None
-    """Models the tenant may ask for; all of them if left out."""
-    projects: tuple[ProjectShape, ...] = ()
-    """Projects besides `default`."""
-    keys: tuple[KeyShape, ...] = ()
-    """What the tenant's applications authenticate with."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class MeteringShape:
     """How usage events travel to the ledger."""
 
@@ -361,7 +255,7 @@ class FileShape:
     """Routes: the models that clients may ask for, by name."""
     pricing: PricingShape = PricingShape()
     """What models cost us and what tenants pay."""
-    limits: LimitsShape = LimitsShape()
+    limits: LimitsShape = NO_LIMITS
     """Limits of every tenant that does not set its own."""
     tenants: tuple[TenantShape, ...] = ()
     """Who may use the proxy, and with which keys."""

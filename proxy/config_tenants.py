@@ -19,7 +19,8 @@ from metering.tenants import (
 )
 from proxy.api_keys import key_sha256
 from proxy.config_decode import Findings, suggest, suggest_model
-from proxy.config_shape import FeatureShape, FileShape, KeyShape, TenantLimitsShape, TenantShape
+from proxy.config_limits_shape import FeatureShape, KeyShape, TenantLimitsShape, TenantShape
+from proxy.config_shape import FileShape
 from proxy.config_yaml import Path
 from proxy.settings import MintedKey
 

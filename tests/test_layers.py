@@ -37,6 +37,7 @@ PURE = [
     "proxy.config",
     "proxy.config_build",
     "proxy.config_decode",
+    "proxy.config_limits_shape",
     "proxy.config_network",
     "proxy.config_prices",
     "proxy.config_shape",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
@@ -11,7 +12,6 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from pydantic import ValidationError
 
-from proxy import config_shape
 from proxy.config_shape import FILE, FileShape, config_schema
 from proxy.config_yaml import EnvText
 
@@ -30,8 +30,10 @@ def test_every_class_forbids_unknown_keys() -> None:
     reachable = set(_classes(FileShape))
     written = {
         each
-        for each in vars(config_shape).values()
-        if is_dataclass(each) and each.__module__ == config_shape.__name__
+        for name, module in sys.modules.items()
+        if name.startswith("proxy.config_")
+        for each in vars(module).values()
+        if isinstance(each, type) and hasattr(each, "__pydantic_config__")
     }
 
     assert reachable == written
