@@ -25,32 +25,32 @@ local function take_stairs()
   return stairs
 end
 
-local function reaches(caps, ppm)
-  for _, cap in ipairs(caps) do
-    local limit = cap.enforced and cap.limits[1]
-    if limit and cap.spent[1] + cap.held[1] >= share(limit, ppm) then return true end
-  end
-  return false
-end
-
--- The stage in force by what is full, and since when. One that is left for a lower one keeps its
--- time: the lower one began no later.
-local function climb(stairs, caps, level, since, now)
-  for i = #stairs, 1, -1 do
-    if reaches(caps, stairs[i].enter) then return i, i > level and now or since end
-    if i <= level and stairs.name ~= ''
-      and (now < since + stairs.dwell or reaches(caps, stairs[i].leave)) then
-      return i, since
-    end
-  end
-  return 0, 0
-end
-
 -- The stage in force, its floor considered; what can last is remembered.
 local function stage_of(stairs, caps, state, kept, now)
+  local function reaches(ppm)
+    for _, cap in ipairs(caps) do
+      local limit = cap.enforced and cap.limits[1]
+      if limit and cap.spent[1] + cap.held[1] >= share(limit, ppm) then return true end
+    end
+    return false
+  end
+
+  -- The stage in force by what is full, and since when. One that is left for a lower one keeps its
+  -- time: the lower one began no later.
+  local function climb(level, since)
+    for i = #stairs, 1, -1 do
+      if reaches(stairs[i].enter) then return i, i > level and now or since end
+      if i <= level and stairs.name ~= ''
+        and (now < since + stairs.dwell or reaches(stairs[i].leave)) then
+        return i, since
+      end
+    end
+    return 0, 0
+  end
+
   local level, since = match(kept[1] or '', '^(%d+) (%d+)$')
   level, since = tonumber(level or 0), tonumber(since or 0)
-  local stage, began = climb(stairs, caps, level, since, now)
+  local stage, began = climb(level, since)
   if stairs.name ~= '' and (stage ~= level or began ~= since) then
     if stage == 0 then
       call('HDEL', state, 'stage:' .. stairs.name)
