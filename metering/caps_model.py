@@ -20,10 +20,13 @@ from metering.caps import (
     DenialReason,
     Hold,
     HoldEndedError,
+    Renewal,
     Reservation,
     Scope,
     ScopeKind,
+    Stairs,
     Vector,
+    Window,
 )
 from metering.hold_records import HoldRecord, ScopeState
 from metering.money import AMOUNT_NANO_MAX, PPM, divide_up
@@ -34,11 +37,12 @@ _DIMENSIONS = ("nano", "tokens", "requests")
 _RANK = {DenialReason.HELD: 1, DenialReason.SPENT: 2, DenialReason.NEVER: 3}
 
 
-def threshold_nano(candidate: Candidate, cap: Cap) -> int | None:
+def threshold_nano(candidate: Candidate, cap: Cap, stairs: Stairs | None) -> int | None:
     """Spent + held at which this candidate is passed over under this cap; None means never."""
-    if candidate.max_fraction_ppm >= PPM or cap.limit.nano is None:
+    higher = stairs.stages[candidate.stage :] if stairs is not None else ()
+    if not higher or cap.limit.nano is None:
         return None
-    return divide_up(candidate.max_fraction_ppm * cap.limit.nano, PPM)
+    return divide_up(min(stage.enter_ppm for stage in higher) * cap.limit.nano, PPM)
 
 
 def require_amounts(*vectors: Vector) -> None:
@@ -74,6 +78,7 @@ class MemoryCapsModel:
         ttl_ms: int,
         now_ms: int,
         facts: bytes = b"",
+        stairs: Stairs | None = None,
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         require_amounts(*(candidate.vector for candidate in candidates))
@@ -88,7 +93,7 @@ class MemoryCapsModel:
             if record.state != "held":
                 raise HoldEndedError(f"exchange {hold.exchange_id} is {record.state}")
             return self._reservation(hold, record, now_ms, repeat=True)
-        choice = self._choose(hold, candidates, now_ms)
+        choice = self._choose(hold, candidates, stairs, now_ms)
         if isinstance(choice, Denial):
             return choice
         index, passed = choice
@@ -99,7 +104,7 @@ class MemoryCapsModel:
             vector=chosen.vector,
             owner=owner,
             index=index,
-            passed_threshold=passed,
+            stage=int(passed),
             ttl_ms=ttl_ms,
             expires_ms=now_ms + ttl_ms,
             caps=hold.caps,
@@ -118,7 +123,7 @@ class MemoryCapsModel:
         record = self.records.get(key)
         if record is None or record.state == "recovered":
             raise HoldEndedError(f"exchange {hold.exchange_id} holds nothing")
-        choice = self._choose(hold, [candidate], now_ms)
+        choice = self._choose(hold, [candidate], None, now_ms)
         if isinstance(choice, Denial):
             return choice
         if record.state != "held":
@@ -158,21 +163,21 @@ class MemoryCapsModel:
             self._supersede(hold, record)
         self.ended.setdefault(key, "released")
 
-    def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None, now_ms: int) -> bool:
+    def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None, now_ms: int) -> Renewal:
         """As `Caps.renew`."""
         key = (hold.tenant, hold.exchange_id)
         record = self.records.get(key)
         scopes = [self._scope(hold, scope) for scope in _scopes(hold)]
         if record is None or record.state != "held":
-            return False
+            return Renewal(is_held=False)
         if any(hold.exchange_id not in scope.holds for scope in scopes):
-            return False
+            return Renewal(is_held=False)
         expires_ms = max(record.expires_ms, now_ms + ttl_ms)
         for scope in scopes:
             scope.expiries_ms[hold.exchange_id] = expires_ms
         noted = record.checkpoint if checkpoint is None else checkpoint
         self.records[key] = replace(record, expires_ms=expires_ms, checkpoint=noted)
-        return True
+        return Renewal(is_held=True)
 
     def lost(self, *, grace_ms: int, now_ms: int) -> list[LostHold]:
         """The holds to recover: those whose time has been over for `grace_ms`, oldest first."""
@@ -251,20 +256,25 @@ class MemoryCapsModel:
         self._advance(hold, now_ms)
 
     def _choose(
-        self, hold: Hold, candidates: Sequence[Candidate], now_ms: int
+        self,
+        hold: Hold,
+        candidates: Sequence[Candidate],
+        stairs: Stairs | None,
+        now_ms: int,
     ) -> tuple[int, bool] | Denial:
         flag = self._stop_flag(hold)
         if flag is not None:
             return Denial(flag)
         passed = False
         for index, candidate in enumerate(candidates):
-            refusals = self._refusals(hold, candidate)
+            refusals = self._refusals(hold, candidate, stairs)
             if not refusals:
                 return index, passed
             passed = passed or any(refusal.by_threshold for refusal in refusals)
         cheapest = min(candidates, key=lambda candidate: candidate.vector.nano)
         worst = max(
-            self._refusals(hold, cheapest), key=lambda refusal: (refusal.rank, refusal.at_ms)
+            self._refusals(hold, cheapest, stairs),
+            key=lambda refusal: (refusal.rank, refusal.at_ms),
         )
         state = self._states(hold, now_ms)[worst.cap]
         state = replace(state, reset_ms=worst.at_ms or None)
@@ -277,7 +287,7 @@ class MemoryCapsModel:
         names = {f"killed:{scope.kind}/{scope.id}" for scope in _scopes(hold)[1:]}
         return DenialReason.KILLED if flags & (names | {"killed"}) else None
 
-    def _refusals(self, hold: Hold, candidate: Candidate) -> list[_Refusal]:
+    def _refusals(self, hold: Hold, candidate: Candidate, stairs: Stairs | None) -> list[_Refusal]:
         found: list[_Refusal] = []
         for number, cap in enumerate(hold.caps):
             scope = self._scope(hold, cap.scope)
@@ -288,7 +298,7 @@ class MemoryCapsModel:
                 for dimension in _DIMENSIONS
                 if (limit := getattr(cap.limit, dimension)) is not None
             ]
-            threshold = threshold_nano(candidate, cap)
+            threshold = threshold_nano(candidate, cap, stairs)
             if threshold is not None:
                 checks.append(("nano", 0, threshold - 1, True))
             for dimension, more, limit, by_threshold in checks:
@@ -307,9 +317,7 @@ class MemoryCapsModel:
         self, hold: Hold, record: HoldRecord, now_ms: int, *, repeat: bool = False
     ) -> Reservation:
         states = self._states(hold, now_ms)
-        return Reservation(
-            hold.exchange_id, record.index, states, record.passed_threshold, repeat=repeat
-        )
+        return Reservation(hold.exchange_id, record.index, states, record.stage, repeat=repeat)
 
     def _states(self, hold: Hold, now_ms: int) -> tuple[CapState, ...]:
         states = []
@@ -324,6 +332,7 @@ class MemoryCapsModel:
 
     def _window(self, hold: Hold, scope: Scope, cap: Cap) -> SlidingWindow:
         windows = self._scope(hold, scope).windows
+        assert isinstance(cap.window, Window)
         return windows.setdefault(cap.window.label, SlidingWindow(cap.window))
 
 

@@ -55,7 +55,7 @@ class HoldRecord:
     vector: Vector
     owner: str
     index: int
-    passed_threshold: bool
+    stage: int
     ttl_ms: int
     expires_ms: int
     caps: tuple[Cap, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from metering import clock
-from metering.caps import Candidate, Commit, Denial, Hold, Reservation, Vector
+from metering.caps import Candidate, Commit, Denial, Hold, Renewal, Reservation, Stairs, Vector
 from metering.caps_model import MemoryCapsModel
 
 
@@ -32,11 +32,18 @@ class MemoryCaps:
         owner: str,
         ttl_ms: int,
         facts: bytes = b"",
+        stairs: Stairs | None = None,
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         now_ms = self._now_ms()
         return self.model.reserve(
-            hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=facts, now_ms=now_ms
+            hold,
+            candidates,
+            owner=owner,
+            ttl_ms=ttl_ms,
+            facts=facts,
+            stairs=stairs,
+            now_ms=now_ms,
         )
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
@@ -51,7 +58,7 @@ class MemoryCaps:
         """As `Caps.release`."""
         self.model.release(hold, now_ms=self._now_ms())
 
-    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> Renewal:
         """As `Caps.renew`."""
         now_ms = self._now_ms()
         return self.model.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint, now_ms=now_ms)

@@ -35,7 +35,9 @@ from metering.caps import (
     DenialReason,
     Hold,
     HoldEndedError,
+    Renewal,
     Reservation,
+    Stairs,
     Vector,
     WindowsRebuildingError,
 )
@@ -199,7 +201,7 @@ class OutageCaps:
                 return
         await self._caps.release(hold)
 
-    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> Renewal:
         """As `Caps.renew`; what is held only here is placed in Redis, once it answers: with a
         WindowsRebuildingError where it cannot tell yet whether that fits."""
         local = self._local.get(hold.exchange_id)
@@ -212,7 +214,7 @@ class OutageCaps:
         finally:
             if checkpoint is not None:
                 await self._note_down(hold, checkpoint=checkpoint)  # unless Redis has it now
-        return True
+        return Renewal(is_held=True)
 
     def replayed(self, waiting: Container[str] = ()) -> None:
         """But for these exchanges, what the spool held is in Redis, or never will be: nothing of it
@@ -269,7 +271,9 @@ class OutageCaps:
         *,
         asked: Mapping[str, Any],
     ) -> Reservation:
-        choice = self._choose(hold, candidates) if self._may_admit(hold) else None
+        choice = (
+            self._choose(hold, candidates, asked.get("stairs")) if self._may_admit(hold) else None
+        )
         if choice is None:
             self.counts.refused += 1
             raise failure
@@ -285,7 +289,7 @@ class OutageCaps:
             hold.exchange_id,
             index,
             self._states(hold),
-            passed_threshold=passed,
+            stage=int(passed),
             admitted_by=self._admits_by,
         )
 
@@ -296,27 +300,32 @@ class OutageCaps:
             return False
         return len(self._local) < LOCAL_MAX and hold.exchange_id not in self._local
 
-    def _choose(self, hold: Hold, candidates: Sequence[Candidate]) -> tuple[int, bool] | None:
+    def _choose(
+        self, hold: Hold, candidates: Sequence[Candidate], stairs: Stairs | None
+    ) -> tuple[int, bool] | None:
         """The first candidate that may be had, and whether one was passed over by its threshold."""
         tenant = self._tenants.get(hold.tenant)
         if self._policy.mode == "open":
-            allowed = [not self._passes(tenant or _Tenant(), hold, each) for each in candidates]
+            known = tenant or _Tenant()
+            allowed = [not self._passes(known, hold, each, stairs) for each in candidates]
             index = allowed.index(True) if True in allowed else len(candidates) - 1
             return index, index > 0
         if tenant is None or any(cap not in tenant.states for cap in hold.caps):
             return None
         passed = False
         for index, candidate in enumerate(candidates):
-            if self._passes(tenant, hold, candidate):
+            if self._passes(tenant, hold, candidate, stairs):
                 passed = True
             elif self._fits(tenant, hold, candidate.vector):
                 return index, passed
         return None
 
-    def _passes(self, tenant: _Tenant, hold: Hold, candidate: Candidate) -> bool:
+    def _passes(
+        self, tenant: _Tenant, hold: Hold, candidate: Candidate, stairs: Stairs | None
+    ) -> bool:
         """Whether a money cap is so full, as last known, that this candidate is passed over."""
         for cap in hold.caps:
-            threshold, state = threshold_nano(candidate, cap), tenant.states.get(cap)
+            threshold, state = threshold_nano(candidate, cap, stairs), tenant.states.get(cap)
             if threshold is None or state is None:
                 continue
             used = tenant.used.get(cap, NOTHING)

@@ -20,10 +20,13 @@ from metering.caps import (
     DenialReason,
     Hold,
     HoldEndedError,
+    Renewal,
     Reservation,
     Scope,
     ScopeKind,
+    Stairs,
     Vector,
+    Window,
 )
 from metering.caps_model import scopes_of, threshold_nano
 from metering.events import payload_hash
@@ -108,6 +111,7 @@ class RedisCaps:
         owner: str,
         ttl_ms: int,
         facts: bytes = b"",
+        stairs: Stairs | None = None,
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         layout = self._layout(hold)
@@ -121,7 +125,13 @@ class RedisCaps:
                 layout.open_key,
                 *layout.scope_keys,
             ],
-            [*self._head(hold, layout), *_admission(layout, candidates), owner, str(ttl_ms), facts],
+            [
+                *self._head(hold, layout),
+                *_admission(layout, candidates, stairs),
+                owner,
+                str(ttl_ms),
+                facts,
+            ],
         )
         return _admitted(hold, layout, reply)
 
@@ -137,7 +147,7 @@ class RedisCaps:
                 layout.open_key,
                 *layout.scope_keys,
             ],
-            [*self._head(hold, layout), *_admission(layout, [candidate])],
+            [*self._head(hold, layout), *_admission(layout, [candidate], None)],
         )
         return _admitted(hold, layout, reply)
 
@@ -183,7 +193,7 @@ class RedisCaps:
             [*self._head(hold, layout), str(MARKER_TTL_MS)],
         )
 
-    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> Renewal:
         """As `Caps.renew`."""
         layout = self._layout(hold)
         reply = await self._run(
@@ -191,7 +201,7 @@ class RedisCaps:
             [layout.holds_key, layout.open_key, *layout.scope_keys],
             [*self._head(hold, layout), str(ttl_ms), checkpoint or b""],
         )
-        return bool(reply)
+        return Renewal(is_held=bool(reply))
 
     async def _run(self, script: Script, keys: list[str], args: Sequence[str | bytes]) -> Any:
         """The one place where an error of the scripts gets its name."""
@@ -255,6 +265,7 @@ def layout_of(keys: RedisKeys, tenant: str, caps: tuple[Cap, ...]) -> Layout:
         scope_args += (_scope_name(scope), str(len(windows)))
         held_at, at = at, at + 3
         for place, window in enumerate(windows.values(), start=1):
+            assert isinstance(window, Window)
             scope_args += (window.label, str(window.bucket_ms), str(window.buckets))
             numbers[scope, window.label] = (number, place, held_at, at)
             at += 4
@@ -288,10 +299,10 @@ def _amounts(vector: Vector) -> tuple[str, str, str]:
     return str(vector.nano), str(vector.tokens), str(vector.requests)
 
 
-def _admission(layout: Layout, candidates: Sequence[Candidate]) -> list[str]:
+def _admission(layout: Layout, candidates: Sequence[Candidate], stairs: Stairs | None) -> list[str]:
     args = [*layout.cap_args, str(len(candidates))]
     for candidate in candidates:
-        thresholds = [threshold_nano(candidate, cap) for cap in layout.caps]
+        thresholds = [threshold_nano(candidate, cap, stairs) for cap in layout.caps]
         args += (candidate.upstream, *_amounts(candidate.vector))
         if any(threshold is not None for threshold in thresholds):
             args.append(str(len(thresholds)))
@@ -308,7 +319,7 @@ def _admitted(hold: Hold, layout: Layout, reply: list[bytes]) -> Reservation | D
         hold.exchange_id,
         int(reply[1]),
         _states(layout, reply[3:]),
-        passed_threshold=reply[2] == b"1",
+        stage=int(reply[2]),
         repeat=reply[0] == b"repeat",
     )
 

@@ -11,6 +11,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:done:<bucket>              hash    exchange id -> answer of its commit; short-lived
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
     P:{sN}:<metering.queue>           stream  usage events
+    P:{sN}:notes                      stream  what caps have to tell: marks crossed, refusals begun
     P:{sN}:<metering.queue>:dead      stream  the newest entries that could not be booked
     P:{sN}:<metering.queue>:tries     hash    stream id -> times a worker has died while settling it
     P:confirmed                       hash    proxy id -> spool sequences in the ledger, as ranges
@@ -87,6 +88,10 @@ class RedisKeys:
     def stream(self, shard: int) -> str:
         """The shard's stream of usage events."""
         return f"{self.tag(shard)}:{self.queue}"
+
+    def notes(self, shard: int) -> str:
+        """The shard's stream of what its caps have to tell."""
+        return f"{self.tag(shard)}:notes"
 
     def dead(self, shard: int) -> str:
         """The newest entries of the shard that could not be booked, as they came."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind, Vector
+from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind, Stairs, Vector
 from metering.money import AMOUNT_NANO_MAX, PPM, amount_nano
 from metering.prices import Price
 from metering.prompt import count_prompt
@@ -78,6 +78,7 @@ class Plan:
 
     admission: Admission
     spare: tuple[Option, ...]
+    stairs: Stairs | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -205,14 +206,13 @@ def plan(route: Route, request: ChatRequest, prompt: PromptCount) -> Plan:
         hold = Vector(nano=nano, tokens=input_tokens + output_tokens, requests=1)
         return Option(place.upstream, place.price, hold)
 
-    return Plan(
-        admission=admission(
-            [option(place) for place in route.own],
-            [option(place) for place in route.degraded],
-            threshold_ppm=route.threshold_ppm,
-        ),
-        spare=tuple([option(place) for place in route.spare]),
+    made = admission(
+        [option(place) for place in route.own],
+        [option(place) for place in route.degraded],
+        threshold_ppm=route.threshold_ppm,
     )
+    spare = tuple([option(place) for place in route.spare])
+    return Plan(made, spare, made.stairs)
 
 
 def upstream_facts(

@@ -25,6 +25,7 @@ from metering.caps import (
     Hold,
     HoldEndedError,
     Reservation,
+    Stairs,
     Vector,
 )
 from metering.clock import monotonic_s, now_ns
@@ -130,7 +131,7 @@ class Exchange:
         upstreams = upstream_facts(self._plan, self._prompt, door.settings)
         self._noted = hold_facts(self._facts, upstreams)
         try:
-            answer = await self.place(admission.candidates)
+            answer = await self.place(admission.candidates, self._plan.stairs)
         except CapsNotAskedError as error:
             raise backend_unavailable() from error
         except asyncio.CancelledError:
@@ -145,15 +146,18 @@ class Exchange:
         self._held = admission.candidates[answer.index].vector
         self._states, self._admitted_by = answer.states, answer.admitted_by
         if admission.steps[answer.index]:
-            self._degraded = "burst_threshold" if answer.passed_threshold else "cap"
+            self._degraded = "burst_threshold" if answer.stage else "cap"
         door.open.add(self)
         return answer
 
-    async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
+    async def place(
+        self, candidates: Sequence[Candidate], stairs: Stairs | None = None
+    ) -> Reservation | Denial:
         """Hold the first of these that fits, and note the facts beside it."""
-        owner, ttl_ms = self._door.proxy_id, self._door.open.ttl_ms
-        return await self._door.caps.reserve(
-            self.hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=self._noted
+        door, facts = self._door, self._noted
+        owner, ttl_ms = door.proxy_id, door.open.ttl_ms
+        return await door.caps.reserve(
+            self.hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=facts, stairs=stairs
         )
 
     def _order(self, index: int) -> list[Option]:
@@ -220,12 +224,8 @@ class Exchange:
             raise
         finally:
             attempt.ended_at = now_ns()
-            health.record(
-                upstream.label,
-                attempt.outcome,
-                monotonic_s(),
-                retry_after_s=attempt.retry_after_s,
-            )
+            now_s, after_s = monotonic_s(), attempt.retry_after_s
+            health.record(upstream.label, attempt.outcome, now_s, retry_after_s=after_s)
         return attempt.outcome
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:

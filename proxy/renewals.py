@@ -173,7 +173,8 @@ class Renewals:
         care.due_s = now_s + pause_s  # first of all: one that fails oddly is not in others' way
         noted = exchange.checkpoint() if progress and progress != care.said else None
         try:
-            is_held = await self._caps.renew(exchange.hold, ttl_ms=self.ttl_ms, checkpoint=noted)
+            renewal = await self._caps.renew(exchange.hold, ttl_ms=self.ttl_ms, checkpoint=noted)
+            is_held = renewal.is_held
             if not is_held and self._is_open(exchange):
                 is_held = await self._place_again(exchange)
             if hurries == self._hurries and is_held:

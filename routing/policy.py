@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metering.caps import Candidate, Vector
+from metering.caps import Candidate, Stage, Stairs, Vector
 from metering.money import PPM
 from metering.prices import Price
 from routing.upstreams import Upstream
@@ -47,6 +47,7 @@ class Admission:
     options: tuple[Option, ...]
     candidates: tuple[Candidate, ...]
     steps: tuple[bool, ...]
+    stairs: Stairs | None = None
 
 
 def rank(
@@ -78,17 +79,18 @@ def admission(
 ) -> Admission:
     """The candidates for one reserve: the model's own options, then those to degrade to.
 
-    With something cheaper and priced to degrade to, the own options are allowed up to the
-    threshold's share of a cap only; without, they are allowed up to the cap itself.
+    With something cheaper and priced to degrade to, the threshold's share of a cap is a stage in
+    which the own options are passed over; without, they are allowed up to the cap itself.
     """
     usual = own[0].hold.nano if own else 0
     cheaper = [option for option in degraded if option.price and option.hold.nano < usual]
-    fraction = threshold_ppm if cheaper else PPM
+    stage = Stage(threshold_ppm, threshold_ppm) if cheaper and threshold_ppm < PPM else None
     return Admission(
         options=(*own, *cheaper),
         candidates=(
-            *[Candidate(option.upstream.label, option.hold, fraction) for option in own],
-            *[Candidate(option.upstream.label, option.hold) for option in cheaper],
+            *[Candidate(option.upstream.label, option.hold) for option in own],
+            *[Candidate(option.upstream.label, option.hold, stage=1) for option in cheaper],
         ),
         steps=(False,) * len(own) + (True,) * len(cheaper),
+        stairs=Stairs(name="burst", stages=(stage,)) if stage else None,
     )

@@ -15,6 +15,8 @@ from metering.caps import (
     Limit,
     Scope,
     ScopeKind,
+    Stage,
+    Stairs,
     Vector,
     Window,
 )
@@ -141,6 +143,11 @@ def hold(*caps: Cap, tenant: str = "acme", number: int | None = None) -> Hold:
     return Hold(tenant, exchange_id(number), caps)
 
 
-def ask(nano: int = 0, tokens: int = 0, requests: int = 1, *, share: float = 1) -> Candidate:
-    """A candidate that is allowed up to `share` of a cap."""
-    return Candidate("acme/model", Vector(nano, tokens, requests), round(share * 1_000_000))
+def ask(nano: int = 0, tokens: int = 0, requests: int = 1, *, stage: int = 0) -> Candidate:
+    """A candidate of this degradation stage."""
+    return Candidate("acme/model", Vector(nano, tokens, requests), stage)
+
+
+def stairs(*shares: float, name: str = "burst") -> Stairs:
+    """Stages that begin, and end, at these shares of a cap."""
+    return Stairs(name, tuple(Stage(round(each * 1e6), round(each * 1e6)) for each in shares))

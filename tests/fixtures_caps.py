@@ -18,6 +18,7 @@ from metering.caps import (
     Denial,
     Hold,
     Reservation,
+    Stairs,
     Vector,
 )
 from metering.redis_connect import open_runner
@@ -39,18 +40,26 @@ async def subject(request: pytest.FixtureRequest, redis_keys: RedisKeys) -> Asyn
         yield redis
 
 
-async def reserve(subject: Subject, what: Hold, *candidates: Candidate) -> Reservation | Denial:
-    return await subject.caps.reserve(what, candidates, owner="proxy-1", ttl_ms=TTL_MS)
+async def reserve(
+    subject: Subject, what: Hold, *candidates: Candidate, stairs: Stairs | None = None
+) -> Reservation | Denial:
+    return await subject.caps.reserve(
+        what, candidates, owner="proxy-1", ttl_ms=TTL_MS, stairs=stairs
+    )
 
 
-async def held(subject: Subject, what: Hold, *candidates: Candidate) -> Reservation:
-    answer = await reserve(subject, what, *candidates)
+async def held(
+    subject: Subject, what: Hold, *candidates: Candidate, stairs: Stairs | None = None
+) -> Reservation:
+    answer = await reserve(subject, what, *candidates, stairs=stairs)
     assert isinstance(answer, Reservation), answer
     return answer
 
 
-async def denied(subject: Subject, what: Hold, *candidates: Candidate) -> Denial:
-    answer = await reserve(subject, what, *candidates)
+async def denied(
+    subject: Subject, what: Hold, *candidates: Candidate, stairs: Stairs | None = None
+) -> Denial:
+    answer = await reserve(subject, what, *candidates, stairs=stairs)
     assert isinstance(answer, Denial), answer
     return answer
 

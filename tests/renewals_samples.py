@@ -13,6 +13,7 @@ from metering.caps import (
     Denial,
     Hold,
     Limit,
+    Renewal,
     Reservation,
     Scope,
     ScopeKind,
@@ -72,7 +73,7 @@ class CountingCaps(MemoryCaps):
 
     under_way = most = answered = 0
 
-    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> Renewal:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         await asyncio.sleep(0)

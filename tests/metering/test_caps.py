@@ -13,6 +13,7 @@ from caps_samples import (
     ask,
     cap,
     hold,
+    stairs,
 )
 from fixtures_caps import denied, held, reserve, spend
 
@@ -61,21 +62,21 @@ async def test_the_first_candidate_that_fits_is_admitted(subject: Subject) -> No
     """Candidates are tried in the order they were ranked."""
     answer = await held(subject, hold(cap(100)), ask(200), ask(150), ask(90), ask(10))
 
-    assert (answer.index, answer.passed_threshold) == (2, False)
+    assert (answer.index, answer.stage) == (2, 0)
 
 
 async def test_a_candidate_is_passed_over_from_its_share_on(subject: Subject) -> None:
     """The share is compared with spent + held before this request, and reaching it is enough."""
     bound = cap(1_000)
-    dear, cheap = ask(100, share=0.8), ask(10)
+    dear, cheap, near = ask(100), ask(10, stage=1), stairs(0.8)
 
     await spend(subject, bound, nano=699)
-    below = await held(subject, hold(bound), dear, cheap)
+    below = await held(subject, hold(bound), dear, cheap, stairs=near)
     await spend(subject, bound, nano=1)
-    reached = await held(subject, hold(bound), dear, cheap)
+    reached = await held(subject, hold(bound), dear, cheap, stairs=near)
 
-    assert (below.index, below.passed_threshold) == (0, False)
-    assert (reached.index, reached.passed_threshold) == (1, True)
+    assert (below.index, below.stage) == (0, 0)
+    assert (reached.index, reached.stage) == (1, 1)
 
 
 async def test_when_only_the_share_is_in_the_way_the_denial_says_when_it_is_free(
@@ -85,7 +86,7 @@ async def test_when_only_the_share_is_in_the_way_the_denial_says_when_it_is_free
     bound = cap(1_000)
     await spend(subject, bound, nano=500)
 
-    answer = await denied(subject, hold(bound), ask(100, share=0.5))
+    answer = await denied(subject, hold(bound), ask(100), stairs=stairs(0.5))
 
     assert answer.reason is DenialReason.SPENT
     assert answer.state is not None

@@ -91,10 +91,10 @@ async def test_a_renewed_hold_outlives_its_first_expiry(subject: Subject) -> Non
     subject.clock.ms += 1
     await held(subject, hold(bound), ask(1))
 
-    assert renewed
+    assert renewed.is_held
     assert still.reason is DenialReason.HELD
-    assert not await subject.caps.renew(stream, ttl_ms=TTL_MS)
-    assert not await subject.caps.renew(hold(bound), ttl_ms=TTL_MS)
+    assert not (await subject.caps.renew(stream, ttl_ms=TTL_MS)).is_held
+    assert not (await subject.caps.renew(hold(bound), ttl_ms=TTL_MS)).is_held
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytest
-from caps_samples import NOW_MS, ask, cap, hold
+from caps_samples import NOW_MS, ask, cap, hold, stairs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +18,9 @@ from metering.caps import (
     Commit,
     Denial,
     Hold,
+    Renewal,
     Reservation,
+    Stairs,
     Vector,
 )
 from metering.memory_caps import MemoryCaps
@@ -46,7 +48,7 @@ class Redis(MemoryCaps):
         self._ask()
         return await super().commit(hold, actual, events)
 
-    async def renew(self, *args: Any, **more: Any) -> bool:
+    async def renew(self, *args: Any, **more: Any) -> Renewal:
         self._ask()
         return await super().renew(*args, **more)
 
@@ -81,10 +83,12 @@ class Site:
         )
 
     async def reserve(
-        self, what: Hold, *candidates: Candidate
+        self, what: Hold, *candidates: Candidate, stairs: Stairs | None = None
     ) -> Reservation | Denial | CapsUnavailableError:
         try:
-            return await self.caps.reserve(what, candidates, owner="p", ttl_ms=60_000)
+            return await self.caps.reserve(
+                what, candidates, owner="p", ttl_ms=60_000, stairs=stairs
+            )
         except CapsUnavailableError as error:
             return error
 
@@ -235,10 +239,10 @@ async def test_thresholds_keep_their_meaning() -> None:
     await site.spend(500)
     site.redis.is_up = False
 
-    answer = await site.reserve(hold(CAP), ask(2, share=0.5), ask(1))
+    answer = await site.reserve(hold(CAP), ask(2), ask(1, stage=1), stairs=stairs(0.5))
 
     assert isinstance(answer, Reservation)
-    assert (answer.index, answer.passed_threshold) == (1, True)
+    assert (answer.index, answer.stage) == (1, 1)
 
 
 async def test_open_admits_everybody_once_told() -> None:
@@ -302,7 +306,7 @@ async def test_an_exchange_that_outlives_the_outage_is_held_in_redis() -> None:
     site.redis.is_up = False
     room = await site.reserve(hold(CAP), ask(94))
 
-    assert (kept, again) == (True, True)
+    assert (kept.is_held, again.is_held) == (True, True)
     assert (what.tenant, what.exchange_id) in site.redis.model.records
     assert isinstance(room, Reservation)  # a tenth of the 940 that Redis has left
 

@@ -167,7 +167,7 @@ async def test_a_full_redis_admits_nobody_and_takes_every_end(
         try:
             with pytest.raises(RedisReplyError) as refused:
                 await subject.caps.reserve(hold(bound), [ask(1)], owner="p", ttl_ms=60_000)
-            assert await subject.caps.renew(used, ttl_ms=90_000)
+            assert (await subject.caps.renew(used, ttl_ms=90_000)).is_held
             ended = await subject.caps.commit(used, Vector(90, 0, 1), [b"{}"])
             late = await subject.caps.commit(unseen, Vector(5, 0, 1), [b"{}"])
             await subject.caps.release(unused)

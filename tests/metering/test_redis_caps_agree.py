@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from caps_samples import DAY_MS, KEY, SHORT, USER, RedisSubject, ask, cap, hold
+from caps_samples import DAY_MS, KEY, SHORT, USER, RedisSubject, ask, cap, hold, stairs
 from fixtures_redis import RedisServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,12 +33,13 @@ candidates = st.builds(
     nanos,
     st.sampled_from([0, 10, 95]),
     st.sampled_from([0, 1]),
-    share=st.sampled_from([0.0, 0.3, 0.75, 1.0]),
+    stage=st.sampled_from([0, 1]),
 )
+near = st.sampled_from([None, stairs(0.0), stairs(0.3), stairs(0.75)])
 ttls = st.sampled_from([1, 500, 5_000, 600_000])
 operations = st.one_of(
-    st.tuples(st.just("reserve"), st.lists(candidates, min_size=1, max_size=3), ttls),
-    st.tuples(st.just("reserve"), st.lists(candidates, min_size=1, max_size=3), ttls),
+    st.tuples(st.just("reserve"), st.lists(candidates, min_size=1, max_size=3), ttls, near),
+    st.tuples(st.just("reserve"), st.lists(candidates, min_size=1, max_size=3), ttls, near),
     st.tuples(st.just("swap"), candidates),
     st.tuples(st.just("commit"), vectors),
     st.tuples(st.just("commit"), vectors),
@@ -98,9 +99,9 @@ async def _outcome(answer: Coroutine[Any, Any, Any]) -> Any:
 
 async def _ask_model(model: MemoryCapsModel, exchange: Hold, operation: Any, now_ms: int) -> Any:
     match operation:
-        case ("reserve", asked, ttl_ms):
+        case ("reserve", asked, ttl_ms, near):
             return model.reserve(
-                exchange, asked, owner="p", ttl_ms=ttl_ms, facts=FACTS, now_ms=now_ms
+                exchange, asked, owner="p", ttl_ms=ttl_ms, facts=FACTS, stairs=near, now_ms=now_ms
             )
         case ("swap", candidate):
             return model.swap(exchange, candidate, now_ms=now_ms)
@@ -120,9 +121,9 @@ async def _ask_model(model: MemoryCapsModel, exchange: Hold, operation: Any, now
 
 async def _ask_redis(subject: RedisSubject, exchange: Hold, operation: Any) -> Any:
     match operation:
-        case ("reserve", asked, ttl_ms):
+        case ("reserve", asked, ttl_ms, near):
             return await subject.caps.reserve(
-                exchange, asked, owner="p", ttl_ms=ttl_ms, facts=FACTS
+                exchange, asked, owner="p", ttl_ms=ttl_ms, facts=FACTS, stairs=near
             )
         case ("swap", candidate):
             return await subject.caps.swap(exchange, candidate)

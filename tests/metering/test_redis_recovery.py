@@ -157,7 +157,7 @@ async def test_a_recovered_exchange_cannot_hold_again(subject: Subject) -> None:
         await subject.caps.swap(exchange, ask(1))
     with pytest.raises(HoldEndedError):
         await held(subject, exchange, ask(1))
-    assert not await subject.caps.renew(exchange, ttl_ms=TTL_MS)
+    assert not (await subject.caps.renew(exchange, ttl_ms=TTL_MS)).is_held
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.caps import ROLLING_DAY, Vector, Window
-from metering.window import SlidingWindow, minus, plus
+from metering.window import SlidingWindow, minus, plus, rolling
 
 WINDOW = Window(label="w", bucket_ms=10, buckets=3)
 
@@ -87,3 +88,34 @@ def test_vectors_add_and_subtract_by_dimension() -> None:
     """Each dimension by itself."""
     assert plus(Vector(1, 2, 3), Vector(10, 20, 30)) == Vector(11, 22, 33)
     assert minus(Vector(11, 22, 33), Vector(1, 2, 3)) == Vector(10, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "label", "bucket_ms", "buckets"),
+    [
+        (60, "1m", 1_000, 60),
+        (90, "90s", 1_000, 90),
+        (3_600, "1h", 15_000, 240),
+        (3_607, "3607s", 15_000, 241),
+        (7 * 86_400, "7d", 3_600_000, 168),
+        (30 * 86_400, "30d", 10_800_000, 240),
+    ],
+)
+def test_a_rolling_window_is_never_shorter_than_asked(
+    seconds: int, label: str, bucket_ms: int, buckets: int
+) -> None:
+    """It has at most 300 buckets, and its label says what was asked."""
+    window = rolling(seconds)
+
+    assert window == Window(label, bucket_ms, buckets)
+    assert seconds * 1_000 <= window.bucket_ms * window.buckets < seconds * 1_000 + bucket_ms
+
+
+def test_the_rolling_day_is_the_one_there_always_was() -> None:
+    assert rolling(86_400) == ROLLING_DAY
+
+
+@pytest.mark.parametrize("seconds", [0, 59, 30 * 86_400 + 1])
+def test_a_window_has_its_bounds(seconds: int) -> None:
+    with pytest.raises(ValueError, match="1 minute to 30 days"):
+        rolling(seconds)

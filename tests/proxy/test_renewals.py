@@ -14,6 +14,7 @@ from metering.caps import (
     Candidate,
     CapsUnavailableError,
     Hold,
+    Renewal,
     Vector,
 )
 from metering.memory_caps import MemoryCaps
@@ -199,7 +200,7 @@ class RefusingCaps(MemoryCaps):
             self.failures -= 1
             raise self.error
 
-    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> Renewal:
         self._fail()
         return await super().renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from metering.caps import Vector
+from metering.caps import (
+    Stage,
+    Stairs,
+    Vector,
+)
 from metering.money import rate_pico_per_mtok
 from metering.prices import Price, PriceBook, PriceRule
 from routing.policy import Option, admission, rank
@@ -46,7 +50,8 @@ def test_own_options_go_up_to_the_threshold() -> None:
     """With something cheaper to degrade to, the own options stop at the threshold."""
     made = admission([option(A, 100)], [option(B, 10)], threshold_ppm=800_000)
 
-    assert [candidate.max_fraction_ppm for candidate in made.candidates] == [800_000, 1_000_000]
+    assert [candidate.stage for candidate in made.candidates] == [0, 1]
+    assert made.stairs == Stairs("burst", (Stage(800_000, 800_000),))
     assert made.steps == (False, True)
 
 
@@ -56,7 +61,7 @@ def test_a_dearer_or_unpriced_model_is_no_degradation() -> None:
         [option(A, 100)], [option(B, 100), option(C, 1, priced=False)], threshold_ppm=800_000
     )
 
-    assert [candidate.max_fraction_ppm for candidate in made.candidates] == [1_000_000]
+    assert ([candidate.stage for candidate in made.candidates], made.stairs) == ([0], None)
     assert made.options == (option(A, 100),)
 
 

@@ -34,6 +34,7 @@ from metering.caps import (
     Commit,
     Denial,
     Hold,
+    Renewal,
     Reservation,
     Scope,
     ScopeKind,
@@ -97,7 +98,7 @@ class FaultyCaps:
     async def release(self, hold: Hold) -> None:
         await self._call(lambda: self.inner.release(hold))
 
-    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> bool:
+    async def renew(self, hold: Hold, *, ttl_ms: int, checkpoint: bytes | None = None) -> Renewal:
         return await self.inner.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
 
 
