@@ -14,6 +14,7 @@ from metering.money import to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
+from proxy.config_alerts import build_sinks
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_network import (
     build_ca_file,
@@ -69,6 +70,7 @@ def build(
         default_output_tokens=shape.limits.default_output_tokens,
         minted_keys=tenants.minted_keys,
         egress=build_egress(shape.egress, findings, directory),
+        sinks=build_sinks(shape.alerts, findings),
     )
 
 

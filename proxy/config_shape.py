@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from proxy.config_alerts import NO_ALERTS, AlertsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
 from proxy.config_values import text as _text
@@ -261,6 +262,8 @@ class FileShape:
     """Who may use the proxy, and with which keys."""
     metering: MeteringShape = MeteringShape()
     """How usage events travel to the ledger."""
+    alerts: AlertsShape = NO_ALERTS
+    """What a person should look at, and who is told."""
 
 
 FILE: TypeAdapter[FileShape] = TypeAdapter(FileShape)

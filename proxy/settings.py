@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
@@ -170,6 +171,8 @@ class Settings:
     default_output_tokens: int = 4096
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
+    sinks: tuple[SinkSettings, ...] = DEFAULT_SINKS
+    """Where the worker's alerts go."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -35,6 +35,7 @@ PURE = [
     "proxy.retry_after",
     "proxy.settings",
     "proxy.config",
+    "proxy.config_alerts",
     "proxy.config_build",
     "proxy.config_decode",
     "proxy.config_limits_shape",
@@ -74,8 +75,10 @@ PURE = [
     "metering.settlement.invoices",
     "metering.settlement.reconcile",
     "metering.settlement.alerts",
+    "metering.settlement.counting",
     "metering.settlement.crossings",
     "metering.settlement.drift",
+    "metering.settlement.notes",
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 

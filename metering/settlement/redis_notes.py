@@ -59,7 +59,7 @@ class Notes:
     async def _page(self, name: str, cursor: str) -> list[tuple[str, bytes | None]]:
         answer: Any = await self._redis.xreadgroup(GROUP, _CONSUMER, {name: cursor}, count=_PAGE)
         return [
-            (stream_id.decode(), (fields or {}).get(b"n"))
+            (stream_id.decode(), fields.get(b"n", b"") if fields else None)
             for _, entries in answer
             for stream_id, fields in entries
         ]
