@@ -6,50 +6,17 @@ A type of sink is a file in `metering/settlement/sinks`, so that a new one needs
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
-from decimal import Decimal
 from urllib.parse import urlsplit
 
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings, sink_types
 from proxy.config_decode import Findings, suggest
-from proxy.config_values import FORBID, Seconds, Text
+from proxy.config_shape import AlertsShape, SinkShape
 from proxy.config_yaml import Path
 
 SECRET_MIN = 16
 """Characters of a secret: what is shorter can be tried out."""
 
 TIMEOUT_MAX_S = 60
-
-
-@dataclass(frozen=True, kw_only=True)
-class SinkShape:
-    """One place that alerts go to."""
-
-    __pydantic_config__ = FORBID
-
-    type: Text
-    """`log` (one line each in the worker's log) or `webhook` (a signed POST request)."""
-    url: Text | None = None
-    """Of a webhook: where to, `https://...`; a private address is allowed."""
-    secret: Text | None = None
-    """Of a webhook: what requests are signed with, at least 16 characters; write `${NAME}`."""
-    kinds: tuple[Text, ...] | None = None
-    """Only these [kinds of alerts](alerts.md); all if left out."""
-    timeout_s: Seconds = Decimal(5)
-    """Of a webhook: longest wait for its answer, in seconds, at most 60."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlertsShape:
-    """What a person should look at, and who is told."""
-
-    __pydantic_config__ = FORBID
-
-    sinks: tuple[SinkShape, ...] | None = None
-    """Where alerts go, each for itself; the worker's log if left out."""
-
-
-NO_ALERTS = AlertsShape()
 
 
 def build_sinks(written: AlertsShape, findings: Findings) -> tuple[SinkSettings, ...]:

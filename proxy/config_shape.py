@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from proxy.config_alerts import NO_ALERTS, AlertsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
 from proxy.config_values import text as _text
@@ -232,6 +231,37 @@ class MeteringShape:
     """Events that may wait in Redis for the settlement worker, over all shards."""
     on_backlog: Annotated[Literal["refuse", "alert"], BeforeValidator(_text)] = "refuse"
     """At the high-water mark, or with Redis nine tenths full: refuse requests, or only say so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkShape:
+    """One place that alerts go to."""
+
+    __pydantic_config__ = FORBID
+
+    type: Text
+    """`log` (one line each in the worker's log) or `webhook` (a signed POST request)."""
+    url: Text | None = None
+    """Of a webhook: where to, `https://...`; a private address is allowed."""
+    secret: Text | None = None
+    """Of a webhook: what requests are signed with, at least 16 characters; write `${NAME}`."""
+    kinds: tuple[Text, ...] | None = None
+    """Only these [kinds of alerts](alerts.md); all if left out."""
+    timeout_s: Seconds = Decimal(5)
+    """Of a webhook: longest wait for its answer, in seconds, at most 60."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertsShape:
+    """What a person should look at, and who is told."""
+
+    __pydantic_config__ = FORBID
+
+    sinks: tuple[SinkShape, ...] | None = None
+    """Where alerts go, each for itself; the worker's log if left out."""
+
+
+NO_ALERTS = AlertsShape()
 
 
 @dataclass(frozen=True, kw_only=True)
