@@ -24,6 +24,10 @@ class ScopeState:
     held: Vector = NOTHING
     holds: dict[str, Vector] = field(default_factory=dict)
     expiries_ms: dict[str, int] = field(default_factory=dict)
+    told: dict[str, int] = field(default_factory=dict)
+    """Per window the highest mark (nano-USD) that was told and is not armed again."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Per window the spend (nano-USD) under which a refusal is news again."""
 
     def place(self, exchange_id: str, vector: Vector, expires_ms: int) -> None:
         """Hold; what the exchange held before is replaced."""
@@ -56,6 +60,8 @@ class HoldRecord:
     owner: str
     index: int
     stage: int
+    is_shrunk: bool
+    shadowed: tuple[int, ...]
     ttl_ms: int
     expires_ms: int
     caps: tuple[Cap, ...]

@@ -3,10 +3,8 @@
 Around other `Caps`; while they answer it only remembers what they said. Rules:
 
 - `closed` admits nobody. `open` admits everybody, unless last seen paused or killed.
-- `local` admits out of this process' slice of each cap: share * (limit - spent - held) / processes,
-  by the last answer that this process saw. What was admitted from it counts until Redis has it, so
-  one process never passes its slice, however often Redis comes and goes, and all of them together
-  never pass share * limit. A tenant that this process has not seen gets nothing.
+- `local` admits out of this process' slice of each cap (`metering.outage_slices`), however often
+  Redis comes and goes.
 - What is refused here is CapsUnavailableError (a 503): nobody knows that the cap is exhausted.
 - Nothing is admitted that could not be recorded: with Redis away and the spool failing, nobody.
 - Commits always go to Redis first; whoever calls spools what it does not take.
@@ -19,16 +17,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 from metering.caps import (
     AdmittedBy,
     Candidate,
-    Cap,
     Caps,
     CapsNotAskedError,
-    CapState,
     CapsUnavailableError,
     Commit,
     Denial,
@@ -37,32 +33,22 @@ from metering.caps import (
     HoldEndedError,
     Renewal,
     Reservation,
-    Stairs,
+    Scope,
     Vector,
     WindowsRebuildingError,
 )
-from metering.caps_model import threshold_nano
 from metering.clock import now_ms
 from metering.local_codec import LocalRecord
 from metering.local_journal import JournalError, LocalJournal
-from metering.money import PPM
+from metering.outage_slices import Choice, OutagePolicy, Slices
 from metering.recent import RecentCommits
 from metering.recovery import LostHold
-from metering.window import NOTHING, minus, plus
+from metering.window import NOTHING
 
-TENANTS_MAX = 100_000
-"""Tenants that are remembered; whoever is seen after so many gets nothing in an outage."""
 LOCAL_MAX = 100_000
 """Exchanges admitted here that Redis does not have yet; beyond them nobody is admitted."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutagePolicy:
-    """`on_outage`, and the share of what is left that all `processes` may spend by themselves."""
-
-    mode: Literal["local", "closed", "open"] = "local"
-    share_ppm: int = 100_000
-    processes: int = 1
+STOPPED_MAX = 100_000
+"""Paused and killed scopes that are remembered."""
 
 
 @dataclass(slots=True)
@@ -75,19 +61,10 @@ class OutageCounts:
 
 
 @dataclass(slots=True)
-class _Tenant:
-    """What Redis said last of a tenant's caps, and what was admitted here since."""
-
-    states: dict[Cap, CapState] = field(default_factory=dict)
-    used: dict[Cap, Vector] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class _Local:
     """An exchange admitted here; ended means that its true amounts wait in the spool."""
 
     hold: Hold
-    tenant: _Tenant
     candidate: Candidate
     asked: Mapping[str, Any]
     """What else `reserve` was given, to place the hold in Redis later."""
@@ -95,6 +72,7 @@ class _Local:
     """Whether Redis may have placed the hold all the same: its answer never came."""
     vector: Vector = NOTHING
     """What it uses of the slices now."""
+    runs: bool = False
     is_ended: bool = False
 
 
@@ -123,8 +101,8 @@ class OutageCaps:
         self._on_change = on_change
         self.on_back: Callable[[], None] | None = None
         """Told when an outage is over: who cares for open holds, and needs these caps to do so."""
-        self._tenants: dict[str, _Tenant] = {}
-        self._stopped: set[tuple[str, tuple[Cap, ...]]] = set()
+        self._slices = Slices(policy)
+        self._stopped: set[tuple[str, Scope | None]] = set()
         self._local: dict[str, _Local] = {}
         self.is_away = False
         self.counts = OutageCounts()
@@ -159,21 +137,21 @@ class OutageCaps:
             answer = await self._caps.swap(hold, candidate)
             self._note_answer(hold, answer)
             return answer
+        before = local.vector
         self._use(local, NOTHING)
-        by_slice = self._policy.mode == "local"
-        fits = not by_slice or self._fits(local.tenant, hold, candidate.vector)
-        self._use(local, candidate.vector if fits else local.candidate.vector)
-        if not fits:
+        choice = self._slices.choose(hold, [candidate], None)
+        self._use(local, before if choice is None else choice.vector)
+        if choice is None:
             raise CapsUnavailableError("the local share of the cap has no room for this upstream")
         try:
             await self._note_down(hold, upstream=candidate.upstream)
         except JournalError:
-            self._use(local, local.candidate.vector)
+            self._use(local, before)
             raise
         if hold.exchange_id not in self._local:  # meanwhile it was placed in Redis
             return await self.swap(hold, candidate)
-        local.candidate = candidate
-        return Reservation(hold.exchange_id, 0, self._states(hold), admitted_by=self._admits_by)
+        local.candidate = replace(candidate, vector=choice.vector, elastic=None)
+        return self._reservation(hold, choice)
 
     async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
         """As `Caps.commit`."""
@@ -182,14 +160,14 @@ class OutageCaps:
             done = await self._caps.commit(hold, actual, events)
         except (CapsUnavailableError, HoldEndedError, ValueError):
             if local is not None:
-                self._use(local, actual)
+                self._use(local, actual, runs=False)
                 local.is_ended = True
             raise
         if local is not None:
             self._forget(local)
         if self._recent is not None:  # a repeat, too, is not on Redis' disk yet
             self._recent.add(hold, actual, events)
-        self._note(hold.tenant, done.states)
+        self._slices.note(hold.tenant, done.states)
         return done
 
     async def release(self, hold: Hold) -> None:
@@ -206,7 +184,10 @@ class OutageCaps:
         WindowsRebuildingError where it cannot tell yet whether that fits."""
         local = self._local.get(hold.exchange_id)
         if local is None or local.is_ended:
-            return await self._caps.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
+            renewal = await self._caps.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
+            if renewal.stop is not None:
+                self._note_stop(hold, renewal.scope)
+            return renewal
         try:
             if self._is_up():
                 with contextlib.suppress(CapsNotAskedError, HoldEndedError):
@@ -269,129 +250,63 @@ class OutageCaps:
         candidates: Sequence[Candidate],
         failure: CapsUnavailableError,
         *,
-        asked: Mapping[str, Any],
+        asked: dict[str, Any],
     ) -> Reservation:
-        choice = (
-            self._choose(hold, candidates, asked.get("stairs")) if self._may_admit(hold) else None
-        )
+        choice = None
+        if self._may_admit(hold):
+            choice = self._slices.choose(hold, candidates, asked.pop("stairs", None))
         if choice is None:
             self.counts.refused += 1
             raise failure
-        index, passed = choice
-        chosen = candidates[index]
         was_asked = not isinstance(failure, CapsNotAskedError)
-        tenant = self._tenant(hold.tenant) or _Tenant()
-        local = _Local(hold, tenant, chosen, asked, was_asked)
+        chosen = replace(candidates[choice.index], vector=choice.vector, elastic=None)
+        local = _Local(hold, chosen, asked, was_asked)
         self._local[hold.exchange_id] = local
-        self._use(local, chosen.vector)
+        self._use(local, choice.vector)
         self.counts.admitted += 1
+        return self._reservation(hold, choice)
+
+    def _reservation(self, hold: Hold, choice: Choice) -> Reservation:
         return Reservation(
             hold.exchange_id,
-            index,
-            self._states(hold),
-            stage=int(passed),
+            choice.index,
+            self._slices.states(hold),
+            choice.stage,
+            vector=choice.vector if choice.is_shrunk else None,
             admitted_by=self._admits_by,
         )
 
     def _may_admit(self, hold: Hold) -> bool:
         if self._policy.mode == "closed" or not self._is_recordable():
             return False
-        if {(hold.tenant, ()), (hold.tenant, hold.caps)} & self._stopped:
+        if self._stopped and any((hold.tenant, each) in self._stopped for each in _stops(hold)):
             return False
         return len(self._local) < LOCAL_MAX and hold.exchange_id not in self._local
-
-    def _choose(
-        self, hold: Hold, candidates: Sequence[Candidate], stairs: Stairs | None
-    ) -> tuple[int, bool] | None:
-        """The first candidate that may be had, and whether one was passed over by its threshold."""
-        tenant = self._tenants.get(hold.tenant)
-        if self._policy.mode == "open":
-            known = tenant or _Tenant()
-            allowed = [not self._passes(known, hold, each, stairs) for each in candidates]
-            index = allowed.index(True) if True in allowed else len(candidates) - 1
-            return index, index > 0
-        if tenant is None or any(cap not in tenant.states for cap in hold.caps):
-            return None
-        passed = False
-        for index, candidate in enumerate(candidates):
-            if self._passes(tenant, hold, candidate, stairs):
-                passed = True
-            elif self._fits(tenant, hold, candidate.vector):
-                return index, passed
-        return None
-
-    def _passes(
-        self, tenant: _Tenant, hold: Hold, candidate: Candidate, stairs: Stairs | None
-    ) -> bool:
-        """Whether a money cap is so full, as last known, that this candidate is passed over."""
-        for cap in hold.caps:
-            threshold, state = threshold_nano(candidate, cap, stairs), tenant.states.get(cap)
-            if threshold is None or state is None:
-                continue
-            used = tenant.used.get(cap, NOTHING)
-            if state.spent.nano + state.held.nano + used.nano >= threshold:
-                return True
-        return False
-
-    def _fits(self, tenant: _Tenant, hold: Hold, wanted: Vector) -> bool:
-        for cap in hold.caps:
-            state, used = tenant.states[cap], tenant.used.get(cap, NOTHING)
-            for name in ("nano", "tokens", "requests"):
-                limit = getattr(cap.limit, name)
-                if limit is None:
-                    continue
-                left = limit - getattr(state.spent, name) - getattr(state.held, name)
-                share = max(0, left) * self._policy.share_ppm // PPM // self._policy.processes
-                if getattr(used, name) + getattr(wanted, name) > share:
-                    return False
-        return True
-
-    def _states(self, hold: Hold) -> tuple[CapState, ...]:
-        """Where the caps stand as far as this process can tell."""
-        tenant = self._tenants.get(hold.tenant)
-        if tenant is None or any(cap not in tenant.states for cap in hold.caps):
-            return ()
-        return tuple(
-            replace(state, held=plus(state.held, tenant.used.get(cap, NOTHING)))
-            for cap, state in ((cap, tenant.states[cap]) for cap in hold.caps)
-        )
 
     # -- what is remembered -------------------------------------------------------------------
 
     def _note_answer(self, hold: Hold, answer: Reservation | Denial) -> None:
         if isinstance(answer, Reservation):
             if self._stopped:
-                self._stopped -= {(hold.tenant, ()), (hold.tenant, hold.caps)}
-            self._note(hold.tenant, answer.states)
-        elif answer.reason is DenialReason.PAUSED:
-            self._stopped.add((hold.tenant, ()))
-        elif answer.reason is DenialReason.KILLED:
-            self._stopped.add((hold.tenant, hold.caps))
+                self._stopped -= {(hold.tenant, each) for each in _stops(hold)}
+            self._slices.note(hold.tenant, answer.states)
+        elif answer.reason in {DenialReason.PAUSED, DenialReason.KILLED}:
+            self._note_stop(hold, answer.scope)
         elif answer.state is not None:
-            self._note(hold.tenant, (answer.state,))
+            self._slices.note(hold.tenant, (answer.state,))
 
-    def _note(self, name: str, states: Sequence[CapState]) -> None:
-        tenant = self._tenant(name)
-        if tenant is not None:
-            for state in states:
-                tenant.states[state.cap] = state
+    def _note_stop(self, hold: Hold, scope: Scope | None) -> None:
+        if len(self._stopped) < STOPPED_MAX:
+            self._stopped.add((hold.tenant, scope))
 
-    def _tenant(self, name: str) -> _Tenant | None:
-        """What is known of a tenant, from now on at least; None when there are too many."""
-        tenant = self._tenants.get(name)
-        if tenant is None and len(self._tenants) < TENANTS_MAX:
-            tenant = self._tenants[name] = _Tenant()
-        return tenant
-
-    def _use(self, local: _Local, vector: Vector) -> None:
+    def _use(self, local: _Local, vector: Vector, *, runs: bool = True) -> None:
         """This exchange uses so much of the slices now."""
-        used = local.tenant.used
-        for cap in local.hold.caps:
-            used[cap] = plus(minus(used.get(cap, NOTHING), local.vector), vector)
-        local.vector = vector
+        running = int(runs) - int(local.runs)
+        self._slices.use(local.hold, less=local.vector, more=vector, running=running)
+        local.vector, local.runs = vector, runs
 
     def _forget(self, local: _Local, *, is_recorded: bool = True) -> None:
-        self._use(local, NOTHING)
+        self._use(local, NOTHING, runs=False)
         self._local.pop(local.hold.exchange_id, None)
         if is_recorded and self._journal is not None:
             self._journal.remove(local.hold.exchange_id)
@@ -406,3 +321,8 @@ class OutageCaps:
             self._on_change(cause)
         if self.on_back is not None and not is_away:
             self.on_back()
+
+
+def _stops(hold: Hold) -> tuple[Scope | None, ...]:
+    """Whatever of this exchange can be paused or killed; None is its tenant."""
+    return (None, *hold.stops)

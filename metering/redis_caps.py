@@ -7,13 +7,12 @@ What is decided is decided in `metering/lua/`, whose files say what goes in and 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from metering import clock
 from metering.caps import (
     Candidate,
-    Cap,
-    CapState,
     Commit,
     CommitResult,
     Denial,
@@ -23,15 +22,21 @@ from metering.caps import (
     Renewal,
     Reservation,
     Scope,
-    ScopeKind,
     Stairs,
     Vector,
-    Window,
 )
-from metering.caps_model import scopes_of, threshold_nano
 from metering.events import payload_hash
-from metering.ids import is_id, uuid7_ms
+from metering.ids import uuid7_ms
 from metering.redis_keys import RedisKeys
+from metering.redis_layout import (
+    Layout,
+    Layouts,
+    admission_args,
+    amount_args,
+    stairs_args,
+    states_of,
+    stop_args,
+)
 from metering.redis_wire import RedisReplyError
 from metering.scripts import Script, ScriptRunner, load_script
 
@@ -41,32 +46,16 @@ SCHEMA = 1
 MARKER_TTL_MS = 3_600_000
 """How long a commit or release is remembered; beyond it the ledger's unique id decides."""
 
-_LAYOUTS_MAX = 4_096
-
 
 class CapsSetupError(Exception):
     """This Redis cannot be used as it is configured; the message says what to change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What a tenant and its caps make of keys, arguments and the places of an answer."""
-
-    caps: tuple[Cap, ...]
-    epoch_key: str
-    state_key: str
-    holds_key: str
-    stream_key: str
-    open_key: str
-    scope_keys: tuple[str, ...]
-    scope_args: tuple[str, ...]
-    cap_args: tuple[str, ...]
-    places: tuple[tuple[int, int], ...]
-    """Per cap, where held and spent begin, counted from now_ms."""
-
-
 class RedisCaps:
-    """Caps in Redis. `now_ms` overrides the server's clock in tests and is None otherwise."""
+    """Caps in Redis. `now_ms` overrides the server's clock in tests and is None otherwise.
+
+    `local_ms` is the clock of this process, by which it says which day, week or month it is.
+    """
 
     def __init__(
         self,
@@ -74,11 +63,13 @@ class RedisCaps:
         keys: RedisKeys,
         *,
         now_ms: Callable[[], int] | None = None,
+        local_ms: Callable[[], int] = clock.now_ms,
     ) -> None:
         self._runner = runner
         self._keys = keys
         self._now_ms = now_ms
-        self._layouts: dict[tuple[str, int], Layout] = {}
+        self._local_ms = local_ms
+        self._layouts = Layouts(keys)
         self._reserve = load_script("reserve")
         self._swap = load_script("swap")
         self._commit = load_script("commit")
@@ -123,11 +114,13 @@ class RedisCaps:
                 layout.holds_key,
                 self._keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
                 layout.open_key,
+                layout.notes_key,
                 *layout.scope_keys,
             ],
             [
                 *self._head(hold, layout),
-                *_admission(layout, candidates, stairs),
+                *admission_args(hold, layout, candidates),
+                *stairs_args(stairs),
                 owner,
                 str(ttl_ms),
                 facts,
@@ -147,7 +140,7 @@ class RedisCaps:
                 layout.open_key,
                 *layout.scope_keys,
             ],
-            [*self._head(hold, layout), *_admission(layout, [candidate], None)],
+            [*self._head(hold, layout), *admission_args(hold, layout, [candidate])],
         )
         return _admitted(hold, layout, reply)
 
@@ -156,7 +149,8 @@ class RedisCaps:
         layout = self._layout(hold)
         args: list[str | bytes] = [
             *self._head(hold, layout),
-            *_amounts(actual),
+            *layout.shape.mark_args,
+            *amount_args(actual),
             str(MARKER_TTL_MS),
             str(len(events)),
         ]
@@ -169,6 +163,7 @@ class RedisCaps:
                 layout.holds_key,
                 layout.stream_key,
                 layout.open_key,
+                layout.notes_key,
                 *layout.scope_keys,
             ],
             args,
@@ -176,7 +171,7 @@ class RedisCaps:
         result = CommitResult(reply[0].decode())
         if result is CommitResult.REPEAT:
             return Commit(result)
-        return Commit(result, _states(layout, reply[1:]))
+        return Commit(result, states_of(layout, reply[1:]))
 
     async def release(self, hold: Hold) -> None:
         """As `Caps.release`."""
@@ -198,10 +193,13 @@ class RedisCaps:
         layout = self._layout(hold)
         reply = await self._run(
             self._renew,
-            [layout.holds_key, layout.open_key, *layout.scope_keys],
-            [*self._head(hold, layout), str(ttl_ms), checkpoint or b""],
+            [layout.holds_key, layout.open_key, layout.state_key, *layout.scope_keys],
+            [*self._head(hold, layout), *stop_args(hold), str(ttl_ms), checkpoint or b""],
         )
-        return Renewal(is_held=bool(reply))
+        if not reply[1]:
+            return Renewal(is_held=reply[0] == b"1")
+        stop, scope = _stop(hold, reply[1], reply[2])
+        return Renewal(reply[0] == b"1", stop, scope)
 
     async def _run(self, script: Script, keys: list[str], args: Sequence[str | bytes]) -> Any:
         """The one place where an error of the scripts gets its name."""
@@ -216,20 +214,11 @@ class RedisCaps:
 
     def _head(self, hold: Hold, layout: Layout) -> tuple[str, ...]:
         now = "" if self._now_ms is None else str(self._now_ms())
-        return (now, hold.tenant, hold.exchange_id, *layout.scope_args)
+        windows = layout.shape.args_at(self._local_ms())
+        return (now, hold.tenant, hold.exchange_id, *layout.names, *windows)
 
     def _layout(self, hold: Hold) -> Layout:
-        """Hashing a tuple of caps costs more than building its keys; its identity costs nothing.
-
-        The layout keeps its caps alive, so an id in the table cannot come to mean other caps.
-        """
-        key = (hold.tenant, id(hold.caps))
-        layout = self._layouts.get(key)
-        if layout is None:
-            if len(self._layouts) >= _LAYOUTS_MAX:
-                self._layouts.clear()
-            layout = self._layouts[key] = layout_of(self._keys, hold.tenant, hold.caps)
-        return layout
+        return self._layouts.of(hold.tenant, hold.caps)
 
     async def _check_eviction(self) -> tuple[str, ...]:
         try:
@@ -246,102 +235,31 @@ class RedisCaps:
         return ()
 
 
-def layout_of(keys: RedisKeys, tenant: str, caps: tuple[Cap, ...]) -> Layout:
-    """The keys and arguments that every script takes for these caps of a tenant."""
-    scopes = scopes_of(caps)
-    for name in (tenant, *(scope.id for scope in scopes[1:]), *(cap.window.label for cap in caps)):
-        if not is_id(name):
-            raise ValueError(f"{name!r} cannot be part of a Redis key")
-    windows_of = {(cap.scope, cap.window) for cap in caps}
-    if len(windows_of) != len({(scope, window.label) for scope, window in windows_of}):
-        raise ValueError("two windows of one scope have the same label")
-    scope_keys: list[str] = []
-    scope_args = [str(len(scopes))]
-    numbers: dict[tuple[Scope, str], tuple[int, int, int, int]] = {}
-    at = 1  # 0 is now_ms
-    for number, scope in enumerate(scopes, start=1):
-        scope_keys += (keys.scope(tenant, scope), keys.scope_holds(tenant, scope))
-        windows = {cap.window.label: cap.window for cap in caps if cap.scope == scope}
-        scope_args += (_scope_name(scope), str(len(windows)))
-        held_at, at = at, at + 3
-        for place, window in enumerate(windows.values(), start=1):
-            assert isinstance(window, Window)
-            scope_args += (window.label, str(window.bucket_ms), str(window.buckets))
-            numbers[scope, window.label] = (number, place, held_at, at)
-            at += 4
-    cap_args = [str(len(caps))]
-    for cap in caps:
-        number, place, _, _ = numbers[cap.scope, cap.window.label]
-        limits = (cap.limit.nano, cap.limit.tokens, cap.limit.requests)
-        cap_args += (str(number), str(place))
-        cap_args += ("" if limit is None else str(limit) for limit in limits)
-    places = tuple(numbers[cap.scope, cap.window.label][2:] for cap in caps)
-    shard = keys.shard(tenant)
-    return Layout(
-        caps,
-        keys.epoch(shard),
-        keys.state(tenant),
-        keys.holds(tenant),
-        keys.stream(shard),
-        keys.open_holds(shard),
-        tuple(scope_keys),
-        tuple(scope_args),
-        tuple(cap_args),
-        places,
-    )
-
-
-def _scope_name(scope: Scope) -> str:
-    return scope.kind if scope.kind is ScopeKind.TENANT else f"{scope.kind}/{scope.id}"
-
-
-def _amounts(vector: Vector) -> tuple[str, str, str]:
-    return str(vector.nano), str(vector.tokens), str(vector.requests)
-
-
-def _admission(layout: Layout, candidates: Sequence[Candidate], stairs: Stairs | None) -> list[str]:
-    args = [*layout.cap_args, str(len(candidates))]
-    for candidate in candidates:
-        thresholds = [threshold_nano(candidate, cap, stairs) for cap in layout.caps]
-        args += (candidate.upstream, *_amounts(candidate.vector))
-        if any(threshold is not None for threshold in thresholds):
-            args.append(str(len(thresholds)))
-            args += ("" if threshold is None else str(threshold) for threshold in thresholds)
-        else:
-            args.append("0")
-    return args
-
-
 def _admitted(hold: Hold, layout: Layout, reply: list[bytes]) -> Reservation | Denial:
     if reply[0] == b"denied":
-        return _denied(layout, reply)
+        return _denied(hold, layout, reply)
     return Reservation(
         hold.exchange_id,
         int(reply[1]),
-        _states(layout, reply[3:]),
+        states_of(layout, reply[5:]),
         stage=int(reply[2]),
+        vector=Vector(*map(int, reply[3].split())) if reply[3] else None,
+        shadowed=tuple(map(int, reply[4].split())),
         repeat=reply[0] == b"repeat",
     )
 
 
-def _denied(layout: Layout, reply: list[bytes]) -> Denial:
+def _denied(hold: Hold, layout: Layout, reply: list[bytes]) -> Denial:
     reason = DenialReason(reply[1].decode())
-    if len(reply) == 2 or not reply[2]:
+    if len(reply) == 2:
         return Denial(reason)
-    state = _states(layout, reply[5:])[int(reply[2]) - 1]
+    if not reply[2]:
+        return Denial(reason, scope=_stop(hold, reply[1], reply[5])[1])
+    state = states_of(layout, reply[6:])[int(reply[2]) - 1]
     reset_ms = int(reply[4]) if reply[4] else None
     return Denial(reason, replace(state, reset_ms=reset_ms), reply[3].decode())
 
 
-def _states(layout: Layout, reply: list[bytes]) -> tuple[CapState, ...]:
-    now_ms = int(reply[0])
-    return tuple(
-        CapState(
-            cap,
-            Vector(int(reply[spent]), int(reply[spent + 1]), int(reply[spent + 2])),
-            Vector(int(reply[held]), int(reply[held + 1]), int(reply[held + 2])),
-            now_ms,
-            int(reply[spent + 3]) if reply[spent + 3] else None,
-        )
-        for cap, (held, spent) in zip(layout.caps, layout.places, strict=True)
-    )
+def _stop(hold: Hold, flag: bytes, place: bytes) -> tuple[DenialReason, Scope | None]:
+    """The flag, and whose it is."""
+    return DenialReason(flag.decode()), hold.stops[int(place) - 1] if place else None

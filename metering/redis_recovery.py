@@ -13,14 +13,25 @@ from typing import Any
 
 import orjson
 
-from metering.caps import Cap, Hold, Limit, Scope, ScopeKind, Window
+from metering.caps import (
+    AnyWindow,
+    CalendarUnit,
+    CalendarWindow,
+    Cap,
+    Hold,
+    Limit,
+    Scope,
+    ScopeKind,
+    Window,
+)
 from metering.events import UnknownSchemaError, payload_hash
 from metering.recovery import LostHold, Recovery
-from metering.redis_caps import layout_of
 from metering.redis_keys import RedisKeys
+from metering.redis_layout import layout_of
 from metering.scripts import ScriptRunner, load_script
 
-_SCHEMA = 1
+_SCHEMAS = (1, 2)
+"""2 has calendar windows, which readers of 1 would have to guess at."""
 _KINDS = frozenset(ScopeKind)
 
 KEEP_MS = 7 * 86_400_000
@@ -94,7 +105,8 @@ class RedisRecovery:
             "" if self._now_ms is None else str(self._now_ms()),
             hold.tenant,
             hold.exchange_id,
-            *layout.scope_args,
+            *layout.names,
+            *layout.shape.args_at(await self._now()),
             *(str(ms) for ms in (lost.expires_ms, grace_ms, keep_ms)),
             *(str(n) for n in (made.actual.nano, made.actual.tokens, made.actual.requests)),
             b"\n".join(f"{payload_hash(body)} ".encode() + body for body in made.reversals),
@@ -166,9 +178,9 @@ def _hold(
     tenant: str, exchange_id: str, record: bytes, facts: bytes, checkpoint: bytes
 ) -> LostHold | None:
     raw: dict[str, Any] = orjson.loads(record)
-    if raw["v"] != _SCHEMA:
+    if raw["v"] not in _SCHEMAS:
         raise UnknownSchemaError(
-            f"schema {raw['v']} is not known to this version (it knows {_SCHEMA})"
+            f"schema {raw['v']} is not known to this version (it knows {max(_SCHEMAS)})"
         )
     if raw["state"] == "recovered":
         return None
@@ -191,13 +203,15 @@ def _caps(shapes: Sequence[str]) -> tuple[Cap, ...]:
         kind, _, scope_id = name.partition("/")
         if kind not in _KINDS:
             raise UnknownSchemaError(f"scopes of kind {kind!r} are not known to this version")
-        for window in windows:
-            label, bucket_ms, buckets = window.split(":")
-            caps.append(
-                Cap(
-                    Scope(ScopeKind(kind), scope_id),
-                    Window(label, int(bucket_ms), int(buckets)),
-                    Limit(),
-                )
-            )
+        scope = Scope(ScopeKind(kind), scope_id)
+        caps += [Cap(scope, _window(window), Limit()) for window in windows]
     return tuple(caps)
+
+
+def _window(text: str) -> AnyWindow:
+    """`label:bucket_ms:buckets`, or `unit:zone`."""
+    label, *shape = text.split(":")
+    if len(shape) == 1:
+        return CalendarWindow(CalendarUnit(label), shape[0])
+    bucket_ms, buckets = shape
+    return Window(label, int(bucket_ms), int(buckets))

@@ -16,7 +16,19 @@ from typing import Any
 
 import orjson
 
-from metering.caps import Cap, Hold, Limit, Scope, ScopeKind, Vector, Window
+from metering.caps import (
+    AnyWindow,
+    CalendarUnit,
+    CalendarWindow,
+    Cap,
+    CapMode,
+    Hold,
+    Limit,
+    Scope,
+    ScopeKind,
+    Vector,
+    Window,
+)
 
 MARK = b"\xffW\xfeR"
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -114,4 +126,11 @@ def decode_caps(body: bytes) -> tuple[Cap, ...]:
 
 def _cap(raw: dict[str, Any]) -> Cap:
     scope = Scope(ScopeKind(raw["scope"]["kind"]), raw["scope"]["id"])
-    return Cap(scope, Window(**raw["window"]), Limit(**raw["limit"]))
+    shape = raw["window"]
+    window: AnyWindow = (
+        CalendarWindow(CalendarUnit(shape["unit"]), shape["zone"])
+        if "unit" in shape
+        else Window(**shape)
+    )
+    mode, marks = CapMode(raw.get("mode", CapMode.ENFORCE)), tuple(raw.get("marks_ppm", ()))
+    return Cap(scope, window, Limit(**raw["limit"]), mode, marks)

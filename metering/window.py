@@ -1,8 +1,9 @@
-"""The sliding window, as specification: what Lua must do, in forty lines of Python.
+"""Sliding and calendar windows, as specification: what Lua must do, in Python.
 
 Rules: the window is `buckets` full buckets plus the current one, and the oldest counts whole, so
 the true spend of any `bucket_ms * buckets` milliseconds never passes what the window reports. `lo`
 is always a bucket that holds spend. A clock that steps back adds to the newest bucket there is.
+A calendar window is its current period: one bucket of uneven length, and none before it.
 Pure: the time is an argument, Unix milliseconds.
 """
 
@@ -10,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from metering.caps import ROLLING_DAY, Vector, Window
+from metering.calendar_periods import period_at, start_ms
+from metering.caps import ROLLING_DAY, AnyWindow, CalendarWindow, Vector, Window
 
 NOTHING = Vector()
 
@@ -43,6 +45,28 @@ def _label(seconds: int) -> str:
     return f"{seconds // size}{unit}"
 
 
+RATE_MAX_MS = 3_600_000
+
+
+def is_rate(window: AnyWindow) -> bool:
+    """Whether requests count in it when they begin; see `Window`."""
+    return isinstance(window, Window) and window.bucket_ms * window.buckets <= RATE_MAX_MS
+
+
+def bucket_at(window: AnyWindow, now_ms: int) -> int:
+    """The number of the bucket that a moment is in."""
+    if isinstance(window, CalendarWindow):
+        return period_at(window, now_ms).number
+    return now_ms // window.bucket_ms
+
+
+def leaves_ms(window: AnyWindow, bucket: int) -> int:
+    """When what is in this bucket counts no more."""
+    if isinstance(window, CalendarWindow):
+        return start_ms(window.unit, window.zone, bucket + 1)
+    return (bucket + window.buckets + 1) * window.bucket_ms
+
+
 def plus(left: Vector, right: Vector) -> Vector:
     """The sum, dimension by dimension."""
     return Vector(
@@ -70,13 +94,14 @@ def least(left: Vector, right: Vector) -> Vector:
 class SlidingWindow:
     """The spend of one scope in one window. Call `advance` before reading anything."""
 
-    window: Window
+    window: AnyWindow
     buckets: dict[int, Vector] = field(default_factory=dict)
     spent: Vector = NOTHING
 
     def advance(self, now_ms: int) -> None:
         """Drop what has left the window."""
-        oldest = now_ms // self.window.bucket_ms - self.window.buckets
+        kept = 0 if isinstance(self.window, CalendarWindow) else self.window.buckets
+        oldest = bucket_at(self.window, now_ms) - kept
         for index in sorted(self.buckets):
             if index >= oldest:
                 break
@@ -87,7 +112,7 @@ class SlidingWindow:
         self.advance(now_ms)
         if amount == NOTHING:
             return None
-        current = max(now_ms // self.window.bucket_ms, max(self.buckets, default=0))
+        current = max(bucket_at(self.window, now_ms), max(self.buckets, default=0))
         self.buckets[current] = plus(self.buckets.get(current, NOTHING), amount)
         self.spent = plus(self.spent, amount)
         return current
@@ -104,7 +129,7 @@ class SlidingWindow:
 
     def reset_ms(self) -> int | None:
         """When room frees next; None when nothing is spent."""
-        return self._leaves_ms(min(self.buckets)) if self.buckets else None
+        return leaves_ms(self.window, min(self.buckets)) if self.buckets else None
 
     def frees_at_ms(self, dimension: str, need: int) -> int:
         """When the oldest buckets that together hold `need` (1 .. spent) will all have left."""
@@ -112,8 +137,5 @@ class SlidingWindow:
         for index in sorted(self.buckets):
             freed += getattr(self.buckets[index], dimension)
             if freed >= need:
-                return self._leaves_ms(index)
+                return leaves_ms(self.window, index)
         raise AssertionError(f"{need} {dimension} is more than the {freed} spent")
-
-    def _leaves_ms(self, index: int) -> int:
-        return (index + self.window.buckets + 1) * self.window.bucket_ms

@@ -20,7 +20,8 @@ from aiohttp import web
 
 from metering.background import spawn
 from metering.local_journal import LocalJournal
-from metering.outage_caps import OutageCaps, OutagePolicy
+from metering.outage_caps import OutageCaps
+from metering.outage_slices import OutagePolicy
 from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_connect import RedisRunner, open_runner

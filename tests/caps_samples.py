@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+import orjson
 
 from metering.caps import (
     ROLLING_DAY,
+    AnyWindow,
+    CalendarUnit,
+    CalendarWindow,
     Candidate,
     Cap,
+    CapMode,
     Caps,
+    Elastic,
     Hold,
     Limit,
     Scope,
@@ -35,6 +43,9 @@ DAY_MS = 86_400_000
 TENANT = Scope(ScopeKind.TENANT)
 KEY = Scope(ScopeKind.KEY, "k1")
 USER = Scope(ScopeKind.USER, "u1")
+PARIS_DAY = CalendarWindow(CalendarUnit.DAY, "Europe/Paris")
+UTC_MONTH = CalendarWindow(CalendarUnit.MONTH, "UTC")
+HOURS = Window(label="hours", bucket_ms=3_600_000, buckets=3)
 SHORT = Window(label="short", bucket_ms=1_000, buckets=3)
 
 _numbers = itertools.count(1)
@@ -57,6 +68,8 @@ class Subject(Protocol):
     clock: ManualClock
 
     async def set_flag(self, tenant: str, flag: str) -> None: ...
+    async def set_stage_min(self, tenant: str, stage: int) -> None: ...
+    async def notes(self, tenant: str) -> list[dict[str, Any]]: ...
     async def empty(self) -> None: ...
     async def events(self, tenant: str) -> list[bytes]: ...
     async def lost(self, tenant: str, *, grace_ms: int) -> list[LostHold]: ...
@@ -72,6 +85,12 @@ class MemorySubject:
 
     async def set_flag(self, tenant: str, flag: str) -> None:
         self.caps.model.flags.setdefault(tenant, set()).add(flag)
+
+    async def set_stage_min(self, tenant: str, stage: int) -> None:
+        self.caps.model.book.stage_min[tenant] = stage
+
+    async def notes(self, tenant: str) -> list[dict[str, Any]]:
+        return [note for note in self.caps.model.book.notes if note["tenant"] == tenant]
 
     async def empty(self) -> None:
         self.caps.model.is_rebuilt = False
@@ -93,8 +112,14 @@ class RedisSubject:
     clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
-        self.caps = RedisCaps(self.link, self.keys, now_ms=self.clock)
+        self.caps = RedisCaps(self.link, self.keys, now_ms=self.clock, local_ms=self.clock)
         self.recoveries = RedisRecovery(self.link, self.keys, now_ms=self.clock)
+
+    def with_clock(self, local_ms: Callable[[], int]) -> RedisSubject:
+        """The same Redis as a process sees it whose own clock says this."""
+        other = RedisSubject(self.link, self.keys, self.clock)
+        other.caps = RedisCaps(self.link, self.keys, now_ms=self.clock, local_ms=local_ms)
+        return other
 
     async def mark(self) -> None:
         for shard in range(self.keys.shards):
@@ -102,6 +127,14 @@ class RedisSubject:
 
     async def set_flag(self, tenant: str, flag: str) -> None:
         await self.link.call("HSET", self.keys.state(tenant), flag, "1")
+
+    async def set_stage_min(self, tenant: str, stage: int) -> None:
+        await self.link.call("HSET", self.keys.state(tenant), "stage_min", str(stage))
+
+    async def notes(self, tenant: str) -> list[dict[str, Any]]:
+        stream = self.keys.notes(self.keys.shard(tenant))
+        entries = await self.link.call("XRANGE", stream, "-", "+")
+        return [orjson.loads(fields[1]) for _, fields in entries]
 
     async def empty(self) -> None:
         await self.link.call_each("FLUSHALL")
@@ -130,17 +163,23 @@ def cap(
     nano: int | None = None,
     *,
     scope: Scope = TENANT,
-    window: Window = ROLLING_DAY,
+    window: AnyWindow = ROLLING_DAY,
     tokens: int | None = None,
     requests: int | None = None,
+    concurrent: int | None = None,
+    mode: CapMode = CapMode.ENFORCE,
+    marks: tuple[float, ...] = (),
 ) -> Cap:
     """A cap, of the tenant's rolling day unless told otherwise."""
-    return Cap(scope, window, Limit(nano, tokens, requests))
+    limit = Limit(nano, tokens, requests, concurrent)
+    return Cap(scope, window, limit, mode, tuple(round(each * 1e6) for each in marks))
 
 
-def hold(*caps: Cap, tenant: str = "acme", number: int | None = None) -> Hold:
+def hold(
+    *caps: Cap, tenant: str = "acme", number: int | None = None, stops: tuple[Scope, ...] = ()
+) -> Hold:
     """A hold of a new exchange under these caps."""
-    return Hold(tenant, exchange_id(number), caps)
+    return Hold(tenant, exchange_id(number), caps, stops)
 
 
 def ask(nano: int = 0, tokens: int = 0, requests: int = 1, *, stage: int = 0) -> Candidate:
@@ -148,6 +187,23 @@ def ask(nano: int = 0, tokens: int = 0, requests: int = 1, *, stage: int = 0) ->
     return Candidate("acme/model", Vector(nano, tokens, requests), stage)
 
 
-def stairs(*shares: float, name: str = "burst") -> Stairs:
-    """Stages that begin, and end, at these shares of a cap."""
-    return Stairs(name, tuple(Stage(round(each * 1e6), round(each * 1e6)) for each in shares))
+def shrinking(
+    nano: int, tokens: int, *, rate_pico: int, least: int = 1, stage: int = 0
+) -> Candidate:
+    """A candidate of a base of `nano` and no tokens, and output that may shrink."""
+    base = Vector(nano, 0, 1)
+    elastic = Elastic(base, rate_pico, least)
+    full = Vector(nano + -(-tokens * rate_pico // 1_000), tokens, 1)
+    return Candidate("acme/model", full, stage, elastic)
+
+
+def stairs(
+    *shares: float,
+    leave: float | None = None,
+    dwell_ms: int = 0,
+    is_shadow: bool = False,
+    name: str = "burst",
+) -> Stairs:
+    """Stages that begin at these shares of a cap; each ends there, too, or `leave` below."""
+    stages = [Stage(round(each * 1e6), round((each - (leave or 0)) * 1e6)) for each in shares]
+    return Stairs(name, tuple(stages), dwell_ms, is_shadow)

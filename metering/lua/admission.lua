@@ -1,12 +1,16 @@
--- What reserve and swap share, after scopes.lua: caps, candidates, and the judgement between them.
+-- What reserve and swap share, after scopes.lua: caps, candidates, stages, and the judgement between
+-- them. The rules are metering/caps_choice.py.
 --
--- ARGV after the scopes: number of caps; per cap: its scope and the window in it (both from 1),
--- limits of nano, tokens and requests ('' = none). Then number of candidates; per candidate:
--- upstream, nano, tokens, requests, number of thresholds (0 or one per cap), the thresholds:
--- the candidate is passed over once spent + held has reached it ('' = never).
+-- ARGV after the scopes: number of caps; per cap: its scope and the window in it (both from 1), mode
+-- (enforce, alert, shadow), limits of nano, tokens, requests and exchanges at once ('' = none). Then
+-- number of candidates; per candidate: upstream, nano, tokens, requests, stage, 0 or 1 for elastic;
+-- if so: nano, tokens, requests of the base, rate in pico-USD per token, the fewest tokens.
+-- Then number of stops and their names.
 
 local RANK = {held = 1, spent = 2, never = 3}
-local DIMENSION = {'nano', 'tokens', 'requests'}
+local DIMENSION = {'nano', 'tokens', 'requests', 'concurrent'}
+local MODES = {enforce = true, alert = true, shadow = true}
+local ELASTIC_MAX = 1000000000000  -- tokens: more is never held by a shrunk candidate
 
 local function take_optional(what)
   local number = nil
@@ -20,8 +24,14 @@ local function take_caps(scopes)
     local scope = scopes[take_amount('scope')]
     local window = scope and scope.windows[take_amount('window')]
     if not window then fault = fault or 'BADARG a cap without its window' end
-    caps[i] = {scope = scope, window = window, limits = {}}
-    for d = 1, 3 do caps[i].limits[d] = take_optional('limit') or false end
+    local cap = {scope = scope, window = window, mode = take(), limits = {}, bounded = {}}
+    if not MODES[cap.mode] then fault = fault or 'BADARG a cap of an unknown mode' end
+    cap.enforced = cap.mode == 'enforce'
+    for d = 1, 4 do
+      local limit = take_optional('limit')
+      if limit then cap.limits[d], cap.bounded[#cap.bounded + 1] = limit, d end
+    end
+    caps[i] = cap
   end
   return caps
 end
@@ -29,14 +39,37 @@ end
 local function take_candidates()
   local candidates = {}
   for i = 1, min(take_amount('candidates'), #ARGV) do
-    local candidate = {upstream = take(), vector = take_vector(), thresholds = {}}
-    for k = 1, min(take_amount('thresholds'), #ARGV) do
-      candidate.thresholds[k] = take_optional('threshold') or false
+    local candidate = {upstream = take(), vector = take_vector(), stage = take_amount('stage')}
+    candidate.vector[4] = 1
+    if take_amount('elastic') == 1 then
+      candidate.elastic = {base = take_vector(), rate = take_amount('rate_pico'),
+                           least = take_amount('tokens_min')}
     end
     candidates[i] = candidate
   end
   if #candidates == 0 then fault = fault or 'BADARG no candidate' end
   return candidates
+end
+
+-- What stands against each cap: spent, and held by others. What this exchange holds already is not
+-- in its own way; nor, when it `has_begun`, is its own request in a window that counted it then.
+local function look_at(caps, exchange, has_begun)
+  for _, cap in ipairs(caps) do
+    local scope, window = cap.scope, cap.window
+    if not scope.others then
+      local own = scope.own and split(scope.own) or ZERO
+      scope.others = {}
+      for d = 1, 3 do scope.others[d] = scope.held[d] - tonumber(own[d]) end
+    end
+    cap.spent, cap.held, cap.begun = window.spent, scope.others, has_begun and window.rate
+    if window.rate then cap.held = {scope.others[1], scope.others[2], 0} end
+    if cap.limits[4] then
+      local running = call('ZCARD', scope.z)
+      if call('ZSCORE', scope.z, exchange) then running = running - 1 end
+      cap.spent = {window.spent[1], window.spent[2], window.spent[3], 0}
+      cap.held = {cap.held[1], cap.held[2], cap.held[3], running}
+    end
+  end
 end
 
 -- Why `more` does not fit, or nil. Sums above 2^53 round, but never down past a limit below it.
@@ -47,96 +80,159 @@ local function refusal(spent, held, more, limit)
   return nil
 end
 
--- What this exchange holds already is not in its own way: scope.others = held without it.
-local function set_others(scopes)
-  for _, scope in ipairs(scopes) do
-    local own = scope.own and split(scope.own) or ZERO
-    scope.others = {}
-    for d = 1, 3 do scope.others[d] = scope.held[d] - tonumber(own[d]) end
-  end
+local function refused(cap, d, vector)
+  local more = d == 3 and cap.begun and 0 or vector[d]
+  return refusal(cap.spent[d], cap.held[d], more, cap.limits[d])
 end
 
-local function is_passed_over(candidate, caps)
-  for k, cap in ipairs(caps) do
-    local threshold = candidate.thresholds[k]
-    if threshold and cap.window.spent[1] + cap.scope.others[1] >= threshold then return true end
+local function refuses(cap, vector)
+  for _, d in ipairs(cap.bounded) do
+    if refused(cap, d, vector) then return true end
   end
   return false
 end
 
-local function fits(candidate, caps)
+local function fits(vector, caps)
   for _, cap in ipairs(caps) do
-    for d = 1, 3 do
-      if cap.limits[d] and refusal(cap.window.spent[d], cap.scope.others[d],
-                                   candidate.vector[d], cap.limits[d]) then
-        return false
-      end
-    end
+    if cap.enforced and refuses(cap, vector) then return false end
   end
   return true
 end
 
--- The first candidate that fits and whether one before it was passed over: number or nil, boolean.
-local function choose(candidates, caps)
-  local passed = false
-  for i, candidate in ipairs(candidates) do
-    if is_passed_over(candidate, caps) then
-      passed = true
-    elseif fits(candidate, caps) then
-      return i, passed
+-- The price of so many tokens in nano-USD, rounded up. Exact for what is within 2^53: of the rate
+-- only its last three digits can leave a fraction.
+local function price(tokens, rate)
+  local low = math.fmod(rate, 1000)
+  return tokens * ((rate - low) / 1000) + math.ceil(tokens * low / 1000)
+end
+
+local function with_output(elastic, tokens)
+  local base = elastic.base
+  return {base[1] + price(tokens, elastic.rate), base[2] + tokens, base[3], 1}
+end
+
+-- As many tokens as the room pays for, at most `tokens`: the quotient, set right by the exact price.
+local function affordable(room, rate, tokens)
+  if room < 0 then return -1 end
+  if rate == 0 or price(tokens, rate) <= room then return tokens end
+  local guess = min(tokens, floor(room / rate * 1000))
+  while guess > 0 and price(guess, rate) > room do guess = guess - 1 end
+  while price(guess + 1, rate) <= room do guess = guess + 1 end
+  return guess
+end
+
+-- The hold with as many output tokens as fit, or nil when that is too few.
+local function shrunk(candidate, caps)
+  local elastic = candidate.elastic
+  if not elastic then return nil end
+  local base = elastic.base
+  local tokens = min(candidate.vector[2] - base[2], ELASTIC_MAX)
+  for _, cap in ipairs(caps) do
+    if cap.enforced and tokens >= 0 then
+      if cap.limits[2] then
+        tokens = min(tokens, cap.limits[2] - (cap.spent[2] + cap.held[2]) - base[2])
+      end
+      if cap.limits[1] and tokens >= 0 then
+        local room = cap.limits[1] - (cap.spent[1] + cap.held[1]) - base[1]
+        tokens = affordable(room, elastic.rate, tokens)
+      end
     end
   end
-  return nil, passed
+  if tokens < 0 or tokens < elastic.least then return nil end
+  local vector = with_output(elastic, tokens)
+  return fits(vector, caps) and vector or nil
+end
+
+-- The first candidate that fits as it is, or else shrunk, and what it holds then: number and nil or
+-- vector; nil when none does. Below `level` they are passed over.
+local function choose(candidates, caps, level)
+  for i, candidate in ipairs(candidates) do
+    if candidate.stage >= level and fits(candidate.vector, caps) then return i, nil end
+  end
+  for i, candidate in ipairs(candidates) do
+    local vector = candidate.stage >= level and shrunk(candidate, caps)
+    if vector then return i, vector end
+  end
+  return nil, nil
+end
+
+-- The places, from 0, of the caps in shadow that would have refused: "0 2".
+local function shadowed(caps, vector)
+  local places = nil
+  for i, cap in ipairs(caps) do
+    if cap.mode == 'shadow' and refuses(cap, vector) then
+      places = (places and places .. ' ' or '') .. text(i - 1)
+    end
+  end
+  return places or ''
+end
+
+-- The smallest hold that this candidate could be admitted with.
+local function least(candidate)
+  local elastic = candidate.elastic
+  if not elastic or elastic.least > candidate.vector[2] - elastic.base[2] then
+    return candidate.vector
+  end
+  return with_output(elastic, elastic.least)
 end
 
 -- The hardest refusal of one candidate: never before spent before held; among `spent` the one that
--- ends last, for only then will the request fit. A threshold is a limit one below it for nothing.
-local function judge(candidate, caps)
-  local worst = nil
-  local function weigh(k, d, more, limit)
-    local cap = caps[k]
-    local reason = refusal(cap.window.spent[d], cap.scope.others[d], more, limit)
+-- ends last, for only then will the request fit. A candidate that is passed over waits until the
+-- lowest stage above its own can end. nil when a stage lasts though nothing is as full any more.
+local function judge(candidate, caps, stairs, level)
+  local worst, vector = nil, least(candidate)
+  local function weigh(k, d, reason, need)
     if not reason then return end
+    local cap = caps[k]
     local found = {rank = RANK[reason], reason = reason, cap = k, dimension = d, at = 0}
-    if reason == 'spent' then
-      found.at = frees_at(cap.scope, cap.window, d, cap.window.spent[d] + more - limit)
-    end
+    if reason == 'spent' then found.at = frees_at(cap.scope, cap.window, d, need) end
     if not worst or found.rank > worst.rank
       or (found.rank == worst.rank and found.at > worst.at) then
       worst = found
     end
   end
   for k, cap in ipairs(caps) do
-    for d = 1, 3 do
-      if cap.limits[d] then weigh(k, d, candidate.vector[d], cap.limits[d]) end
+    if cap.enforced then
+      for _, d in ipairs(cap.bounded) do
+        local more = d == 3 and cap.begun and 0 or vector[d]
+        weigh(k, d, refused(cap, d, vector), cap.spent[d] + more - cap.limits[d])
+      end
+      if stairs and candidate.stage < level and cap.limits[1] then
+        local last = share(cap.limits[1], stairs[candidate.stage + 1].leave) - 1
+        weigh(k, 1, refusal(cap.spent[1], cap.held[1], 0, last), cap.spent[1] - last)
+      end
     end
-    if candidate.thresholds[k] then weigh(k, 1, 0, candidate.thresholds[k] - 1) end
   end
   return worst
 end
 
--- The denial of the cheapest candidate; the first of several at one price.
-local function deny(candidates, caps, scopes, now)
-  local cheapest = candidates[1]
-  for _, candidate in ipairs(candidates) do
-    if candidate.vector[1] < cheapest.vector[1] then cheapest = candidate end
+local function first_money(caps)
+  for k, cap in ipairs(caps) do
+    if cap.enforced and cap.limits[1] then return text(k) end
   end
-  local worst = judge(cheapest, caps)
-  local at = worst.at > 0 and text(worst.at) or ''
-  return answer({'denied', worst.reason, text(worst.cap), DIMENSION[worst.dimension], at},
-                scopes, now)
+  return ''
 end
 
--- The flag that stands in the way, or nil: paused, killed, killed:<scope name>.
-local function stop_flag(state, scopes)
-  local fields = {'paused', 'killed'}
-  for i = 2, #scopes do fields[i + 1] = 'killed:' .. scopes[i].name end
-  for i, flag in ipairs(call('HMGET', state, unpack(fields))) do
-    if flag and flag ~= '0' then return i == 1 and 'paused' or 'killed' end
+-- The denial of the candidate that takes least; the first of several alike.
+local function deny(candidates, caps, scopes, now, stairs, level)
+  local cheapest, amount = nil, nil
+  for _, candidate in ipairs(candidates) do
+    local takes = least(candidate)[1]
+    if not cheapest or takes < amount then cheapest, amount = candidate, takes end
   end
-  return nil
+  local worst = judge(cheapest, caps, stairs, level)
+  if not worst then
+    return answer({'denied', 'held', first_money(caps), 'nano', '', ''}, scopes, now)
+  end
+  local at = worst.at > 0 and text(worst.at) or ''
+  return answer({'denied', worst.reason, text(worst.cap), DIMENSION[worst.dimension], at, ''},
+                scopes, now), worst
 end
 
 local function vector_record(vector)
   return {nano = text(vector[1]), tokens = text(vector[2]), requests = text(vector[3])}
+end
+
+local function vector_text(vector)
+  return vector and format('%.0f %.0f %.0f', vector[1], vector[2], vector[3]) or ''
 end

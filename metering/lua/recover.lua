@@ -38,10 +38,11 @@ record.buckets = {}
 for _, scope in ipairs(scopes) do
   local hold = call('HGET', scope.c, 'h:' .. exchange)
   if hold then give_back(scope, exchange, hold) end
-  load(scope, exchange, now)
+  load(scope, exchange, now, 'all')
   for _, window in ipairs(scope.windows) do
     at_bucket_of(window, id)
-    record.buckets[scope.name .. ' ' .. window.label] = spend(scope, window, actual)
+    record.buckets[scope.name .. ' ' .. window.label] =
+      spend(scope, window, counted(window, actual))
   end
   write(scope)
   keep(scope, now, now)

@@ -13,7 +13,7 @@ local scopes = take_scopes(5)
 local marker_ttl = take_amount('marker ttl_ms')
 if fault then return redis.error_reply(fault) end
 
-local recovered = recovered_record(KEYS[2], exchange)
+local recovered = recovered_record(call('HGET', KEYS[2], exchange))
 call('PERSIST', KEYS[2])  -- changes nothing and is allowed at maxmemory, see commit
 if recovered then append_reversals(KEYS[2], exchange, KEYS[3]) end
 

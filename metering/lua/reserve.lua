@@ -1,20 +1,82 @@
 -- Holds room for an exchange under every cap, for the first candidate that fits, or holds nothing.
 -- Idempotent on the exchange id: an exchange that holds gets its first answer again.
 --
--- KEYS: 1 epoch, 2 state flags, 3 hold records, 4 commit markers, 5 index of records, then per scope
---       hash and zset.
--- ARGV: as in scopes.lua, then as in admission.lua, then owner, ttl_ms, facts ('' = none).
--- Returns strings: held|repeat, candidate (from 0), passed over before it (0|1), states
---              or: denied, reason, cap (from 1, '' for flags), dimension, reset_ms, states
+-- KEYS: 1 epoch, 2 state flags, 3 hold records, 4 commit markers, 5 index of records, 6 notes, then
+--       per scope hash and zset.
+-- ARGV: as in scopes.lua, then as in admission.lua, then the stairs: number of stages (0 = no stairs);
+--       if any: name ('' = not remembered), dwell_ms, 0 or 1 for shadow, per stage enter and leave
+--       in parts per million of a money cap. Then owner, ttl_ms, facts ('' = none).
+-- Returns strings: held|repeat, candidate (from 0), stage in force, vector held if less than asked
+--                  ("nano tokens requests" or ''), caps in shadow that would have refused, states
+--              or: denied, reason, cap (from 1, or ''), dimension, reset_ms, stop (from 1, or ''),
+--                  states; of flags without states
 --              or: denied, rebuilding (epoch is missing: an empty Redis is not a new tenant).
 -- Errors: BADARG; ENDED when this exchange was committed, released or has lapsed, as for a reserve
 -- that was overtaken on another connection: holding again would leave a hold nobody ends.
--- The record's scopes are "name label:bucket_ms:buckets ...": all that recovering it has to know.
+-- The record's scopes are "name label:bucket_ms:buckets label:zone ...": all that recovering it has to
+-- know. One with a zone is of version 2, which older workers leave alone.
+-- The state hash remembers stairs as stage:<name>, "<stage> <since, Unix ms>".
+
+local function take_stairs()
+  local count = min(take_amount('stages'), #ARGV)
+  if count == 0 then return nil end
+  local stairs = {name = take(), dwell = take_amount('dwell_ms'), shadow = take() == '1'}
+  for i = 1, count do stairs[i] = {enter = take_amount('enter'), leave = take_amount('leave')} end
+  return stairs
+end
+
+local function reaches(caps, ppm)
+  for _, cap in ipairs(caps) do
+    local limit = cap.enforced and cap.limits[1]
+    if limit and cap.spent[1] + cap.held[1] >= share(limit, ppm) then return true end
+  end
+  return false
+end
+
+-- The stage in force by what is full, and since when. One that is left for a lower one keeps its
+-- time: the lower one began no later.
+local function climb(stairs, caps, level, since, now)
+  for i = #stairs, 1, -1 do
+    if reaches(caps, stairs[i].enter) then return i, i > level and now or since end
+    if i <= level and stairs.name ~= ''
+      and (now < since + stairs.dwell or reaches(caps, stairs[i].leave)) then
+      return i, since
+    end
+  end
+  return 0, 0
+end
+
+-- The stage in force, its floor considered; what can last is remembered.
+local function stage_of(stairs, caps, state, kept, now)
+  local level, since = match(kept[1] or '', '^(%d+) (%d+)$')
+  level, since = tonumber(level or 0), tonumber(since or 0)
+  local stage, began = climb(stairs, caps, level, since, now)
+  if stairs.name ~= '' and (stage ~= level or began ~= since) then
+    if stage == 0 then
+      call('HDEL', state, 'stage:' .. stairs.name)
+    else
+      call('HSET', state, 'stage:' .. stairs.name, text(stage) .. ' ' .. text(began))
+    end
+  end
+  return max(stage, min(floor(tonumber(kept[2] or nil) or 0), #stairs))
+end
+
+-- A refusal for what is spent is told once.
+local function tell_refusal(notes, tenant, cap, now)
+  local scope, window = cap.scope, cap.window
+  local limit = cap.limits[1]
+  local again = text(share(min(window.spent[1], limit), REARM_PPM))
+  if redis.pcall('HSETNX', scope.c, 'refused:' .. window.label, again) == 1 then
+    tell(notes, 'cap_refuses', scope, window, {ppm = 1000000, limit = limit}, now, tenant)
+  end
+end
 
 local now, tenant, exchange = take_now(), take(), take()
-local scopes = take_scopes(6)
+local scopes = take_scopes(7)
 local caps = take_caps(scopes)
 local candidates = take_candidates()
+local stops = take_stops()
+local stairs = take_stairs()
 local owner, ttl, facts = take(), take_amount('ttl_ms'), take()
 if fault then return redis.error_reply(fault) end
 
@@ -24,9 +86,8 @@ if call('HEXISTS', KEYS[4], exchange) == 1 then
 end
 for i, scope in ipairs(scopes) do
   sweep(scope, now, i == 1 and KEYS[3])
-  load(scope, exchange, now)
+  load(scope, exchange, now, 'rates')
 end
-set_others(scopes)
 
 local record = call('HGET', KEYS[3], exchange)
 if record then
@@ -34,29 +95,54 @@ if record then
   if record.state ~= 'held' then
     return redis.error_reply('ENDED exchange ' .. exchange .. ' is ' .. record.state)
   end
-  return answer({'repeat', record.index, record.passed}, scopes, now)
+  local vector = ''
+  if record.shrunk then
+    vector = record.vector.nano .. ' ' .. record.vector.tokens .. ' ' .. record.vector.requests
+  end
+  local stage = record.stage or record.passed  -- `passed` by proxies of before there were stages
+  return answer({'repeat', record.index, stage, vector, record.shadowed or ''}, scopes, now)
 end
 
-local flag = stop_flag(KEYS[2], scopes)
-if flag then return answer({'denied', flag, '', 'nano', ''}, scopes, now) end
+local more = stairs and {'stage:' .. stairs.name, 'stage_min'}
+local flag, stop, kept = look_at_flags(KEYS[2], stops, more)
+if flag then return {'denied', flag, '', 'nano', '', stop} end
 
-local index, passed = choose(candidates, caps)
-if not index then return deny(candidates, caps, scopes, now) end
+look_at(caps, exchange, false)
+local stage = stairs and stage_of(stairs, caps, KEYS[2], kept, now) or 0
+local level = stairs and not stairs.shadow and stage or 0
+local index, vector = choose(candidates, caps, level)
+if not index then
+  local denial, worst = deny(candidates, caps, scopes, now, stairs, level)
+  if worst and worst.reason == 'spent' and worst.dimension == 1 then
+    tell_refusal(KEYS[6], tenant, caps[worst.cap], now)
+  end
+  return denial
+end
 
-local chosen, shapes = candidates[index], {}
+local chosen, shapes, version = candidates[index], {}, 1
+local holds = vector or chosen.vector
+local begins = {0, 0, holds[3]}
 for i, scope in ipairs(scopes) do
-  place(scope, exchange, chosen.vector, now, now + ttl)
   local shape = scope.name
   for _, window in ipairs(scope.windows) do
-    shape = format('%s %s:%.0f:%.0f', shape, window.label, window.ms, window.count)
+    if window.rate then spend(scope, window, begins) end
+    if window.ms then
+      shape = format('%s %s:%.0f:%.0f', shape, window.label, window.ms, window.count)
+    else
+      shape, version = format('%s %s:%s', shape, window.label, window.zone), 2
+    end
   end
   shapes[i] = shape
+  place(scope, exchange, holds, now, now + ttl)
 end
-local verdict, expires = {'held', text(index - 1), passed and '1' or '0'}, text(now + ttl)
+local shadows = shadowed(caps, holds)
+local verdict = {'held', text(index - 1), text(stage), vector_text(vector), shadows}
+local expires = text(now + ttl)
 local written = {exchange, cjson.encode({
-  v = 1, state = 'held', vector = vector_record(chosen.vector), scopes = shapes, owner = owner,
+  v = version, state = 'held', vector = vector_record(holds), scopes = shapes, owner = owner,
   upstream = chosen.upstream, created_ms = text(now), expires_ms = expires, ttl_ms = text(ttl),
-  index = verdict[2], passed = verdict[3],
+  index = verdict[2], stage = verdict[3], shrunk = vector and '1' or nil,
+  shadowed = shadows ~= '' and shadows or nil,
 })}
 if facts ~= '' then written[3], written[4] = exchange .. ':facts', facts end
 call('HSET', KEYS[3], unpack(written))

@@ -4,12 +4,16 @@
 -- A scope is two declared keys. Hash `c:`: held:n held:t held:r, the totals held; h:<exchange>, one
 -- open hold as "nano tokens requests"; until, Unix ms up to which the key is kept; and per window
 -- label <label>:lo <label>:hi, first and last bucket with spend; <label>:n :t :r, its running
--- totals; <label>:<bucket>:n :t :r. Zset `z:`: exchange -> expiry, Unix ms.
+-- totals; <label>:<bucket>:n :t :r; told:<label>, the highest mark in nano-USD that was told, and
+-- refused:<label>, under which spend a refusal is news again. Zset `z:`: exchange -> expiry, Unix ms.
 -- So a scope drops its lapsed holds by itself, whatever other scopes those holds had.
 --
 -- ARGV of every verb begins: now_ms ('' = the server's clock, anything else is for tests), tenant,
--- exchange id, number of scopes; per scope: name, number of windows; per window: label, bucket_ms,
--- buckets. The tenant's scope is the first. Amounts are decimal strings of nano-USD, tokens and
+-- exchange id, number of scopes, their names; then per scope: number of windows; per window: label,
+-- bucket_ms, buckets, or for the days, weeks or months of a time zone: label, 0, zone, and of the
+-- period that the caller's clock is in: number, start_ms, end_ms, end_ms of the one after. Redis'
+-- time decides which of these, or of the one before, it is: a bucket like any other, with none
+-- before it. The tenant's scope is the first. Amounts are decimal strings of nano-USD, tokens and
 -- requests within 0 .. 2^53-1: doubles hold such numbers exactly, so sums are made here and
 -- written in one HSET per scope; what would pass 2^53 is left to HINCRBY (int64). A Lua number is
 -- never concatenated: it prints as 1e+14 from 1e14 on.
@@ -18,6 +22,9 @@ local MAX = 9007199254740991
 local SWEEP = 64            -- lapsed holds dropped per scope and call: bounds what one call costs
 local CHUNK = 64            -- buckets read per HMGET: 192 fields, far below the limit of unpack
 local SLACK_MS = 3600000      -- a busy scope has its expiry pushed out once an hour, not every call
+local RATE_MS = 3600000     -- windows up to this long count a request when it begins
+local REARM_PPM = 950000    -- of a mark: spend that falls under it makes the mark news again
+local NOTES_MAX = 10000
 local DIMS = {'n', 't', 'r'}
 local ZERO = {0, 0, 0}
 
@@ -27,6 +34,12 @@ local ARGV = ARGV
 
 local function text(number)
   return format('%.0f', number)
+end
+
+-- A share of an amount, rounded up. Exact: both parts stay within 2^53, fmod is not rounded.
+local function share(amount, ppm)
+  local low = math.fmod(amount, 1000000)
+  return (amount - low) / 1000000 * ppm + math.ceil(low * ppm / 1000000)
 end
 
 local cursor, fault = 0, nil
@@ -65,6 +78,22 @@ local function take_now()
   return take_amount('now_ms')
 end
 
+local function take_period(label)
+  local window = {label = label, count = 0, zone = take(), number = take_amount('period'),
+                  start = take_amount('start_ms'), stop = take_amount('end_ms'),
+                  next_stop = take_amount('next_end_ms')}
+  if window.start >= window.next_stop then fault = fault or 'BADARG an empty period' end
+  return window, window.next_stop - window.start
+end
+
+local function take_window()
+  local label, ms = take(), take_amount('bucket_ms')
+  if ms == 0 then return take_period(label) end
+  local count = take_amount('buckets')
+  if count < 1 then fault = fault or 'BADARG an empty window' end
+  return {label = label, ms = ms, count = count, rate = ms * count <= RATE_MS}, ms * (count + 2)
+end
+
 -- The scopes, from KEYS[first_key] on in pairs.
 local function take_scopes(first_key)
   local scopes = {}
@@ -72,16 +101,42 @@ local function take_scopes(first_key)
     local scope = {c = KEYS[first_key + 2 * i - 2], z = KEYS[first_key + 2 * i - 1],
                    name = take(), windows = {}, span = 0, fields = {}}
     if not scope.z then fault = fault or 'BADARG fewer keys than scopes' end
-    for j = 1, min(take_amount('windows'), #ARGV) do
-      local label, ms, count = take(), take_amount('bucket_ms'), take_amount('buckets')
-      if ms < 1 or count < 1 then fault = fault or 'BADARG an empty window' end
-      scope.windows[j] = {label = label, ms = ms, count = count}
-      scope.span = max(scope.span, ms * (count + 2))
-    end
     scopes[i] = scope
+  end
+  for _, scope in ipairs(scopes) do
+    for j = 1, min(take_amount('windows'), #ARGV) do
+      local window, span = take_window()
+      scope.windows[j] = window
+      if span > scope.span then scope.span = span end
+    end
   end
   if #scopes == 0 then fault = fault or 'BADARG no scope' end
   return scopes
+end
+
+-- The names of all that can be paused or killed here, beside the tenant.
+local function take_stops()
+  local stops = {}
+  for i = 1, min(take_amount('stops'), #ARGV) do stops[i] = take() end
+  return stops
+end
+
+local function bucket_at(window, now)
+  if window.ms then return floor(now / window.ms) end
+  if now < window.start then return window.number - 1 end
+  return now < window.stop and window.number or window.number + 1
+end
+
+-- When what is in this bucket counts no more.
+local function leaves(window, bucket)
+  if window.ms then return (bucket + window.count + 1) * window.ms end
+  if bucket < window.number then return window.start end
+  return bucket == window.number and window.stop or window.next_stop
+end
+
+-- What of a hold, or of its use, counts in this window: in a rate its requests have begun.
+local function counted(window, amounts)
+  return window.rate and {amounts[1], amounts[2], 0} or amounts
 end
 
 -- HINCRBY, skipping nothing-to-do; the new value as a string. Above 2^53 the reply has lost
@@ -115,6 +170,61 @@ end
 local function split(hold)
   local n, t, r = match(hold, '^(%d+) (%d+) (%d+)$')
   return {n, t, r}
+end
+
+-- Adds a vector to one window, with the next `write` of the scope; the bucket it went to, as text,
+-- or nil when there is nothing to add.
+local function spend(scope, window, amounts)
+  if amounts[1] == 0 and amounts[2] == 0 and amounts[3] == 0 then return nil end
+  local label, bucket = window.label, text(window.current)
+  local head = label .. ':' .. bucket .. ':'
+  local there = window.there
+  if not there or window.here ~= window.current then
+    there = call('HMGET', scope.c, head .. 'n', head .. 't', head .. 'r')
+  end
+  window.there = nil
+  for d = 1, 3 do
+    if amounts[d] > 0 then
+      add(scope, head .. DIMS[d], there[d] or '0', amounts[d])
+      window.texts[d] = add(scope, label .. ':' .. DIMS[d], window.texts[d], amounts[d])
+    end
+  end
+  if window.hi ~= window.current then
+    window.lo, window.hi = window.lo or window.current, window.current
+    local fields = scope.fields
+    local at = #fields
+    fields[at + 1], fields[at + 2] = label .. ':lo', text(window.lo)
+    fields[at + 3], fields[at + 4] = label .. ':hi', bucket
+  end
+  return bucket
+end
+
+-- Appends to the notes of the shard. Protected: a note is not worth a commit that breaks half-way.
+local function tell(notes, kind, scope, window, mark, now, tenant)
+  redis.pcall('XADD', notes, 'MAXLEN', '~', NOTES_MAX, '*', 'n', cjson.encode({
+    v = 1, kind = kind, tenant = tenant, scope = scope.name, window = window.label, at_ms = now,
+    mark_ppm = mark.ppm, limit_nano = text(mark.limit), spent_nano = window.texts[1],
+  }))
+end
+
+-- The flag that stands in the way, or nil; the place of its stop ('' = the tenant's); and the
+-- values of `more`, fields beside the flags. The tenant's comes first, a pause before a kill.
+local function look_at_flags(state, stops, more)
+  local fields = {'paused', 'killed'}
+  for _, name in ipairs(stops) do
+    fields[#fields + 1] = 'paused:' .. name
+    fields[#fields + 1] = 'killed:' .. name
+  end
+  local count = #fields
+  for i, field in ipairs(more or {}) do fields[count + i] = field end
+  local got = call('HMGET', state, unpack(fields))
+  for i = 1, count do
+    if got[i] and got[i] ~= '0' then
+      local place = floor((i - 1) / 2)
+      return i % 2 == 1 and 'paused' or 'killed', place > 0 and text(place) or ''
+    end
+  end
+  return nil, '', {unpack(got, count + 1)}
 end
 
 -- Gives one hold back to its scope; `hold` is the text of h:<exchange>.
@@ -217,14 +327,21 @@ local function drop_buckets(scope, window, oldest)
 end
 
 -- Reads a scope in one HMGET and brings its windows up to now. A clock that steps back never makes
--- the newest bucket older: `current` is at least hi.
-local function load(scope, exchange, now)
+-- the newest bucket older: `current` is at least hi. `spends` says which windows will be added to,
+-- so that their bucket is read along: 'rates', 'all' (with what was told), or nil.
+local function load(scope, exchange, now, spends)
   local fields = {'held:n', 'held:t', 'held:r', 'until', 'h:' .. exchange}
   for _, window in ipairs(scope.windows) do
     local l = window.label
     local at = #fields
+    window.at, window.here = at, bucket_at(window, now)
     fields[at + 1], fields[at + 2], fields[at + 3] = l .. ':lo', l .. ':hi', l .. ':n'
     fields[at + 4], fields[at + 5] = l .. ':t', l .. ':r'
+    if spends == 'all' or (spends and window.rate) then
+      local head = l .. ':' .. text(window.here) .. ':'
+      fields[at + 6], fields[at + 7], fields[at + 8] = head .. 'n', head .. 't', head .. 'r'
+      if spends == 'all' then fields[at + 9], fields[at + 10] = 'refused:' .. l, 'told:' .. l end
+    end
   end
   local got = call('HMGET', scope.c, unpack(fields))
   scope.texts, scope.held = {}, {}
@@ -234,20 +351,19 @@ local function load(scope, exchange, now)
   end
   scope.till = tonumber(got[4] or 0)
   scope.own = got[5]
-  for i, window in ipairs(scope.windows) do
-    local at = 5 * i
-    local here = floor(now / window.ms)
+  for _, window in ipairs(scope.windows) do
+    local at, here = window.at, window.here
     window.lo, window.hi = tonumber(got[at + 1] or nil), tonumber(got[at + 2] or nil)
     set_spent(window, {got[at + 3], got[at + 4], got[at + 5]})
+    if spends == 'all' or (spends and window.rate) then
+      window.there = {got[at + 6], got[at + 7], got[at + 8]}
+      if spends == 'all' then window.refused, window.told = got[at + 9], got[at + 10] end
+    end
     if window.lo and window.lo < here - window.count then
       drop_buckets(scope, window, here - window.count)
     end
     window.current = max(here, window.hi or here)
   end
-end
-
-local function reset_of(window, bucket)
-  return text((bucket + window.count + 1) * window.ms)
 end
 
 -- When the first buckets that together hold `need` of one dimension have left: ms, as a number.
@@ -258,10 +374,10 @@ local function frees_at(scope, window, d, need)
     local values = call('HMGET', scope.c, unpack(bucket_fields(window, first, last)))
     for bucket = first, last do
       freed = freed + tonumber(values[3 * (bucket - first) + d] or 0)
-      if freed >= need then return (bucket + window.count + 1) * window.ms end
+      if freed >= need then return leaves(window, bucket) end
     end
   end
-  return (window.hi + window.count + 1) * window.ms
+  return leaves(window, window.hi)
 end
 
 -- Lets an idle scope vanish once its longest window and its last hold are over, and never before:
@@ -303,7 +419,7 @@ local function answer(reply, scopes, now)
     for d = 1, 3 do reply[#reply + 1] = scope.texts[d] end
     for _, window in ipairs(scope.windows) do
       for d = 1, 3 do reply[#reply + 1] = window.texts[d] end
-      reply[#reply + 1] = window.lo and reset_of(window, window.lo) or ''
+      reply[#reply + 1] = window.lo and text(leaves(window, window.lo)) or ''
     end
   end
   return reply

@@ -1,28 +1,5 @@
--- What commit, release and recover share, after scopes.lua: adding to the windows of a scope, and
--- taking back what was added for an exchange that was recovered.
-
--- Adds a vector to one window, with the next `write` of the scope; the bucket it went to, as text,
--- or nil when there is nothing to add.
-local function spend(scope, window, amounts)
-  if amounts[1] == 0 and amounts[2] == 0 and amounts[3] == 0 then return nil end
-  local label, bucket = window.label, text(window.current)
-  local head = label .. ':' .. bucket .. ':'
-  local there = call('HMGET', scope.c, head .. 'n', head .. 't', head .. 'r')
-  for d = 1, 3 do
-    if amounts[d] > 0 then
-      add(scope, head .. DIMS[d], there[d] or '0', amounts[d])
-      window.texts[d] = add(scope, label .. ':' .. DIMS[d], window.texts[d], amounts[d])
-    end
-  end
-  if window.hi ~= window.current then
-    window.lo, window.hi = window.lo or window.current, window.current
-    local fields = scope.fields
-    local at = #fields
-    fields[at + 1], fields[at + 2] = label .. ':lo', text(window.lo)
-    fields[at + 3], fields[at + 4] = label .. ':hi', bucket
-  end
-  return bucket
-end
+-- What commit, release and recover share, after scopes.lua: appending events, telling marks, and
+-- taking back what was added to the windows for an exchange that was recovered.
 
 -- The id that the event got.
 local function append(stream, body, hash)
@@ -33,13 +10,14 @@ end
 -- an id anew, so it may be later than `now`. A clock of the caller's (tests) is left alone.
 local function at_bucket_of(window, id)
   if id and ARGV[1] == '' then
-    window.current = max(window.current, floor(tonumber(string.match(id, '^%d+')) / window.ms))
+    window.current = max(window.current, bucket_at(window, tonumber(match(id, '^%d+'))))
   end
 end
 
 -- Takes as much out of one bucket as is still there, never below zero; a bucket that has left the
 -- window took its amounts along. One that this empties stays until its time is over.
 local function take_back(scope, window, bucket, amounts)
+  window.there = nil
   for d = 1, 3 do
     local field = window.label .. ':' .. bucket .. ':' .. DIMS[d]
     local there = tonumber(call('HGET', scope.c, field) or '0')
@@ -53,11 +31,11 @@ end
 
 -- Undoes a recovery in the windows; `record` is the decoded record, the scopes are loaded.
 local function take_recovery_back(record, scopes)
-  local amounts = split(record.recovered)
+  local recovered = split(record.recovered)
   for _, scope in ipairs(scopes) do
     for _, window in ipairs(scope.windows) do
       local bucket = record.buckets[scope.name .. ' ' .. window.label]
-      if bucket then take_back(scope, window, bucket, amounts) end
+      if bucket then take_back(scope, window, bucket, counted(window, recovered)) end
     end
   end
 end
@@ -68,10 +46,62 @@ local function append_reversals(records, exchange, stream)
   for hash, body in string.gmatch(reversals, '(%x+) ([^\n]+)') do append(stream, body, hash) end
 end
 
--- The record of an exchange that was recovered, or nil.
-local function recovered_record(records, exchange)
-  local record = call('HGET', records, exchange)
+-- The record as it is kept, decoded, if the exchange was recovered, or nil.
+local function recovered_record(record)
   if record then record = cjson.decode(record) end
   if record and record.state == 'recovered' then return record end
   return nil
+end
+
+-- Per mark its window of a scope (both from 1), nano-USD, parts per million, limit; lowest first.
+local function take_marks(scopes)
+  for _ = 1, min(take_amount('marks'), #ARGV) do
+    local scope = scopes[take_amount('scope')]
+    local window = scope and scope.windows[take_amount('window')]
+    local mark = {at = take_amount('mark'), ppm = take_amount('ppm'), limit = take_amount('limit')}
+    if not window then
+      fault = fault or 'BADARG a mark without its window'
+      return
+    end
+    window.marks = window.marks or {}
+    window.marks[#window.marks + 1] = mark
+  end
+end
+
+-- Before anything is added: what spend has fallen far enough under is news again.
+local function rearm(scope, window)
+  local spent = tonumber(window.texts[1])  -- a recovery may have been taken back meanwhile
+  if window.refused and spent < tonumber(window.refused) then
+    call('HDEL', scope.c, 'refused:' .. window.label)
+  end
+  local told, still = tonumber(window.told or 0), 0
+  if not window.marks then return end
+  if told > 0 and spent < share(told, REARM_PPM) then
+    for _, mark in ipairs(window.marks) do
+      if mark.at <= told and spent >= share(mark.at, REARM_PPM) then still = max(still, mark.at) end
+    end
+    told = still
+  end
+  window.armed = told
+end
+
+-- After something was added: the marks that this crossed.
+local function tell_marks(notes, tenant, scope, window, now)
+  if not window.marks then return end
+  local spent, told = tonumber(window.texts[1]), window.armed
+  for _, mark in ipairs(window.marks) do
+    if told < mark.at and mark.at <= spent then
+      tell(notes, 'cap_mark', scope, window, mark, now, tenant)
+    end
+  end
+  for _, mark in ipairs(window.marks) do
+    if mark.at <= spent then told = max(told, mark.at) end
+  end
+  if told == tonumber(window.told or 0) then return end
+  if told == 0 then
+    call('HDEL', scope.c, 'told:' .. window.label)
+  else
+    scope.fields[#scope.fields + 1] = 'told:' .. window.label
+    scope.fields[#scope.fields + 1] = text(told)
+  end
 end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from caps_samples import (
     KEY,
+    USER,
     Subject,
     ask,
     cap,
@@ -17,7 +18,9 @@ from metering.caps import (
     Denial,
     DenialReason,
     HoldEndedError,
+    Renewal,
     Reservation,
+    Scope,
     Vector,
 )
 
@@ -98,23 +101,29 @@ async def test_a_renewed_hold_outlives_its_first_expiry(subject: Subject) -> Non
 
 
 @pytest.mark.parametrize(
-    ("flag", "reason"),
+    ("flag", "reason", "scope"),
     [
-        ("paused", DenialReason.PAUSED),
-        ("killed", DenialReason.KILLED),
-        ("killed:key/k1", DenialReason.KILLED),
+        ("paused", DenialReason.PAUSED, None),
+        ("killed", DenialReason.KILLED, None),
+        ("killed:key/k1", DenialReason.KILLED, KEY),
+        ("paused:user/u1", DenialReason.PAUSED, USER),
     ],
 )
 async def test_a_flag_stops_new_holds_and_lets_old_ones_end(
-    subject: Subject, flag: str, reason: DenialReason
+    subject: Subject, flag: str, reason: DenialReason, scope: Scope | None
 ) -> None:
-    """What is under way is counted; nothing more is admitted."""
-    bounds = (cap(100), cap(100, scope=KEY))
-    running = hold(*bounds)
+    """What is under way is told at its next renewal, and counted; nothing more is admitted."""
+    bounds, stops = (cap(100), cap(100, scope=KEY)), (KEY, USER)
+    running = hold(*bounds, stops=stops)
     await held(subject, running, ask(10))
+    before = await subject.caps.renew(running, ttl_ms=TTL_MS)
     await subject.set_flag("acme", flag)
 
-    assert await denied(subject, hold(*bounds), ask(1)) == Denial(reason)
-    assert await subject.caps.swap(running, ask(20)) == Denial(reason)
+    assert await denied(subject, hold(*bounds, stops=stops), ask(1)) == Denial(reason, scope=scope)
+    assert await subject.caps.swap(running, ask(20)) == Denial(reason, scope=scope)
+    after = await subject.caps.renew(running, ttl_ms=TTL_MS)
+    assert (before, after) == (Renewal(is_held=True), Renewal(True, reason, scope))
+    others = await reserve(subject, hold(*bounds), ask(1))
+    assert isinstance(others, Denial) == (scope is None)
     ended = await subject.caps.commit(running, Vector(10, 0, 1), [])
     assert ended.result is CommitResult.COMMITTED

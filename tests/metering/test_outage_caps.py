@@ -24,7 +24,8 @@ from metering.caps import (
     Vector,
 )
 from metering.memory_caps import MemoryCaps
-from metering.outage_caps import LOCAL_MAX, OutageCaps, OutagePolicy
+from metering.outage_caps import LOCAL_MAX, OutageCaps
+from metering.outage_slices import OutagePolicy
 
 CAP = cap(1_000)
 AWAY = CapsUnavailableError("away")

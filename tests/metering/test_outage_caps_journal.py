@@ -25,7 +25,8 @@ from metering.caps import (
 from metering.local_codec import decode_local
 from metering.local_journal import LocalJournal
 from metering.memory_caps import MemoryCaps
-from metering.outage_caps import OutageCaps, OutagePolicy
+from metering.outage_caps import OutageCaps
+from metering.outage_slices import OutagePolicy
 from metering.recent import RecentCommits
 from metering.spool import Spool
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from caps_samples import DAY_MS, KEY, SHORT, RedisSubject, Subject, ask, cap, hold
+from caps_samples import DAY_MS, HOURS, KEY, RedisSubject, Subject, ask, cap, hold
 from fixtures_caps import TTL_MS, held
 from fixtures_redis import RedisServer
 
@@ -35,7 +35,7 @@ async def spent(subject: Subject, *caps: Cap) -> list[Vector]:
 
 async def test_a_hold_is_lost_once_its_grace_is_over(subject: Subject) -> None:
     """Found although nobody has asked the tenant since, with all that it left behind."""
-    exchange = hold(cap(100), cap(50, scope=KEY, window=SHORT))
+    exchange = hold(cap(100), cap(50, scope=KEY, window=HOURS))
     await held(subject, exchange, ask(30))
     await subject.caps.renew(exchange, ttl_ms=TTL_MS, checkpoint=b"seen\nso far")
 
@@ -55,7 +55,7 @@ async def test_a_hold_is_lost_once_its_grace_is_over(subject: Subject) -> None:
 
 async def test_what_is_recovered_counts_in_every_window_and_once(subject: Subject) -> None:
     """F-01: two workers at once; the amounts, the events and the room given back, all once."""
-    bounds = cap(1_000), cap(500, scope=KEY, window=SHORT)
+    bounds = cap(1_000), cap(500, scope=KEY, window=HOURS)
     lost = await lose(subject, hold(*bounds))
 
     answers = await asyncio.gather(
@@ -86,7 +86,7 @@ async def test_a_hold_that_came_back_meanwhile_is_left_alone(subject: Subject) -
 
 async def test_a_later_commit_leaves_the_truth(subject: Subject) -> None:
     """What was recovered leaves every window, its reversals go before the true events, once."""
-    bounds = cap(1_000), cap(500, scope=KEY, window=SHORT)
+    bounds = cap(1_000), cap(500, scope=KEY, window=HOURS)
     exchange = hold(*bounds)
     await subject.recover(await lose(subject, exchange), MADE, grace_ms=GRACE_MS)
 
@@ -100,10 +100,10 @@ async def test_a_later_commit_leaves_the_truth(subject: Subject) -> None:
 
 async def test_what_has_left_the_window_is_not_taken_out_of_it(subject: Subject) -> None:
     """The short window forgot the recovered amount by itself; the day still has it."""
-    day, short = cap(1_000), cap(500, window=SHORT)
+    day, short = cap(1_000), cap(500, window=HOURS)
     exchange = hold(day, short)
     await subject.recover(await lose(subject, exchange), MADE, grace_ms=GRACE_MS)
-    subject.clock.ms += 10_000
+    subject.clock.ms += 5 * HOURS.bucket_ms
 
     true = await subject.caps.commit(exchange, Vector(25, 9, 1), [])
     subject.clock.ms += 2 * DAY_MS

@@ -1,0 +1,186 @@
+"""The slices of the caps that a process may spend while Redis is away, by what Redis said last.
+
+Rules:
+- A slice is share * (limit - spent - held) / processes. What was admitted from it counts until
+  Redis has it, so one process never passes its slice, and all of them never pass share * limit.
+- A tenant, project or key that this process has not seen gets nothing. Features, users, sessions
+  and runs are named by clients and begin all the time: one that was not seen counts as untouched.
+  What another process knew of it is passed by share * limit at most, under the caps above it.
+- Exchanges at once are counted here alone: limit / processes of them.
+- Stages are by the last numbers and what was admitted since; nothing is remembered of them.
+
+Pure. `metering.caps_choice` judges, as it does for Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from metering.caps import (
+    Candidate,
+    Cap,
+    CapState,
+    Hold,
+    Limit,
+    ScopeKind,
+    Stairs,
+    Vector,
+)
+from metering.caps_choice import Kept, Look, choose, climb
+from metering.money import PPM
+from metering.window import NOTHING, minus, plus
+
+TENANTS_MAX = 100_000
+"""Tenants that are remembered; whoever is seen after so many gets nothing in an outage."""
+ROAMING_MAX = 100_000
+"""Features, users, sessions and runs that are remembered, the newest of them."""
+
+_ROAMING = frozenset({ScopeKind.FEATURE, ScopeKind.USER, ScopeKind.SESSION, ScopeKind.RUN})
+
+_Key = tuple[str, str, str, str]
+"""Tenant, kind, id, window: amounts belong to a window of a scope, whichever caps are over it.
+Strings, for a cap takes twenty times as long to be hashed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutagePolicy:
+    """`on_outage`, and the share of what is left that all `processes` may spend by themselves."""
+
+    mode: Literal["local", "closed", "open"] = "local"
+    share_ppm: int = 100_000
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who is admitted, what it holds, in which stage."""
+
+    index: int
+    vector: Vector
+    is_shrunk: bool
+    stage: int
+
+
+@dataclass(slots=True)
+class Slices:
+    """What was said of the caps of every tenant, and what is used of them here."""
+
+    policy: OutagePolicy
+    _seen: dict[str, dict[_Key, CapState]] = field(default_factory=dict)
+    _roaming: dict[_Key, CapState] = field(default_factory=dict)
+    _used: dict[_Key, tuple[Vector, int]] = field(default_factory=dict)
+
+    def note(self, tenant: str, states: Sequence[CapState]) -> None:
+        """Redis has said this."""
+        if not states:
+            return
+        seen = self._seen.get(tenant)
+        if seen is None:
+            if len(self._seen) >= TENANTS_MAX:
+                return
+            seen = self._seen[tenant] = {}
+        for state in states:
+            key = _key(tenant, state.cap)
+            if state.cap.scope.kind not in _ROAMING:
+                seen[key] = state
+                continue
+            self._roaming.pop(key, None)
+            self._roaming[key] = state
+            if len(self._roaming) > ROAMING_MAX:
+                del self._roaming[next(iter(self._roaming))]
+
+    def choose(
+        self, hold: Hold, candidates: Sequence[Candidate], stairs: Stairs | None
+    ) -> Choice | None:
+        """The candidate that the slices have room for, or that is next where all are open."""
+        known = [self._known(hold.tenant, cap) for cap in hold.caps]
+        is_open = self.policy.mode == "open"
+        if None in known and not is_open:
+            return None
+        stage = self._stage(hold, [state or (NOTHING, NOTHING) for state in known], stairs)
+        closed = 0 if stairs is None or stairs.is_shadow else stage
+        if is_open:
+            allowed = [index for index, each in enumerate(candidates) if each.stage >= closed]
+            index = allowed[0] if allowed else len(candidates) - 1
+            return Choice(index, candidates[index].vector, False, stage)
+        looks = [
+            self._slice(hold.tenant, cap, state)
+            for cap, state in zip(hold.caps, known, strict=True)
+            if state is not None
+        ]
+        found = choose(looks, candidates, closed)
+        if found is None:
+            return None
+        index, vector = found
+        return Choice(index, vector or candidates[index].vector, vector is not None, stage)
+
+    def states(self, hold: Hold) -> tuple[CapState, ...]:
+        """Where the caps stand as far as this process can tell; empty where it cannot."""
+        found = []
+        for cap in hold.caps:
+            key = _key(hold.tenant, cap)
+            state = self._seen.get(hold.tenant, {}).get(key) or self._roaming.get(key)
+            if state is None and cap.scope.kind not in _ROAMING:
+                return ()
+            used = self._used.get(key, (NOTHING, 0))[0]
+            spent, held = (state.spent, state.held) if state else (NOTHING, NOTHING)
+            now_ms, reset_ms = (state.now_ms, state.reset_ms) if state else (0, None)
+            found.append(CapState(cap, spent, plus(held, used), now_ms, reset_ms))
+        return tuple(found)
+
+    def use(self, hold: Hold, *, less: Vector, more: Vector, running: int) -> None:
+        """An exchange uses so much less, and so much more; `running` is 1 when it begins, -1 when
+        it ends, else 0."""
+        for key in dict.fromkeys(_key(hold.tenant, cap) for cap in hold.caps):
+            used, count = self._used.get(key, (NOTHING, 0))
+            now = (plus(minus(used, less), more), count + running)
+            if now == (NOTHING, 0):
+                self._used.pop(key, None)
+            else:
+                self._used[key] = now
+
+    def _known(self, tenant: str, cap: Cap) -> tuple[Vector, Vector] | None:
+        """Spent and held when Redis spoke of it last."""
+        key = _key(tenant, cap)
+        if cap.scope.kind in _ROAMING:
+            state = self._roaming.get(key)
+            return (state.spent, state.held) if state is not None else (NOTHING, NOTHING)
+        state = self._seen.get(tenant, {}).get(key)
+        return None if state is None else (state.spent, state.held)
+
+    def _stage(
+        self, hold: Hold, known: Sequence[tuple[Vector, Vector]], stairs: Stairs | None
+    ) -> int:
+        if stairs is None:
+            return 0
+        looks = [
+            Look(cap, spent, plus(held, self._used.get(_key(hold.tenant, cap), (NOTHING, 0))[0]))
+            for cap, (spent, held) in zip(hold.caps, known, strict=True)
+        ]
+        return climb(looks, stairs, Kept(), 0).level
+
+    def _slice(self, tenant: str, cap: Cap, known: tuple[Vector, Vector]) -> Look:
+        """The cap cut down to this process' share of what is left, and what it has used of that."""
+        spent, held = known
+        limit, policy = cap.limit, self.policy
+
+        def share(bound: int | None, taken: int) -> int | None:
+            if bound is None:
+                return None
+            return max(0, bound - taken) * policy.share_ppm // PPM // policy.processes
+
+        at_once = None if limit.concurrent is None else limit.concurrent // policy.processes
+        cut = Limit(
+            share(limit.nano, spent.nano + held.nano),
+            share(limit.tokens, spent.tokens + held.tokens),
+            share(limit.requests, spent.requests + held.requests),
+            at_once,
+        )
+        used, running = self._used.get(_key(tenant, cap), (NOTHING, 0))
+        return Look(Cap(cap.scope, cap.window, cut, cap.mode), used, NOTHING, running)
+
+
+def _key(tenant: str, cap: Cap) -> _Key:
+    return tenant, cap.scope.kind, cap.scope.id, cap.window.label
