@@ -3,12 +3,13 @@
 Rules: the rolling day of a tenant always counts, whatever is configured, and whether the tenant is
 configured or not. Every other window counts where a rule of the tenant names its kind, and for a
 rule with an id in that scope only. In one scope a label stands once: a rule with an id takes the
-place of the one without. The bucket of an event is that of Redis' time of its commit.
+place of the one without. The bucket of an event is that of Redis' time of its commit. A rate (an
+hour or less) counts requests when they begin, which no event says; it is whole within the hour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from metering.calendar_periods import period_at, start_ms
@@ -16,10 +17,7 @@ from metering.caps import ROLLING_DAY, AnyWindow, Scope, ScopeKind, Window
 from metering.events import UsageEvent
 from metering.ids import is_id, scope_id
 from metering.tenants import CapRule, Tenant
-
-RATE_MAX_MS = 3_600_000
-"""A window of an hour or less is a rate: its requests count when they begin, which no event says,
-and it is itself again within the hour."""
+from metering.window import is_rate
 
 TENANT = Scope(ScopeKind.TENANT)
 
@@ -144,11 +142,6 @@ def counted_in(event: UsageEvent, rules: Rules) -> list[tuple[Scope, AnyWindow]]
     ]
 
 
-def is_rate(window: AnyWindow) -> bool:
-    """Whether requests count in it when they begin."""
-    return isinstance(window, Window) and window.bucket_ms * window.buckets <= RATE_MAX_MS
-
-
 def name_of(window: AnyWindow) -> str:
     """A window in one word, the zone of a calendar window included."""
     if isinstance(window, Window):
@@ -181,8 +174,3 @@ def keep_ms(window: AnyWindow, now_ms: int) -> int:
     if isinstance(window, Window):
         return window.bucket_ms * (window.buckets + 2)
     return period_at(window, now_ms).next_end_ms - now_ms + _DAY_MS
-
-
-def whole_days(series: Sequence[Series]) -> list[Series]:
-    """Those that outlive the hour: rates heal by themselves sooner than they are looked at."""
-    return [each for each in series if not each.is_rate]

@@ -13,11 +13,12 @@ from redis.asyncio import Redis
 from metering.caps import Scope, ScopeKind, Window
 from metering.redis_keys import RedisKeys
 from metering.settlement import invariants
-from metering.settlement.counting import DAILY, Rules, Series, is_rate, oldest_bucket
+from metering.settlement.counting import DAILY, Rules, Series, oldest_bucket
 from metering.settlement.ledger.spending import spent_by_bucket
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.recount import Place
 from metering.settlement.redis_windows import built_series
+from metering.window import is_rate
 
 Amounts = tuple[int, int, int]
 

@@ -19,12 +19,11 @@ from metering.settlement.counting import (
     Series,
     bucket_of,
     counted_in,
-    is_rate,
     keep_ms,
     oldest_bucket,
 )
 from metering.tenants import CapRule
-from metering.window import rolling
+from metering.window import is_rate, rolling
 
 MONTH = CalendarWindow(CalendarUnit.MONTH, "Europe/Paris")
 MINUTE, WEEK = rolling(60), rolling(7 * 86_400)
