@@ -18,15 +18,21 @@ from metering.caps import (
     AnyWindow,
     CalendarUnit,
     CalendarWindow,
+    Candidate,
+    Cap,
+    Hold,
     Limit,
     Scope,
     ScopeKind,
+    Vector,
 )
 from metering.events import RECOVERED, UsageEvent, encode, payload_hash
 from metering.ids import scope_id
 from metering.recovery import reversal
+from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
-from metering.settlement.counting import Rules, bucket_of
+from metering.redis_link import RedisLink
+from metering.settlement.counting import TENANT, Rules, bucket_of
 from metering.settlement.entries import Entry
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.store import Ledger
@@ -93,6 +99,12 @@ class Site:
         found: Any = await self.redis.hmget(self.keys.scope("acme", scope), names)
         return tuple(int(value or 0) for value in found)
 
+    async def fields(self, scope: Scope) -> dict[bytes, bytes]:
+        """All that a scope's hash says of its windows, rates aside: they begin earlier."""
+        found: Any = await self.redis.hgetall(self.keys.scope("acme", scope))
+        others = (b"held", b"until", b"told", b"refused", b"1m:")
+        return {name: value for name, value in found.items() if not name.startswith(others)}
+
     async def rebuild(self) -> None:
         await rebuild_windows(self.ledger, self.redis, self.keys, self.rules, shards=(self.shard,))
 
@@ -143,6 +155,31 @@ async def test_an_emptied_redis_gets_the_windows_of_every_scope_back(site: Site)
         assert await site.redis.exists(site.keys.scope("acme", scope)) == 0
     assert await site.redis.pttl(site.keys.scope("acme", KEY)) > 7 * 86_400_000
     assert await site.compare() == []
+
+
+async def test_what_is_rebuilt_is_what_commits_had_made(site: Site, redis_link: RedisLink) -> None:
+    """Field by field, in rolling and in calendar windows; none differs from the ledger."""
+    await site.rebuild()
+    caps = RedisCaps(redis_link, site.keys)
+    limit = Limit(nano=10**12)
+    under = (Cap(TENANT, ROLLING_DAY, limit), Cap(KEY, WEEK, limit), Cap(USER, MONTH, limit))
+    for number in range(1, 4):
+        event = make_event(user="Zoë", units={"output_text": number})
+        hold = Hold("acme", event.exchange_id, under)
+        held = [Candidate("x", Vector(nano=10**9, tokens=99, requests=1))]
+        await caps.reserve(hold, held, owner="p", ttl_ms=9_000)
+        actual = Vector(nano=event.admission_nano, tokens=number, requests=1)
+        await caps.commit(hold, actual, [encode(event)])
+    assert await site.compare() == []
+    before = {scope: await site.fields(scope) for scope in (TENANT, KEY, USER)}
+    for scope in before:
+        await site.redis.delete(site.keys.scope("acme", scope))
+    await site.redis.delete(site.keys.epoch(site.shard))
+
+    await site.rebuild()
+
+    assert {scope: await site.fields(scope) for scope in before} == before
+    assert (await site.window(USER, MONTH))[1:] == (1 + 2 + 3, 3)
 
 
 async def test_a_cap_that_is_new_starts_with_what_the_ledger_knows(site: Site) -> None:
