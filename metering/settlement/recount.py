@@ -94,7 +94,8 @@ class Recount:
             self.last_id = page[-1][0].decode()
             arrivals = [one for one in found if isinstance(one, Arrival)]
             await asyncio.to_thread(self._count_unbooked, arrivals)
-        await asyncio.to_thread(self._correct)
+        if self._corrections or self._fresh:
+            await asyncio.to_thread(self._correct)
 
     def arguments(self, place: Place) -> list[str]:
         """A window as restore.lua takes it: only what holds spend, nothing below zero."""
@@ -114,6 +115,8 @@ class Recount:
     def _count_sums(self) -> None:
         with self.ledger.read() as connection:
             self._seq = chain_length(connection, self.shard)
+            if self._seq == 0:
+                return
             for series, tenants in self.wanted.items():
                 named = None if tenants is None else set(tenants)
                 for row in spent_by_bucket(
@@ -143,7 +146,8 @@ class Recount:
         """Count what was settled since the sums were made, and may be trimmed already."""
         with self.ledger.read() as connection:
             through = chain_length(connection, self.shard)
-            self._count_rows(booked_between(connection, self.shard, self._seq, through))
+            if through > self._seq:
+                self._count_rows(booked_between(connection, self.shard, self._seq, through))
         self._correct()
 
     def _count_rows(self, rows: Iterable[Any]) -> None:
