@@ -16,11 +16,13 @@ class SpendLimits:
     """`limits.tenant`: the rolling 24-hour cap and what happens near it.
 
     From `burst_threshold_ppm` of the cap on, requests go to `fallback_model` when that is cheaper.
+    `marks_ppm` are shares of the cap that are told once each time spend crosses them.
     """
 
     daily_cap_nano: int | None = None
     burst_threshold_ppm: int = 1_000_000
     fallback_model: str | None = None
+    marks_ppm: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,13 @@ class CapRule:
     id: str | None = None
     mode: CapMode = CapMode.ENFORCE
     marks_ppm: tuple[int, ...] = ()
+
+    @property
+    def slot(self) -> str:
+        """Rules of one kind and id differ in it: the window, or that it bounds concurrency alone,
+        for which the window does not matter."""
+        is_bare = self.limit == Limit(concurrent=self.limit.concurrent)
+        return "concurrent" if is_bare else self.window.label
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind, Stairs, Vector
+from metering.caps import Stairs, Vector
 from metering.money import AMOUNT_NANO_MAX, PPM, amount_nano
 from metering.prices import Price
 from metering.prompt import count_prompt
@@ -79,21 +78,6 @@ class Plan:
     admission: Admission
     spare: tuple[Option, ...]
     stairs: Stairs | None = None
-
-
-@lru_cache(maxsize=4096)
-def caps_of(limits: SpendLimits) -> tuple[Cap, ...]:
-    """The caps an exchange stands under by these limits; the tenant's own spend always counts.
-
-    The same tuple for the same limits: what is derived from it is found again by its identity.
-    """
-    return (
-        Cap(
-            scope=Scope(ScopeKind.TENANT),
-            window=ROLLING_DAY,
-            limit=Limit(nano=limits.daily_cap_nano),
-        ),
-    )
 
 
 class Routes:

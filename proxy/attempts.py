@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metering.caps import AdmittedBy, Vector
+from metering.caps import AdmittedBy, Cap, Scope, Vector
 from metering.events import RECOVERED, Reason, Status, UsageEvent, encode
 from metering.ids import derived_id
 from metering.meter import Meter
@@ -35,6 +35,10 @@ class Facts:
     run: str | None = None
     step: int | None = None
     client_retry_count: int | None = None
+    caps: tuple[Cap, ...] = ()
+    """What it stands under, the same object for the same caps; the tenant's first."""
+    stops: tuple[Scope, ...] = ()
+    """The scopes it runs in, beside the tenant, that can be paused or killed."""
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ import click
 
 from proxy.cli_dead import dead
 from proxy.cli_ledger import ledger
+from proxy.cli_limits import holds, limits
 from proxy.cli_options import (
     BAD_CONFIG,
     FAILED,
@@ -65,7 +66,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, ledger, verify):
+for each in (dead, holds, ledger, limits, verify):
     weir.add_command(each)
 
 
@@ -139,8 +140,8 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
     from sqlalchemy.exc import SQLAlchemyError
 
     from proxy.embedded_redis import redis_url
-    from proxy.services import run_worker
     from proxy.settings import Secret
+    from proxy.settling import run_worker
 
     if settings.redis.url is None:
         if drain and not os.path.isdir(settings.data_dir):  # noqa: PTH112 - a name too long is False

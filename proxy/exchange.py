@@ -33,15 +33,16 @@ from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import format_usd
 from metering.tokenizer import tokenizer_for
-from proxy.admission import Plan, PromptCount, caps_of, upstream_facts
+from proxy.admission import Plan, PromptCount, upstream_facts
 from proxy.attempts import Attempt, Charge, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE
+from proxy.limit_words import limit_headers
 from proxy.outgoing import call_to, error_answer, redaction_of
 from proxy.recording import record
 from proxy.redaction import Redaction
-from proxy.refusals import backend_unavailable, broken_off, cap_headers, denied, failed
+from proxy.refusals import backend_unavailable, broken_off, denied, failed
 from proxy.relay import (
     ERROR_BODY_BYTES_MAX,
     OUTCOME_OF_FAULT,
@@ -85,16 +86,14 @@ class Exchange:
         self._attempts: list[Attempt] = []
         self._answers: list[Answer] = []
         self._held = Vector()
-        self._noted = b""
         self._states: tuple[CapState, ...] = ()
         self._error_answer: tuple[int, dict[str, str], bytes] | None = None
         self._last: Relayed | None = None
-        self._sell_nano = 0
+        self._sell_nano, self._noted = 0, b""
         self._degraded: str | None = None
         self._admitted_by = AdmittedBy.CAPS
         self.is_ending = False
-        tenant = facts.principal.tenant
-        self.hold = Hold(tenant.id, facts.exchange_id, caps_of(tenant.limits))
+        self.hold = Hold(facts.principal.tenant.id, facts.exchange_id, facts.caps, facts.stops)
 
     async def run(self, client: Client) -> Finished:
         """Serve the request; raises the ApiError that stands in its way."""
@@ -128,8 +127,9 @@ class Exchange:
 
     async def _reserve(self) -> Reservation:
         door, admission = self._door, self._plan.admission
-        upstreams = upstream_facts(self._plan, self._prompt, door.settings)
-        self._noted = hold_facts(self._facts, upstreams)
+        self._noted = hold_facts(
+            self._facts, upstream_facts(self._plan, self._prompt, door.settings)
+        )
         try:
             answer = await self.place(admission.candidates, self._plan.stairs)
         except CapsNotAskedError as error:
@@ -141,6 +141,7 @@ class Exchange:
             door.open.give_back(self.hold)
             self._log.info("caps_unavailable", step="reserve", cause=str(error))
             raise backend_unavailable() from error
+        door.metrics.admission(self.hold.caps, answer)
         if isinstance(answer, Denial):
             raise denied(answer, self.hold.tenant)
         self._held = admission.candidates[answer.index].vector
@@ -367,9 +368,7 @@ class Exchange:
             headers["x-weir-price-version"] = price.sell.version
         if with_cost and price is not None:
             headers["x-weir-cost-usd"] = format_usd(self._sell_nano, places=9)
-        if self._states:
-            headers.update(cap_headers(self._states[0]))
-        return headers
+        return headers | limit_headers(self._states)
 
     @property
     def drains(self) -> bool:

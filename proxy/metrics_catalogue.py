@@ -23,6 +23,19 @@ def _gauge(name: str, text: str, *labels: str) -> Metric:
 
 REQUESTS = _counter("requests", "Answers to chat requests, by class of status.", "status")
 REFUSALS = _counter("refusals", "Requests that got an error of ours, by its code.", "code")
+DENIALS = _counter(
+    "cap_denials",
+    "Requests that a cap refused, or a flag: by the kind of scope and window and what ran out.",
+    "scope",
+    "window",
+    "dimension",
+)
+SHADOW_DENIALS = _counter(
+    "cap_shadow_denials",
+    "Requests that a cap in mode shadow would have refused, by the kind of its scope and window.",
+    "scope",
+    "window",
+)
 EXCHANGES = _counter(
     "exchanges", "Requests that were sent upstream, by how they ended.", "model", "outcome"
 )

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from metering.caps import Cap, Denial, DenialReason, Reservation, ScopeKind
 from metering.usage import TOKEN_CLASSES
 from proxy import metrics_catalogue as catalogue
 from proxy.attempts import Attempt, Charge, Facts
-from proxy.errors import ApiError
+from proxy.errors import ApiError, ScopeKilled, ScopePaused
+from proxy.limit_words import dimension_of, window_kind
 from proxy.metrics import Metrics
 from routing.fallback import Outcome
 
@@ -22,6 +24,10 @@ TENANTS_MAX = 1_000
 
 def _codes(kind: type[ApiError] = ApiError) -> Iterator[str]:
     yield kind.code or kind.type
+    if kind in (ScopePaused, ScopeKilled):
+        yield from (
+            f"{scope}_{'paused' if kind is ScopePaused else 'killed'}" for scope in ScopeKind
+        )
     for each in kind.__subclasses__():
         yield from _codes(each)
 
@@ -65,6 +71,20 @@ class ExchangeMetrics:
     def refused(self, code: str) -> None:
         """It got an error of ours."""
         self.metrics.add(catalogue.REFUSALS, code if code in _CODES else OTHER)
+
+    def admission(self, caps: Sequence[Cap], answer: Reservation | Denial) -> None:
+        """What the caps said: which refused, and which in shadow would have refused."""
+        if isinstance(answer, Reservation):
+            for place in answer.shadowed:
+                cap = caps[place]
+                self.metrics.add(catalogue.SHADOW_DENIALS, cap.scope.kind, window_kind(cap.window))
+        elif answer.state is not None:
+            cap = answer.state.cap
+            labels = (cap.scope.kind, window_kind(cap.window), dimension_of(answer))
+            self.metrics.add(catalogue.DENIALS, *labels)
+        elif answer.reason is not DenialReason.REBUILDING:
+            kind = ScopeKind.TENANT if answer.scope is None else answer.scope.kind
+            self.metrics.add(catalogue.DENIALS, kind, "none", answer.reason)
 
     def stalled(self) -> None:
         """A client took nothing for too long."""

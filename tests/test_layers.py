@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "metering": {"metering"},
 }
 
-MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.services")
+MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.settling")
 """Modules that may reach the worker's side, with what lies under them and parts like `cli_x`."""
 
 PURE = [
@@ -29,15 +29,19 @@ PURE = [
     "proxy.egress",
     "proxy.sse",
     "proxy.errors",
+    "proxy.limit_words",
+    "proxy.limits_report",
     "proxy.metrics",
     "proxy.metrics_catalogue",
     "proxy.metrics_exchange",
     "proxy.retry_after",
     "proxy.settings",
+    "proxy.standing",
     "proxy.config",
     "proxy.config_alerts",
     "proxy.config_build",
     "proxy.config_decode",
+    "proxy.config_limits",
     "proxy.config_limits_shape",
     "proxy.config_network",
     "proxy.config_prices",
@@ -66,6 +70,7 @@ PURE = [
     "metering.local_codec",
     "metering.registry",
     "metering.redis_keys",
+    "metering.scope_reading",
     "metering.seq_ranges",
     "metering.spool_codec",
     "metering.settlement.journal",

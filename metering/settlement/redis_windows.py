@@ -18,7 +18,6 @@ from redis.asyncio import Redis
 
 from metering.redis_keys import RedisKeys
 from metering.settlement.counting import DAILY, NO_RULES, Rules, Series
-from metering.settlement.ledger.standing import settled_positions
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.recount import Place, Recount, settled_id
 from metering.settlement.redis_stream import StreamReader
@@ -123,7 +122,6 @@ async def _rebuild_shard(
     ledger: Ledger, redis: Redis, keys: RedisKeys, rules: Rules, shard: int
 ) -> None:
     now_ms = await _now_ms(redis)
-    settled = await asyncio.to_thread(settled_positions, ledger)
     tenants = [tenant for tenant in rules.by_tenant if keys.shard(tenant) == shard]
     wanted: Mapping[Series, Sequence[str] | None] = {DAILY: None, **rules.series(tenants)}
     recount = Recount(ledger, redis, keys, shard, rules, wanted, now_ms)
@@ -131,8 +129,7 @@ async def _rebuild_shard(
     await _restore(recount, tries_max=None)
     if marks := _marks(rules, keys, shard):
         await redis.hset(keys.windows(shard), mapping=dict.fromkeys(marks, str(now_ms)))
-    settled_ms, _ = settled.get(shard, (0, 0))  # above it, see went_back
-    await redis.set(keys.epoch(shard), str(max(now_ms, settled_ms + 1)), nx=True)
+    await redis.set(keys.epoch(shard), str(now_ms), nx=True)
 
 
 async def _restore(recount: Recount, *, tries_max: int | None) -> bool:

@@ -231,7 +231,7 @@ class Settlement:
                     return
                 delay_s = self._delay_s(failures, drain=drain)
                 failures = min(failures + 1, 16)
-                self._log.warning("settlement_retries", error=repr(error), delay_s=delay_s)
+                self._log.warning("settlement_retries", error=_one_line(error), delay_s=delay_s)
                 self._watch.failed(error)
                 await _sleep(delay_s, stop)
 
