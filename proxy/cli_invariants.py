@@ -13,6 +13,7 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering.settlement import verification
+from metering.settlement.counting import Rules
 from metering.settlement.invariants import NAMES, Check
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.redis_client import connect
@@ -74,7 +75,8 @@ def run(settings: Settings, journals: Journals) -> list[Check]:
 
 async def _checks(address: str, settings: Settings, journals: Journals, ledger: Any) -> list[Check]:
     async with connect(address) as client:
-        return await verification.run_checks(ledger, client, redis_keys(settings), journals)
+        rules = Rules.of(settings.tenants.values())
+        return await verification.run_checks(ledger, client, redis_keys(settings), journals, rules)
 
 
 def report(checks: list[Check]) -> dict[str, Any]:

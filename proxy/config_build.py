@@ -14,6 +14,7 @@ from metering.money import format_short, to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
+from proxy.config_alerts import build_sinks
 from proxy.config_anomalies import build_tolerances
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_degrade import build_steps, check_degradation, targets_of
@@ -79,6 +80,7 @@ def build(
         minted_keys=tenants.minted_keys,
         tolerances=build_tolerances(shape.anomalies, tenants.by_id, findings),
         egress=build_egress(shape.egress, findings, directory),
+        sinks=build_sinks(shape.alerts, findings),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.caps import ScopeKind
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
@@ -182,6 +183,8 @@ class Settings:
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
     tolerances: Tolerances = EVERYBODY_ALIKE
+    sinks: tuple[SinkSettings, ...] = DEFAULT_SINKS
+    """Where the worker's alerts go."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -34,6 +34,7 @@ def run_worker(settings: Settings, board: Board | None = None, *, drain: bool = 
 
 async def _settle(settings: Settings, board: Board | None, *, drain: bool, consumer: str) -> int:
     from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
+    from metering.settlement.counting import Rules  # noqa: PLC0415
     from metering.settlement.crossings import Marks  # noqa: PLC0415
 
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
@@ -60,6 +61,8 @@ async def _settle(settings: Settings, board: Board | None, *, drain: bool, consu
             consumer=consumer,
             tolerances=settings.tolerances,
             marks=Marks(backlog_high=settings.metering.backlog_high_water),
+            rules=Rules.of(settings.tenants.values()),
+            sinks=settings.sinks,
             log=log,
             watch=watch,
         )

@@ -38,6 +38,7 @@ PURE = [
     "proxy.settings",
     "proxy.standing",
     "proxy.config",
+    "proxy.config_alerts",
     "proxy.config_anomalies",
     "proxy.config_anomalies_shape",
     "proxy.config_build",
@@ -81,10 +82,12 @@ PURE = [
     "metering.settlement.invoices",
     "metering.settlement.reconcile",
     "metering.settlement.alerts",
+    "metering.settlement.counting",
     "metering.settlement.crossings",
     "metering.settlement.drift",
     "metering.settlement.anomalies",
     "metering.settlement.velocity",
+    "metering.settlement.notes",
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 

@@ -216,18 +216,19 @@ async def test_what_a_proxy_sends_again_while_rebuilding_counts_once(copies: Cop
     event = await copies.spend()
     await copies.settle()
     await works.redis.delete(*copies.keys)
-    body, (_, stream, scope, _) = encode(event), copies.keys
+    body, stream = encode(event), copies.keys[1]
 
     class SendingAgain(type(works.redis)):  # type: ignore[misc]
-        """A proxy's commit lands just before the window is written."""
+        """A proxy's commit lands just after the end of the stream was read."""
 
         sent = False
 
-        async def eval(self, *arguments: object) -> object:
-            if not self.sent and arguments[2] == scope:
+        async def execute_command(self, *arguments: Any, **options: Any) -> Any:
+            found = await super().execute_command(*arguments, **options)
+            if not self.sent and arguments[:2] == ("XRANGE", stream) and not found:
                 self.sent = True
                 await self.xadd(stream, {"e": body, "h": payload_hash(body)})
-            return await super().eval(*arguments)
+            return found
 
     ledger = open_ledger(works.ledger_url)
     async with SendingAgain(connection_pool=works.redis.connection_pool) as sending:
@@ -235,3 +236,4 @@ async def test_what_a_proxy_sends_again_while_rebuilding_counts_once(copies: Cop
     ledger.close()
 
     assert await copies.spent() == event.admission_nano
+    assert sending.sent

@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from metering.usage import TOKEN_CLASSES
 
-HEAD_REVISION = "0006"
+HEAD_REVISION = "0007"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = (
@@ -99,6 +99,7 @@ usage_event = Table(
     Column("reason_code", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("payload_hash", Text, nullable=False),
+    Column("user_scope", Text),  # the id of the user's scope; NULL before migration 0007, too
     UniqueConstraint("shard", "seq", name="uq_usage_event_chain"),
     CheckConstraint("(kind = 'correction') = (corrects IS NOT NULL)", name="ck_usage_event_kind"),
     Index("ix_usage_event_tenant_time", "tenant", "occurred_at"),
@@ -213,11 +214,22 @@ outbox = Table(
     Column("topic", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("body", Text, nullable=False),  # JSON
-    Column("state", Text, nullable=False),  # new | sent | failed; owned by the readers
+    Column("state", Text, nullable=False),  # new | sent: every sink has it
     Column("attempts", Integer, nullable=False),
     Column("next_at", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("topic", "key", name="uq_outbox_key"),
+)
+
+outbox_delivery = Table(  # what became of an alert at one sink; a row once it was tried there
+    "outbox_delivery",
+    metadata,
+    Column("outbox_id", BigInteger, ForeignKey("outbox.id"), nullable=False),
+    Column("sink", Text, nullable=False),  # its name, see metering/alert_sinks.py
+    Column("state", Text, nullable=False),  # new | sent | passed (not of a kind that it wants)
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("outbox_id", "sink"),
 )
 
 watermark = Table(
