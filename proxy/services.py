@@ -130,8 +130,6 @@ async def open_services(
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
-    labels = [each.label for model in settings.models.values() for each in model.upstreams]
-    sync = HealthSync(door.health, link, keys, labels=labels, log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         for left in journals:
@@ -145,12 +143,18 @@ async def open_services(
             "backlog": watch_backlog(door, link, keys),
             "redis-watch": watch.run(),
             "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
-            "health-sync": sync.run(),
+            "health-sync": _health_sync(door, link, keys, log).run(),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
         await _prepared(services)
         yield services
+
+
+def _health_sync(door: Door, link: RedisRunner, keys: RedisKeys, log: Any) -> HealthSync:
+    models = door.settings.models.values()
+    labels = [each.label for model in models for each in model.upstreams]
+    return HealthSync(door.health, link, keys, labels=labels, log=log)
 
 
 def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:
