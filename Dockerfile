@@ -17,9 +17,10 @@ RUN /opt/weir/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
 
 FROM python:3.12-slim
 
-# The distribution's redis-server is the embedded one: it gets the distribution's fixes.
+# The distribution's redis-server is the embedded one, and its zones are those of calendar windows:
+# both get the distribution's fixes.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends redis-server \
+    && apt-get install --yes --no-install-recommends redis-server tzdata \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /var/lib/weir --shell /usr/sbin/nologin weir \
     && install --directory --owner weir --group weir --mode 0700 /var/lib/weir

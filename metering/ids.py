@@ -43,3 +43,10 @@ def uuid7_ms(text: str) -> int:
 def is_id(text: str) -> bool:
     """Whether `text` may name a tenant, project, key or feature."""
     return ID_PATTERN.fullmatch(text) is not None
+
+
+def scope_id(text: str) -> str:
+    """The id of a scope that is named by any text, as a user is: the text itself where it is an
+    id, else `h.` and 40 hexadecimal digits of its SHA-256."""
+    data = text.encode("utf-8", "surrogatepass")
+    return text if is_id(text) else f"h.{hashlib.sha256(data).hexdigest()[:40]}"

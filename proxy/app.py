@@ -20,6 +20,7 @@ from proxy.ingress import (
     MEMORY,
     PATIENCE,
     ROUTES,
+    STANDINGS,
     chat_completions,
     get_model,
     list_models,
@@ -27,6 +28,7 @@ from proxy.ingress import (
     plain_json,
 )
 from proxy.server import Runner
+from proxy.standing import Standings
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def create_app(
     app[DOOR] = door
     app[AUTHENTICATOR] = Authenticator(settings.tenants.values())
     app[ROUTES] = Routes(settings)
+    app[STANDINGS] = Standings()
     app[READY] = Readiness(ready)
     app.router.add_post("/v1/chat/completions", chat_completions)
     app.router.add_get("/v1/models", list_models, allow_head=False)

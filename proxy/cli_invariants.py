@@ -66,7 +66,8 @@ def run(settings: Settings, journals: Journals) -> list[Check]:
             f"cannot read the ledger: {getattr(error, 'orig', error)}"
         ) from None
     except (RedisError, OSError) as error:
-        raise CannotVerifyError(f"cannot read Redis: {error}") from None
+        hint = "; start `weir serve` first: it runs the embedded one" if url is None else ""
+        raise CannotVerifyError(f"cannot read Redis: {error}{hint}") from None
     finally:
         ledger.close()
 

@@ -195,15 +195,20 @@ def _repair(findings: Findings, tree: dict[str, Any], error: ErrorDetails) -> No
     for step in around:
         container = container[step]
     kind, was_empty = error["type"], error["input"] is None and error["type"] in _EMPTY
+    is_again = findings.is_broken(tuple(error["loc"]))
     if not was_empty and kind != "unexpected_keyword_argument":
         findings.mark_broken(tuple(error["loc"]))
     if kind in _EMPTY:
         container[last] = copy.copy(_EMPTY[kind])
     elif kind == "missing" or isinstance(container, list):
-        container[last] = [] if last == "upstreams" else _stand_in(str(last))
+        # in a list of numbers an empty text does not do, and comes back
+        other = 1 if is_again and isinstance(last, int) else _stand_in(str(last))
+        container[last] = [] if last == "upstreams" else other
     else:
         del container[last]
 
 
-def _stand_in(key: str) -> str:
-    return "simulator" if key == "type" else ""
+def _stand_in(key: str) -> str | int:
+    if key == "at":
+        return 1
+    return {"type": "simulator", "scope": "tenant"}.get(key, "")

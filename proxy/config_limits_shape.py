@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from proxy.config_values import FORBID, Count, Flag, Number, Text
+from proxy.config_degrade_shape import Dwell, StepShape
+from proxy.config_values import FORBID, Count, Flag, Number, Share, Text, Whole
+from proxy.config_values import text as _text
 from proxy.config_values import whole as _whole
 
 
@@ -28,6 +30,47 @@ class TenantLimitsShape:
     """Share of the cap (above 0, at most 1) from which on `fallback_model` serves."""
     fallback_model: Text | None = None
     """The cheaper model that serves near the cap."""
+    degrade: tuple[StepShape, ...] | None = None
+    """Steps near a cap, instead of `burst_threshold` and `fallback_model`."""
+    degrade_hysteresis: Share | None = None
+    """How far under a step's share every cap has to be before the step ends; 0.05 if left out."""
+    degrade_min_dwell_s: Dwell | None = None
+    """Shortest that a step holds, in seconds; 60 if left out."""
+    alert_at: tuple[Number, ...] = ()
+    """Shares of the cap (above 0, at most 1) that are told once each time spend crosses them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapShape:
+    """A cap over every scope of a kind, or over one of them."""
+
+    __pydantic_config__ = FORBID
+
+    scope: Annotated[
+        Literal["tenant", "project", "key", "feature", "user", "session", "run"],
+        BeforeValidator(_text),
+    ]
+    """What it stands over; each within its tenant."""
+    id: Text | None = None
+    """Only this project, key, feature, user, session or run; each of them if left out."""
+    window: Text | None = None
+    """`1m` to `30d` (rolling), or `day`, `week`, `month`; only `concurrent` does without."""
+    timezone: Text | None = None
+    """Where a `day`, `week` or `month` begins: an IANA name; UTC if left out."""
+    usd: Number | None = None
+    """USD within the window."""
+    tokens: Whole | None = None
+    """Tokens within the window, prompts and answers together."""
+    requests: Whole | None = None
+    """Requests within the window."""
+    steps: Whole | None = None
+    """The same, as it is called for a session or run."""
+    concurrent: Whole | None = None
+    """Requests at once, whatever the window."""
+    mode: Annotated[Literal["enforce", "alert", "shadow"], BeforeValidator(_text)] = "enforce"
+    """Refuse; only tell of `alert_at`; or only say what would have been refused."""
+    alert_at: tuple[Number, ...] = ()
+    """Shares of `usd` (above 0, at most 1) that are told once each time spend crosses them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +99,12 @@ class OwnLimitsShape:
     """For every feature of this tenant."""
     features: Mapping[Text, FeatureShape] = field(default_factory=dict)
     """For one feature of this tenant, by name."""
+    degrade_mode: Annotated[Literal["enforce", "shadow"], BeforeValidator(_text)] | None = None
+    """Take the steps near a cap, or only say which would have been taken."""
+    allow_no_degrade: Flag | None = None
+    """Whether a request may decline the steps (`x-weir-no-degrade`)."""
+    caps: tuple[CapShape, ...] = ()
+    """Further caps; one of the same scope, id and window takes the place of that at the top."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +119,22 @@ class LimitsShape:
     """For every feature."""
     features: Mapping[Text, FeatureShape] = field(default_factory=dict)
     """For one feature, by name."""
+    degrade_mode: Annotated[Literal["enforce", "shadow"], BeforeValidator(_text)] = "enforce"
+    """Take the steps near a cap, or only say which would have been taken."""
+    allow_no_degrade: Flag = True
+    """Whether a request may decline the steps (`x-weir-no-degrade`)."""
     default_output_tokens: Count = 4096
     """Output that is reserved for a request that names no maximum."""
+    caps: tuple[CapShape, ...] = ()
+    """Further caps, of every tenant."""
+    clamp_max_tokens: Flag = True
+    """Whether a request that is not streamed shrinks to the output that it can afford."""
+    min_output_tokens: Count = 64
+    """Fewest output tokens that a request shrinks to; what cannot afford them is refused."""
+    stream_slice_tokens: Count = 256
+    """Output tokens by which the hold of a stream grows when it is used up."""
+    on_exhausted: Annotated[Literal["soft", "error"], BeforeValidator(_text)] = "soft"
+    """How a stream ends whose hold cannot grow: with finish reason `length`, or with an error."""
 
 
 NO_LIMITS = LimitsShape()
@@ -88,6 +151,28 @@ class ProjectShape:
     """Immutable; stands in every event."""
     name: Text | None = None
     """For people; the id if left out."""
+    degrade: tuple[StepShape, ...] | None = None
+    """Steps near a cap for this project, instead of its tenant's."""
+    degrade_hysteresis: Share | None = None
+    """How far under a step's share every cap has to be before the step ends; 0.05 if left out."""
+    degrade_min_dwell_s: Dwell | None = None
+    """Shortest that a step holds, in seconds; 60 if left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinShape:
+    """What every request with a key belongs to, whatever it says itself."""
+
+    __pydantic_config__ = FORBID
+
+    feature: Text | None = None
+    """In place of `x-weir-feature`."""
+    user: Text | None = None
+    """In place of `x-weir-user` and of the body's `user`."""
+    session: Text | None = None
+    """In place of `x-weir-session`."""
+    run: Text | None = None
+    """In place of `x-weir-run`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +191,8 @@ class KeyShape:
     """The key itself, as `${NAME}`; only its hash is kept."""
     mint: Flag = False
     """`weir serve` makes the key at its first start; only while listening on loopback."""
+    pin: PinShape = PinShape()
+    """What every request with this key belongs to; a request that says otherwise is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from proxy.config_anomalies_shape import USUAL, AnomaliesShape
+from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
 from proxy.config_values import text as _text
@@ -165,6 +167,16 @@ class ModelShape:
     """Where it is served, in order of preference."""
     fallbacks: tuple[Text, ...] = ()
     """Models of this file to try when every upstream failed."""
+    supports: SupportsShape = ANYTHING
+    """What it can take."""
+    max_context_tokens: Count | None = None
+    """Most tokens of prompt and answer together."""
+    degrade: tuple[StepShape, ...] | None = None
+    """Steps near a cap for requests for this model, instead of the tenant's."""
+    degrade_hysteresis: Share | None = None
+    """How far under a step's share every cap has to be before the step ends; 0.05 if left out."""
+    degrade_min_dwell_s: Dwell | None = None
+    """Shortest that a step holds, in seconds; 60 if left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,6 +271,8 @@ class FileShape:
     """Limits of every tenant that does not set its own."""
     tenants: tuple[TenantShape, ...] = ()
     """Who may use the proxy, and with which keys."""
+    anomalies: AnomaliesShape = USUAL
+    """Watch over how fast tenants and keys spend."""
     metering: MeteringShape = MeteringShape()
     """How usage events travel to the ledger."""
 

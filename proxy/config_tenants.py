@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from metering.caps import ScopeKind
 from metering.ids import is_id
-from metering.money import AMOUNT_NANO_MAX, PPM, format_cents, to_ppm, usd_to_nano
+from metering.money import PPM, to_ppm
+from metering.steps import Steps
 from metering.tenants import (
     ANY_FEATURE,
     DEFAULT_PROJECT,
@@ -19,6 +21,16 @@ from metering.tenants import (
 )
 from proxy.api_keys import key_sha256
 from proxy.config_decode import Findings, suggest, suggest_model
+from proxy.config_degrade import build_steps
+from proxy.config_limits import (
+    Known,
+    WrittenCap,
+    build_caps,
+    build_pins,
+    cap_nano,
+    marks_ppm,
+    overlaid,
+)
 from proxy.config_limits_shape import FeatureShape, KeyShape, TenantLimitsShape, TenantShape
 from proxy.config_shape import FileShape
 from proxy.config_yaml import Path
@@ -33,6 +45,9 @@ class Tenants:
 
     by_id: Mapping[str, Tenant] = field(default_factory=dict)
     minted_keys: tuple[MintedKey, ...] = ()
+    caps: tuple[tuple[str, WrittenCap], ...] = ()
+    """Every tenant's id with each of its further caps."""
+    places: Mapping[Path, Tenant] = field(default_factory=dict)
 
 
 def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
@@ -40,13 +55,16 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
     top = _TopLimits(shape, findings)
     by_id: dict[str, Tenant] = {}
     minted: list[MintedKey] = []
+    all_caps: list[tuple[str, WrittenCap]] = []
     hashes: dict[str, Path] = {}
+    places: dict[Path, Tenant] = {}
     for index, written in enumerate(shape.tenants):
         path: Path = ("tenants", index)
         projects = _projects(written, path, findings)
         keys = _keys(written, path, projects, findings)
         _check_hashes(keys, hashes, findings)
         _check_models(shape, written, path, findings)
+        caps = top.caps(written, path)
         tenant = Tenant(
             id=written.id,
             name=written.name or written.id,
@@ -55,15 +73,17 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
             projects=projects,
             models=None if written.models is None else frozenset(written.models),
             feature_limits=top.feature_limits(written, path),
+            cap_rules=tuple(cap.rule for cap in caps),
+            project_steps=_project_steps(shape, written, path, findings),
+            steps_in_shadow=top.degrade_mode(written) == "shadow",
+            may_decline_steps=top.allows_no_degrade(written),
         )
+        places[path] = tenant
+        all_caps += [(written.id, cap) for cap in caps]
         if check_id(tenant.id, (*path, "id"), "tenant", by_id, findings):
             by_id[tenant.id] = tenant
-        minted += [
-            MintedKey(tenant.id, key.id, key.project or DEFAULT_PROJECT)
-            for key in written.keys
-            if key.mint
-        ]
-    return Tenants(by_id, tuple(minted))
+        minted += _minted(written, path, findings)
+    return Tenants(by_id, tuple(minted), tuple(all_caps), places)
 
 
 def check_id(text: str, path: Path, what: str, taken: Iterable[str], findings: Findings) -> bool:
@@ -85,6 +105,8 @@ class _TopLimits:
         self._findings = findings
         self._spend = self._spend_limits_at(("limits", "tenant"), shape.limits.tenant)
         self._check_features(("limits", "features"), shape.limits.features)
+        known = _known(shape.tenants) if shape.tenants else Known()
+        self._caps = build_caps(("limits", "caps"), shape.limits.caps, known, findings)
 
     def spend_limits(self, tenant: TenantShape, path: Path) -> SpendLimits:
         """The tenant's cap; a key it does not write is inherited, a null lifts the cap."""
@@ -94,6 +116,10 @@ class _TopLimits:
         written = tree if isinstance(tree, dict) else {}
         names = {key: name for key, name in _SPEND_FIELDS.items() if key in written}
         merged = replace(self._spend, **{name: getattr(own, name) for name in names.values()})
+        if "degrade" in written:  # the two ways to write steps do not mix
+            merged = replace(merged, burst_threshold_ppm=PPM, fallback_model=None)
+        elif _BURST & written.keys():
+            merged = replace(merged, steps=None)
         if merged.fallback_model is not None and (
             merged.daily_cap_nano is None or merged.burst_threshold_ppm == PPM
         ):
@@ -102,7 +128,20 @@ class _TopLimits:
                 f"tenant {tenant.id!r} never falls back to {merged.fallback_model!r}",
                 "set daily_cap, and burst_threshold below 1",
             )
+        if merged.marks_ppm and merged.daily_cap_nano is None:
+            self._findings.warn(
+                (*own_path, "alert_at"),
+                f"tenant {tenant.id!r} has no cap, so no share of it is told",
+                "set daily_cap",
+            )
         return merged
+
+    def caps(self, tenant: TenantShape, path: Path) -> tuple[WrittenCap, ...]:
+        """The tenant's further caps, those at the top that it does not replace included."""
+        own = build_caps(
+            (*path, "limits", "caps"), tenant.limits.caps, _known([tenant]), self._findings
+        )
+        return overlaid(self._caps, own)
 
     def feature_limits(self, tenant: TenantShape, path: Path) -> dict[str, FeatureLimits]:
         """Limits by feature, the most specific writer of each key first; see ANY_FEATURE."""
@@ -127,18 +166,36 @@ class _TopLimits:
             if limit != FeatureShape()
         }
 
+    def degrade_mode(self, tenant: TenantShape) -> str:
+        """Whether the tenant's steps are taken."""
+        return tenant.limits.degrade_mode or self._shape.limits.degrade_mode
+
+    def allows_no_degrade(self, tenant: TenantShape) -> bool:
+        """Whether the tenant's requests may decline its steps."""
+        own = tenant.limits.allow_no_degrade
+        return self._shape.limits.allow_no_degrade if own is None else own
+
     def _check_features(self, path: Path, features: Mapping[str, FeatureShape]) -> None:
         for name in features:
             check_id(name, (*path, name), "feature", (), self._findings)
 
     def _spend_limits_at(self, path: Path, written: TenantLimitsShape) -> SpendLimits:
         self._check_fallback_model((*path, "fallback_model"), written.fallback_model)
+        tree = self._findings.document.at(path)
+        if written.degrade is not None and isinstance(tree, dict) and _BURST & tree.keys():
+            self._findings.fault(
+                (*path, "degrade"),
+                "stands beside burst_threshold and fallback_model, which are a step themselves",
+                "write them as a step: {at: 0.8, to: MODEL}",
+            )
         return SpendLimits(
-            daily_cap_nano=self._cap_nano((*path, "daily_cap"), written.daily_cap),
+            steps=build_steps(path, written, self._shape.models, self._findings),
+            daily_cap_nano=cap_nano((*path, "daily_cap"), written.daily_cap, self._findings),
             burst_threshold_ppm=self._threshold_ppm(
                 (*path, "burst_threshold"), written.burst_threshold
             ),
             fallback_model=written.fallback_model,
+            marks_ppm=marks_ppm((*path, "alert_at"), written.alert_at, self._findings),
         )
 
     def _check_fallback_model(self, path: Path, name: str | None) -> None:
@@ -149,26 +206,6 @@ class _TopLimits:
             self._findings.fault(path, message, suggest_model(name, models))
         else:  # a file of prices and limits only, published as a template, is fit to be checked
             self._findings.warn(path, message, "add it to `models`")
-
-    def _cap_nano(self, path: Path, usd: Decimal | None) -> int | None:
-        if usd is None:
-            return None
-        try:
-            nano = usd_to_nano(usd)
-        except ValueError as error:
-            self._findings.fault(path, str(error))
-            return None
-        if nano < 0:
-            self._findings.fault(path, f"a cap of {usd} USD is negative")
-            return None
-        if nano > AMOUNT_NANO_MAX:
-            self._findings.fault(
-                path,
-                f"a cap is at most {format_cents(AMOUNT_NANO_MAX)} USD",
-                "leave it out for none",
-            )
-            return None
-        return nano
 
     def _threshold_ppm(self, path: Path, share: Decimal) -> int:
         if not 0 < share <= 1:
@@ -187,7 +224,10 @@ _SPEND_FIELDS = {
     "daily_cap": "daily_cap_nano",
     "burst_threshold": "burst_threshold_ppm",
     "fallback_model": "fallback_model",
+    "degrade": "steps",
+    "alert_at": "marks_ppm",
 }
+_BURST = {"burst_threshold", "fallback_model"}
 
 
 def _overlaid(*layers: FeatureShape) -> FeatureShape:
@@ -205,6 +245,37 @@ def _projects(tenant: TenantShape, path: Path, findings: Findings) -> dict[str, 
             projects[project.id] = project.name or project.id
     projects.setdefault(DEFAULT_PROJECT, DEFAULT_PROJECT)
     return projects
+
+
+def _project_steps(
+    shape: FileShape, tenant: TenantShape, path: Path, findings: Findings
+) -> dict[str, Steps]:
+    found = {}
+    for index, project in enumerate(tenant.projects):
+        steps = build_steps((*path, "projects", index), project, shape.models, findings)
+        if steps is not None:
+            found[project.id] = steps
+    return found
+
+
+def _known(tenants: Sequence[TenantShape]) -> Known:
+    """The keys and projects that a cap may name."""
+    keys = frozenset(key.id for tenant in tenants for key in tenant.keys)
+    projects = frozenset(project.id for tenant in tenants for project in tenant.projects)
+    return Known({ScopeKind.KEY: keys, ScopeKind.PROJECT: projects | {DEFAULT_PROJECT}})
+
+
+def _minted(tenant: TenantShape, path: Path, findings: Findings) -> list[MintedKey]:
+    return [
+        MintedKey(
+            tenant.id,
+            key.id,
+            key.project or DEFAULT_PROJECT,
+            build_pins((*path, "keys", index, "pin"), key.pin, findings),
+        )
+        for index, key in enumerate(tenant.keys)
+        if key.mint
+    ]
 
 
 KEY_LENGTH_MIN = 24
@@ -230,7 +301,8 @@ def _keys(
         hashed = _sha256(key, at, findings)
         if hashed is not None:
             source, sha256 = hashed
-            keys.append((source, ApiKey(key.id, sha256, key.project or DEFAULT_PROJECT)))
+            pins = build_pins((*at, "pin"), key.pin, findings)
+            keys.append((source, ApiKey(key.id, sha256, key.project or DEFAULT_PROJECT, pins)))
     return keys
 
 

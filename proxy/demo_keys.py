@@ -47,7 +47,7 @@ def mint(settings: Settings) -> tuple[Settings, list[Secret]]:
 
 
 def _with_key(tenant: Tenant, wanted: MintedKey, key: str) -> Tenant:
-    made = ApiKey(wanted.key_id, key_sha256(key), wanted.project)
+    made = ApiKey(wanted.key_id, key_sha256(key), wanted.project, wanted.pins)
     others = tuple(each for each in tenant.keys if each.id != wanted.key_id)
     return dataclasses.replace(tenant, keys=(*others, made))
 

@@ -4,15 +4,19 @@
     |-- InvalidRequest                400 invalid_request_error
     |   |-- BrokenRequest             400, and the connection is closed
     |   |-- UnpricedModel             400 model_not_priced
+    |   |-- ContextTooLong            400 context_length_exceeded
     |   `-- RequestExceedsBudget      400 request_exceeds_budget
     |-- InvalidApiKey                 401 invalid_api_key
-    |-- ModelNotAllowed, TenantPaused, RunKilled        403
+    |-- ModelNotAllowed, LabelPinned                    403
+    |-- ScopePaused, ScopeKilled      403 tenant_paused, run_killed, and so for every scope
     |-- ModelNotFound, PathNotFound                     404
     |-- MethodNotAllowed              405
     |-- RequestTimeout                408
     |-- BodyTooLarge                  413
     |-- UnsupportedEncoding           415
-    |-- SpendExhausted, HeldByOthers                    429
+    |-- SpendExhausted                429 insufficient_quota
+    |   `-- CachedOnly                429 insufficient_quota
+    |-- RateLimited                   429 rate_limit_exceeded
     |-- InternalError                 500
     |-- UpstreamFailed                502 upstream_error
     |   `-- UpstreamAuth              502 upstream_auth
@@ -130,6 +134,12 @@ class RequestExceedsBudget(InvalidRequest):
     code = "request_exceeds_budget"
 
 
+class ContextTooLong(InvalidRequest):
+    """The prompt is longer than the feature, or the model, may take."""
+
+    code = "context_length_exceeded"
+
+
 class InvalidApiKey(ApiError):
     """No key, or one that is not known; the body is the same for both."""
 
@@ -146,8 +156,20 @@ class ModelNotAllowed(ApiError):
     code = "model_not_allowed"
 
 
-class TenantPaused(ApiError):
-    """The tenant was paused by a person or by a guard."""
+class LabelPinned(ApiError):
+    """The request names another feature, user, session or run than its key is pinned to."""
+
+    status = 403
+    type = "permission_error"
+    code = "label_pinned"
+    should_retry = False
+
+
+class ScopePaused(ApiError):
+    """The tenant, or another scope of the request, was paused by a person or by a guard.
+
+    The code of another scope than the tenant names its kind: `key_paused`.
+    """
 
     status = 403
     type = "permission_error"
@@ -155,8 +177,11 @@ class TenantPaused(ApiError):
     should_retry = False
 
 
-class RunKilled(ApiError):
-    """The run, session or key was stopped."""
+class ScopeKilled(ApiError):
+    """The run, or another scope of the request, was stopped for good.
+
+    The code of another scope than a run names its kind: `session_killed`.
+    """
 
     status = 403
     type = "permission_error"
@@ -224,8 +249,13 @@ class SpendExhausted(ApiError):
     should_retry = False
 
 
-class HeldByOthers(ApiError):
-    """It would fit but for exchanges in flight; carries Retry-After."""
+class CachedOnly(SpendExhausted):
+    """A degradation step lets cached answers through only, and there is none."""
+
+
+class RateLimited(ApiError):
+    """A rate is used up, too many run at once, or only what they hold is in the way; Retry-After
+    says when there is room again."""
 
     status = 429
     type = "rate_limit_error"

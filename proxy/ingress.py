@@ -15,9 +15,9 @@ from aiohttp import hdrs, web
 
 from metering.background import spawn
 from metering.clock import now_ns
-from metering.ids import is_id, uuid7
+from metering.ids import uuid7
 from metering.tenants import Principal
-from proxy.admission import PromptCount, Route, Routes, count_prompts, plan
+from proxy.admission import PromptCount, Route, Routes, count_prompts
 from proxy.attempts import Facts
 from proxy.auth import OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.backlog import why_refused
@@ -38,8 +38,11 @@ from proxy.errors import (
 )
 from proxy.exchange import Exchange, Finished
 from proxy.intake import read_body
+from proxy.planning import plan
 from proxy.relay import ClientGoneError
+from proxy.standing import Standings, check_context, labels_of
 from proxy.wire import openai_chat
+from proxy.wishes import wishes_of
 
 THREAD_ABOVE_BYTES = 16 * 1024
 """Prompts longer than this are counted in a thread: 5 ms of encoding per 100 kB, ten times that for
@@ -48,6 +51,7 @@ odd text, would otherwise stop every other stream. tiktoken works without the in
 DOOR = web.AppKey("door", Door)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ROUTES = web.AppKey("routes", Routes)
+STANDINGS = web.AppKey("standings", Standings)
 PATIENCE = web.AppKey("patience", Patience)
 MEMORY = web.AppKey("memory", Memory)
 
@@ -55,8 +59,6 @@ PARSE_IN_THREAD_ABOVE_BYTES = 1024 * 1024
 
 _EVERY_ANSWER = {"Server": "tokenweir"}
 """In place of the server library's name and version, which are nobody's business."""
-
-_LABELS = {"x-weir-feature": "feature", "x-weir-session": "session", "x-weir-run": "run"}
 
 
 class WebClient:
@@ -131,10 +133,13 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
             raise why_refused(door)
+        wishes = wishes_of(request.headers, principal.tenant)
         _need_room(request, stream=False)
         chat = await _read(request)
         _need_room(request, stream=chat.stream)
-        route = request.app[ROUTES].find(principal.tenant, chat.model)
+        route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
+        labels = labels_of(principal.key, request.headers, chat.user)
+        standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
         facts = Facts(
             exchange_id=exchange_id,
             request_id=request_id,
@@ -143,16 +148,18 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
             occurred_at=occurred_at,
             model_requested=chat.model,
             stream=chat.stream,
-            user=chat.user,
             step=_whole_number(request.headers, "x-weir-step"),
             client_retry_count=_whole_number(
                 request.headers, "x-stainless-retry-count", is_ours=False
             ),
-            **_labels(request.headers),
+            caps=standing.caps,
+            stops=standing.stops,
+            **labels._asdict(),
         )
         prompt = await _count(request, chat, route)
-        planned = plan(route, chat, prompt)
-        finished = await _serve(Exchange(door, facts, chat, planned, prompt), client)
+        check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
+        planned = plan(route, chat, prompt, wishes)
+        finished = await _serve(Exchange(door, facts, chat, planned), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
@@ -313,18 +320,6 @@ async def _answer(client: WebClient, finished: Finished, request_id: str) -> web
             **finished.headers,
         },
     )
-
-
-def _labels(headers: Mapping[str, str]) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for name, label in _LABELS.items():
-        value = headers.get(name)
-        if value is None:
-            continue
-        if not is_id(value):
-            _bad_header(name, "1 to 64 letters, digits, dots, dashes or underscores")
-        labels[label] = value
-    return labels
 
 
 def _whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True) -> int | None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from metering.caps import Cap, Denial, DenialReason, Reservation, ScopeKind
 from metering.usage import TOKEN_CLASSES
 from proxy import metrics_catalogue as catalogue
 from proxy.attempts import Attempt, Charge, Facts
-from proxy.errors import ApiError
+from proxy.degraded import NOTHING, Steps
+from proxy.errors import ApiError, ScopeKilled, ScopePaused
+from proxy.limit_words import dimension_of, window_kind
 from proxy.metrics import Metrics
 from routing.fallback import Outcome
 
@@ -22,6 +25,10 @@ TENANTS_MAX = 1_000
 
 def _codes(kind: type[ApiError] = ApiError) -> Iterator[str]:
     yield kind.code or kind.type
+    if kind in (ScopePaused, ScopeKilled):
+        yield from (
+            f"{scope}_{'paused' if kind is ScopePaused else 'killed'}" for scope in ScopeKind
+        )
     for each in kind.__subclasses__():
         yield from _codes(each)
 
@@ -66,6 +73,20 @@ class ExchangeMetrics:
         """It got an error of ours."""
         self.metrics.add(catalogue.REFUSALS, code if code in _CODES else OTHER)
 
+    def admission(self, caps: Sequence[Cap], answer: Reservation | Denial) -> None:
+        """What the caps said: which refused, and which in shadow would have refused."""
+        if isinstance(answer, Reservation):
+            for place in answer.shadowed:
+                cap = caps[place]
+                self.metrics.add(catalogue.SHADOW_DENIALS, cap.scope.kind, window_kind(cap.window))
+        elif answer.state is not None:
+            cap = answer.state.cap
+            labels = (cap.scope.kind, window_kind(cap.window), dimension_of(answer))
+            self.metrics.add(catalogue.DENIALS, *labels)
+        elif answer.reason is not DenialReason.REBUILDING:
+            kind = ScopeKind.TENANT if answer.scope is None else answer.scope.kind
+            self.metrics.add(catalogue.DENIALS, kind, "none", answer.reason)
+
     def stalled(self) -> None:
         """A client took nothing for too long."""
         self.metrics.add(catalogue.WRITE_STALLS)
@@ -84,7 +105,7 @@ class ExchangeMetrics:
         attempts: Sequence[Attempt],
         charges: Sequence[Charge],
         *,
-        degraded: str | None,
+        steps: Steps = NOTHING,
     ) -> None:
         """An exchange has ended, with these attempts and what they come to."""
         counters, observe = self.metrics.counters, self.metrics.observe
@@ -97,8 +118,12 @@ class ExchangeMetrics:
         last = attempts[-1]
         counters[_EXCHANGES, model, last.outcome or _INTERNAL] += 1
         counters[_SELL, model] += sell_nano
-        if degraded is not None:
-            self.metrics.add(catalogue.DEGRADATIONS, model, degraded)
+        if steps.taken is not None:
+            self.metrics.add(catalogue.DEGRADATIONS, model, steps.taken.reason)
+        if steps.would is not None:
+            self.metrics.add(catalogue.SHADOW_DEGRADATIONS, model)
+        if steps.skipped:
+            self.metrics.add(catalogue.DEGRADATIONS_SKIPPED, model)
         if last.ended_at is not None:
             took_ns = max(0, last.ended_at - facts.occurred_at)
             observe(catalogue.DURATION, model, value=took_ns / 1e9)
@@ -108,6 +133,14 @@ class ExchangeMetrics:
             counters[_TENANT_EXCHANGES, tenant] += 1
             counters[_TENANT_TOKENS, tenant] += tokens
             counters[_TENANT_SELL, tenant] += sell_nano
+
+    def means(self, facts: Facts, *, is_clamped: bool, overrun_nano: int) -> None:
+        """It was cut to its means, or came to more than was held for it."""
+        model = facts.model_requested if facts.model_requested in self._models else OTHER
+        if is_clamped:
+            self.metrics.add(catalogue.CLAMPED, model)
+        if overrun_nano:
+            self.metrics.add(catalogue.OVERRUN, model, by=overrun_nano)
 
     def _attempt(self, attempt: Attempt, charged: Charge) -> None:
         counters, upstream = self.metrics.counters, attempt.option.upstream.label

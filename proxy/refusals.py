@@ -5,26 +5,32 @@ Every number in a refusal is the tenant's own sell amount; what a provider charg
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from functools import lru_cache
-
-from metering.caps import CapState, Denial, DenialReason, ScopeKind
-from metering.money import format_short, format_usd
+from metering.caps import CapState, Denial, DenialReason, Scope, ScopeKind
+from metering.window import is_rate
 from proxy.errors import (
     ApiError,
     BacklogFull,
     BudgetBackendUnavailable,
-    HeldByOthers,
     InternalError,
+    RateLimited,
     RequestExceedsBudget,
-    RunKilled,
+    ScopeKilled,
+    ScopePaused,
     SpendExhausted,
-    TenantPaused,
     UpstreamAuth,
     UpstreamFailed,
     UpstreamQuota,
     UpstreamTimeout,
     UsageNotRecorded,
+)
+from proxy.limit_words import (
+    cap_text,
+    dimension_of,
+    limit_headers,
+    limit_source,
+    metadata_of,
+    scope_text,
+    use_text,
 )
 from routing.fallback import Outcome
 
@@ -80,10 +86,8 @@ def denied(denial: Denial, tenant: str) -> ApiError:
                 "Try again in a moment.",
                 headers={"Retry-After": str(REBUILDING_RETRY_AFTER_S)},
             )
-        case DenialReason.PAUSED:
-            return TenantPaused(f"Tenant `{tenant}` is paused; an administrator can resume it.")
-        case DenialReason.KILLED:
-            return RunKilled("This run was stopped; an administrator can allow it again.")
+        case DenialReason.PAUSED | DenialReason.KILLED:
+            return stopped(denial.reason, denial.scope, tenant)
         case _:
             pass
     if denial.state is None:
@@ -91,43 +95,72 @@ def denied(denial: Denial, tenant: str) -> ApiError:
     return _over_cap(denial, denial.state, tenant)
 
 
+def stopped(reason: DenialReason, scope: Scope | None, tenant: str) -> ApiError:
+    """The refusal where a flag stands in the way, before a request or in the middle of a stream.
+
+    `scope` is whose flag it is; None for the tenant's own.
+    """
+    kind = ScopeKind.TENANT if scope is None else scope.kind
+    name = tenant if scope is None else scope.id
+    metadata = {"scope": f"{kind}:{name}"}
+    if reason is DenialReason.PAUSED:
+        return ScopePaused(
+            f"The {kind} `{name}` is paused; an administrator can resume it.",
+            code=f"{kind}_paused",
+            metadata=metadata,
+        )
+    return ScopeKilled(
+        f"The {kind} `{name}` was stopped; an administrator can allow it again.",
+        code=f"{kind}_killed",
+        metadata=metadata,
+    )
+
+
 def _over_cap(denial: Denial, state: CapState, tenant: str) -> ApiError:
-    limit = state.cap.limit.nano or 0
-    source = limit_source(state)
-    scope = _scope_text(state, tenant)
-    resets_at = None if state.reset_ms is None else rfc3339_ms(state.reset_ms)
-    metadata = {
-        "limit_source": source,
-        "scope": scope,
-        "window": f"rolling_{state.cap.window.label}",
-        "limit_usd": format_usd(limit),
-        "spent_usd": format_usd(state.spent.nano),
-        "held_usd": format_usd(state.held.nano),
-        "resets_at": resets_at,
-        "remedy": _REMEDIES[denial.reason],
-    }
-    headers = {**cap_headers(state), "x-weir-limit-source": source}
-    cap = f"the {state.cap.window.label} cap of ${format_short(limit)} for {scope}"
-    spent = f"spent ${format_usd(state.spent.nano)}, held ${format_usd(state.held.nano)}"
+    dimension, scope = dimension_of(denial), scope_text(state, tenant)
+    metadata = metadata_of(state, dimension, tenant=tenant, remedy=_remedy(denial, dimension))
+    headers = {**limit_headers([state]), "x-weir-limit-source": limit_source(state, dimension)}
+    cap, use = cap_text(state, dimension, scope), use_text(state, dimension)
     if denial.reason is DenialReason.NEVER:
+        verb = "cost" if dimension == "usd" else "take"
         return RequestExceedsBudget(
-            f"This request alone could cost more than {cap}.",
+            f"This request alone could {verb} more than {cap}.",
             param="max_tokens",
             metadata=metadata,
             headers=headers,
         )
+    if dimension == "concurrent":
+        return RateLimited(
+            f"As many requests as {cap} allows are in flight. Try again in a moment.",
+            metadata=metadata,
+            headers={**headers, **_retry_after(state)},
+        )
     if denial.reason is DenialReason.HELD:
-        return HeldByOthers(
-            f"Requests in flight hold what is left of {cap} ({spent}). Try again in a moment.",
+        return RateLimited(
+            f"Requests in flight hold what is left of {cap}{use}. Try again in a moment.",
             metadata=metadata,
             headers={**headers, "Retry-After": str(HELD_RETRY_AFTER_S)},
         )
+    resets_at = metadata["resets_at"]
     frees = f" Room for this request frees up at {resets_at}." if resets_at else ""
-    return SpendExhausted(
-        f"This request does not fit under {cap} ({spent}).{frees}",
-        metadata=metadata,
-        headers=headers,
-    )
+    message = f"This request does not fit under {cap}{use}.{frees}"
+    if is_rate(state.cap.window):
+        return RateLimited(message, metadata=metadata, headers={**headers, **_retry_after(state)})
+    return SpendExhausted(message, metadata=metadata, headers=headers)
+
+
+def _retry_after(state: CapState) -> dict[str, str]:
+    """When there is room, to the millisecond for those who read it so; never at once."""
+    if state.reset_ms is None:
+        return {"Retry-After": str(HELD_RETRY_AFTER_S)}
+    waits_ms = max(1, state.reset_ms - state.now_ms)
+    return {"Retry-After": str(-(-waits_ms // 1000)), "retry-after-ms": str(waits_ms)}
+
+
+def _remedy(denial: Denial, dimension: str) -> str:
+    if dimension in ("requests", "steps") and denial.reason is not DenialReason.HELD:
+        return "wait until resets_at, or ask for a higher cap"
+    return _REMEDIES[denial.reason]
 
 
 _REMEDIES = {
@@ -135,38 +168,6 @@ _REMEDIES = {
     DenialReason.HELD: "try again when requests in flight have ended",
     DenialReason.NEVER: "lower max_tokens, shorten the prompt, or ask for a higher cap",
 }
-
-
-def limit_source(state: CapState) -> str:
-    """A name for the cap that refused, for `limit_source`: `tenant_daily_cap`."""
-    window = "daily" if state.cap.window.label == "24h" else state.cap.window.label
-    return f"{state.cap.scope.kind}_{window}_cap"
-
-
-def _scope_text(state: CapState, tenant: str) -> str:
-    scope = state.cap.scope
-    return f"tenant:{tenant}" if scope.kind is ScopeKind.TENANT else f"{scope.kind}:{scope.id}"
-
-
-def cap_headers(state: CapState) -> dict[str, str]:
-    """`x-weir-cap-*` for one cap; nothing for an unlimited one."""
-    limit = state.cap.limit.nano
-    if limit is None:
-        return {}
-    remaining = max(0, limit - state.spent.nano - state.held.nano)
-    headers = {
-        "x-weir-cap-limit-usd": format_usd(limit),
-        "x-weir-cap-remaining-usd": format_usd(remaining),
-    }
-    if state.reset_ms is not None:
-        headers["x-weir-cap-reset"] = rfc3339_ms(state.reset_ms)
-    return headers
-
-
-@lru_cache(maxsize=256)
-def rfc3339_ms(unix_ms: int) -> str:
-    """Unix milliseconds as RFC 3339 in UTC, to the second, rounded up."""
-    return datetime.fromtimestamp(-(-unix_ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def failed(outcome: Outcome, *, upstream: str) -> ApiError:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from metering.caps import ScopeKind
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
+from metering.tolerances import EVERYBODY_ALIKE, Tolerances
 from routing.upstreams import Model
 
 
@@ -151,6 +153,7 @@ class MintedKey:
     tenant: str
     key_id: str
     project: str
+    pins: Mapping[ScopeKind, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,17 @@ class Settings:
     tenants: Mapping[str, Tenant]
     metering: Metering
     default_output_tokens: int = 4096
+    clamp_max_tokens: bool = True
+    """Whether answers that are not streamed may be cut to what is affordable."""
+    min_output_tokens: int = 64
+    """Nobody is served less output than this because of a cap."""
+    stream_slice_tokens: int = 256
+    """By so much the hold of a stream grows, which is also when its flags are looked at."""
+    on_exhausted: Literal["soft", "error"] = "soft"
+    """How a stream ends whose hold cannot grow."""
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
+    tolerances: Tolerances = EVERYBODY_ALIKE
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "metering": {"metering"},
 }
 
-MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.services")
+MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.settling")
 """Modules that may reach the worker's side, with what lies under them and parts like `cli_x`."""
 
 PURE = [
@@ -29,14 +29,20 @@ PURE = [
     "proxy.egress",
     "proxy.sse",
     "proxy.errors",
+    "proxy.limit_words",
+    "proxy.limits_report",
     "proxy.metrics",
     "proxy.metrics_catalogue",
     "proxy.metrics_exchange",
     "proxy.retry_after",
     "proxy.settings",
+    "proxy.standing",
     "proxy.config",
+    "proxy.config_anomalies",
+    "proxy.config_anomalies_shape",
     "proxy.config_build",
     "proxy.config_decode",
+    "proxy.config_limits",
     "proxy.config_limits_shape",
     "proxy.config_network",
     "proxy.config_prices",
@@ -65,6 +71,7 @@ PURE = [
     "metering.local_codec",
     "metering.registry",
     "metering.redis_keys",
+    "metering.tolerances",
     "metering.seq_ranges",
     "metering.spool_codec",
     "metering.settlement.journal",
@@ -76,6 +83,8 @@ PURE = [
     "metering.settlement.alerts",
     "metering.settlement.crossings",
     "metering.settlement.drift",
+    "metering.settlement.anomalies",
+    "metering.settlement.velocity",
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 

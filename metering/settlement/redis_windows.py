@@ -22,7 +22,6 @@ from metering.caps import ROLLING_DAY, Scope, ScopeKind
 from metering.events import RECOVERED
 from metering.redis_keys import RedisKeys
 from metering.settlement.entries import Arrival, read_entry
-from metering.settlement.ledger.standing import settled_positions
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.tables import quantity_column, usage_event
 from metering.settlement.redis_stream import make_entry
@@ -172,7 +171,6 @@ async def _rebuild_shard(ledger: Ledger, redis: Redis, keys: RedisKeys, shard: i
     seconds, _ = await redis.time()
     now_ms = seconds * 1_000
     since_ms = now_ms - ROLLING_DAY.bucket_ms * (ROLLING_DAY.buckets + 1)
-    settled = await asyncio.to_thread(settled_positions, ledger)
     rebuild = _Rebuild(redis, keys, shard, ledger, since_ms, last_id=f"{since_ms - 1}-0")
     await rebuild.count_stream()
     await asyncio.to_thread(rebuild.count_ledger)
@@ -183,8 +181,7 @@ async def _rebuild_shard(ledger: Ledger, redis: Redis, keys: RedisKeys, shard: i
             restored.add(missing[0])
         else:
             await rebuild.count_stream()
-    settled_ms, _ = settled.get(shard, (0, 0))  # above it, see went_back
-    await redis.set(keys.epoch(shard), str(max(now_ms, settled_ms + 1)), nx=True)
+    await redis.set(keys.epoch(shard), str(now_ms), nx=True)
 
 
 def _count_arrival(arrival: Arrival, spent: Spent) -> None:

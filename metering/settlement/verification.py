@@ -38,7 +38,17 @@ _BUCKET = re.compile(r"^(?P<label>[A-Za-z0-9._-]+):(?P<bucket>\d+):(?P<dimension
 _TOTAL = re.compile(r"^(?P<label>[A-Za-z0-9._-]+):(?P<dimension>[ntr])$")
 _SCOPE_KEY = re.compile(r":c:(?P<kind>[a-z]+):(?P<tenant>[^/]+)")
 _FOR_EVER = (
-    *(":hold:", ":state:", ":epoch", ":confirmed", ":prices:", ":meta", ":dead", ":tries"),
+    *(
+        ":hold:",
+        ":state:",
+        ":epoch",
+        ":settled",
+        ":confirmed",
+        ":prices:",
+        ":meta",
+        ":dead",
+        ":tries",
+    ),
     *(":open", ":proxies", ":crossings", ":health"),
 )
 """Keys that have no expiry by design: records end by script, the others are few and bounded."""

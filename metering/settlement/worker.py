@@ -32,6 +32,7 @@ from metering.settlement.worker_booking import Booker
 from metering.settlement.worker_lane import Lane
 from metering.settlement.worker_tally import Tally
 from metering.settlement.worker_upkeep import Upkeep
+from metering.tolerances import Tolerances
 
 DRAIN_BLOCK_MS = 50
 """A drain waits no longer than this to see that nothing comes."""
@@ -52,6 +53,7 @@ async def run(
     consumer: str = "worker-1",
     timing: Timing | None = None,
     marks: Marks | None = None,
+    tolerances: Tolerances | None = None,
     one_server: bool = True,
     log: Log | None = None,
     watch: Watch | None = None,
@@ -71,6 +73,7 @@ async def run(
         keys,
         timing=timing or Timing(),
         marks=marks or Marks(),
+        tolerances=tolerances or Tolerances(),
         log=log,
         watch=watch or Unwatched(),
     )
@@ -98,6 +101,7 @@ class Settlement:
         *,
         timing: Timing,
         marks: Marks,
+        tolerances: Tolerances,
         log: Log,
         watch: Watch,
     ) -> None:
@@ -115,6 +119,7 @@ class Settlement:
             keys,
             timing=timing,
             marks=marks,
+            tolerances=tolerances,
             writing=self._writing,
             log=log,
             told=watch,
@@ -188,7 +193,7 @@ class Settlement:
                     return
                 delay_s = self._delay_s(failures, drain=drain)
                 failures = min(failures + 1, 16)
-                self._log.warning("settlement_retries", error=repr(error), delay_s=delay_s)
+                self._log.warning("settlement_retries", error=_one_line(error), delay_s=delay_s)
                 self._watch.failed(error)
                 await _sleep(delay_s, stop)
 

@@ -9,8 +9,9 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from metering.clock import monotonic_s
+from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
+from metering.settlement.anomaly_watch import AnomalyWatch
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import confirmed_spool, settled_positions
@@ -28,6 +29,7 @@ from metering.settlement.watch import Log
 from metering.settlement.watch import Watch as Told
 from metering.settlement.went_back import leave_stale_windows
 from metering.settlement.worker_watch import Watch
+from metering.tolerances import Tolerances
 
 
 class Upkeep:
@@ -41,6 +43,7 @@ class Upkeep:
         *,
         timing: Timing,
         marks: Marks,
+        tolerances: Tolerances,
         writing: asyncio.Lock,
         log: Log,
         told: Told,
@@ -55,6 +58,9 @@ class Upkeep:
         self._reaper = Reaper(ledger, redis, keys, timing=timing, writing=writing, log=log)
         self._drift = DriftWatch(ledger, redis, keys, writing=writing)
         self._watch = Watch(ledger, redis, keys, marks=marks, writing=writing, log=log)
+        self._anomalies = AnomalyWatch(
+            ledger, redis, keys, tolerances=tolerances, writing=writing, log=log, told=told
+        )
         self._sink = LogSink(log)
         self._watch_at_s = 0.0
         self._look_at_s: dict[tuple[int, ...], float] = {}
@@ -65,6 +71,7 @@ class Upkeep:
         if recovered := await self._reaper.turn(reader, now_s=monotonic_s()):
             self._told.recovered(recovered)
         await self._keep_ledger(reader)
+        await self._anomalies.turn(reader.shards, now_ns=now_ns())
         await self._compare(reader)
         if monotonic_s() >= self._watch_at_s:
             self._watch_at_s = monotonic_s() + self._timing.watch_every_s

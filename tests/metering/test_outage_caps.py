@@ -16,6 +16,7 @@ from metering.caps import (
     CapsNotAskedError,
     CapsUnavailableError,
     Commit,
+    CommitResult,
     Denial,
     Hold,
     Renewal,
@@ -26,6 +27,7 @@ from metering.caps import (
 from metering.memory_caps import MemoryCaps
 from metering.outage_caps import LOCAL_MAX, OutageCaps
 from metering.outage_slices import OutagePolicy
+from metering.redis_wire import RedisReplyError
 
 CAP = cap(1_000)
 AWAY = CapsUnavailableError("away")
@@ -38,16 +40,21 @@ class Redis(MemoryCaps):
         super().__init__(now_ms=lambda: NOW_MS)
         self.is_up = True
         self.is_silent = False
+        self.broken: set[str] = set()
 
-    async def reserve(self, *args: Any, **more: Any) -> Reservation | Denial:
+    async def reserve(self, hold: Hold, *args: Any, **more: Any) -> Reservation | Denial:
         self._ask()
-        answer = await super().reserve(*args, **more)
+        if hold.tenant in self.broken:
+            raise RedisReplyError("WRONGTYPE Operation against a key holding the wrong kind")
+        answer = await super().reserve(hold, *args, **more)
         self._answer()
         return answer
 
     async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
         self._ask()
-        return await super().commit(hold, actual, events)
+        done = await super().commit(hold, actual, events)
+        self._answer()
+        return done
 
     async def renew(self, *args: Any, **more: Any) -> Renewal:
         self._ask()
@@ -75,12 +82,14 @@ class Site:
         self.redis = redis or Redis()
         self.is_recordable = True
         self.said: list[str | None] = []
+        self.broken: list[str] = []
         self.caps = OutageCaps(
             self.redis,
             OutagePolicy(mode, share_ppm, processes),
             is_up=lambda: self.redis.is_up,
             is_recordable=lambda: self.is_recordable,
             on_change=self.said.append,
+            on_broken=lambda tenant, _: self.broken.append(tenant),
         )
 
     async def reserve(
@@ -205,7 +214,8 @@ async def test_what_was_used_counts_until_redis_has_it() -> None:
 
 
 async def test_a_finished_replay_clears_what_it_skipped() -> None:
-    """A record that the ledger had already is not committed again, and holds nothing up."""
+    """A record that the ledger had already is not committed again, and holds nothing up once an
+    answer of Redis shows what was spent."""
     site = Site()
     await site.spend(0)
     site.redis.is_up = False
@@ -215,8 +225,62 @@ async def test_a_finished_replay_clears_what_it_skipped() -> None:
         await site.caps.commit(what, Vector(100), ())
 
     site.caps.replayed()
+    by_old_numbers = await site.reserve(hold(CAP), ask(1))
+    site.redis.is_up = True
+    await site.spend(0)
+    site.redis.is_up = False
 
+    assert isinstance(by_old_numbers, CapsUnavailableError)
     assert isinstance(await site.reserve(hold(CAP), ask(100)), Reservation)
+
+
+async def test_a_commit_that_was_applied_unseen_frees_no_second_slice() -> None:
+    """F-10: its repeat says nothing of where the caps stand; the old numbers offer the slice again
+    each time that Redis comes and goes."""
+    site = Site()
+    await site.spend(0)
+    site.redis.is_up = False
+    spent = 0
+
+    for _ in range(12):
+        what = hold(CAP)
+        if isinstance(await site.reserve(what, ask(90)), CapsUnavailableError):
+            break
+        site.redis.is_up = site.redis.is_silent = True
+        with pytest.raises(CapsUnavailableError):
+            await site.caps.commit(what, Vector(90), ())
+        spent += 90
+        site.redis.is_silent = False
+        replayed = await site.caps.commit(what, Vector(90), ())
+        site.caps.replayed()
+        site.redis.is_up = False
+        assert replayed.result is CommitResult.REPEAT
+
+    assert spent == 90  # a tenth of 1,000 is all that there is
+
+
+async def test_what_is_one_tenants_is_no_outage_of_others() -> None:
+    """Redis answers, and refuses one tenant's keys: that is told once, and the others are not
+    served as if it were away."""
+    site = Site()
+    await site.spend(0)
+    site.redis.broken.add("odd")
+
+    refused = [await site.reserve(hold(CAP, tenant="odd"), ask(1)) for _ in range(3)]
+    served = await site.reserve(hold(CAP), ask(500))
+    away = site.caps.is_away
+    site.redis.broken.clear()
+    mended = await site.reserve(hold(CAP, tenant="odd"), ask(1))
+    site.redis.broken.add("odd")
+    local = await site.reserve(hold(CAP, tenant="odd"), ask(1))
+
+    assert {type(each) for each in refused} == {RedisReplyError}  # it may have held: give it back
+    assert isinstance(served, Reservation)
+    assert (site.said, away, site.caps.counts.outages) == ([], False, 0)
+    assert isinstance(mended, Reservation)
+    assert isinstance(local, Reservation)
+    assert local.admitted_by is AdmittedBy.LOCAL
+    assert site.broken == ["odd", "odd"]
 
 
 async def test_what_still_waits_on_disk_after_a_replay_counts() -> None:

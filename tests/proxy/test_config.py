@@ -101,7 +101,6 @@ def test_the_published_template_loads(tmp_path: Path) -> None:
         "limits.tenant.fallback_model",
     ]
     assert [each.path.rpartition(".")[2] for each in result.unenforced] == [
-        "max_context_tokens",
         "cache_ttl_seconds",
         "exclude_cache_from_billing",
         "consumer_concurrency",
@@ -322,8 +321,8 @@ VALUES: dict[str, tuple[str, list[str]]] = {
     "nothing written": ("", []),
     "spool": ("metering: {spool: outage}\n", []),
     "a tenant's": (
-        "tenants: [{id: t, limits: {features: {chat: {max_context_tokens: 5}}}}]\n",
-        ["tenants[0].limits.features.chat.max_context_tokens"],
+        "tenants: [{id: t, limits: {features: {chat: {cache_ttl_seconds: 5}}}}]\n",
+        ["tenants[0].limits.features.chat.cache_ttl_seconds"],
     ),
 }
 

@@ -1,0 +1,235 @@
+"""`weir limits` and `weir holds`: from what was read of Redis to JSON, and to tables. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from metering.caps import CalendarWindow, Cap, Scope, ScopeKind, Vector
+from metering.money import PPM, format_short, format_usd, usd_to_nano
+from metering.scope_reading import ScopeReading
+from metering.tenants import CapRule, Tenant
+from metering.window import is_rate
+from proxy.limit_words import rfc3339_ms, window_text
+from proxy.standing import caps_under
+
+_DIMENSIONS = ("usd", "tokens", "requests")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was read for one tenant: each scope, and the flags of its state hash."""
+
+    tenant: Tenant
+    scopes: tuple[Scope, ...]
+    """Beside the tenant's own."""
+    readings: Mapping[Scope, ScopeReading]
+    flags: Mapping[str, str]
+    now_ms: int
+    is_rebuilding: bool = False
+
+
+def limits_body(look: Look) -> dict[str, Any]:
+    """The body of `weir limits --json`."""
+    caps = caps_under(look.tenant, look.scopes)
+    named = {ScopeKind.TENANT, *(scope.kind for scope in look.scopes)}
+    return {
+        "tenant": look.tenant.id,
+        "at": rfc3339_ms(look.now_ms),
+        "rebuilding": look.is_rebuilding,
+        "caps": [_cap_row(look, cap) for cap in caps],
+        "elsewhere": [_rule_row(rule) for rule in look.tenant.cap_rules if rule.kind not in named],
+        "flags": _flag_rows(look),
+    }
+
+
+def _cap_row(look: Look, cap: Cap) -> dict[str, Any]:
+    reading = look.readings[cap.scope]
+    window = reading.windows[cap.window.label]
+    held = reading.held
+    if is_rate(cap.window):  # its requests have counted when they began
+        held = Vector(held.nano, held.tokens, 0)
+    reset_ms = window.reset_ms()
+    row = {
+        "scope": _scope_text(look.tenant.id, cap.scope),
+        "window": window_text(cap.window),
+        "timezone": cap.window.zone if isinstance(cap.window, CalendarWindow) else None,
+        "mode": str(cap.mode),
+        "alert_at": [mark / PPM for mark in cap.marks_ppm],
+        "frees_at": None if reset_ms is None else rfc3339_ms(reset_ms),
+        "usd": _usd(cap.limit.nano, window.spent.nano, held.nano),
+        "tokens": _count(cap.limit.tokens, window.spent.tokens, held.tokens),
+        "requests": _count(cap.limit.requests, window.spent.requests, held.requests),
+    }
+    if cap.limit.concurrent is not None:
+        row["concurrent"] = _count(cap.limit.concurrent, 0, reading.holds)
+    return row
+
+
+def _usd(limit: int | None, spent: int, held: int) -> dict[str, str | None]:
+    return {
+        "limit": None if limit is None else format_usd(limit),
+        "spent": format_usd(spent),
+        "held": format_usd(held),
+        "remaining": None if limit is None else format_usd(max(0, limit - spent - held)),
+    }
+
+
+def _count(limit: int | None, spent: int, held: int) -> dict[str, int | None]:
+    remaining = None if limit is None else max(0, limit - spent - held)
+    return {"limit": limit, "spent": spent, "held": held, "remaining": remaining}
+
+
+def _rule_row(rule: CapRule) -> dict[str, Any]:
+    limit = rule.limit
+    return {
+        "scope": f"{rule.kind}:{rule.id or '*'}",
+        "window": window_text(rule.window),
+        "mode": str(rule.mode),
+        "limits": {
+            "usd": None if limit.nano is None else format_usd(limit.nano),
+            "tokens": limit.tokens,
+            "requests": limit.requests,
+            "concurrent": limit.concurrent,
+        },
+    }
+
+
+def _flag_rows(look: Look) -> list[dict[str, Any]]:
+    """Those that stand in the way of the tenant or of one of the scopes."""
+    rows = []
+    for flag in ("paused", "killed"):
+        for scope in (None, *look.scopes):
+            value = look.flags.get(flag if scope is None else f"{flag}:{scope.kind}/{scope.id}")
+            if value in (None, "0"):
+                continue
+            who = scope or Scope(ScopeKind.TENANT)
+            rows.append(
+                {"flag": flag, "scope": _scope_text(look.tenant.id, who), **_flag_facts(value)}
+            )
+    return rows
+
+
+def _flag_facts(value: str) -> dict[str, Any]:
+    """Who raised it, why and when; nothing of a flag that was set by hand."""
+    try:
+        facts = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        facts = None
+    if not isinstance(facts, dict):
+        return {"by": None, "why": None, "at": None}
+    at_ms = facts.get("at_ms")
+    return {
+        "by": facts.get("by"),
+        "why": facts.get("why"),
+        "at": rfc3339_ms(at_ms) if isinstance(at_ms, int) else None,
+    }
+
+
+def _scope_text(tenant: str, scope: Scope) -> str:
+    return f"tenant:{tenant}" if scope.kind is ScopeKind.TENANT else f"{scope.kind}:{scope.id}"
+
+
+def limits_table(body: Mapping[str, Any]) -> RenderableType:
+    """The same for people: one row per cap and dimension, then what stands elsewhere."""
+    table = Table(header_style="bold")
+    for heading in ("Scope", "Window", "Mode", "Of"):
+        table.add_column(heading)
+    for heading in ("Limit", "Spent", "Held", "Remaining", "Frees at"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in body["caps"]:
+        zone = f" {row['timezone']}" if row["timezone"] else ""
+        head = (row["scope"], row["window"] + zone, row["mode"])
+        for dimension in (*_DIMENSIONS, "concurrent"):
+            found = row.get(dimension)
+            is_daily = dimension == "usd" and row is body["caps"][0]
+            if found is None or (found["limit"] is None and not is_daily):
+                continue
+            texts = [
+                "none" if found[each] is None else str(found[each])
+                for each in ("limit", "spent", "held", "remaining")
+            ]
+            table.add_row(*head, dimension, *texts, row["frees_at"] or "")
+    notes: list[RenderableType] = [table]
+    if body["rebuilding"]:
+        notes.append("Redis is being rebuilt from the ledger: what is spent is not known yet.")
+    for rule in body["elsewhere"]:
+        limits = ", ".join(f"{value} {name}" for name, value in rule["limits"].items() if value)
+        notes.append(
+            f"{rule['scope']} {rule['window']} ({rule['mode']}): {limits}; "
+            f"name one with --{rule['scope'].partition(':')[0]}"
+        )
+    notes += [
+        f"{flag['scope']} is {flag['flag']} by {flag['by']} since {flag['at']}: {flag['why']}"
+        for flag in body["flags"]
+    ]
+    return Group(*notes)
+
+
+def hold_row(tenant: str, exchange_id: str, raw: bytes, now_ms: int) -> dict[str, Any] | None:
+    """One record of a hold as `weir holds --json` shows it; None for what cannot be read."""
+    try:
+        record = orjson.loads(raw)
+        vector, created_ms = record["vector"], int(record["created_ms"])
+        return {
+            "exchange_id": exchange_id,
+            "tenant": tenant,
+            "state": _state(record["state"], int(record["expires_ms"]), now_ms),
+            "age_s": max(0, now_ms - created_ms) // 1000,
+            "created_at": rfc3339_ms(created_ms),
+            "expires_at": rfc3339_ms(int(record["expires_ms"])),
+            "owner": record["owner"],
+            "upstream": record["upstream"],
+            "usd": format_usd(int(vector["nano"]), places=9),
+            "tokens": int(vector["tokens"]),
+            "requests": int(vector["requests"]),
+            "scopes": [_scope_name(tenant, shape) for shape in record["scopes"]],
+        }
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _state(state: str, expires_ms: int, now_ms: int) -> str:
+    """A hold whose time is over counts no more, whether or not somebody has marked it."""
+    return "lapsed" if state == "held" and expires_ms <= now_ms else str(state)
+
+
+def _scope_name(tenant: str, shape: str) -> str:
+    name = shape.partition(" ")[0]
+    return f"tenant:{tenant}" if name == ScopeKind.TENANT else name.replace("/", ":", 1)
+
+
+def holds_table(rows: Sequence[Mapping[str, Any]], unreadable: int, more: int) -> RenderableType:
+    """The holds for people, the oldest first."""
+    table = Table(header_style="bold")
+    for heading in ("Exchange", "Tenant", "State", "Upstream", "Owner", "Scopes"):
+        table.add_column(heading, no_wrap=heading == "Exchange")
+    for heading in ("Age", "USD", "Tokens", "Expires"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            *(row[each] for each in ("exchange_id", "tenant", "state", "upstream", "owner")),
+            " ".join(row["scopes"][1:]),
+            f"{row['age_s']} s",
+            row["usd"],
+            str(row["tokens"]),
+            row["expires_at"],
+        )
+    notes: list[RenderableType] = [table, _held_text(rows)]
+    if unreadable:
+        notes.append(f"{unreadable} records cannot be read; `weir verify` says more.")
+    if more:
+        notes.append(f"{more} more are not shown; raise --limit, or name a --tenant.")
+    return Group(*notes)
+
+
+def _held_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    held = [row for row in rows if row["state"] == "held"]
+    nano = sum(usd_to_nano(Decimal(row["usd"])) for row in held)
+    return f"{len(held)} held, ${format_short(nano)}"
