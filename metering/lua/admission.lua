@@ -1,4 +1,4 @@
--- What reserve and swap share, after scopes.lua: caps, candidates, stages, and the judgement between
+-- What reserve and swap share, after holding.lua: caps, candidates, stages, and the judgement between
 -- them. The rules are metering/caps_choice.py.
 --
 -- ARGV after the scopes: number of caps; per cap: its scope and the window in it (both from 1), mode
@@ -11,10 +11,32 @@ local RANK = {held = 1, spent = 2, never = 3}
 local DIMENSION = {'nano', 'tokens', 'requests', 'concurrent'}
 local ELASTIC_MAX = 1000000000000  -- tokens: more is never held by a shrunk candidate
 
-local function take_optional(what)
-  local number = nil
-  if ARGV[cursor + 1] == '' then cursor = cursor + 1 else number = take_amount(what) end
-  return number
+-- When the first buckets that together hold `need` of one dimension have left: ms, as a number.
+local function frees_at(scope, window, d, need)
+  local freed = 0
+  for first = window.lo, window.hi, CHUNK do
+    local last = min(window.hi, first + CHUNK - 1)
+    local values = call('HMGET', scope.c, unpack(bucket_fields(window, first, last)))
+    for bucket = first, last do
+      freed = freed + tonumber(values[3 * (bucket - first) + d] or 0)
+      if freed >= need then return leaves(window, bucket) end
+    end
+  end
+  return leaves(window, window.hi)
+end
+
+-- Places a hold in one scope; `expires` as a number.
+local function place(scope, exchange, vector, now, expires)
+  for d = 1, 3 do
+    if vector[d] > 0 then
+      scope.texts[d] = add(scope, 'held:' .. DIMS[d], scope.texts[d], vector[d])
+    end
+  end
+  local fields = scope.fields
+  fields[#fields + 1] = 'h:' .. exchange
+  fields[#fields + 1] = format('%.0f %.0f %.0f', vector[1], vector[2], vector[3])
+  write(scope)
+  expire_at(scope, exchange, now, expires)
 end
 
 local function take_caps(scopes)
@@ -31,8 +53,11 @@ local function take_caps(scopes)
       fault = fault or 'BADARG a cap of an unknown mode'
     end
     for d = 1, 4 do
-      local limit = take_optional('limit')
-      if limit then cap.limits[d], cap.bounded[#cap.bounded + 1] = limit, d end
+      if ARGV[cursor + 1] == '' then
+        cursor = cursor + 1
+      else
+        cap.limits[d], cap.bounded[#cap.bounded + 1] = take_amount('limit'), d
+      end
     end
     caps[i] = cap
   end
