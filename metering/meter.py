@@ -137,8 +137,9 @@ class Meter:
         The answer may come up to `late_tokens` too late, which saves most of the counting.
         """
         if self._exact < tokens:
-            at_most = self._exact + self._tokenizer.scale(self._fed)
-            if at_most < tokens or self._fed < late_tokens:
+            if self._fed < late_tokens:  # the scaling costs more than this
+                return False
+            if self._exact + self._tokenizer.scale(self._fed) < tokens:
                 return False
         self._fed, self._exact = 0, self.output_seen
         return self._exact >= tokens

@@ -87,7 +87,7 @@ class Slices:
             seen = self._seen[tenant] = {}
         for state in states:
             key = _key(tenant, state.cap)
-            if (shown := self._unseen.pop(key, None)) is not None:
+            if self._unseen and (shown := self._unseen.pop(key, None)) is not None:
                 self._add(key, less=shown, more=NOTHING, running=0)
             if state.cap.scope.kind not in _ROAMING:
                 seen[key] = state
@@ -228,4 +228,5 @@ class LocalExchange:
 
 
 def _key(tenant: str, cap: Cap) -> _Key:
-    return tenant, cap.scope.kind, cap.scope.id, cap.window.label
+    scope = cap.scope
+    return tenant, scope.kind, scope.id, cap.window.label

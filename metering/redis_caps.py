@@ -244,7 +244,7 @@ def _admitted(hold: Hold, layout: Layout, reply: list[bytes]) -> Reservation | D
         states_of(layout, reply[5:]),
         stage=int(reply[2]),
         vector=Vector(*map(int, reply[3].split())) if reply[3] else None,
-        shadowed=tuple(map(int, reply[4].split())),
+        shadowed=tuple(map(int, reply[4].split())) if reply[4] else (),
         repeat=reply[0] == b"repeat",
     )
 

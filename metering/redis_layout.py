@@ -276,12 +276,14 @@ def states_of(layout: Layout, reply: Sequence[bytes]) -> tuple[CapState, ...]:
     """The caps as an answer shows them, from its now_ms on."""
     now_ms = int(reply[0])
     return tuple(
-        CapState(
-            cap,
-            Vector(int(reply[spent]), int(reply[spent + 1]), int(reply[spent + 2])),
-            Vector(int(reply[held]), int(reply[held + 1]), 0 if rate else int(reply[held + 2])),
-            now_ms,
-            int(reply[spent + 3]) if reply[spent + 3] else None,
-        )
-        for cap, (held, spent, rate) in zip(layout.caps, layout.shape.places, strict=True)
+        [
+            CapState(
+                cap,
+                Vector(int(reply[spent]), int(reply[spent + 1]), int(reply[spent + 2])),
+                Vector(int(reply[held]), int(reply[held + 1]), 0 if rate else int(reply[held + 2])),
+                now_ms,
+                int(reply[spent + 3]) if reply[spent + 3] else None,
+            )
+            for cap, (held, spent, rate) in zip(layout.caps, layout.shape.places, strict=True)
+        ]
     )

@@ -65,6 +65,8 @@ class Route:
     @property
     def places(self) -> tuple[Place, ...]:
         """Every place this request could reach."""
+        if not self.targets:
+            return self.own + self.spare
         targets = [place for places in self.targets.values() for place in places]
         return (*self.own, *targets, *self.spare)
 

@@ -46,30 +46,33 @@ def output_of(part: Elastic, held: Vector) -> int:
 
 
 def part_of(option: Option) -> Elastic:
-    """What of the hold for this option does not depend on the output."""
-    return elastic(option.price, input_tokens=option.prompt_tokens, tokens_min=0)
+    """What of the hold for this option does not depend on the output; its `tokens_min` says
+    nothing."""
+    return option.elastic or elastic(option.price, input_tokens=option.prompt_tokens, tokens_min=0)
 
 
 def covered(option: Option, held: Vector) -> int:
     """The output there that this hold covers, of what was planned."""
+    if held is option.hold and held.nano < AMOUNT_NANO_MAX:  # as nearly always: made to cover it
+        return option.output_tokens
     return min(option.output_tokens, output_of(part_of(option), held))
 
 
 def clamp(option: Option, held: Vector, request: ChatRequest) -> int | None:
     """What each choice may say at most with this hold; None where it covers all that was planned,
     and for a stream, whose hold grows."""
-    tokens = covered(option, held)
-    if request.stream or tokens >= option.output_tokens:
+    if request.stream or (tokens := covered(option, held)) >= option.output_tokens:
         return None
     return max(1, tokens // request.candidates)
 
 
 def is_bounded(caps: Sequence[Cap]) -> bool:
     """Whether output has to be held: some cap refuses by money or tokens."""
-    return any(
-        cap.mode is CapMode.ENFORCE and (cap.limit.nano is not None or cap.limit.tokens is not None)
-        for cap in caps
-    )
+    for cap in caps:  # not any(): asked for every request
+        limit = cap.limit
+        if cap.mode is CapMode.ENFORCE and (limit.nano is not None or limit.tokens is not None):
+            return True
+    return False
 
 
 @dataclass(slots=True)

@@ -85,7 +85,7 @@ class Exchange:
         tenant = facts.principal.tenant.id
         self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
         noted = hold_facts(facts, upstream_facts(plan, door.settings))
-        self._room = Room(door, self.hold, noted, on_stop=self.stop, log=self._log)
+        self._room = Room(door, self.hold, noted, on_stop=self.stop, request_id=facts.request_id)
 
     async def run(self, client: Client) -> Finished:
         """Serve the request; raises the ApiError that stands in its way."""
@@ -304,8 +304,9 @@ class Exchange:
             seq = door.spool.take_seq() if spools else None
             made = bill(self._facts, self._attempts, emitted_at=now_ns(), spool_seq=seq)
             self._told.sell_nano = made.actual.nano
-            if is_bounded(self.hold.caps):
-                self._told.overrun_nano = max(0, made.actual.nano - self._room.held.nano)
+            overrun_nano = made.actual.nano - self._room.held.nano
+            if overrun_nano > 0 and is_bounded(self.hold.caps):
+                self._told.overrun_nano = overrun_nano
             tell(door, self._facts, self._attempts, made.charges, self._told)
             known = await record(door, self.hold, made, self._facts.request_id)
             self._room.states = known or self._room.states

@@ -152,9 +152,12 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
             client_retry_count=_whole_number(
                 request.headers, "x-stainless-retry-count", is_ours=False
             ),
+            feature=labels.feature,
+            user=labels.user,
+            session=labels.session,
+            run=labels.run,
             caps=standing.caps,
             stops=standing.stops,
-            **labels._asdict(),
         )
         prompt = await _count(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))

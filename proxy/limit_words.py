@@ -164,15 +164,12 @@ def limit_headers(states: Iterable[CapState]) -> dict[str, str]:
         if limit.tokens is not None:
             left = limit.tokens - state.spent.tokens - state.held.tokens
             tokens = (left, state) if tokens is None or left < tokens[0] else tokens
-    return {
-        **({} if money is None else cap_headers(money[1])),
-        **({} if requests is None else _rate_headers(*requests, "requests")),
-        **({} if tokens is None else _rate_headers(*tokens, "tokens")),
-    }
-
-
-def _remaining_nano(state: CapState) -> int:
-    return limit_of(state, "usd") - state.spent.nano - state.held.nano
+    found = {} if money is None else cap_headers(money[1])
+    if requests is not None:
+        found |= _rate_headers(*requests, "requests")
+    if tokens is not None:
+        found |= _rate_headers(*tokens, "tokens")
+    return found
 
 
 def cap_headers(state: CapState) -> dict[str, str]:
@@ -180,13 +177,17 @@ def cap_headers(state: CapState) -> dict[str, str]:
     limit = state.cap.limit.nano
     if limit is None:
         return {}
+    remaining = max(0, limit - state.spent.nano - state.held.nano)
     headers = {
-        "x-weir-cap-limit-usd": format_usd(limit),
-        "x-weir-cap-remaining-usd": format_usd(max(0, _remaining_nano(state))),
+        "x-weir-cap-limit-usd": _limit_usd(limit),
+        "x-weir-cap-remaining-usd": format_usd(remaining),
     }
     if state.reset_ms is not None:
         headers["x-weir-cap-reset"] = rfc3339_ms(state.reset_ms)
     return headers
+
+
+_limit_usd = lru_cache(maxsize=1024)(format_usd)
 
 
 def _rate_headers(remaining: int, state: CapState, dimension: str) -> dict[str, str]:

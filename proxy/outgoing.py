@@ -54,7 +54,7 @@ def call_to(
             model=model,
             inject_usage=provider.stream_usage == "inject",
             output_max=output_max,
-            limit_field=vendor.output_limit_field(provider),
+            limit_field="" if output_max is None else vendor.output_limit_field(provider),
         ),
         timeout_s=provider.timeout_s,
         connect_timeout_s=provider.connect_timeout_s,

@@ -22,7 +22,7 @@ from proxy.errors import ContextTooLong, ProviderUnavailable
 from proxy.needs import needs_of
 from proxy.settings import Settings
 from proxy.wishes import USUAL, Wishes
-from routing.abilities import is_too_long, lacks
+from routing.abilities import ANY, Needs, is_too_long, lacks
 from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Skip, climb, effective
 from routing.policy import Admission, Option, admission
 from routing.upstreams import Upstream
@@ -58,6 +58,8 @@ class Plan:
         upstream once."""
         options, steps = self.admission.options, self.admission.steps
         step = steps[index]
+        if len(options) == 1 and not self.spares[step]:
+            return [options[0]]
         same = [each for i, each in enumerate(options[index:], index) if steps[i] == step]
         return list({each.upstream: each for each in (*same, *self.spares[step])}.values())
 
@@ -76,7 +78,8 @@ class _Planner:
         self._route, self._request, self._prompt = route, request, prompt
         self._wishes = wishes
         self._costs: dict[str, int] = {}
-        self._needs = needs_of(request.body)
+        self._needs: Needs | None = None
+        """What the request uses; read from its body once somebody asks."""
         self._is_elastic = request.stream or (wishes.clamp and route.clamps)
 
     def plan(self) -> Plan:
@@ -206,19 +209,15 @@ class _Planner:
         """The place with what it would hold for this request with these changes."""
         input_tokens = self._input(place, changes)
         output_tokens = self._output(changes)
-        hold = Vector(
-            nano=self._nano(place.price, input_tokens, output_tokens),
-            tokens=input_tokens + output_tokens,
-            requests=1,
-        )
+        nano = self._nano(place.price, input_tokens, output_tokens)
         return Option(
             place.upstream,
             place.price,
-            hold,
-            changes=changes,
-            prompt_tokens=input_tokens,
-            output_tokens=output_tokens,
-            elastic=self._elastic(place, input_tokens, output_tokens),
+            Vector(nano, input_tokens + output_tokens, 1),
+            changes,
+            input_tokens,
+            output_tokens,
+            self._elastic(place, input_tokens, output_tokens),
         )
 
     def _elastic(self, place: Place, input_tokens: int, output_tokens: int) -> Elastic | None:
@@ -254,6 +253,10 @@ class _Planner:
         return min([each for each in bounds if each is not None], default=1)
 
     def _lacks(self, place: Place, changes: Changes) -> tuple[str, ...]:
+        if place.abilities == ANY:
+            return ()
+        if self._needs is None:
+            self._needs = needs_of(self._request.body)
         return lacks(
             place.abilities,
             self._needs,
@@ -262,9 +265,12 @@ class _Planner:
         )
 
     def _check_context(self, place: Place) -> None:
-        abilities, tokens = place.abilities, self._prompt.tokens(place.upstream)
-        longest, limit = abilities.max_context_tokens, self._request.output_limit
-        if longest is None or not is_too_long(
+        abilities, limit = place.abilities, self._request.output_limit
+        longest = abilities.max_context_tokens
+        if longest is None:
+            return
+        tokens = self._prompt.tokens(place.upstream)
+        if not is_too_long(
             abilities, prompt_tokens=tokens, output_tokens=self._choice_tokens(NO_CHANGES)
         ):
             return
@@ -291,8 +297,11 @@ def upstream_facts(plan: Plan, settings: Settings) -> list[tuple[str | int | Non
 
     An upstream that may be asked in several forms stands there once, with its longest prompt.
     """
+    options = plan.options
+    if len(options) == 1:
+        return [_facts(options[0], settings)]
     longest: dict[Upstream, Option] = {}
-    for option in plan.options:
+    for option in options:
         known = longest.get(option.upstream)
         if known is None or known.prompt_tokens < option.prompt_tokens:
             longest[option.upstream] = option

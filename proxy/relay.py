@@ -186,36 +186,31 @@ class StreamRelay:
         )
 
     async def _pump(self, client: Client) -> Outcome:
-        reader, answer, size = self._reader, self._answer, 0
+        reader, answer, guard, size = self._reader, self._answer, self._guard, 0
         while chunk := await answer.chunk():
             size += len(chunk)
             if size > self._bytes_max:
                 raise TransportError(Fault.TOO_LARGE, f"the stream is over {self._bytes_max} bytes")
-            ended = await self._pass(client, reader.feed(chunk))
-            while ended is None and self._guard is not None and reader.must_wait:
-                if not await self._guard.has_room():
+            passed = reader.feed(chunk)
+            while True:
+                if passed:
+                    if reader.reply.error is not None and not self._has_started:
+                        return Outcome.SERVER_ERROR
+                    await self._send(client, passed)
+                    if self._is_client_gone and not self._reads_on():
+                        return self._end(Outcome.CLIENT_GONE)
+                if guard is None or not reader.must_wait:
+                    break
+                if not await guard.has_room():
                     await self._send(client, b"")
                     return self._end(Outcome.EXHAUSTED, cut=Outcome.EXHAUSTED)
-                ended = await self._pass(client, reader.feed(b""))
-            if ended is not None:
-                return ended
+                passed = reader.feed(b"")
             if reader.reply.is_done:
                 break
         rest = reader.flush()
         if rest:
             await self._send(client, rest)
         return self._end(Outcome.NONSENSE)
-
-    async def _pass(self, client: Client, passed: bytes) -> Outcome | None:
-        """Send what may go on; how it ends, if it ends with that."""
-        if not passed:
-            return None
-        if self._reader.reply.error is not None and not self._has_started:
-            return Outcome.SERVER_ERROR
-        await self._send(client, passed)
-        if self._is_client_gone and not self._reads_on():
-            return self._end(Outcome.CLIENT_GONE)
-        return None
 
     def _reads_on(self) -> bool:
         if self._is_draining is None:

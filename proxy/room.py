@@ -35,11 +35,17 @@ class Room:
     """What one exchange holds. `on_stop` hears of a flag that stands in its way by now."""
 
     def __init__(
-        self, door: Door, hold: Hold, noted: bytes, *, on_stop: Callable[[Denial], None], log: Any
+        self,
+        door: Door,
+        hold: Hold,
+        noted: bytes,
+        *,
+        on_stop: Callable[[Denial], None],
+        request_id: str,
     ) -> None:
         """`noted` is kept beside the hold for whoever has to recover it."""
         self._door, self._noted = door, noted
-        self._on_stop, self._log = on_stop, log
+        self._on_stop, self._request_id = on_stop, request_id
         self.hold = hold
         self.held = Vector()
         self.upstream = ""
@@ -85,6 +91,10 @@ class Room:
         return await door.caps.reserve(
             self.hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=self._noted, stairs=stairs
         )
+
+    @property
+    def _log(self) -> Any:
+        return self._door.log.bind(request_id=self._request_id)
 
     async def move(self, candidate: Candidate) -> bool:
         """Hold for another upstream instead; False leaves things as they are."""

@@ -33,6 +33,8 @@ HEADERS: Mapping[ScopeKind, str] = {
     ScopeKind.RUN: "x-weir-run",
 }
 
+_HEADER_NAMES = tuple(HEADERS.values())
+
 _USER_LENGTH_MAX = 256
 
 
@@ -43,6 +45,9 @@ class Labels(NamedTuple):
     user: str | None = None
     session: str | None = None
     run: str | None = None
+
+
+_SAID_NOTHING = Labels()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,14 @@ def labels_of(key: ApiKey, headers: Mapping[str, str], user: str | None) -> Labe
 
     Raises InvalidRequest for a malformed one, LabelPinned for one that is not the key's.
     """
-    said = Labels(*map(headers.get, HEADERS.values()))
-    for kind, value in zip(HEADERS, said, strict=True):
-        if value is not None:
-            _check(kind, value)
+    said = Labels(*map(headers.get, _HEADER_NAMES))
+    if said == _SAID_NOTHING:
+        if not key.pins:
+            return Labels(user=user) if user else _SAID_NOTHING
+    else:
+        for kind, value in zip(HEADERS, said, strict=True):
+            if value is not None:
+                _check(kind, value)
     if key.pins:
         return _pinned_to(key.pins, said, user)
     return said if said.user is not None else said._replace(user=user) if user else said
@@ -83,6 +92,8 @@ def _pinned_to(pins: Mapping[ScopeKind, str], said: Labels, user: str | None) ->
 
 def check_context(tenant: Tenant, feature: str | None, prompt_tokens: int) -> None:
     """Raises ContextTooLong when the prompt is over the feature's `max_context_tokens`."""
+    if not tenant.feature_limits:
+        return
     limits = tenant.feature_limits.get(feature or ANY_FEATURE)
     limits = limits or tenant.feature_limits.get(ANY_FEATURE)
     if limits is None or limits.max_context_tokens is None:

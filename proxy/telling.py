@@ -35,19 +35,22 @@ def headers(
     """The `x-weir-*` headers of an answer."""
     upstream, price = attempt.option.upstream, attempt.option.price
     named = {"x-weir-model": upstream.public_name, "x-weir-provider": upstream.provider}
-    named |= step_headers(
-        told.steps,
-        asked=facts.model_requested,
-        served=upstream.public_name,
-        has_failed=attempt.number > 1 or attempt.outcome in FALLS_BACK,
-    )
+    if told.steps is not NOTHING:
+        named |= step_headers(
+            told.steps,
+            asked=facts.model_requested,
+            served=upstream.public_name,
+            has_failed=attempt.number > 1 or attempt.outcome in FALLS_BACK,
+        )
     if told.clamped_tokens is not None:
         named["x-weir-max-tokens-clamped"] = str(told.clamped_tokens)
     if price is not None:
         named["x-weir-price-version"] = price.sell.version
         if told.sell_nano is not None:
             named["x-weir-cost-usd"] = format_usd(told.sell_nano, places=9)
-    return named | limit_headers(states)
+    if states:
+        named |= limit_headers(states)
+    return named
 
 
 def tell(
@@ -56,9 +59,9 @@ def tell(
     """An exchange has ended: its metrics, and its line in the log."""
     attempt, charged = attempts[-1], charges[-1]
     door.metrics.exchange(facts, attempts, charges, steps=told.steps)
-    door.metrics.means(
-        facts, is_clamped=told.clamped_tokens is not None, overrun_nano=told.overrun_nano
-    )
+    is_clamped = told.clamped_tokens is not None
+    if is_clamped or told.overrun_nano:
+        door.metrics.means(facts, is_clamped=is_clamped, overrun_nano=told.overrun_nano)
     door.log.info(
         "exchange",
         request_id=facts.request_id,

@@ -233,7 +233,10 @@ class StreamReader:
 
     def feed(self, chunk: bytes) -> bytes:
         """Meter the events these bytes complete; returns what to relay."""
-        self._waiting.extend(self._decoder.feed(chunk))
+        events = self._decoder.feed(chunk)
+        if len(events) == 1 and not self._waiting:  # as nearly always: nothing is left to wait
+            return self._read(events[0])
+        self._waiting.extend(events)
         passed = []
         while self._waiting:
             passing = self._read(self._waiting.popleft())
