@@ -249,10 +249,13 @@ def admission_args(hold: Hold, layout: Layout, candidates: Sequence[Candidate]) 
         elastic = candidate.elastic
         args += (candidate.upstream, *amount_args(candidate.vector), str(candidate.stage))
         if elastic is None:
-            args.append("0")
+            args.append("")
         else:
-            args += ("1", *amount_args(elastic.base))
-            args += (str(elastic.rate_pico), str(elastic.tokens_min))
+            base = elastic.base
+            args.append(
+                f"{base.nano} {base.tokens} {base.requests} "
+                f"{elastic.rate_pico} {elastic.tokens_min}"
+            )
     return args + stop_args(hold)
 
 

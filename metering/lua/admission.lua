@@ -3,27 +3,13 @@
 --
 -- ARGV after the scopes: number of caps; per cap: its scope and the window in it (both from 1), mode
 -- (enforce, alert, shadow), limits of nano, tokens, requests and exchanges at once ('' = none). Then
--- number of candidates; per candidate: upstream, nano, tokens, requests, stage, 0 or 1 for elastic;
--- if so: nano, tokens, requests of the base, rate in pico-USD per token, the fewest tokens.
+-- number of candidates; per candidate: upstream, nano, tokens, requests, stage, elastic: '' or, in one
+-- argument, nano, tokens, requests of the base, rate in pico-USD per token, the fewest tokens.
 -- Then number of stops and their names.
 
 local RANK = {held = 1, spent = 2, never = 3}
 local DIMENSION = {'nano', 'tokens', 'requests', 'concurrent'}
 local ELASTIC_MAX = 1000000000000  -- tokens: more is never held by a shrunk candidate
-
--- When the first buckets that together hold `need` of one dimension have left: ms, as a number.
-local function frees_at(scope, window, d, need)
-  local freed = 0
-  for first = window.lo, window.hi, CHUNK do
-    local last = min(window.hi, first + CHUNK - 1)
-    local values = call('HMGET', scope.c, unpack(bucket_fields(window, first, last)))
-    for bucket = first, last do
-      freed = freed + tonumber(values[3 * (bucket - first) + d] or 0)
-      if freed >= need then return leaves(window, bucket) end
-    end
-  end
-  return leaves(window, window.hi)
-end
 
 -- Places a hold in one scope; `expires` as a number.
 local function place(scope, exchange, vector, now, expires)
@@ -69,11 +55,7 @@ local function take_candidates()
   for i = 1, min(take_amount('candidates'), #ARGV) do
     local candidate = {upstream = take(), vector = {take_amount('nano'), take_amount('tokens'),
                                                     take_amount('requests'), 1},
-                       stage = take_amount('stage'), elastic = false}
-    if take_amount('elastic') == 1 then
-      candidate.elastic = {base = take_vector(), rate = take_amount('rate_pico'),
-                           least = take_amount('tokens_min')}
-    end
+                       stage = take_amount('stage'), elastic = take(), parts = false}
     candidates[i] = candidate
   end
   if #candidates == 0 then fault = fault or 'BADARG no candidate' end
@@ -128,6 +110,25 @@ local function fits(vector, caps)
   return true
 end
 
+-- What of a hold can shrink, or nil: its argument is read by who needs it, for most fit as they are.
+-- Whoever judges candidates looks at `fault` afterwards.
+local function elastic_of(candidate)
+  if candidate.elastic == '' then return nil end
+  if not candidate.parts then
+    local pattern, parts = '^(%d+) (%d+) (%d+) (%d+) (%d+)$', {}
+    for i, digits in ipairs({match(candidate.elastic, pattern)}) do
+      parts[i] = tonumber(digits)
+      if parts[i] > MAX then fault = fault or 'BADARG elastic is not within 0 .. 2^53-1' end
+    end
+    if #parts < 5 then
+      fault = fault or 'BADARG elastic is not five integers'
+      return nil
+    end
+    candidate.parts = {base = {parts[1], parts[2], parts[3]}, rate = parts[4], least = parts[5]}
+  end
+  return candidate.parts
+end
+
 -- The price of so many tokens in nano-USD, rounded up. Exact for what is within 2^53: of the rate
 -- only its last three digits can leave a fraction.
 local function price(tokens, rate)
@@ -142,7 +143,7 @@ end
 
 -- The hold with as many output tokens as fit, or nil when that is too few.
 local function shrunk(candidate, caps)
-  local elastic = candidate.elastic
+  local elastic = elastic_of(candidate)
   if not elastic then return nil end
 
   -- As many tokens as the room pays for, at most `tokens`: the quotient, set right by the exact price.
@@ -197,17 +198,31 @@ local function shadowed(caps, vector)
   return places or ''
 end
 
--- The smallest hold that this candidate could be admitted with.
-local function least(candidate)
-  local elastic = candidate.elastic
-  if not elastic or elastic.least > candidate.vector[2] - elastic.base[2] then
-    return candidate.vector
-  end
-  return with_output(elastic, elastic.least)
-end
-
 -- The denial of the candidate that takes least; the first of several alike.
 local function deny(candidates, caps, scopes, now, stairs, level)
+  -- When the first buckets that together hold `need` of one dimension have left: ms, as a number.
+  local function frees_at(scope, window, d, need)
+    local freed = 0
+    for first = window.lo, window.hi, CHUNK do
+      local last = min(window.hi, first + CHUNK - 1)
+      local values = call('HMGET', scope.c, unpack(bucket_fields(window, first, last)))
+      for bucket = first, last do
+        freed = freed + tonumber(values[3 * (bucket - first) + d] or 0)
+        if freed >= need then return leaves(window, bucket) end
+      end
+    end
+    return leaves(window, window.hi)
+  end
+
+  -- The smallest hold that this candidate could be admitted with.
+  local function least(candidate)
+    local elastic = elastic_of(candidate)
+    if not elastic or elastic.least > candidate.vector[2] - elastic.base[2] then
+      return candidate.vector
+    end
+    return with_output(elastic, elastic.least)
+  end
+
   -- The hardest refusal of one candidate: never before spent before held; among `spent` the one that
   -- ends last, for only then will the request fit. A candidate that is passed over waits until the
   -- lowest stage above its own can end. nil when a stage lasts though nothing is as full any more.

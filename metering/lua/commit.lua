@@ -28,7 +28,7 @@ if marker and marker ~= 'released' then return {'repeat'} end
 -- What may fail comes first (a key of another type, say): a commit that fails has spent nothing,
 -- has left neither marker nor event, and is sent again. The first write changes nothing and is one
 -- that Redis allows at maxmemory, see give_back; the records never have an expiry.
-require_types(KEYS[2], KEYS[3], KEYS[4], scopes)
+require_types(KEYS[2], KEYS[4], scopes)
 call('PERSIST', KEYS[2])
 local own = call('HGET', scopes[1].c, 'h:' .. exchange)
 local record = own or call('HGET', KEYS[2], exchange)
@@ -54,9 +54,9 @@ forget(KEYS[2], exchange)
 for _, scope in ipairs(scopes) do
   for _, window in ipairs(scope.windows) do
     at_bucket_of(window, id)
-    rearm(scope, window)
-    spend(scope, window, record and counted(window, actual) or actual)
-    tell_marks(KEYS[5], tenant, scope, window, now)
+    if window.marks or window.refused then rearm(scope, window) end
+    spend(scope, window, record and window.rate and counted(window, actual) or actual)
+    if window.marks then tell_marks(KEYS[5], tenant, scope, window, now) end
   end
   write(scope)
   keep(scope, now, now)

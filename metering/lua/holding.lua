@@ -16,7 +16,9 @@ local function look_at_flags(state, stops, more)
     fields[#fields + 1] = 'killed:' .. name
   end
   local count = #fields
-  for i, field in ipairs(more or {}) do fields[count + i] = field end
+  if more then
+    for i, field in ipairs(more) do fields[count + i] = field end
+  end
   local got = call('HMGET', state, unpack(fields))
   for i = 1, count do
     if got[i] and got[i] ~= '0' then
@@ -24,7 +26,7 @@ local function look_at_flags(state, stops, more)
       return i % 2 == 1 and 'paused' or 'killed', place > 0 and text(place) or ''
     end
   end
-  return nil, '', {unpack(got, count + 1)}
+  return nil, '', more and {unpack(got, count + 1)}
 end
 
 -- A sorted set that was emptied has lost its expiry, so each hold sets it again.

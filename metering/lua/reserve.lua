@@ -96,8 +96,10 @@ if stairs then  -- the stage in force, its floor considered; what can last is re
 end
 local level = stairs and not stairs.shadow and stage or 0
 local index, vector = choose(candidates, caps, level)
-if not index then
-  local denial, worst = deny(candidates, caps, scopes, now, stairs, level)
+local denial, worst = nil, nil
+if not index then denial, worst = deny(candidates, caps, scopes, now, stairs, level) end
+if fault then return redis.error_reply(fault) end
+if denial then
   if worst and worst.reason == 'spent' and worst.dimension == 1 then
     -- told once, see spending.lua for when it is news again
     local cap = caps[worst.cap]

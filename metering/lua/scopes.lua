@@ -313,7 +313,9 @@ end
 -- the newest bucket older: `current` is at least hi. `spends` says which windows will be added to,
 -- so that their bucket is read along: 'rates', 'all' (with what was told), or nil.
 local function load(scope, exchange, now, spends)
-  local fields = {'held:n', 'held:t', 'held:r', 'until', 'h:' .. exchange, nil, nil, nil, nil, nil}
+  -- made with room for one window: its fields would otherwise be put aside one by one
+  local fields = {'held:n', 'held:t', 'held:r', 'until', 'h:' .. exchange,
+                  nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}
   for _, window in ipairs(scope.windows) do
     local l = window.label
     local at = #fields

@@ -1,10 +1,10 @@
 -- What commit, release and recover share, after scopes.lua: appending events, telling marks, and
 -- taking back what was added to the windows for an exchange that was recovered.
 
--- Fails, before anything was written, where a key is of another type than ours.
-local function require_types(records, stream, open, scopes)
+-- Fails, before anything was written, where a key is of another type than ours. The stream is not
+-- looked at: it is what is written first.
+local function require_types(records, open, scopes)
   call('HLEN', records)
-  call('XLEN', stream)
   call('ZCARD', open)
   for _, scope in ipairs(scopes) do
     call('HLEN', scope.c)
@@ -79,7 +79,8 @@ local function take_marks(scopes)
   end
 end
 
--- Before anything is added: what spend has fallen far enough under is news again.
+-- Before anything is added, in a window that has marks or was refused: what spend has fallen far
+-- enough under is news again.
 local function rearm(scope, window)
   local spent = tonumber(window.texts[1])  -- a recovery may have been taken back meanwhile
   if window.refused and spent < tonumber(window.refused) then
@@ -96,9 +97,8 @@ local function rearm(scope, window)
   window.armed = told
 end
 
--- After something was added: the marks that this crossed.
+-- After something was added, in a window that has marks: those that this crossed.
 local function tell_marks(notes, tenant, scope, window, now)
-  if not window.marks then return end
   local spent, told = tonumber(window.texts[1]), window.armed
   for _, mark in ipairs(window.marks) do
     if told < mark.at and mark.at <= spent then

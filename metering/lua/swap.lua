@@ -33,7 +33,9 @@ local flag, stop = look_at_flags(KEYS[2], stops)
 if flag then return {'denied', flag, '', 'nano', '', stop} end
 look_at(caps, exchange, true)
 local index, vector = choose(candidates, caps, 0)
-if not index then return (deny(candidates, caps, scopes, now)) end
+local denial = not index and deny(candidates, caps, scopes, now)
+if fault then return redis.error_reply(fault) end
+if denial then return denial end
 
 if record.state ~= 'held' then
   record.state = 'held'

@@ -109,6 +109,6 @@ def test_candidates_and_stops_follow_the_caps() -> None:
     args = admission_args(what, layout, asked)
 
     assert args[:8] == ["1", "1", "1", "enforce", "7", "", "", ""]
-    assert args[8:15] == ["2", "acme/model", "1", "2", "1", "0", "0"]
-    assert args[15:26] == ["acme/model", "14", "9", "1", "2", "1", "5", "0", "1", "1000", "3"]
-    assert args[26:] == stop_args(what) == ["2", "run/r", "key/k"]
+    assert args[8:15] == ["2", "acme/model", "1", "2", "1", "0", ""]
+    assert args[15:21] == ["acme/model", "14", "9", "1", "2", "5 0 1 1000 3"]
+    assert args[21:] == stop_args(what) == ["2", "run/r", "key/k"]
