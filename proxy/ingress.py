@@ -131,9 +131,9 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
             raise why_refused(door)
-        _need_room(request, stream=False)
+        need_room(request, stream=False)
         chat = await _read(request)
-        _need_room(request, stream=chat.stream)
+        need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model)
         labels = labels_of(principal.key, request.headers, chat.user)
         standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
@@ -246,7 +246,8 @@ def refusal(error: ApiError, request_id: str) -> web.Response:
     return response
 
 
-def _need_room(request: web.Request, *, stream: bool) -> None:
+def need_room(request: web.Request, *, stream: bool) -> None:
+    """Raises Overloaded where this process is short of memory."""
     if not request.app[MEMORY].has_room(stream=stream):
         what = "streams" if stream else "requests"
         raise Overloaded(f"This process is short of memory and takes no new {what} now.")
@@ -346,7 +347,7 @@ def fresh_request_id() -> str:
     return f"req_{uuid7(now_ns() // 1_000_000, os.urandom(10)).replace('-', '')}"
 
 
-def plain_json(body: object, *, status: int = 200) -> web.Response:
+def plain_json(body: object, *, status: int = 200, request_id: str | None = None) -> web.Response:
     """An answer of our own making, with the headers of every answer."""
     return web.Response(
         status=status,
@@ -354,6 +355,6 @@ def plain_json(body: object, *, status: int = 200) -> web.Response:
         headers={
             **_EVERY_ANSWER,
             "Content-Type": "application/json",
-            "x-request-id": fresh_request_id(),
+            "x-request-id": request_id or fresh_request_id(),
         },
     )

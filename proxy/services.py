@@ -24,6 +24,7 @@ from metering.outage_caps import OutageCaps
 from metering.outage_slices import OutagePolicy
 from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
+from metering.redis_claims import RedisClaims
 from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
 from metering.spool import Spool
@@ -133,7 +134,10 @@ async def open_services(
         on_met=renewals.hurry,
     )
     transport = HttpTransport(settings.egress)
-    door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
+    claims = RedisClaims(measured, keys)
+    door = Door(
+        settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted, claims=claims
+    )
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     labels = [each.label for model in settings.models.values() for each in model.upstreams]
