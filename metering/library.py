@@ -8,9 +8,9 @@
                 call.feed(piece)
 
 It stands under the same caps, in the same Redis, and goes to the same worker and ledger as what
-passes the proxy. Rules: room is held before the block begins, or it does not begin; what was counted
-is recorded before the block ends, in Redis or on disk, however it ends; a process that is killed
-leaves its hold and checkpoint to the worker, which records them.
+passes the proxy. Rules: room is held before the block begins, or it does not begin; what was
+counted is recorded before the block ends, in Redis or on disk, however it ends; a process that is
+killed leaves its hold and checkpoint to the worker, which records them.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ async def meter(
     """Hold room for a call, meter it, record it when the block ends.
 
     `prompt` is a text or a list of chat messages; `max_output_tokens` is what the model is asked
-    for, over all choices. Raises CallRefusedError, UnpricedModelError or CapsUnavailableError before
-    the block begins, and NotRecordedError at its end.
+    for, over all choices. Raises CallRefusedError, UnpricedModelError or CapsUnavailableError
+    before the block begins, and NotRecordedError at its end.
     """
     tokenizer, occurred_at = tokenizer_for(model), now_ns()
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
@@ -184,7 +184,8 @@ async def meter(
     )
     stops = scopes_of(project, key_id, labels)
     hold = Hold(tenant.id, exchange_id, caps_under(tenant, stops), stops)
-    call = MeteredCall(facts, Meter(tokenizer, facts.input_tokens, output_max=max_output_tokens))
+    counts = Meter(tokenizer, facts.input_tokens, output_max=max_output_tokens)
+    call = MeteredCall(facts, counts, now_ns)
     await _reserve(metering, hold, _estimate(facts, tenant, max_output_tokens), facts)
     renewing = spawn(_renew(metering, hold, call), name="library-renew")
     ending = Ending.FAILED
@@ -248,7 +249,7 @@ async def _renew(metering: Metering, hold: Hold, call: MeteredCall) -> None:
     await asyncio.sleep(metering.pace.first_s)
     while True:
         told = call.output_tokens if call.is_sent else -1
-        noted = call.checkpoint(now_ns=now_ns()) if told != said else None
+        noted = call.checkpoint() if told != said else None
         with contextlib.suppress(CapsUnavailableError, HoldEndedError):
             renewal = await metering.caps.renew(hold, ttl_ms=HOLD_TTL_MS, checkpoint=noted)
             said = told
@@ -262,7 +263,7 @@ async def _finish(metering: Metering, hold: Hold, call: MeteredCall, ending: End
     if not call.is_billed(ending):
         await _give_back(metering, hold)
         return
-    actual, event = call.bill(ending, now_ns=now_ns())
+    actual, event = call.bill(ending)
     try:
         await metering.caps.commit(hold, actual, [event])
     except CapsUnavailableError as failure:
@@ -331,7 +332,7 @@ def _words(denial: Denial) -> str:
     of = f"the {state.cap.window.label} cap of {scope}"
     if denial.dimension != "nano" or state.cap.limit.nano is None:
         return f"refused: {denial.reason.value}: {denial.dimension} under {of}"
-    return (
-        f"refused: {denial.reason.value}: {of} is {format_short(state.cap.limit.nano)} USD, of which "
-        f"{format_short(state.spent.nano)} are spent and {format_short(state.held.nano)} held"
+    limit, spent, held = (
+        format_short(nano) for nano in (state.cap.limit.nano, state.spent.nano, state.held.nano)
     )
+    return f"refused: {denial.reason.value}: {of} is {limit} USD; spent {spent}, held {held}"

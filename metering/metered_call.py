@@ -4,12 +4,12 @@ Rules are those of the proxy: the provider's numbers win over ours where they ca
 was delivered is billed, however the call ended; a call that ended badly before anything was sent is
 not billed at all, and one that was sent is billed at least for its input.
 
-Pure: times and ids are arguments.
+Pure but for the clock it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -90,10 +90,11 @@ class CallFacts:
 
 @dataclass(slots=True)
 class MeteredCall:
-    """What `async with meter(...)` gives: feed it the answer, and tell it what the provider said."""
+    """What `async with meter(...)` gives: feed it the answer, tell it what the provider said."""
 
     facts: CallFacts
     meter: Meter
+    clock_ns: Callable[[], int]
     is_sent: bool = False
     first_byte_at: int | None = None
     is_told: bool = False
@@ -106,12 +107,12 @@ class MeteredCall:
         """The request is out: whatever happens, its input is billed from here on."""
         self.is_sent = True
 
-    def feed(self, text: str, *, now_ns: int | None = None, choice: int = 0) -> None:
+    def feed(self, text: str, *, choice: int = 0) -> None:
         """Count `text` as the next characters of the answer; CallStoppedError to end the call."""
         self.meter.text(CONTENT if choice == 0 else (choice, "content"), text)
         self.is_sent = self.is_told = True
         if self.first_byte_at is None:
-            self.first_byte_at = now_ns
+            self.first_byte_at = self.clock_ns()
         if self.stop is not None:
             raise self.stop
 
@@ -135,20 +136,20 @@ class MeteredCall:
         """Whether there is anything to record: nothing is, of what failed before it was sent."""
         return ending is Ending.SERVED or self.is_sent
 
-    def bill(self, ending: Ending, *, now_ns: int) -> tuple[Vector, bytes]:
+    def bill(self, ending: Ending) -> tuple[Vector, bytes]:
         """What the call comes to, and its event."""
-        actual, event = self._charge(ending, now_ns)
+        actual, event = self._charge(ending)
         return actual, encode(event)
 
-    def checkpoint(self, *, now_ns: int) -> bytes:
+    def checkpoint(self) -> bytes:
         """What to record should our process end here."""
-        actual, event = self._charge(Ending.FAILED, now_ns)
+        actual, event = self._charge(Ending.FAILED)
         event.event_id = derived_id(event.event_id, RECOVERED)
         event.usage_source = RECOVERED
         return encode_checkpoint(actual, [encode(event)])
 
-    def _charge(self, ending: Ending, now_ns: int) -> tuple[Vector, UsageEvent]:
-        facts, price = self.facts, self.facts.price
+    def _charge(self, ending: Ending) -> tuple[Vector, UsageEvent]:
+        facts, price, now_ns = self.facts, self.facts.price, self.clock_ns()
         usage = self.meter.so_far()
         tokens = {unit: count for unit, count in usage.units.items() if count}
         units = {**tokens, "api_call": 1}

@@ -1,4 +1,4 @@
-"""`RedisClaims`: claims in Redis, where every proxy sees them. Keys, arguments, answers, no more."""
+"""`RedisClaims`: claims in Redis, where every proxy sees them. Keys, arguments and answers."""
 
 from __future__ import annotations
 
