@@ -90,6 +90,7 @@ def book(
         sell_version=price.sell.version if price else None,
         cost_nano=cost_nano,
         admission_nano=sell_nano,
+        admitted_by="none",
         reason_code=Reason.REPORTED,
         proxy_id=proxy_id,
         **labels._asdict(),

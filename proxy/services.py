@@ -12,7 +12,7 @@ import gc
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -134,14 +134,11 @@ async def open_services(
         on_met=renewals.hurry,
     )
     transport = HttpTransport(settings.egress)
-    claims = RedisClaims(measured, keys)
-    door = Door(
-        settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted, claims=claims
-    )
+    door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
+    door = replace(door, claims=RedisClaims(measured, keys))
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
-    labels = [each.label for model in settings.models.values() for each in model.upstreams]
-    sync = HealthSync(door.health, link, keys, labels=labels, log=log)
+    sync = HealthSync(door.health, link, keys, labels=_labels(settings), log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         await journal.open()

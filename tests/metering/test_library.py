@@ -83,7 +83,7 @@ async def test_a_call_is_in_the_ledger_like_any_other(metering: Metering, site: 
 
 async def test_a_call_that_does_not_fit_is_not_made(metering: Metering) -> None:
     """The refusal says which cap, and carries the whole denial."""
-    with pytest.raises(CallRefusedError, match="24h cap of tenant is 0.001 USD") as refused:
+    with pytest.raises(CallRefusedError, match=r"24h cap of tenant is 0\.001 USD") as refused:
         async with meter(metering, tenant=ACME, **{**ASK, "max_output_tokens": 1_000}):
             raise AssertionError("the block must not run")
 
@@ -117,11 +117,14 @@ async def test_what_was_delivered_is_billed_though_it_failed(
     metering: Metering, site: Site
 ) -> None:
     """And so is what was delivered to somebody who was cancelled in the middle."""
-    with pytest.raises(OSError, match="broke off"):
+
+    async def broken_off() -> None:
         async with meter(metering, tenant=ACME, **ASK) as call:
             call.feed("Hello")
             raise OSError("broke off")
 
+    with pytest.raises(OSError, match="broke off"):
+        await broken_off()
     fed = asyncio.Event()
 
     async def cancelled() -> None:
@@ -144,13 +147,17 @@ async def test_what_was_delivered_is_billed_though_it_failed(
 
 async def test_a_kill_ends_a_call_that_runs(metering: Metering, site: Site) -> None:
     """Heard of at a renewal, raised at the next piece; what was delivered is billed."""
-    with pytest.raises(CallStoppedError):
+
+    async def killed() -> None:
         async with asyncio.timeout(5), meter(metering, tenant=ACME, **ASK) as call:
             call.feed("Hello")
             await site.redis.hset(site.keys.state("acme"), "killed", '{"by":"a","why":"b"}')
             while call.stop is None:
                 await asyncio.sleep(0.01)
             call.feed(" world")
+
+    with pytest.raises(CallStoppedError):
+        await killed()
 
     assert await window(site, "24h:n") == 10_000
 
