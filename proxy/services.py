@@ -159,6 +159,11 @@ async def open_services(
         yield services
 
 
+def _labels(settings: Settings) -> list[str]:
+    """Every upstream there is."""
+    return [each.label for model in settings.models.values() for each in model.upstreams]
+
+
 def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:
     """The process' own, then those that nobody else will replay."""
     data_dir = settings.data_dir
