@@ -239,12 +239,14 @@ class DenialReason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Denial:
     """Nothing was held. `state` and `dimension` name the cap that refused the cheapest one,
-    `scope` the one whose flag stands in the way (None: the tenant's own)."""
+    `scope` the one whose flag stands in the way (None: the tenant's own), `stage` the degradation
+    stage in force."""
 
     reason: DenialReason
     state: CapState | None = None
     dimension: str = "nano"
     scope: Scope | None = None
+    stage: int = 0
 
 
 class CommitResult(StrEnum):
@@ -269,6 +271,11 @@ class Commit:
 
 class CapsUnavailableError(Exception):
     """Redis did not answer in time, refused, or cannot be reached; what it did is unknown."""
+
+    @property
+    def is_its_own(self) -> bool:
+        """Whether this is about what was asked for (one tenant's broken key), not about Redis."""
+        return False
 
 
 class CapsNotAskedError(CapsUnavailableError):

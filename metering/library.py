@@ -27,7 +27,6 @@ from typing import Any
 from metering.background import spawn
 from metering.caps import (
     Candidate,
-    CapMode,
     Caps,
     CapsUnavailableError,
     Denial,
@@ -208,10 +207,7 @@ def _count(tokenizer: Tokenizer, prompt: str | Sequence[Mapping[str, Any]], mode
 
 def _estimate(facts: CallFacts, tenant: Tenant, max_output_tokens: int) -> Candidate:
     """What the call could come to at most."""
-    has_money_cap = tenant.limits.daily_cap_nano is not None or any(
-        rule.limit.nano is not None and rule.mode is CapMode.ENFORCE for rule in tenant.cap_rules
-    )
-    if facts.price is None and has_money_cap:
+    if facts.price is None and tenant.has_money_cap:
         raise UnpricedModelError(
             f"model {facts.model!r} has no price and tenant {tenant.id!r} a cap in money: "
             "add a rule for it to the price book"

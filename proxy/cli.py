@@ -2,8 +2,8 @@
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found. What a program reads goes to
 stdout as JSON with --json; errors go to stderr. Imports are made inside the commands, so that
-`weir --help` and shell completion load nothing but click. `dead`, `ledger` and `verify` have
-modules of their own.
+`weir --help` and shell completion load nothing but click. `dead`, `ledger`, `verify` and what sets
+flags have modules of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from proxy.cli_dead import dead
+from proxy.cli_flags import allow, flags, pause, resume, stop
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
 from proxy.cli_options import (
@@ -33,6 +34,7 @@ from proxy.cli_options import (
     load_config,
     shared_options,
 )
+from proxy.cli_review import review
 from proxy.cli_verify import verify
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, holds, ledger, limits, verify):
+for each in (dead, holds, ledger, limits, review, verify, stop, allow, pause, resume, flags):
     weir.add_command(each)
 
 
@@ -140,8 +142,8 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
     from sqlalchemy.exc import SQLAlchemyError
 
     from proxy.embedded_redis import redis_url
-    from proxy.services import run_worker
     from proxy.settings import Secret
+    from proxy.settling import run_worker
 
     if settings.redis.url is None:
         if drain and not os.path.isdir(settings.data_dir):  # noqa: PTH112 - a name too long is False

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from proxy.cli_options import (
-    BAD_CONFIG,
     FAILED,
     NOT_FOUND,
     count_of,
@@ -22,6 +21,7 @@ from proxy.cli_options import (
     fail,
     load_config,
     shared_options,
+    user_name,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def dead_list(
     settings = load_config(config_file, data_dir, as_json).settings
     from metering.settlement.ledger.dead_letters import dead_letters
 
-    letters = _ask(
+    letters = ask_ledger(
         settings,
         lambda ledger: dead_letters(ledger, reason=reason, with_resolved=with_resolved),
         as_json,
@@ -127,9 +127,9 @@ def dead_replay(
     if number is not None:
         letters = [_find(settings, number, as_json)]
     else:
-        letters = _ask(settings, lambda ledger: dead_letters(ledger, reason=reason), as_json)
-    request = Replay(by or _user(as_json), None if mended is None else _read(mended), force)
-    results = _ask(
+        letters = ask_ledger(settings, lambda ledger: dead_letters(ledger, reason=reason), as_json)
+    request = Replay(by or user_name(as_json), None if mended is None else _read(mended), force)
+    results = ask_ledger(
         settings,
         lambda ledger: asyncio.run(_replay(settings, ledger, letters, request)),
         as_json,
@@ -166,8 +166,12 @@ def dead_close(
     from metering.clock import now_ns
     from metering.settlement.ledger.dead_letters import close
 
-    letter, who, because = _find(settings, number, as_json), by or _user(as_json), reason.strip()
-    is_closed = _ask(
+    letter, who, because = (
+        _find(settings, number, as_json),
+        by or user_name(as_json),
+        reason.strip(),
+    )
+    is_closed = ask_ledger(
         settings,
         lambda ledger: close(ledger, letter, because=because, by=who, now_ns=now_ns()),
         as_json,
@@ -211,13 +215,13 @@ async def _replay(
 def _find(settings: Settings, number: int, as_json: bool) -> DeadLetter:
     from metering.settlement.ledger.dead_letters import find_dead_letter
 
-    letter = _ask(settings, lambda ledger: find_dead_letter(ledger, number), as_json)
+    letter = ask_ledger(settings, lambda ledger: find_dead_letter(ledger, number), as_json)
     if letter is None:
         fail(NOT_FOUND, f"no dead letter {number}: `weir dead list --all` has them", as_json)
     return letter
 
 
-def _ask(settings: Settings, ask: Callable[[Ledger], _Answer], as_json: bool) -> _Answer:
+def ask_ledger(settings: Settings, ask: Callable[[Ledger], _Answer], as_json: bool) -> _Answer:
     """What the ledger answers, or the end of the process."""
     from proxy import cli_reports
 
@@ -262,15 +266,6 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
         "resolved_at": resolved_at,
         "resolved_by": letter.resolved_by,
     }
-
-
-def _user(as_json: bool) -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user has no name
-        fail(BAD_CONFIG, "nobody is logged in by name: say who it is with --by", as_json)
 
 
 def _read(path: Path) -> bytes:

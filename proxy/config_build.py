@@ -14,32 +14,36 @@ from metering.money import format_short, to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
+from proxy.config_alerts import build_sinks
+from proxy.config_anomalies import build_tolerances
 from proxy.config_decode import Findings, suggest, suggest_model
+from proxy.config_degrade import build_steps, check_degradation, targets_of
+from proxy.config_ledger import ledger_url_fault
 from proxy.config_network import (
     build_ca_file,
     build_egress,
     build_tls,
     check_base_url,
     check_listening,
+    check_redis_files,
 )
 from proxy.config_prices import RULES, build_prices
 from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
 from proxy.config_tenants import Tenants, build_tenants, check_id
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
+from routing.abilities import Abilities
 from routing.upstreams import Model, Upstream, candidates, fallback_cycle
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 """Where a provider of type openai is when it gives no `base_url`: as in OpenAI's own SDKs."""
-
-LEDGER_SCHEMES = ("sqlite", "postgresql")
 
 
 def build(
     shape: FileShape, findings: Findings, *, source: FilePath, data_dir: FilePath
 ) -> Settings:
     """The settings; sound only when `findings` holds no fault afterwards."""
-    _check_rest(shape, findings)
+    _check_rest(shape, data_dir, findings)
     directory = source.parent.resolve()
     providers = {
         name: _provider(name, provider, findings, directory)
@@ -51,6 +55,7 @@ def build(
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
         _check_priced(tenants.by_id, models, prices, providers, findings)
+        check_degradation(tenants.places, models, prices, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)
@@ -73,7 +78,9 @@ def build(
         stream_slice_tokens=shape.limits.stream_slice_tokens,
         on_exhausted=shape.limits.on_exhausted,
         minted_keys=tenants.minted_keys,
+        tolerances=build_tolerances(shape.anomalies, tenants.by_id, findings),
         egress=build_egress(shape.egress, findings, directory),
+        sinks=build_sinks(shape.alerts, findings),
     )
 
 
@@ -110,7 +117,7 @@ def _redis(shape: FileShape, findings: Findings) -> RedisSettings:
     )
 
 
-def _check_rest(shape: FileShape, findings: Findings) -> None:
+def _check_rest(shape: FileShape, data_dir: FilePath, findings: Findings) -> None:
     """Checks of single values that need more than a type."""
     for path, name in (
         (("metering", "queue"), shape.metering.queue),
@@ -122,11 +129,11 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
             )
     if shape.redis.url is not None:
         try:
-            parse_redis_url(shape.redis.url)
+            check_redis_files(parse_redis_url(shape.redis.url))
         except ValueError as error:
             shape_of_it = redis_url_shape(shape.redis.url)
             findings.fault(("redis", "url"), str(error), f"write it like {shape_of_it}")
-    _check_ledger_url(shape.ledger.url, findings)
+    _check_ledger_url(shape.ledger.url, data_dir, findings)
     schedule = shape.metering.reconciliation_schedule
     if schedule is not None and len(schedule.split()) != 5:
         findings.fault(
@@ -137,17 +144,9 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
     check_listening(shape.server, findings)
 
 
-def _check_ledger_url(url: str | None, findings: Findings) -> None:
-    """The URL may hold a password, so the message shows nothing of it."""
-    if url is None:
-        return
-    scheme, colon, _ = url.partition(":")
-    scheme = scheme.partition("+")[0]
-    if scheme not in LEDGER_SCHEMES or not colon:
-        begin = " or ".join(f"{each}:" for each in LEDGER_SCHEMES)
-        findings.fault(
-            ("ledger", "url"), f"must begin with {begin}", suggest(scheme, LEDGER_SCHEMES)
-        )
+def _check_ledger_url(url: str | None, data_dir: FilePath, findings: Findings) -> None:
+    if url is not None and (fault := ledger_url_fault(url, data_dir)) is not None:
+        findings.fault(("ledger", "url"), *fault)
 
 
 def _provider(
@@ -219,6 +218,10 @@ def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings)
             for each in written.upstreams
         ),
         fallbacks=written.fallbacks,
+        abilities=Abilities(
+            **vars(written.supports), max_context_tokens=written.max_context_tokens
+        ),
+        steps=build_steps(path, written, shape.models, findings),
     )
 
 
@@ -246,7 +249,7 @@ def _check_priced(
     capped: dict[Upstream, list[str]] = {}
     uncapped: dict[Upstream, list[str]] = {}
     for tenant in tenants.values():
-        unpriced = uncapped if tenant.limits.daily_cap_nano is None else capped
+        unpriced = capped if tenant.has_money_cap else uncapped
         for upstream in _reachable(tenant, models):
             price = prices.find(
                 provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
@@ -315,10 +318,9 @@ def _who(tenants: list[str]) -> str:
 
 
 def _reachable(tenant: Tenant, models: Mapping[str, Model]) -> dict[Upstream, None]:
-    """Upstreams of the models it may ask for, of their fallbacks, and of its cheaper model."""
+    """Upstreams of the models it may ask for, of their fallbacks, and of those steps lead to."""
     names = [name for name in models if tenant.may_use(name)]
-    if tenant.limits.fallback_model is not None:
-        names.append(tenant.limits.fallback_model)
+    names += targets_of(tenant, models)
     return dict.fromkeys(each for name in names for each in candidates(models, name))
 
 

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from proxy.config_anomalies_shape import USUAL, AnomaliesShape
+from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
 from proxy.config_values import text as _text
@@ -165,6 +167,16 @@ class ModelShape:
     """Where it is served, in order of preference."""
     fallbacks: tuple[Text, ...] = ()
     """Models of this file to try when every upstream failed."""
+    supports: SupportsShape = ANYTHING
+    """What it can take."""
+    max_context_tokens: Count | None = None
+    """Most tokens of prompt and answer together."""
+    degrade: tuple[StepShape, ...] | None = None
+    """Steps near a cap for requests for this model, instead of the tenant's."""
+    degrade_hysteresis: Share | None = None
+    """How far under a step's share every cap has to be before the step ends; 0.05 if left out."""
+    degrade_min_dwell_s: Dwell | None = None
+    """Shortest that a step holds, in seconds; 60 if left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +270,37 @@ class MeteringShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SinkShape:
+    """One place that alerts go to."""
+
+    __pydantic_config__ = FORBID
+
+    type: Text
+    """`log` (one line each in the worker's log) or `webhook` (a signed POST request)."""
+    url: Text | None = None
+    """Of a webhook: where to, `https://...`; a private address is allowed."""
+    secret: Text | None = None
+    """Of a webhook: what requests are signed with, at least 16 characters; write `${NAME}`."""
+    kinds: tuple[Text, ...] | None = None
+    """Only these [kinds of alerts](alerts.md); all if left out."""
+    timeout_s: Seconds = Decimal(5)
+    """Of a webhook: longest wait for its answer, in seconds, at most 60."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertsShape:
+    """What a person should look at, and who is told."""
+
+    __pydantic_config__ = FORBID
+
+    sinks: tuple[SinkShape, ...] | None = None
+    """Where alerts go, each for itself; the worker's log if left out."""
+
+
+NO_ALERTS = AlertsShape()
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileShape:
     """The whole file. Every section may be left out."""
 
@@ -283,8 +326,12 @@ class FileShape:
     """Limits of every tenant that does not set its own."""
     tenants: tuple[TenantShape, ...] = ()
     """Who may use the proxy, and with which keys."""
+    anomalies: AnomaliesShape = USUAL
+    """Watch over how fast tenants and keys spend."""
     metering: MeteringShape = MeteringShape()
     """How usage events travel to the ledger."""
+    alerts: AlertsShape = NO_ALERTS
+    """What a person should look at, and who is told."""
 
 
 FILE: TypeAdapter[FileShape] = TypeAdapter(FileShape)

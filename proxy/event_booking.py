@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from metering.caps import CapMode, ScopeKind, Vector
+from metering.caps import ScopeKind, Vector
 from metering.events import Kind, Reason, UsageEvent
 from metering.ids import derived_id
 from metering.money import AMOUNT_NANO_MAX
@@ -150,7 +150,7 @@ def _is_unpriced(item: Item, price: Price | None, tenant: Tenant) -> bool:
     rates = {} if price is None else price.sell.rates_pico
     lacking = [unit for unit in item.units if unit not in rates]
     tokens = [unit for unit in lacking if unit in TOKEN_CLASSES]
-    if tokens and (price is not None or _has_money_cap(tenant)):
+    if tokens and (price is not None or tenant.has_money_cap):
         raise ItemError(
             "model_not_priced",
             f"`{item.model_name}` has no price for {tokens[0]}; an operator can add one to "
@@ -158,9 +158,3 @@ def _is_unpriced(item: Item, price: Price | None, tenant: Tenant) -> bool:
             "dimensions.model",
         )
     return bool(lacking)
-
-
-def _has_money_cap(tenant: Tenant) -> bool:
-    return tenant.limits.daily_cap_nano is not None or any(
-        rule.limit.nano is not None and rule.mode is CapMode.ENFORCE for rule in tenant.cap_rules
-    )

@@ -42,9 +42,19 @@ EXCHANGES = _counter(
 DEGRADATIONS = _counter(
     "degradations", "Exchanges served by something cheaper near a cap.", "model", "reason"
 )
+SHADOW_DEGRADATIONS = _counter(
+    "shadow_degradations", "Exchanges that steps in shadow would have degraded.", "model"
+)
+DEGRADATIONS_SKIPPED = _counter(
+    "degradations_skipped", "Exchanges for which a step named a model that cannot serve.", "model"
+)
 ATTEMPTS = _counter("attempts", "Requests to upstreams, by how they ended.", "upstream", "outcome")
 FALLBACKS = _counter(
     "fallbacks", "Attempts made because the one before failed.", "upstream", "reason"
+)
+CLAMPED = _counter("clamped", "Answers in one piece that were cut to what is affordable.", "model")
+OVERRUN = _counter(
+    "overrun_nano_usd", "What exchanges came to beyond what they held, in nano-USD.", "model"
 )
 TOKENS = _counter("tokens", "Billed tokens, by class.", "upstream", "class")
 SELL = _counter("sell_nano_usd", "What tenants pay, in nano-USD.", "model")
@@ -112,6 +122,9 @@ BATCH_SECONDS = Metric(
 RECOVERED = _counter("recovered_exchanges", "Exchanges recorded after their process had died.")
 REPAIRED = _counter("windows_repaired_buckets", "Buckets in Redis set to what the ledger says.")
 ALERTS = _counter("alerts", "Alerts that have gone out, by kind.", "kind")
+REVIEW_STEPS = _counter(
+    "review_steps", "Steps taken over unusual spend; in mode shadow, noted only.", "step", "mode"
+)
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 
 RESTARTS = _counter("child_restarts", "Children started again after they had ended.", "child")
