@@ -54,6 +54,9 @@ IN_FLIGHT = 64
 
 _HOUR_MS = 3_600_000
 
+_Said = tuple[str, str]
+"""The exchange that an item's id names, and the digest of what it says."""
+
 
 @dataclass(slots=True)
 class Report:
@@ -159,10 +162,12 @@ class _Recording:
         self._principal = principal
         self._request_id = request_id
         self._report = Report()
+        self._twins: dict[int, list[int]] = {}
+        """Items that say the very same as one before them, by the index of that one."""
 
     async def run(self, items: Sequence[Item | Fault]) -> Report:
         """Record what is sound; what became of each."""
-        by_tenant: dict[str, dict[str, Booked]] = {}
+        by_tenant: dict[str, dict[_Said, Booked]] = {}
         for item in items:
             if isinstance(item, Fault):
                 self._report.faults.append(item)
@@ -187,8 +192,8 @@ class _Recording:
         )
         return report
 
-    def _sort_in(self, item: Item, by_tenant: dict[str, dict[str, Booked]]) -> None:
-        """Book the item, unless another of this request has its id."""
+    def _sort_in(self, item: Item, by_tenant: dict[str, dict[_Said, Booked]]) -> None:
+        """Book the item, unless this request has said the very same before."""
         door = self._door
         made = book(
             item,
@@ -198,36 +203,45 @@ class _Recording:
             now_ns=now_ns(),
             proxy_id=door.proxy_id,
         )
-        same = by_tenant.setdefault(made.tenant.id, {})
-        first = same.setdefault(made.exchange_id, made)
-        if first is made:
-            return
-        if first.item.digest != item.digest:
-            raise _conflict()
-        self._report.duplicates.append(item.index)
+        said = made.exchange_id, item.digest
+        first = by_tenant.setdefault(made.tenant.id, {}).setdefault(said, made)
+        if first is not made:
+            self._twins.setdefault(first.item.index, []).append(item.index)
 
-    async def _record_of(self, tenant: str, booked: Mapping[str, Booked]) -> None:
-        door, report = self._door, self._report
-        made = list(booked.values())
-        claims = [Claim(each.exchange_id, each.item.digest) for each in made]
-        try:
-            claimed = await door.claims.claim(tenant, claims)
-        except CapsUnavailableError as error:  # recorded all the same: ids alone absorb repeats
-            door.log.info("claims_unavailable", request_id=self._request_id, cause=str(error))
-            claimed = [Claimed.FREE] * len(made)
-        free: list[Booked] = []
-        for each, state in zip(made, claimed, strict=True):
+    async def _record_of(self, tenant: str, booked: Mapping[_Said, Booked]) -> None:
+        report, free = self._report, list[Booked]()
+        claimed = await self._claim(tenant, [Claim(*said) for said in booked])
+        for each, state in zip(booked.values(), claimed, strict=True):
             index = each.item.index
+            twins = self._twins.get(index, [])
             if state is Claimed.OTHER:
-                report.faults.append(_conflict().at(index))
+                report.faults += [_conflict().at(twin) for twin in (index, *twins)]
             elif state is Claimed.RECORDED:
-                report.duplicates.append(index)
+                report.duplicates += [index, *twins]
             else:
                 free.append(each)
         recorded = [each for each in await self._commit(free) if each is not None]
-        report.accepted += [each.item.index for each in recorded]
-        report.unpriced += [each.item.index for each in recorded if each.is_unpriced]
+        for each in recorded:
+            index = each.item.index
+            report.accepted.append(index)
+            report.duplicates += self._twins.get(index, [])
+            if each.is_unpriced:
+                report.unpriced.append(index)
         await self._keep(tenant, recorded)
+
+    async def _claim(self, tenant: str, claims: Sequence[Claim]) -> list[Claimed]:
+        try:
+            return await self._door.claims.claim(tenant, claims)
+        except CapsUnavailableError as error:
+            # recorded all the same: a repeat has the same exchange, which counts once
+            self._tell_unclaimed(error)
+        first = {claim.exchange_id: claim for claim in reversed(claims)}
+        return [
+            Claimed.FREE if first[claim.exchange_id] is claim else Claimed.OTHER for claim in claims
+        ]
+
+    def _tell_unclaimed(self, error: CapsUnavailableError) -> None:
+        self._door.log.info("claims_unavailable", request_id=self._request_id, cause=str(error))
 
     async def _commit(self, booked: Sequence[Booked]) -> list[Booked | None]:
         """Record these, so many at once; None in the place of what nobody took."""
@@ -246,7 +260,8 @@ class _Recording:
         try:
             await record(door, self._hold(made), bill, self._request_id)
         except UsageNotRecorded:
-            self._report.not_recorded.append(made.item.index)
+            index = made.item.index
+            self._report.not_recorded += [index, *self._twins.get(index, [])]
             return None
         return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -104,6 +105,19 @@ async def test_another_event_under_an_id_is_a_conflict(opened: RunningDoor) -> N
         (2, "conflict"),
     ]
     assert spent(opened) == usd("0.02")
+
+
+async def test_a_repeat_within_a_batch_shares_the_fate_of_the_first(opened: RunningDoor) -> None:
+    """A conflict is one twice; what agrees with the books is a duplicate, whoever contradicts."""
+    await post(opened, item("a", 2))
+    answer = await post(opened, [item("a", 1), item("a", 1), item("a", 2)])
+
+    body = await answer.json()
+    assert [(each["index"], each["code"]) for each in body["errors"]] == [
+        (0, "conflict"),
+        (1, "conflict"),
+    ]
+    assert (body["accepted"], body["duplicates"]) == (0, 1)
 
 
 async def test_all_bad_is_a_400_with_every_fault(opened: RunningDoor) -> None:
@@ -236,6 +250,9 @@ async def test_with_a_spool_for_all_each_has_its_number(open_door: OpenDoor) -> 
     assert door.spool.acknowledged == [1]
 
 
+_runs = itertools.count()
+
+
 @examples(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(
@@ -250,7 +267,7 @@ async def test_the_recorded_are_the_first_of_each_id(
     """Whatever is mixed, repeated and contradicted, the books have the first and the answers it."""
     door = opened
     assert isinstance(door.caps, MemoryCaps)
-    prefix = f"{len(door.caps.model.events)}-{id(batches)}-"
+    prefix = f"{next(_runs)}-"
     before = len(door.events)
     expected: dict[str, int] = {}
     for batch in batches:
