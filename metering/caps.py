@@ -239,12 +239,14 @@ class DenialReason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Denial:
     """Nothing was held. `state` and `dimension` name the cap that refused the cheapest one,
-    `scope` the one whose flag stands in the way (None: the tenant's own)."""
+    `scope` the one whose flag stands in the way (None: the tenant's own), `stage` the degradation
+    stage in force."""
 
     reason: DenialReason
     state: CapState | None = None
     dimension: str = "nano"
     scope: Scope | None = None
+    stage: int = 0
 
 
 class CommitResult(StrEnum):

@@ -46,6 +46,10 @@ class Reason(StrEnum):
     SERVED = "served"
     PARTIAL = "partial"
     """The stream broke or the client left; what was counted is billed."""
+    STOPPED_AT_CAP = "stopped_at_cap"
+    """We ended the stream because a cap had no room for more; what was counted is billed."""
+    STOPPED_BY_FLAG = "stopped_by_flag"
+    """Somebody paused or killed a scope that it ran in; what was counted is billed."""
     NOT_SENT = "not_sent"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_REFUSED = "upstream_refused"
@@ -63,7 +67,9 @@ class Status(StrEnum):
     SUCCESS = "success"
     ERROR = "error"
     TRUNCATED = "truncated"
-    """Bytes were delivered, then the upstream broke off or we cut the stream."""
+    """Bytes were delivered, then the upstream broke off, or we cut the stream at a bound."""
+    STOPPED = "stopped"
+    """We ended it in the middle: at a cap, or because somebody paused or killed it."""
     CANCELLED = "cancelled"
     """The client left before the end was received from the upstream."""
 
@@ -74,7 +80,7 @@ class UsageEvent:
 
     `admission_nano` is the sell amount, rated at admission's prices, that the caps count;
     `cost_nano` is what the provider charges us. `units` are billed, `counted` is our own count.
-    Never changed once made, yet not frozen: a frozen dataclass sets each of its 57 fields through
+    Never changed once made, yet not frozen: a frozen dataclass sets each of its fields through
     `object.__setattr__`, which is 28 us for every request.
     """
 
@@ -129,6 +135,8 @@ class UsageEvent:
     client_retry_count: int | None = None
     fallback_reason: str | None = None
     degrade_step: str | None = None
+    degrade_shadow: str | None = None
+    """What steps in shadow would have made of it."""
     admitted_by: str = AdmittedBy.CAPS
     cache_status: str | None = None
     stream: bool = False

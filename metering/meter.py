@@ -40,16 +40,18 @@ class Meter:
 
     __slots__ = (
         "_counters",
+        "_exact",
+        "_fed",
         "_final",
         "_input",
         "_is_stale",
         "_output",
-        "_output_max",
         "_prompt_tokens",
         "_suspect",
         "_tokenizer",
         "_unread",
         "is_in_thread",
+        "output_max",
     )
 
     def __init__(
@@ -61,8 +63,11 @@ class Meter:
         """
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
-        self._output_max = output_max
+        self.output_max = output_max
+        """The output that the hold covers; whoever lets the hold grow says so here."""
         self._unread = 0
+        self._exact = 0  # `output_seen` when it was last counted for `reaches`
+        self._fed = 0  # and at most so many tokens of the encoding have come since
         self._counters: dict[Channel, IncrementalCounter] = {}
         self._input: Mapping[str, int] | None = None
         self._output: Mapping[str, int] | None = None
@@ -81,11 +86,14 @@ class Meter:
         if counter is None:
             counter = self._open(channel)
         counter.feed(delta)
+        # a token is a byte at least, a character up to four of them
+        self._fed += len(delta) if delta.isascii() else 4 * len(delta)
         self._is_stale = True
 
     def unread(self, size: int) -> None:
         """Note `size` bytes of the answer that were relayed and could not be read."""
         self._unread += size
+        self._fed += size
         self._is_stale = True
 
     def report(self, usage: ReportedUsage) -> None:
@@ -103,6 +111,8 @@ class Meter:
         if usage.output is not None:
             before, self._is_stale = self._output, False
             self._output = self._believed("output", usage.output, OUTPUT_CLASSES)
+            if self._output:
+                self._exact = max(self._exact, output_total(self._output))
             if self._output and before and output_total(self._output) < output_total(before):
                 self._suspect = "reported output became less"
         if usage.doubt is not None:
@@ -114,6 +124,19 @@ class Meter:
         return self._estimated + self._tokenizer.scale(
             sum(counter.count for counter in self._counters.values())
         )
+
+    @property
+    def output_seen(self) -> int:
+        """The larger of our count so far and what the provider has reported."""
+        return max(self.output_tokens, output_total(self._output or {}))
+
+    def reaches(self, tokens: int) -> bool:
+        """Whether `output_seen` is this much by now. Asked after every event of a stream, it counts
+        only when what has come since the last count could make up the difference."""
+        if self._exact + self._tokenizer.scale(self._fed) < tokens:
+            return False
+        self._fed, self._exact = 0, self.output_seen
+        return self._exact >= tokens
 
     @property
     def _estimated(self) -> int:
@@ -182,10 +205,10 @@ class Meter:
 
     def _within_hold(self, visible: dict[str, int]) -> dict[str, int]:
         """What is billed of our count where the upstream's word is no good: what was held."""
-        if self._output_max is None or output_total(visible) <= self._output_max:
+        if self.output_max is None or output_total(visible) <= self.output_max:
             return visible
-        text = min(visible[OUTPUT_TEXT], self._output_max)
-        return {OUTPUT_TEXT: text, OUTPUT_REASONING: self._output_max - text}
+        text = min(visible[OUTPUT_TEXT], self.output_max)
+        return {OUTPUT_TEXT: text, OUTPUT_REASONING: self.output_max - text}
 
     def _counted_output(self) -> dict[str, int]:
         """Our count by class. The classes add up to `output_tokens`: only the sum is rounded."""

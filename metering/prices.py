@@ -90,6 +90,11 @@ class Rates:
         dearest_input, dearest_output = self._dearest
         return hold_nano(input_tokens, dearest_input) + hold_nano(output_tokens, dearest_output)
 
+    @property
+    def output_rate_pico(self) -> int:
+        """What `hold_nano` takes for a token of output."""
+        return self._dearest[1]
+
     @cached_property
     def _dearest(self) -> tuple[int, int]:
         """The dearest rate of each side, in pico-USD per token."""

@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from metering.caps import AnyWindow, CapMode, Limit, ScopeKind
+from metering.steps import Steps
 
 
 @dataclass(frozen=True, slots=True)
 class SpendLimits:
     """`limits.tenant`: the rolling 24-hour cap and what happens near it.
 
-    From `burst_threshold_ppm` of the cap on, requests go to `fallback_model` when that is cheaper.
+    From `burst_threshold_ppm` of the cap on, requests go to `fallback_model` when that is cheaper:
+    one step. `steps` are several, written instead of these two.
     `marks_ppm` are shares of the cap that are told once each time spend crosses them.
     """
 
@@ -23,6 +25,7 @@ class SpendLimits:
     burst_threshold_ppm: int = 1_000_000
     fallback_model: str | None = None
     marks_ppm: tuple[int, ...] = ()
+    steps: Steps | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ class Tenant:
     """One paying customer. `models` is an allow-list of public names; None allows all.
 
     `feature_limits` is by feature id, each entry complete; `ANY_FEATURE` holds the others' limits.
-    `cap_rules` stand beside the daily cap of `limits`.
+    `cap_rules` stand beside the daily cap of `limits`. `project_steps` are degradation steps of
+    projects, which go before those of `limits`; with `steps_in_shadow` none is taken.
     """
 
     id: str
@@ -88,6 +92,18 @@ class Tenant:
     models: frozenset[str] | None = None
     feature_limits: Mapping[str, FeatureLimits] = field(default_factory=dict)
     cap_rules: tuple[CapRule, ...] = ()
+    project_steps: Mapping[str, Steps] = field(default_factory=dict)
+    steps_in_shadow: bool = False
+    may_decline_steps: bool = True
+    """Whether a request may ask not to be degraded."""
+
+    @property
+    def has_money_cap(self) -> bool:
+        """Whether a request of this tenant may meet a cap that refuses by money."""
+        rules = self.cap_rules
+        return self.limits.daily_cap_nano is not None or any(
+            rule.limit.nano is not None and rule.mode is CapMode.ENFORCE for rule in rules
+        )
 
     def may_use(self, model: str) -> bool:
         """Whether the tenant's allow-list admits this public model name."""

@@ -1,8 +1,8 @@
-"""From a request to what may be reserved for it: which upstreams, at which price, holding what.
+"""From a model and a tenant to where its requests may go: upstreams, prices, degradation steps.
 
-Pure: takes settings and a request, returns what to reserve or raises the refusal that stands in
-its way. What depends on the model and the tenant's limits alone is a `Route`, found once; the hold
-covers the prompt as we count it plus every output token the request may ask for.
+Pure: takes settings and a request, or raises the refusal that stands in its way. What depends on
+the model and the tenant's limits alone is a `Route`, found once; `proxy.planning` makes from it
+what one request reserves.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metering.caps import Stairs, Vector
-from metering.money import AMOUNT_NANO_MAX, PPM, amount_nano
+from metering.caps import Stairs
 from metering.prices import Price
 from metering.prompt import count_prompt
-from metering.tenants import SpendLimits, Tenant
+from metering.steps import Steps, burst
+from metering.tenants import DEFAULT_PROJECT, Tenant
 from metering.tokenizer import Tokenizer, tokenizer_for
-from metering.usage import INPUT_UNCACHED
 from proxy.chat import ChatRequest
 from proxy.errors import (
     ApiError,
@@ -26,38 +25,48 @@ from proxy.errors import (
     UnpricedModel,
 )
 from proxy.settings import Settings
-from routing.policy import Admission, Loser, Option, admission, rank
-from routing.upstreams import Upstream, candidates
+from routing.abilities import ANY, Abilities
+from routing.degrade import Rung, rungs
+from routing.policy import Loser, rank
+from routing.upstreams import Model, Upstream, candidates
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An upstream with what its requests need: its price and its tokenizer."""
+    """An upstream with what its requests need: price, tokenizer, and what its model can take."""
 
     upstream: Upstream
     price: Price | None
     tokenizer: Tokenizer
+    abilities: Abilities = ANY
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where the requests for one model under one set of limits may go.
 
-    `own` are the upstreams of the first model that can be called, `degraded` those of the tenant's
-    fallback model, `spare` those of the fallback models of the route.
+    `own` are the upstreams of the first model that can be called, `spare` those of the fallback
+    models of the route, `targets` those of every model that a degradation step names. `reason` is
+    the word for a degradation because a stage is in force.
     """
 
+    model: str
     own: tuple[Place, ...]
-    degraded: tuple[Place, ...]
     spare: tuple[Place, ...]
+    targets: Mapping[str, tuple[Place, ...]]
+    rungs: tuple[Rung, ...]
+    stairs: Stairs | None
+    reason: str
     losers: tuple[Loser, ...]
-    threshold_ppm: int
     default_output_tokens: int
+    clamps: bool
+    min_output_tokens: int
 
     @property
     def places(self) -> tuple[Place, ...]:
         """Every place this request could reach."""
-        return (*self.own, *self.degraded, *self.spare)
+        targets = [place for places in self.targets.values() for place in places]
+        return (*self.own, *targets, *self.spare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +80,7 @@ class PromptCount:
         return self.by_model[upstream.model]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to reserve, and where to go when the first choice fails."""
-
-    admission: Admission
-    spare: tuple[Option, ...]
-    stairs: Stairs | None = None
+_RouteKey = tuple[str, bool, bool, tuple[str, Steps] | None]
 
 
 class Routes:
@@ -90,11 +93,12 @@ class Routes:
             for name, provider in settings.providers.items()
             if provider.unavailable
         }
-        self._found: dict[tuple[str, SpendLimits], Route | ApiError] = {}
+        self._found: dict[_RouteKey, Route | ApiError] = {}
 
-    def find(self, tenant: Tenant, model: str) -> Route:
+    def find(self, tenant: Tenant, model: str, project: str = DEFAULT_PROJECT) -> Route:
         """The route for a model; raises the refusal when the tenant cannot have it."""
-        if model not in self._settings.models:
+        asked = self._settings.models.get(model)
+        if asked is None:
             raise ModelNotFound(
                 f"The model `{model[:100]}` does not exist here. "
                 "GET /v1/models lists those that do.",
@@ -106,36 +110,57 @@ class Routes:
                 "its allow-list is `tenants[].models` in the configuration.",
                 param="model",
             )
-        key = (model, tenant.limits)
+        steps = steps_of(asked, tenant, project)
+        key = (model, tenant.has_money_cap, tenant.steps_in_shadow, steps)
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = self._search(model, tenant.limits)
+            found = self._found[key] = self._search(*key)
         if isinstance(found, ApiError):
             raise found.again()
         return found
 
-    def _search(self, model: str, limits: SpendLimits) -> Route | ApiError:
+    def _search(
+        self, model: str, is_capped: bool, is_shadow: bool, written: tuple[str, Steps] | None
+    ) -> Route | ApiError:
         settings = self._settings
-        is_capped = limits.daily_cap_nano is not None
         priced = self._prices(candidates(settings.models, model))
         ranked = rank(priced, unavailable=self._unavailable, must_be_priced=is_capped)
         if not ranked.upstreams:
             return _nothing_left(model, ranked.losers, self._unavailable)
         first = ranked.upstreams[0].public_name
         own = [each for each in ranked.upstreams if each.public_name == first]
-        cheaper: dict[Upstream, Price | None] = {}
-        fallback = limits.fallback_model
-        if is_capped and fallback and fallback != model:
-            cheaper = self._prices(candidates(settings.models, fallback))
-        degraded = rank(cheaper, unavailable=self._unavailable, must_be_priced=True).upstreams
         spare = [each for each in ranked.upstreams if each not in own]
+        writer, steps = written or ("", None)
         return Route(
-            own=_places(own, priced),
-            degraded=_places(degraded, cheaper),
-            spare=_places(spare, priced),
+            model=model,
+            own=self._places(own, priced),
+            spare=self._places(spare, priced),
+            targets={
+                step.to: self._target(step.to)
+                for step in (steps.steps if steps else ())
+                if step.to is not None and step.to != model
+            },
+            rungs=rungs(steps.steps if steps else ()),
+            stairs=steps.stairs(writer, is_shadow=is_shadow) if steps else None,
+            reason=BURST if writer == BURST else "step",
             losers=ranked.losers,
-            threshold_ppm=limits.burst_threshold_ppm if is_capped else PPM,
             default_output_tokens=settings.default_output_tokens,
+            clamps=settings.clamp_max_tokens,
+            min_output_tokens=settings.min_output_tokens,
+        )
+
+    def _target(self, model: str) -> tuple[Place, ...]:
+        priced = self._prices(candidates(self._settings.models, model))
+        ranked = rank(priced, unavailable=self._unavailable, must_be_priced=True)
+        return self._places(ranked.upstreams, priced)
+
+    def _places(
+        self, upstreams: Sequence[Upstream], prices: Mapping[Upstream, Price | None]
+    ) -> tuple[Place, ...]:
+        models = self._settings.models
+        return tuple(
+            Place(each, prices[each], tokenizer_for(each.model), models[each.public_name].abilities)
+            for each in upstreams
         )
 
     def _prices(self, upstreams: Sequence[Upstream]) -> dict[Upstream, Price | None]:
@@ -146,10 +171,24 @@ class Routes:
         }
 
 
-def _places(
-    upstreams: Sequence[Upstream], prices: Mapping[Upstream, Price | None]
-) -> tuple[Place, ...]:
-    return tuple(Place(each, prices[each], tokenizer_for(each.model)) for each in upstreams)
+BURST = "burst_threshold"
+"""Who writes the step of `burst_threshold`, and the reason that answers give for it."""
+
+
+def steps_of(asked: Model, tenant: Tenant, project: str) -> tuple[str, Steps] | None:
+    """The steps for requests of a project for a model, and who wrote them: the most specific
+    writer's, of model, project and tenant."""
+    if asked.steps is not None:
+        return (f"model/{asked.name}", asked.steps) if asked.steps.steps else None
+    steps = tenant.project_steps.get(project)
+    if steps is not None:
+        return (f"project/{project}", steps) if steps.steps else None
+    limits = tenant.limits
+    if limits.steps is not None:
+        return ("tenant", limits.steps) if limits.steps.steps else None
+    if limits.fallback_model is not None:
+        return BURST, burst(limits.burst_threshold_ppm, limits.fallback_model)
+    return None
 
 
 def count_prompts(request: ChatRequest, route: Route) -> PromptCount:
@@ -172,55 +211,6 @@ def count_prompts(request: ChatRequest, route: Route) -> PromptCount:
             counted[key] = count_prompt(place.tokenizer, {**request.body, "model": model})
         by_model[model] = counted[key]
     return PromptCount(by_model)
-
-
-def plan(route: Route, request: ChatRequest, prompt: PromptCount) -> Plan:
-    """What to reserve for this request on its route."""
-    output_tokens = request.output_bound(route.default_output_tokens)
-
-    def option(place: Place) -> Option:
-        input_tokens = prompt.tokens(place.upstream)
-        nano = 0
-        if place.price is not None:
-            nano = place.price.sell.hold_nano(
-                input_tokens=input_tokens, output_tokens=output_tokens
-            )
-        # more than any cap can be: it is refused as what can never fit, not as a failure of ours
-        nano = min(nano, AMOUNT_NANO_MAX)
-        hold = Vector(nano=nano, tokens=input_tokens + output_tokens, requests=1)
-        return Option(place.upstream, place.price, hold)
-
-    made = admission(
-        [option(place) for place in route.own],
-        [option(place) for place in route.degraded],
-        threshold_ppm=route.threshold_ppm,
-    )
-    spare = tuple([option(place) for place in route.spare])
-    return Plan(made, spare, made.stairs)
-
-
-def upstream_facts(
-    plan: Plan, prompt: PromptCount, settings: Settings
-) -> list[tuple[str | int | None, ...]]:
-    """What differs between the upstreams of a plan, as `metering.recovery.UpstreamFacts` has it."""
-    found: list[tuple[str | int | None, ...]] = []
-    for option in (*plan.admission.options, *plan.spare):
-        upstream, price = option.upstream, option.price
-        tokens = prompt.tokens(upstream)
-        found.append(
-            (
-                settings.providers[upstream.provider].type,
-                upstream.provider,
-                upstream.public_name,
-                upstream.model,
-                tokenizer_for(upstream.model).name,
-                price.cost.version if price else None,
-                price.sell.version if price else None,
-                tokens,
-                amount_nano(tokens, price.cost.rates_pico[INPUT_UNCACHED]) if price else 0,
-            )
-        )
-    return found
 
 
 def _nothing_left(

@@ -53,6 +53,7 @@ class Attempt:
     started_at: int
     fallback_reason: str | None = None
     degrade_step: str | None = None
+    degrade_shadow: str | None = None
     admitted_by: AdmittedBy = AdmittedBy.CAPS
     is_sent: bool = False
     first_byte_at: int | None = None
@@ -87,6 +88,8 @@ _BILLED = {
     Outcome.SERVED: Reason.SERVED,
     Outcome.TRUNCATED: Reason.PARTIAL,
     Outcome.CLIENT_GONE: Reason.PARTIAL,
+    Outcome.EXHAUSTED: Reason.STOPPED_AT_CAP,
+    Outcome.STOPPED: Reason.STOPPED_BY_FLAG,
 }
 """Outcomes that are billed for what was metered, once the request is out and was not refused."""
 
@@ -94,15 +97,17 @@ _STATUS = {
     Outcome.SERVED: Status.SUCCESS,
     Outcome.TRUNCATED: Status.TRUNCATED,
     Outcome.CLIENT_GONE: Status.CANCELLED,
+    Outcome.EXHAUSTED: Status.STOPPED,
+    Outcome.STOPPED: Status.STOPPED,
 }
 
 
 def charge(attempt: Attempt) -> Charge:
     """What to bill for an attempt.
 
-    Served, truncated and abandoned attempts are billed for what was metered; an abandoned one at
-    least for its input, which the upstream has read. What failed before the first byte, and what
-    the upstream answered with an error, is not.
+    Served, truncated, stopped and abandoned attempts are billed for what was metered; the last two
+    at least for their input, which the upstream has read. What failed before the first byte, and
+    what the upstream answered with an error, is not.
     """
     return _charge(attempt, attempt.outcome, attempt.meter.final())
 
@@ -308,6 +313,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         client_retry_count=facts.client_retry_count,
         fallback_reason=attempt.fallback_reason,
         degrade_step=attempt.degrade_step,
+        degrade_shadow=attempt.degrade_shadow,
         admitted_by=attempt.admitted_by,
         stream=facts.stream,
         client_disconnected=attempt.client_disconnected,

@@ -2,8 +2,8 @@
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 not found. What a program reads goes to
 stdout as JSON with --json; errors go to stderr. Imports are made inside the commands, so that
-`weir --help` and shell completion load nothing but click. `dead`, `ledger` and `verify` have
-modules of their own.
+`weir --help` and shell completion load nothing but click. `dead`, `ledger`, `verify` and what sets
+flags have modules of their own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from proxy.cli_dead import dead
+from proxy.cli_flags import allow, flags, pause, resume, stop
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
 from proxy.cli_options import (
@@ -66,7 +67,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, holds, ledger, limits, verify):
+for each in (dead, holds, ledger, limits, verify, stop, allow, pause, resume, flags):
     weir.add_command(each)
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from proxy.cli_options import (
-    BAD_CONFIG,
     FAILED,
     NOT_FOUND,
     count_of,
@@ -22,6 +21,7 @@ from proxy.cli_options import (
     fail,
     load_config,
     shared_options,
+    user_name,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def dead_replay(
         letters = [_find(settings, number, as_json)]
     else:
         letters = _ask(settings, lambda ledger: dead_letters(ledger, reason=reason), as_json)
-    request = Replay(by or _user(as_json), None if mended is None else _read(mended), force)
+    request = Replay(by or user_name(as_json), None if mended is None else _read(mended), force)
     results = _ask(
         settings,
         lambda ledger: asyncio.run(_replay(settings, ledger, letters, request)),
@@ -166,7 +166,11 @@ def dead_close(
     from metering.clock import now_ns
     from metering.settlement.ledger.dead_letters import close
 
-    letter, who, because = _find(settings, number, as_json), by or _user(as_json), reason.strip()
+    letter, who, because = (
+        _find(settings, number, as_json),
+        by or user_name(as_json),
+        reason.strip(),
+    )
     is_closed = _ask(
         settings,
         lambda ledger: close(ledger, letter, because=because, by=who, now_ns=now_ns()),
@@ -262,15 +266,6 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
         "resolved_at": resolved_at,
         "resolved_by": letter.resolved_by,
     }
-
-
-def _user(as_json: bool) -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user has no name
-        fail(BAD_CONFIG, "nobody is logged in by name: say who it is with --by", as_json)
 
 
 def _read(path: Path) -> bytes:

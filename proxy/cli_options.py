@@ -77,6 +77,16 @@ def fail(exit_code: int, message: str, as_json: bool, **details: Any) -> NoRetur
     sys.exit(exit_code)
 
 
+def user_name(as_json: bool) -> str:
+    """Who is logged in, for what is noted with a name."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user has no name
+        fail(BAD_CONFIG, "nobody is logged in by name: say who it is with --by", as_json)
+
+
 def absolute_path(path: Path | None) -> Path | None:
     """A path as given on the command line, from the current directory or a home."""
     if path is None:

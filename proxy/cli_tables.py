@@ -114,6 +114,17 @@ def per_million(rate_pico: int) -> str:
     return f"{whole}.{digits.rstrip('0'):0<2}"
 
 
+def flags(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What of a tenant is paused or stopped."""
+    if not rows:
+        return Text("nothing is paused or stopped")
+    table = _table("Scope", "Flag", "Since", "By", numbers=())
+    table.add_column("Why")
+    for row in rows:
+        table.add_row(row["scope"], row["flag"], row["at"] or "", row["by"], Text(row["why"]))
+    return table
+
+
 _TOKEN_UNITS = frozenset(INPUT_CLASSES + OUTPUT_CLASSES)
 
 

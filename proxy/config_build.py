@@ -15,6 +15,7 @@ from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
 from proxy.config_decode import Findings, suggest, suggest_model
+from proxy.config_degrade import build_steps, check_degradation, targets_of
 from proxy.config_network import (
     build_ca_file,
     build_egress,
@@ -27,6 +28,7 @@ from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
 from proxy.config_tenants import Tenants, build_tenants, check_id
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
+from routing.abilities import Abilities
 from routing.upstreams import Model, Upstream, candidates, fallback_cycle
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -51,6 +53,7 @@ def build(
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
         _check_priced(tenants.by_id, models, prices, providers, findings)
+        check_degradation(tenants.places, models, prices, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)
@@ -219,6 +222,10 @@ def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings)
             for each in written.upstreams
         ),
         fallbacks=written.fallbacks,
+        abilities=Abilities(
+            **vars(written.supports), max_context_tokens=written.max_context_tokens
+        ),
+        steps=build_steps(path, written, shape.models, findings),
     )
 
 
@@ -246,7 +253,7 @@ def _check_priced(
     capped: dict[Upstream, list[str]] = {}
     uncapped: dict[Upstream, list[str]] = {}
     for tenant in tenants.values():
-        unpriced = uncapped if tenant.limits.daily_cap_nano is None else capped
+        unpriced = capped if tenant.has_money_cap else uncapped
         for upstream in _reachable(tenant, models):
             price = prices.find(
                 provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
@@ -315,10 +322,9 @@ def _who(tenants: list[str]) -> str:
 
 
 def _reachable(tenant: Tenant, models: Mapping[str, Model]) -> dict[Upstream, None]:
-    """Upstreams of the models it may ask for, of their fallbacks, and of its cheaper model."""
+    """Upstreams of the models it may ask for, of their fallbacks, and of those steps lead to."""
     names = [name for name in models if tenant.may_use(name)]
-    if tenant.limits.fallback_model is not None:
-        names.append(tenant.limits.fallback_model)
+    names += targets_of(tenant, models)
     return dict.fromkeys(each for name in names for each in candidates(models, name))
 
 

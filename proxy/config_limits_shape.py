@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from proxy.config_values import FORBID, Count, Flag, Number, Text, Whole
+from proxy.config_degrade_shape import Dwell, StepShape
+from proxy.config_values import FORBID, Count, Flag, Number, Share, Text, Whole
 from proxy.config_values import text as _text
 from proxy.config_values import whole as _whole
 
@@ -29,6 +30,12 @@ class TenantLimitsShape:
     """Share of the cap (above 0, at most 1) from which on `fallback_model` serves."""
     fallback_model: Text | None = None
     """The cheaper model that serves near the cap."""
+    degrade: tuple[StepShape, ...] | None = None
+    """Steps near a cap, instead of `burst_threshold` and `fallback_model`."""
+    degrade_hysteresis: Share | None = None
+    """How far under a step's share every cap has to be before the step ends; 0.05 if left out."""
+    degrade_min_dwell_s: Dwell | None = None
+    """Shortest that a step holds, in seconds; 60 if left out."""
     alert_at: tuple[Number, ...] = ()
     """Shares of the cap (above 0, at most 1) that are told once each time spend crosses them."""
 
@@ -92,6 +99,10 @@ class OwnLimitsShape:
     """For every feature of this tenant."""
     features: Mapping[Text, FeatureShape] = field(default_factory=dict)
     """For one feature of this tenant, by name."""
+    degrade_mode: Annotated[Literal["enforce", "shadow"], BeforeValidator(_text)] | None = None
+    """Take the steps near a cap, or only say which would have been taken."""
+    allow_no_degrade: Flag | None = None
+    """Whether a request may decline the steps (`x-weir-no-degrade`)."""
     caps: tuple[CapShape, ...] = ()
     """Further caps; one of the same scope, id and window takes the place of that at the top."""
 
@@ -108,6 +119,10 @@ class LimitsShape:
     """For every feature."""
     features: Mapping[Text, FeatureShape] = field(default_factory=dict)
     """For one feature, by name."""
+    degrade_mode: Annotated[Literal["enforce", "shadow"], BeforeValidator(_text)] = "enforce"
+    """Take the steps near a cap, or only say which would have been taken."""
+    allow_no_degrade: Flag = True
+    """Whether a request may decline the steps (`x-weir-no-degrade`)."""
     default_output_tokens: Count = 4096
     """Output that is reserved for a request that names no maximum."""
     caps: tuple[CapShape, ...] = ()
@@ -136,6 +151,12 @@ class ProjectShape:
     """Immutable; stands in every event."""
     name: Text | None = None
     """For people; the id if left out."""
+    degrade: tuple[StepShape, ...] | None = None
+    """Steps near a cap for this project, instead of its tenant's."""
+    degrade_hysteresis: Share | None = None
+    """How far under a step's share every cap has to be before the step ends; 0.05 if left out."""
+    degrade_min_dwell_s: Dwell | None = None
+    """Shortest that a step holds, in seconds; 60 if left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
 from proxy.config_values import text as _text
@@ -165,6 +166,16 @@ class ModelShape:
     """Where it is served, in order of preference."""
     fallbacks: tuple[Text, ...] = ()
     """Models of this file to try when every upstream failed."""
+    supports: SupportsShape = ANYTHING
+    """What it can take."""
+    max_context_tokens: Count | None = None
+    """Most tokens of prompt and answer together."""
+    degrade: tuple[StepShape, ...] | None = None
+    """Steps near a cap for requests for this model, instead of the tenant's."""
+    degrade_hysteresis: Share | None = None
+    """How far under a step's share every cap has to be before the step ends; 0.05 if left out."""
+    degrade_min_dwell_s: Dwell | None = None
+    """Shortest that a step holds, in seconds; 60 if left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

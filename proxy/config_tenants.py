@@ -10,6 +10,7 @@ from decimal import Decimal
 from metering.caps import ScopeKind
 from metering.ids import is_id
 from metering.money import PPM, to_ppm
+from metering.steps import Steps
 from metering.tenants import (
     ANY_FEATURE,
     DEFAULT_PROJECT,
@@ -20,6 +21,7 @@ from metering.tenants import (
 )
 from proxy.api_keys import key_sha256
 from proxy.config_decode import Findings, suggest, suggest_model
+from proxy.config_degrade import build_steps
 from proxy.config_limits import (
     Known,
     WrittenCap,
@@ -45,6 +47,7 @@ class Tenants:
     minted_keys: tuple[MintedKey, ...] = ()
     caps: tuple[tuple[str, WrittenCap], ...] = ()
     """Every tenant's id with each of its further caps."""
+    places: Mapping[Path, Tenant] = field(default_factory=dict)
 
 
 def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
@@ -54,6 +57,7 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
     minted: list[MintedKey] = []
     all_caps: list[tuple[str, WrittenCap]] = []
     hashes: dict[str, Path] = {}
+    places: dict[Path, Tenant] = {}
     for index, written in enumerate(shape.tenants):
         path: Path = ("tenants", index)
         projects = _projects(written, path, findings)
@@ -70,12 +74,16 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
             models=None if written.models is None else frozenset(written.models),
             feature_limits=top.feature_limits(written, path),
             cap_rules=tuple(cap.rule for cap in caps),
+            project_steps=_project_steps(shape, written, path, findings),
+            steps_in_shadow=top.degrade_mode(written) == "shadow",
+            may_decline_steps=top.allows_no_degrade(written),
         )
+        places[path] = tenant
         all_caps += [(written.id, cap) for cap in caps]
         if check_id(tenant.id, (*path, "id"), "tenant", by_id, findings):
             by_id[tenant.id] = tenant
         minted += _minted(written, path, findings)
-    return Tenants(by_id, tuple(minted), tuple(all_caps))
+    return Tenants(by_id, tuple(minted), tuple(all_caps), places)
 
 
 def check_id(text: str, path: Path, what: str, taken: Iterable[str], findings: Findings) -> bool:
@@ -108,6 +116,10 @@ class _TopLimits:
         written = tree if isinstance(tree, dict) else {}
         names = {key: name for key, name in _SPEND_FIELDS.items() if key in written}
         merged = replace(self._spend, **{name: getattr(own, name) for name in names.values()})
+        if "degrade" in written:  # the two ways to write steps do not mix
+            merged = replace(merged, burst_threshold_ppm=PPM, fallback_model=None)
+        elif _BURST & written.keys():
+            merged = replace(merged, steps=None)
         if merged.fallback_model is not None and (
             merged.daily_cap_nano is None or merged.burst_threshold_ppm == PPM
         ):
@@ -154,13 +166,30 @@ class _TopLimits:
             if limit != FeatureShape()
         }
 
+    def degrade_mode(self, tenant: TenantShape) -> str:
+        """Whether the tenant's steps are taken."""
+        return tenant.limits.degrade_mode or self._shape.limits.degrade_mode
+
+    def allows_no_degrade(self, tenant: TenantShape) -> bool:
+        """Whether the tenant's requests may decline its steps."""
+        own = tenant.limits.allow_no_degrade
+        return self._shape.limits.allow_no_degrade if own is None else own
+
     def _check_features(self, path: Path, features: Mapping[str, FeatureShape]) -> None:
         for name in features:
             check_id(name, (*path, name), "feature", (), self._findings)
 
     def _spend_limits_at(self, path: Path, written: TenantLimitsShape) -> SpendLimits:
         self._check_fallback_model((*path, "fallback_model"), written.fallback_model)
+        tree = self._findings.document.at(path)
+        if written.degrade is not None and isinstance(tree, dict) and _BURST & tree.keys():
+            self._findings.fault(
+                (*path, "degrade"),
+                "stands beside burst_threshold and fallback_model, which are a step themselves",
+                "write them as a step: {at: 0.8, to: MODEL}",
+            )
         return SpendLimits(
+            steps=build_steps(path, written, self._shape.models, self._findings),
             daily_cap_nano=cap_nano((*path, "daily_cap"), written.daily_cap, self._findings),
             burst_threshold_ppm=self._threshold_ppm(
                 (*path, "burst_threshold"), written.burst_threshold
@@ -195,8 +224,10 @@ _SPEND_FIELDS = {
     "daily_cap": "daily_cap_nano",
     "burst_threshold": "burst_threshold_ppm",
     "fallback_model": "fallback_model",
+    "degrade": "steps",
     "alert_at": "marks_ppm",
 }
+_BURST = {"burst_threshold", "fallback_model"}
 
 
 def _overlaid(*layers: FeatureShape) -> FeatureShape:
@@ -214,6 +245,17 @@ def _projects(tenant: TenantShape, path: Path, findings: Findings) -> dict[str, 
             projects[project.id] = project.name or project.id
     projects.setdefault(DEFAULT_PROJECT, DEFAULT_PROJECT)
     return projects
+
+
+def _project_steps(
+    shape: FileShape, tenant: TenantShape, path: Path, findings: Findings
+) -> dict[str, Steps]:
+    found = {}
+    for index, project in enumerate(tenant.projects):
+        steps = build_steps((*path, "projects", index), project, shape.models, findings)
+        if steps is not None:
+            found[project.id] = steps
+    return found
 
 
 def _known(tenants: Sequence[TenantShape]) -> Known:

@@ -85,6 +85,10 @@ class Holding(Protocol):
         """
         ...
 
+    def stop(self, denial: Denial) -> None:
+        """Somebody paused or killed a scope it runs in: end now, and settle what was used."""
+        ...
+
 
 class OpenExchanges(Protocol):
     """The exchanges of this process that hold something; their holds are renewed."""
@@ -100,6 +104,10 @@ class OpenExchanges(Protocol):
 
     def discard(self, exchange: Holding) -> None:
         """It has ended."""
+        ...
+
+    def look(self, exchange: Holding) -> None:
+        """It has come far since it was looked at: renew it, and look at its flags, soon."""
         ...
 
     def give_back(self, hold: Hold) -> None:

@@ -15,6 +15,7 @@
     |-- BodyTooLarge                  413
     |-- UnsupportedEncoding           415
     |-- SpendExhausted                429 insufficient_quota
+    |   `-- CachedOnly                429 insufficient_quota
     |-- RateLimited                   429 rate_limit_exceeded
     |-- InternalError                 500
     |-- UpstreamFailed                502 upstream_error
@@ -246,6 +247,10 @@ class SpendExhausted(ApiError):
     type = "insufficient_quota"
     code = "insufficient_quota"
     should_retry = False
+
+
+class CachedOnly(SpendExhausted):
+    """A degradation step lets cached answers through only, and there is none."""
 
 
 class RateLimited(ApiError):

@@ -12,37 +12,26 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from metering.caps import (
-    AdmittedBy,
-    Candidate,
-    CapsNotAskedError,
-    CapState,
-    CapsUnavailableError,
-    Denial,
-    Hold,
-    HoldEndedError,
-    Reservation,
-    Stairs,
-    Vector,
-)
+from metering.caps import Candidate, Denial, Elastic, Hold, Reservation
 from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.meter import Meter
-from metering.money import format_usd
 from metering.tokenizer import tokenizer_for
-from proxy.admission import Plan, PromptCount, upstream_facts
-from proxy.attempts import Attempt, Charge, Facts, bill, checkpoint, hold_facts, progress
+from proxy.allowance import Allowance, elastic, is_bounded, output_of
+from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
+from proxy.degraded import only_cached, steps_taken
 from proxy.door import Door
-from proxy.errors import ERROR_SOURCE
-from proxy.limit_words import limit_headers
+from proxy.errors import ERROR_SOURCE, ApiError
+from proxy.halt import Halt
 from proxy.outgoing import call_to, error_answer, redaction_of
+from proxy.planning import Plan, upstream_facts
 from proxy.recording import record
 from proxy.redaction import Redaction
-from proxy.refusals import backend_unavailable, broken_off, denied, failed
+from proxy.refusals import broken_off, denied, failed
 from proxy.relay import (
     ERROR_BODY_BYTES_MAX,
     OUTCOME_OF_FAULT,
@@ -54,10 +43,14 @@ from proxy.relay import (
     relay_body,
 )
 from proxy.retry_after import retry_after_s
+from proxy.room import Room
 from proxy.settings import Provider
+from proxy.stream_guard import StreamGuard
+from proxy.telling import Told, headers, tell, tell_failure
 from proxy.transport import Answer, TransportError
 from proxy.wire import openai_chat
 from proxy.wire.openai_chat import StreamReader
+from proxy.wire.openai_errors import classify_error
 from routing.fallback import FallbackPlan, Outcome, Try
 from routing.policy import Option
 
@@ -78,22 +71,21 @@ class Finished:
 class Exchange:
     """One client request with its answer; `run` once."""
 
-    def __init__(
-        self, door: Door, facts: Facts, request: ChatRequest, plan: Plan, prompt: PromptCount
-    ) -> None:
+    def __init__(self, door: Door, facts: Facts, request: ChatRequest, plan: Plan) -> None:
         self._door, self._facts = door, facts
-        self._request, self._plan, self._prompt = request, plan, prompt
+        self._request, self._plan = request, plan
         self._attempts: list[Attempt] = []
         self._answers: list[Answer] = []
-        self._held = Vector()
-        self._states: tuple[CapState, ...] = ()
         self._error_answer: tuple[int, dict[str, str], bytes] | None = None
         self._last: Relayed | None = None
-        self._sell_nano, self._noted = 0, b""
-        self._degraded: str | None = None
-        self._admitted_by = AdmittedBy.CAPS
+        self._told = Told()
+        self._halt = Halt()
+        self._elastic: Elastic | None = None
         self.is_ending = False
-        self.hold = Hold(facts.principal.tenant.id, facts.exchange_id, facts.caps, facts.stops)
+        tenant = facts.principal.tenant.id
+        self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
+        noted = hold_facts(facts, upstream_facts(plan, door.settings))
+        self._room = Room(door, self.hold, noted, on_stop=self.stop, log=self._log)
 
     async def run(self, client: Client) -> Finished:
         """Serve the request; raises the ApiError that stands in its way."""
@@ -101,12 +93,17 @@ class Exchange:
         steps = FallbackPlan(self._order(reservation.index))
         outcome = Outcome.CLIENT_GONE
         try:
-            while isinstance(step := steps.next(), Try):
-                if not await self._fits(step.option):
-                    continue
-                self._close_answers()
-                outcome = await self._attempt(step, client)
-                steps.record(outcome)
+            async with self._halt:
+                while isinstance(step := steps.next(), Try):
+                    if not await self._fits(step.option):
+                        continue
+                    self._close_answers()
+                    outcome = await self._attempt(step, client)
+                    steps.record(outcome)
+        except TimeoutError:
+            if not self._halt.is_pulled:
+                raise
+            outcome = Outcome.STOPPED
         finally:
             if outcome is not Outcome.SERVED:
                 self._close_answers()
@@ -126,67 +123,47 @@ class Exchange:
     # -- admission ----------------------------------------------------------------------------
 
     async def _reserve(self) -> Reservation:
-        door, admission = self._door, self._plan.admission
-        self._noted = hold_facts(
-            self._facts, upstream_facts(self._plan, self._prompt, door.settings)
+        admission = self._plan.admission
+        reservation = await self._room.reserve(
+            admission.candidates, self._plan.stairs, self._only_cached
         )
-        try:
-            answer = await self.place(admission.candidates, self._plan.stairs)
-        except CapsNotAskedError as error:
-            raise backend_unavailable() from error
-        except asyncio.CancelledError:
-            door.open.give_back(self.hold)  # it may have been applied
-            raise
-        except (CapsUnavailableError, HoldEndedError) as error:
-            door.open.give_back(self.hold)
-            self._log.info("caps_unavailable", step="reserve", cause=str(error))
-            raise backend_unavailable() from error
-        door.metrics.admission(self.hold.caps, answer)
-        if isinstance(answer, Denial):
-            raise denied(answer, self.hold.tenant)
-        self._held = admission.candidates[answer.index].vector
-        self._states, self._admitted_by = answer.states, answer.admitted_by
-        if admission.steps[answer.index]:
-            self._degraded = "burst_threshold" if answer.stage else "cap"
-        door.open.add(self)
-        return answer
+        self._elastic = admission.candidates[reservation.index].elastic
+        self._told.steps = steps_taken(self._plan, reservation)
+        self._door.open.add(self)
+        return reservation
 
-    async def place(
-        self, candidates: Sequence[Candidate], stairs: Stairs | None = None
-    ) -> Reservation | Denial:
-        """Hold the first of these that fits, and note the facts beside it."""
-        door, facts = self._door, self._noted
-        owner, ttl_ms = door.proxy_id, door.open.ttl_ms
-        return await door.caps.reserve(
-            self.hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=facts, stairs=stairs
-        )
+    def _only_cached(self, denial: Denial) -> ApiError | None:
+        return only_cached(self._plan, denial, self.hold.tenant)
 
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models; within
         this order, upstreams that are known to fail go last."""
-        options, steps = self._plan.admission.options, self._plan.admission.steps
-        same = [
-            option
-            for option, is_step in zip(options[index:], steps[index:], strict=True)
-            if is_step == steps[index]
-        ]
-        found = list({each.upstream: each for each in (*same, *self._plan.spare)}.values())
+        found = self._plan.order(index)
         return self._door.health.order(found, lambda each: each.upstream.label, monotonic_s())
 
     async def _fits(self, option: Option) -> bool:
         """Move the hold to a dearer upstream before it is called; a cheaper one fits as it is."""
-        wanted = option.hold
-        if wanted.nano <= self._held.nano and wanted.tokens <= self._held.tokens:
+        wanted, held = option.hold, self._room.held
+        if wanted.nano <= held.nano and wanted.tokens <= held.tokens:
             return True
-        try:
-            answer = await self._door.caps.swap(self.hold, Candidate(option.upstream.label, wanted))
-        except (CapsUnavailableError, HoldEndedError):
-            return False
-        if isinstance(answer, Denial):
-            self._log.info("swap_denied", upstream=option.upstream.label)
-            return False
-        self._held, self._states = wanted, answer.states
-        return True
+        if self._room.upstream == option.upstream.label:  # held, as far as there was room
+            return True
+        part = self._elastic and replace(self._part(option), tokens_min=self._elastic.tokens_min)
+        return await self._room.move(Candidate(option.upstream.label, wanted, elastic=part))
+
+    def _part(self, option: Option) -> Elastic:
+        """What of the hold for this option does not depend on the output."""
+        return elastic(option.price, input_tokens=option.prompt_tokens, tokens_min=0)
+
+    def _output_max(self, option: Option) -> int | None:
+        """What a choice may say at most, where that is less than was asked for. A stream is not
+        cut to what is held, for that grows."""
+        covered = output_of(self._part(option), self._room.held)
+        self._told.clamped_tokens = None
+        if self._request.stream or covered >= option.output_tokens:
+            return option.changes.max_tokens
+        self._told.clamped_tokens = max(1, covered // self._request.candidates)
+        return self._told.clamped_tokens
 
     # -- forwarding ---------------------------------------------------------------------------
 
@@ -201,13 +178,14 @@ class Exchange:
             vendor=provider.type,
             meter=Meter(
                 tokenizer_for(upstream.model),
-                self._prompt.tokens(upstream),
-                output_max=self._request.output_bound(self._door.settings.default_output_tokens),
+                step.option.prompt_tokens,
+                output_max=step.option.output_tokens,
             ),
             started_at=started_at,
             fallback_reason=step.reason,
-            degrade_step=upstream.public_name if self._degraded else None,
-            admitted_by=self._admitted_by,
+            degrade_step=taken.text if (taken := self._told.steps.taken) else None,
+            degrade_shadow=self._told.steps.would,
+            admitted_by=self._room.admitted_by,
         )
         self._attempts.append(attempt)
         self._error_answer = None
@@ -216,8 +194,9 @@ class Exchange:
         try:
             attempt.outcome = await self._send(attempt, provider, client)
         except asyncio.CancelledError:
-            attempt.outcome = Outcome.CLIENT_GONE
-            attempt.client_disconnected = not self._door.lifecycle.is_stopping
+            is_stopped = self._halt.is_pulled
+            attempt.outcome = Outcome.STOPPED if is_stopped else Outcome.CLIENT_GONE
+            attempt.client_disconnected = not (is_stopped or self._door.lifecycle.is_stopping)
             raise
         except Exception:
             # a bug of ours: what the client has seen is billed, and the caller tells it
@@ -230,11 +209,18 @@ class Exchange:
         return attempt.outcome
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
-        call = call_to(provider, self._request, model=attempt.option.upstream.model)
+        option = attempt.option
+        call = call_to(
+            provider,
+            self._request,
+            model=option.upstream.model,
+            output_max=self._output_max(option),
+            instruct=option.changes.instruct,
+        )
         try:
             answer = await self._door.transport.send(call, attempt.mark_sent)
         except TransportError as error:
-            self._tell_failure(attempt, str(error))
+            tell_failure(self._log, attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
         self._answers.append(answer)
         return await self._receive(attempt, answer, client, provider)
@@ -246,25 +232,12 @@ class Exchange:
         attempt.http_status = answer.status
         attempt.upstream_request_id = openai_chat.label(answer.header("x-request-id"), redaction)
         if (answer.header("content-encoding") or "identity").lower() != "identity":
-            self._tell_failure(attempt, "an encoded answer to a request for a plain one")
+            tell_failure(self._log, attempt, "an encoded answer to a request for a plain one")
             return Outcome.NONSENSE
         if answer.status != 200:
             return await self._refused(attempt, answer, redaction)
         if self._request.stream and is_stream(answer.header("content-type")):
-            relay = StreamRelay(
-                answer,
-                StreamReader(
-                    attempt.meter,
-                    strip_usage=not self._request.wants_usage,
-                    choices=self._request.choices,
-                    redaction=redaction,
-                ),
-                bytes_max=bytes_max,
-                drains=lambda: self.drain(asyncio.current_task()),
-                begin=lambda: self._begin(attempt),
-                lifecycle=self._door.lifecycle,
-            )
-            relayed = await relay.run(client)
+            relayed = await self._stream(attempt, answer, client, provider)
         else:
             relayed = await relay_body(answer, attempt.meter, redaction, bytes_max=bytes_max)
             attempt.first_byte_at = now_ns()
@@ -272,8 +245,52 @@ class Exchange:
         attempt.reply = relayed.reply
         attempt.client_disconnected = relayed.is_client_gone
         if relayed.outcome is not Outcome.SERVED:
-            self._tell_failure(attempt, relayed.cause or relayed.outcome)
+            tell_failure(self._log, attempt, relayed.cause or relayed.outcome)
         return relayed.outcome
+
+    async def _stream(
+        self, attempt: Attempt, answer: Answer, client: Client, provider: Provider
+    ) -> Relayed:
+        guard = self._guard(attempt)
+        reader = StreamReader(
+            attempt.meter,
+            strip_usage=not self._request.wants_usage,
+            choices=self._request.choices,
+            redaction=redaction_of(provider),
+            must_wait=guard.must_wait,
+        )
+        relay = StreamRelay(
+            answer,
+            reader,
+            bytes_max=provider.max_answer_bytes,
+            drains=lambda: self.drain(asyncio.current_task()),
+            begin=lambda: self._begin(attempt),
+            lifecycle=self._door.lifecycle,
+            guard=guard,
+            halt=self._halt,
+        )
+        relayed = await relay.run(client)
+        if relayed.outcome is Outcome.EXHAUSTED and self._door.settings.on_exhausted == "soft":
+            relayed.tail = reader.end_softly()
+        return relayed
+
+    def _guard(self, attempt: Attempt) -> StreamGuard:
+        option, request = attempt.option, self._request
+        part, limit = self._part(option), option.changes.max_tokens or request.output_limit
+        allowance = Allowance(
+            part,
+            output_of(part, self._room.held),
+            self._door.settings.stream_slice_tokens,
+            limit_tokens=limit and limit * request.candidates,
+            is_bounded=is_bounded(self.hold.caps),
+        )
+        return StreamGuard(
+            attempt.meter,
+            allowance,
+            upstream=option.upstream.label,
+            grow=self._room.grow,
+            look=lambda: self._door.open.look(self),
+        )
 
     def _begin(self, attempt: Attempt) -> dict[str, str]:
         attempt.first_byte_at = now_ns()
@@ -283,11 +300,11 @@ class Exchange:
         try:
             body = await answer.read(ERROR_BODY_BYTES_MAX)
         except TransportError as error:
-            self._tell_failure(attempt, str(error))
+            tell_failure(self._log, attempt, str(error))
             return OUTCOME_OF_FAULT[error.fault]
-        outcome = openai_chat.classify_error(answer.status, body)
+        outcome = classify_error(answer.status, body)
         attempt.retry_after_s = retry_after_s(answer.header, now_ns())
-        self._tell_failure(attempt, f"status {answer.status}")
+        tell_failure(self._log, attempt, f"status {answer.status}")
         if outcome in _RELAYED_ERRORS:
             self._error_answer = error_answer(answer, body, redaction)
         return outcome
@@ -295,10 +312,6 @@ class Exchange:
     @property
     def _log(self) -> Any:
         return self._door.log.bind(request_id=self._facts.request_id)
-
-    def _tell_failure(self, attempt: Attempt, cause: str) -> None:
-        upstream = attempt.option.upstream.label
-        self._log.warning("attempt_failed", attempt=attempt.number, upstream=upstream, cause=cause)
 
     # -- settling -----------------------------------------------------------------------------
 
@@ -312,63 +325,43 @@ class Exchange:
             spools = door.settings.metering.spool == "always"
             seq = door.spool.take_seq() if spools else None
             made = bill(self._facts, self._attempts, emitted_at=now_ns(), spool_seq=seq)
-            self._sell_nano = made.actual.nano
-            self._tell(made.charges)
+            self._told.sell_nano = made.actual.nano
+            tell(door, self._facts, self._attempts, made.charges, self._told)
             known = await record(door, self.hold, made, self._facts.request_id)
-            self._states = known or self._states
+            self._room.states = known or self._room.states
         finally:
             door.open.discard(self)
-
-    def _tell(self, charges: list[Charge]) -> None:
-        attempt, charged = self._attempts[-1], charges[-1]
-        self._door.metrics.exchange(self._facts, self._attempts, charges, degraded=self._degraded)
-        self._door.log.info(
-            "exchange",
-            request_id=self._facts.request_id,
-            tenant=self.hold.tenant,
-            exchange_id=self.hold.exchange_id,
-            model=self._request.model,
-            upstream=attempt.option.upstream.label,
-            outcome=attempt.outcome,
-            attempts=len(self._attempts),
-            units=charged.units,
-            usage_source=charged.usage.source,
-            drift_tokens=charged.usage.drift_tokens,
-            sell_usd=format_usd(self._sell_nano, places=9),
-            duration_ms=((attempt.ended_at or 0) - self._facts.occurred_at) // 1_000_000,
-        )
 
     # -- the end ------------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome) -> Finished:
+        if outcome is Outcome.STOPPED and self._halt.denial is not None:
+            raise denied(self._halt.denial, self.hold.tenant)
         last, upstream = self._last, self._attempts[-1].option.upstream
         if outcome is Outcome.SERVED and last is not None:
-            return Finished(200, self.headers(with_cost=True), last.body, last.tail)
+            return Finished(200, self.headers(), last.body, last.tail)
         if outcome is Outcome.CLIENT_GONE:
             raise ClientGoneError
+        if outcome is Outcome.EXHAUSTED and last is not None:
+            return self._ended_at_cap(last)
         if outcome is Outcome.TRUNCATED:
             raise broken_off(upstream=upstream.provider, bound=last.bound if last else None)
         if self._error_answer is not None:
-            status, headers, body = self._error_answer
-            return Finished(status, {**self.headers(), **headers, ERROR_SOURCE: "upstream"}, body)
+            status, named, body = self._error_answer
+            return Finished(status, {**self.headers(), **named, ERROR_SOURCE: "upstream"}, body)
         error = failed(outcome, upstream=upstream.provider)
         error.add_headers(self.headers())
         raise error
 
-    def headers(self, *, with_cost: bool = False) -> dict[str, str]:
+    def _ended_at_cap(self, last: Relayed) -> Finished:
+        if self._door.settings.on_exhausted == "soft":
+            return Finished(200, self.headers(), tail=last.tail)
+        assert self._room.refusal is not None
+        raise self._room.refusal
+
+    def headers(self) -> dict[str, str]:
         """The `x-weir-*` headers as far as they are known now."""
-        attempt = self._attempts[-1]
-        upstream, price = attempt.option.upstream, attempt.option.price
-        headers = {"x-weir-model": upstream.public_name, "x-weir-provider": upstream.provider}
-        if self._degraded:
-            headers["x-weir-degraded"] = (
-                f"from={self._request.model}; to={upstream.public_name}; reason={self._degraded}"
-            )
-        if price is not None:
-            headers["x-weir-price-version"] = price.sell.version
-        if with_cost and price is not None:
-            headers["x-weir-cost-usd"] = format_usd(self._sell_nano, places=9)
-        return headers | limit_headers(self._states)
+        return headers(self._facts, self._attempts[-1], self._room.states, self._told)
 
     @property
     def drains(self) -> bool:
@@ -384,7 +377,15 @@ class Exchange:
         """What is held, to be placed again if it lapses while the exchange goes on."""
         if not self._attempts:
             return None
-        return Candidate(self._attempts[-1].option.upstream.label, self._held)
+        return Candidate(self._attempts[-1].option.upstream.label, self._room.held)
+
+    async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
+        """Hold the first of these anew, for a hold that was lost."""
+        return await self._room.place(candidates)
+
+    def stop(self, denial: Denial) -> None:
+        """Somebody paused or killed a scope it runs in: it ends now."""
+        self._halt.pull(denial)
 
     @property
     def progress(self) -> tuple[int, ...]:

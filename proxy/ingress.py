@@ -17,7 +17,7 @@ from metering.background import spawn
 from metering.clock import now_ns
 from metering.ids import uuid7
 from metering.tenants import Principal
-from proxy.admission import PromptCount, Route, Routes, count_prompts, plan
+from proxy.admission import PromptCount, Route, Routes, count_prompts
 from proxy.attempts import Facts
 from proxy.auth import OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.backlog import why_refused
@@ -38,9 +38,11 @@ from proxy.errors import (
 )
 from proxy.exchange import Exchange, Finished
 from proxy.intake import read_body
+from proxy.planning import plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of
 from proxy.wire import openai_chat
+from proxy.wishes import wishes_of
 
 THREAD_ABOVE_BYTES = 16 * 1024
 """Prompts longer than this are counted in a thread: 5 ms of encoding per 100 kB, ten times that for
@@ -131,10 +133,11 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
             raise why_refused(door)
+        wishes = wishes_of(request.headers, principal.tenant)
         _need_room(request, stream=False)
         chat = await _read(request)
         _need_room(request, stream=chat.stream)
-        route = request.app[ROUTES].find(principal.tenant, chat.model)
+        route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
         labels = labels_of(principal.key, request.headers, chat.user)
         standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
         facts = Facts(
@@ -155,8 +158,8 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         )
         prompt = await _count(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
-        planned = plan(route, chat, prompt)
-        finished = await _serve(Exchange(door, facts, chat, planned, prompt), client)
+        planned = plan(route, chat, prompt, wishes)
+        finished = await _serve(Exchange(door, facts, chat, planned), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)

@@ -42,6 +42,12 @@ EXCHANGES = _counter(
 DEGRADATIONS = _counter(
     "degradations", "Exchanges served by something cheaper near a cap.", "model", "reason"
 )
+SHADOW_DEGRADATIONS = _counter(
+    "shadow_degradations", "Exchanges that steps in shadow would have degraded.", "model"
+)
+DEGRADATIONS_SKIPPED = _counter(
+    "degradations_skipped", "Exchanges for which a step named a model that cannot serve.", "model"
+)
 ATTEMPTS = _counter("attempts", "Requests to upstreams, by how they ended.", "upstream", "outcome")
 FALLBACKS = _counter(
     "fallbacks", "Attempts made because the one before failed.", "upstream", "reason"

@@ -11,6 +11,7 @@ from metering.caps import Cap, Denial, DenialReason, Reservation, ScopeKind
 from metering.usage import TOKEN_CLASSES
 from proxy import metrics_catalogue as catalogue
 from proxy.attempts import Attempt, Charge, Facts
+from proxy.degraded import NOTHING, Steps
 from proxy.errors import ApiError, ScopeKilled, ScopePaused
 from proxy.limit_words import dimension_of, window_kind
 from proxy.metrics import Metrics
@@ -104,7 +105,7 @@ class ExchangeMetrics:
         attempts: Sequence[Attempt],
         charges: Sequence[Charge],
         *,
-        degraded: str | None,
+        steps: Steps = NOTHING,
     ) -> None:
         """An exchange has ended, with these attempts and what they come to."""
         counters, observe = self.metrics.counters, self.metrics.observe
@@ -117,8 +118,12 @@ class ExchangeMetrics:
         last = attempts[-1]
         counters[_EXCHANGES, model, last.outcome or _INTERNAL] += 1
         counters[_SELL, model] += sell_nano
-        if degraded is not None:
-            self.metrics.add(catalogue.DEGRADATIONS, model, degraded)
+        if steps.taken is not None:
+            self.metrics.add(catalogue.DEGRADATIONS, model, steps.taken.reason)
+        if steps.would is not None:
+            self.metrics.add(catalogue.SHADOW_DEGRADATIONS, model)
+        if steps.skipped:
+            self.metrics.add(catalogue.DEGRADATIONS_SKIPPED, model)
         if last.ended_at is not None:
             took_ns = max(0, last.ended_at - facts.occurred_at)
             observe(catalogue.DURATION, model, value=took_ns / 1e9)

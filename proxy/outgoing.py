@@ -7,9 +7,11 @@ in signs that a header may have, without the provider's credential.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from proxy import vendors
+from proxy.changes import instructed
 from proxy.chat import ChatRequest
 from proxy.redaction import Redaction, credentials_in
 from proxy.settings import Provider
@@ -28,14 +30,31 @@ ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 """Passed on with an upstream's error that is relayed."""
 
 
-def call_to(provider: Provider, request: ChatRequest, *, model: str) -> Call:
-    """The request as it goes to this provider, for its model of that name."""
+def call_to(
+    provider: Provider,
+    request: ChatRequest,
+    *,
+    model: str,
+    output_max: int | None = None,
+    instruct: str | None = None,
+) -> Call:
+    """The request as it goes to this provider, for its model of that name.
+
+    `output_max` is what a choice may say at most, where that is less than was asked for;
+    `instruct` is a system message that is added.
+    """
     vendor = vendors.vendor(provider.type)
+    if instruct is not None:
+        request = replace(request, body=instructed(request.body, instruct))
     return Call(
         url=vendor.chat_url(provider),
         headers={**REQUEST_HEADERS, **vendor.headers(provider)},
         body=openai_chat.upstream_body(
-            request, model=model, inject_usage=provider.stream_usage == "inject"
+            request,
+            model=model,
+            inject_usage=provider.stream_usage == "inject",
+            output_max=output_max,
+            limit_field=vendor.output_limit_field(provider),
         ),
         timeout_s=provider.timeout_s,
         connect_timeout_s=provider.connect_timeout_s,

@@ -2,7 +2,8 @@
 
 Nothing is sent to the client before the upstream's first whole event, so until then another
 upstream may still be tried. What ends the answer (`[DONE]`, a whole JSON body) is not sent here:
-the exchange sends it once the usage is recorded.
+the exchange sends it once the usage is recorded. A stream goes on only while its guard lets it,
+and a halt ends it wherever it stands.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Protocol
 from metering.background import spawn
 from metering.meter import Meter
 from proxy.door import Lifecycle
+from proxy.halt import Halt
 from proxy.redaction import Redaction
+from proxy.stream_guard import StreamGuard
 from proxy.transport import Answer, Fault, TransportError
 from proxy.wire import openai_chat
 from proxy.wire.openai_chat import Reply, StreamReader
@@ -127,7 +130,8 @@ class StreamRelay:
     """Relays one event stream of at most `bytes_max`.
 
     `drains` is asked once when the client has left: whether to read on for the meter. `begin` is
-    called at the first byte for the client and gives the headers to start with.
+    called at the first byte for the client and gives the headers to start with. `guard` says when
+    the stream may not go on; how it ends then is the caller's business.
     """
 
     def __init__(
@@ -139,8 +143,11 @@ class StreamRelay:
         drains: Callable[[], bool],
         begin: Callable[[], Mapping[str, str]],
         lifecycle: Lifecycle,
+        guard: StreamGuard | None = None,
+        halt: Halt | None = None,
     ) -> None:
         self._answer = answer
+        self._guard, self._halt = guard, halt
         self._reader = reader
         self._bytes_max = bytes_max
         self._drains = drains
@@ -159,10 +166,16 @@ class StreamRelay:
             outcome, cause = self._end(OUTCOME_OF_FAULT[error.fault]), str(error)
             bound = _BOUND_OF_FAULT.get(error.fault)
         except asyncio.CancelledError:
-            # the server cancels the handler of a client that left, and of all when it must stop;
-            # what was counted is billed either way, and nothing more is sent anywhere
-            self._is_client_gone |= not self._lifecycle.is_stopping
-            outcome = self._end(Outcome.TRUNCATED)
+            if self._halt is not None and self._halt.is_pulled:
+                outcome, cause = self._end(Outcome.STOPPED, cut=Outcome.STOPPED), "it was stopped"
+            else:
+                # the server cancels the handler of a client that left, and of all when it must
+                # stop; what was counted is billed either way, and nothing more is sent anywhere
+                self._is_client_gone |= not self._lifecycle.is_stopping
+                outcome = self._end(Outcome.TRUNCATED)
+        finally:
+            if self._guard is not None:
+                self._guard.close()
         return Relayed(
             outcome,
             self._reader.reply,
@@ -178,19 +191,31 @@ class StreamRelay:
             size += len(chunk)
             if size > self._bytes_max:
                 raise TransportError(Fault.TOO_LARGE, f"the stream is over {self._bytes_max} bytes")
-            passed = reader.feed(chunk)
-            if passed:
-                if reader.reply.error is not None and not self._has_started:
-                    return Outcome.SERVER_ERROR
-                await self._send(client, passed)
-                if self._is_client_gone and not self._reads_on():
-                    return self._end(Outcome.CLIENT_GONE)
+            ended = await self._pass(client, reader.feed(chunk))
+            while ended is None and self._guard is not None and reader.must_wait:
+                if not await self._guard.has_room():
+                    await self._send(client, b"")
+                    return self._end(Outcome.EXHAUSTED, cut=Outcome.EXHAUSTED)
+                ended = await self._pass(client, reader.feed(b""))
+            if ended is not None:
+                return ended
             if reader.reply.is_done:
                 break
         rest = reader.flush()
         if rest:
             await self._send(client, rest)
         return self._end(Outcome.NONSENSE)
+
+    async def _pass(self, client: Client, passed: bytes) -> Outcome | None:
+        """Send what may go on; how it ends, if it ends with that."""
+        if not passed:
+            return None
+        if self._reader.reply.error is not None and not self._has_started:
+            return Outcome.SERVER_ERROR
+        await self._send(client, passed)
+        if self._is_client_gone and not self._reads_on():
+            return self._end(Outcome.CLIENT_GONE)
+        return None
 
     def _reads_on(self) -> bool:
         if self._is_draining is None:
@@ -205,12 +230,14 @@ class StreamRelay:
                 headers = self._begin()
                 self._has_started = True
                 await client.start_stream(headers)
-            await client.send(data)
+            if data:
+                await client.send(data)
         except ClientGoneError:
             self._is_client_gone = True
 
-    def _end(self, unstarted: Outcome) -> Outcome:
-        """How it ended; `unstarted` is what it is called when the client has not had a byte.
+    def _end(self, unstarted: Outcome, *, cut: Outcome = Outcome.TRUNCATED) -> Outcome:
+        """How it ended; `unstarted` is what it is called when the client has not had a byte, `cut`
+        when it has.
 
         The upstream's word goes first: many clients close right after the last chunk, and a
         connection may break after the end.
@@ -219,4 +246,4 @@ class StreamRelay:
             return Outcome.SERVED
         if self._is_client_gone:
             return Outcome.CLIENT_GONE
-        return Outcome.TRUNCATED if self._has_started else unstarted
+        return cut if self._has_started else unstarted

@@ -8,6 +8,10 @@ same is placed again, if it still fits, and so is one that Redis has lost with i
 may have happened, `hurry` has all of them looked at. A hold whose reserve was never answered may
 have been placed: it is released as soon as Redis answers again.
 
+A renewal also says when somebody has paused or killed a scope of the exchange: then it is ended,
+and so is every other one here in the same scopes. Those that have nothing else to say are asked
+about once for all that share their scopes.
+
 The same list says what is open when the process stops, and cuts what does not end by itself.
 """
 
@@ -27,11 +31,13 @@ from metering.caps import (
     DenialReason,
     Hold,
     HoldEndedError,
+    Scope,
     WindowsRebuildingError,
 )
 from metering.clock import monotonic_s
 from metering.redis_wire import RedisReplyError
 from proxy.door import Holding, HoldTimes
+from proxy.room import STOPS
 
 RELEASE_AGAIN_S = 0.5
 
@@ -42,6 +48,10 @@ into the time a hold lives."""
 
 TOGETHER = 64
 """Renewals that are sent at once: one write and one wait, and a bounded one, for all of them."""
+
+
+Scopes = tuple[str, tuple[Scope, ...]]
+"""The tenant and what else can be paused or killed: for all who share them a flag says the same."""
 
 
 @dataclass(slots=True)
@@ -62,6 +72,7 @@ class Renewals:
         self._log = log
         self._times = times or HoldTimes()
         self._open: dict[Holding, _Care] = {}
+        self._looked: dict[Scopes, float] = {}
         self._hurries = 0
         self._hurried = asyncio.Event()
         self._unused: deque[tuple[float, Hold]] = deque()
@@ -84,6 +95,12 @@ class Renewals:
     def discard(self, exchange: Holding) -> None:
         """It has ended."""
         self._open.pop(exchange, None)
+
+    def look(self, exchange: Holding) -> None:
+        """It has come far since it was looked at: the next turn renews it, if it is still open."""
+        care = self._open.get(exchange)
+        if care is not None:
+            care.due_s = 0.0
 
     def hurry(self) -> None:
         """Redis may have lost what it was told: all are renewed, with a checkpoint, from now on.
@@ -145,6 +162,8 @@ class Renewals:
 
     async def turn(self, now_s: float) -> None:
         """Renew the exchanges that are due and have something new to say, or have not for long."""
+        stale_s = now_s - self._times.checkpoint_every_s
+        self._looked = {scopes: at_s for scopes, at_s in self._looked.items() if at_s > stale_s}
         due = [one for one, care in self._open.items() if care.due_s <= now_s]
         for exchanges in _chunks([one for one in due if self._is_news(one, now_s)]):
             failures = await asyncio.gather(*(self._renew(one, now_s) for one in exchanges))
@@ -158,7 +177,10 @@ class Renewals:
         care = self._open[exchange]
         if exchange.is_ending:
             return False
-        if exchange.progress != care.said or now_s - care.renewed_s >= self._times.renew_every_s:
+        scopes = _scopes(exchange.hold)
+        is_old = now_s - care.renewed_s >= self._times.renew_every_s
+        if is_old or exchange.progress != care.said or scopes not in self._looked:
+            self._looked[scopes] = now_s
             return True
         care.due_s = now_s + self._times.checkpoint_every_s
         return False
@@ -175,7 +197,9 @@ class Renewals:
         try:
             renewal = await self._caps.renew(exchange.hold, ttl_ms=self.ttl_ms, checkpoint=noted)
             is_held = renewal.is_held
-            if not is_held and self._is_open(exchange):
+            if renewal.stop is not None:
+                self._stop(exchange.hold, Denial(renewal.stop, scope=renewal.scope))
+            elif not is_held and self._is_open(exchange):
                 is_held = await self._place_again(exchange)
             if hurries == self._hurries and is_held:
                 care.said = progress
@@ -210,6 +234,9 @@ class Renewals:
         if isinstance(answer, Denial):
             if answer.reason is DenialReason.REBUILDING:
                 raise WindowsRebuildingError("its windows are being rebuilt")
+            if answer.reason in STOPS:
+                self._stop(exchange.hold, answer)
+                return False
             self._tell_lapsed(exchange, f"it does not fit any more: {answer.reason}")
             return False
         self._log.warning("hold_placed_again", exchange_id=exchange.hold.exchange_id)
@@ -218,12 +245,23 @@ class Renewals:
             await self._caps.renew(exchange.hold, ttl_ms=self.ttl_ms, checkpoint=noted)
         return True
 
+    def _stop(self, hold: Hold, denial: Denial) -> None:
+        """End every exchange in the same scopes that is still under way."""
+        scopes = _scopes(hold)
+        for each in [one for one in self._open if _scopes(one.hold) == scopes]:
+            if not each.is_ending:
+                each.stop(denial)
+
     def _is_open(self, exchange: Holding) -> bool:
         return exchange in self._open and not exchange.is_ending
 
     def _tell_lapsed(self, exchange: Holding, cause: str) -> None:
         if self._is_open(exchange):  # one that ended meanwhile has lost nothing
             self._log.warning("hold_lapsed", exchange_id=exchange.hold.exchange_id, cause=cause)
+
+
+def _scopes(hold: Hold) -> Scopes:
+    return hold.tenant, hold.stops
 
 
 def _chunks(exchanges: list[Holding]) -> list[list[Holding]]:

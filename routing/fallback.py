@@ -33,6 +33,10 @@ class Outcome(StrEnum):
     TRUNCATED = "truncated"
     """The client had bytes already when the upstream broke off or stalled."""
     CLIENT_GONE = "client_gone"
+    EXHAUSTED = "exhausted"
+    """We ended a stream whose hold could not grow any more."""
+    STOPPED = "stopped"
+    """We ended it because somebody paused or killed a scope that it ran in."""
 
 
 FALLS_BACK = frozenset(

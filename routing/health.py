@@ -41,9 +41,10 @@ FAILURES = frozenset(
 )
 """What speaks against the upstream, whoever asks."""
 
-SUCCESSES = frozenset({Outcome.SERVED, Outcome.REFUSED})
-"""An upstream that says what is wrong with a request is in good health. The rest says nothing: a
-client that left, and a 429, which is about our rate."""
+SUCCESSES = frozenset({Outcome.SERVED, Outcome.REFUSED, Outcome.EXHAUSTED})
+"""An upstream that says what is wrong with a request is in good health, and so is one that said
+more than a cap had room for. The rest says nothing: a client that left, somebody who stopped it,
+and a 429, which is about our rate."""
 
 
 class State(StrEnum):

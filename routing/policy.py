@@ -8,19 +8,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metering.caps import Candidate, Stage, Stairs, Vector
-from metering.money import PPM
+from metering.caps import Candidate, Elastic, Vector
 from metering.prices import Price
+from routing.degrade import NO_CHANGES, Changes
 from routing.upstreams import Upstream
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An upstream that could serve this request: its price and what it would hold."""
+    """An upstream that could serve this request: its price and what it would hold.
+
+    `changes` is what is changed in the request when it goes there; `prompt_tokens` is its prompt
+    after that, `output_tokens` what the hold covers over all choices; `elastic` says how far the
+    hold may shrink.
+    """
 
     upstream: Upstream
     price: Price | None
     hold: Vector
+    changes: Changes = NO_CHANGES
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    elastic: Elastic | None = None
+
+    def text_for(self, model: str) -> str | None:
+        """How this differs from the request for `model`: `cheap; max_tokens=512; instruct`."""
+        served = self.upstream.public_name
+        parts = [served] if served != model else []
+        return "; ".join([*parts, *self.changes.parts()]) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +56,21 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The candidates to reserve for, in order; `steps[i]` is True when taking the i-th is a
-    degradation (a deliberate step to something cheaper near a cap)."""
+    """The candidates to reserve for, in order.
+
+    `steps[i]` is 0 when the i-th serves the request as it was asked, else the number of the
+    degradation that taking it is: options of one number are alternatives to each other.
+    """
 
     options: tuple[Option, ...]
     candidates: tuple[Candidate, ...]
-    steps: tuple[bool, ...]
-    stairs: Stairs | None = None
+    steps: tuple[int, ...]
+
+    def is_in_force(self, index: int, stage: int) -> bool:
+        """Whether the degradation of the admitted option was called for by the stage in force;
+        else it was taken because what is asked for did not fit."""
+        above = self.steps[index] - 1
+        return above >= 0 and stage > self.candidates[self.steps.index(above)].stage
 
 
 def rank(
@@ -74,23 +97,22 @@ def rank(
     return Ranking(tuple(kept), tuple(losers))
 
 
-def admission(
-    own: Sequence[Option], degraded: Sequence[Option], *, threshold_ppm: int
-) -> Admission:
-    """The candidates for one reserve: the model's own options, then those to degrade to.
+def admission(stages: Sequence[Sequence[Option]]) -> Admission:
+    """The candidates for one reserve, from what would serve at each degradation stage, 0 first.
 
-    With something cheaper and priced to degrade to, the threshold's share of a cap is a stage in
-    which the own options are passed over; without, they are allowed up to the cap itself.
+    Stages that come to the same are one: an option is allowed up to the last stage that has it.
     """
-    usual = own[0].hold.nano if own else 0
-    cheaper = [option for option in degraded if option.price and option.hold.nano < usual]
-    stage = Stage(threshold_ppm, threshold_ppm) if cheaper and threshold_ppm < PPM else None
-    return Admission(
-        options=(*own, *cheaper),
-        candidates=(
-            *[Candidate(option.upstream.label, option.hold) for option in own],
-            *[Candidate(option.upstream.label, option.hold, stage=1) for option in cheaper],
-        ),
-        steps=(False,) * len(own) + (True,) * len(cheaper),
-        stairs=Stairs(name="burst", stages=(stage,)) if stage else None,
-    )
+    options: list[Option] = []
+    candidates: list[Candidate] = []
+    steps: list[int] = []
+    step = 0
+    for number, found in enumerate(stages):
+        following = stages[number + 1] if number + 1 < len(stages) else None
+        if following is not None and tuple(following) == tuple(found):
+            continue
+        for option in found:
+            options.append(option)
+            candidates.append(Candidate(option.upstream.label, option.hold, number, option.elastic))
+            steps.append(step)
+        step += 1
+    return Admission(tuple(options), tuple(candidates), tuple(steps))

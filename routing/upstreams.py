@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from metering.steps import Steps
+from routing.abilities import ANY, Abilities
+
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
@@ -29,11 +32,16 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A public model: its upstreams in order of preference, then the models to fall back to."""
+    """A public model: its upstreams in order of preference, then the models to fall back to.
+
+    `steps` are those of requests for this model, and go before a tenant's.
+    """
 
     name: str
     upstreams: tuple[Upstream, ...]
     fallbacks: tuple[str, ...] = ()
+    abilities: Abilities = ANY
+    steps: Steps | None = None
 
 
 Models = Mapping[str, Model]

@@ -37,6 +37,10 @@ class Open:
     asked: int = 0
     caps: MemoryCaps = field(default_factory=MemoryCaps)
     placed: int = 0
+    stopped: Denial | None = None
+
+    def stop(self, denial: Denial) -> None:
+        self.stopped = denial
 
     async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
         self.placed += 1

@@ -26,6 +26,10 @@ class Vendor(Protocol):
         """The headers that authenticate us there."""
         ...
 
+    def output_limit_field(self, provider: Provider) -> str:
+        """The field in which a limit is written that the client has not set itself."""
+        ...
+
 
 def vendor_types() -> tuple[str, ...]:
     """Every value `providers.*.type` may have: the names of the modules in this package."""

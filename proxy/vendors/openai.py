@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from proxy.settings import Provider
 
 
@@ -15,3 +17,12 @@ def headers(provider: Provider) -> dict[str, str]:
     if provider.api_key is None:
         return {}
     return {"Authorization": f"Bearer {provider.api_key.reveal()}"}
+
+
+def output_limit_field(provider: Provider) -> str:
+    """`max_completion_tokens` at OpenAI and Azure, whose reasoning models refuse the older name;
+    `max_tokens` elsewhere: every server knows it, and one that knows no other would not be bound.
+    """
+    host = f".{urlsplit(provider.base_url).hostname}"
+    is_openai = host.endswith((".openai.com", ".openai.azure.com"))
+    return "max_completion_tokens" if is_openai else "max_tokens"

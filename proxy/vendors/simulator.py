@@ -14,3 +14,8 @@ def chat_url(provider: Provider) -> str:
 def headers(provider: Provider) -> dict[str, str]:
     """None: it takes anybody."""
     return {}
+
+
+def output_limit_field(provider: Provider) -> str:
+    """It knows both, as OpenAI does."""
+    return openai.output_limit_field(provider)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +21,8 @@ from proxy.chat import CHOICES_MAX, OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.errors import InvalidRequest
 from proxy.redaction import NOTHING, Redaction
 from proxy.sse import DONE, Decoder, Event
+from proxy.wire.openai_endings import FINISH_REASON, shared_fields, soft_end
 from proxy.wire.openai_usage import read_usage
-from routing.fallback import Outcome
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TEXT_MAX = 256
@@ -66,8 +67,18 @@ def parse_request(raw: bytes) -> ChatRequest:
     )
 
 
-def upstream_body(request: ChatRequest, *, model: str, inject_usage: bool) -> bytes:
+def upstream_body(
+    request: ChatRequest,
+    *,
+    model: str,
+    inject_usage: bool,
+    output_max: int | None = None,
+    limit_field: str = "max_tokens",
+) -> bytes:
     """The body for an upstream: the object that was priced, with the upstream's model name.
+
+    `output_max` cuts the limits that the client has set for one choice; where it has set none it
+    becomes `limit_field`.
 
     A stream asks for usage whatever the client said, so that `include_usage: false` cannot evade
     metering. The bounds of `proxy.json_bounds` hold, so that it can be written.
@@ -76,6 +87,10 @@ def upstream_body(request: ChatRequest, *, model: str, inject_usage: bool) -> by
     if request.stream and inject_usage:
         options = request.body.get("stream_options") or {}
         body["stream_options"] = {**options, "include_usage": True}
+    if output_max is not None:
+        set_by_client = [name for name in _LIMIT_FIELDS if body.get(name) is not None]
+        for name in set_by_client or [limit_field]:
+            body[name] = min(body.get(name) or output_max, output_max)
     return orjson.dumps(body)
 
 
@@ -102,36 +117,6 @@ def _choices(body: Mapping[str, Any], name: str) -> int:
             f"`{name}` must be a whole number from 1 to {CHOICES_MAX}.", param=name
         )
     return value
-
-
-# -- errors -----------------------------------------------------------------------------------
-
-_QUOTA_CODES = frozenset(
-    {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
-)
-
-
-def classify_error(status: int, body: bytes) -> Outcome:
-    """What an answer other than 200 means for the next step; the body tells quota from rate."""
-    if status in {401, 403}:
-        return Outcome.AUTH
-    if status == 402:
-        return Outcome.QUOTA
-    if status == 429:
-        return Outcome.QUOTA if _error_code(body) in _QUOTA_CODES else Outcome.RATE_LIMITED
-    if 500 <= status <= 599 or status == 408:
-        return Outcome.SERVER_ERROR
-    return Outcome.REFUSED if 400 <= status < 500 else Outcome.NONSENSE  # 2xx, 3xx, beyond 599
-
-
-def _error_code(body: bytes) -> str | None:
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    error = answer.get("error") if isinstance(answer, dict) else None
-    code = error.get("code") or error.get("type") if isinstance(error, dict) else None
-    return code if isinstance(code, str) else None
 
 
 # -- replies ----------------------------------------------------------------------------------
@@ -204,10 +189,19 @@ class StreamReader:
     `feed` returns the bytes to relay now, untouched but for what `redaction` hides in events that
     are no part of a completion: errors, and what is none of this format's. Withheld are the end
     (`[DONE]`), which the client gets only when its usage is recorded, and the usage chunk if
-    `strip_usage`.
+    `strip_usage`. After an event at which `must_wait` says so the rest is kept for the next call.
     """
 
-    __slots__ = ("_decoder", "_meter", "_strip_usage", "_tail", "reply")
+    __slots__ = (
+        "_decoder",
+        "_meter",
+        "_must_wait",
+        "_shared",
+        "_strip_usage",
+        "_tail",
+        "_waiting",
+        "reply",
+    )
 
     def __init__(
         self,
@@ -216,10 +210,14 @@ class StreamReader:
         strip_usage: bool,
         choices: int = 1,
         redaction: Redaction = NOTHING,
+        must_wait: Callable[[], bool] | None = None,
     ) -> None:
         self._decoder = Decoder()
         self._meter = meter
+        self._must_wait = must_wait
+        self._waiting: deque[Event] = deque()
         self._strip_usage = strip_usage
+        self._shared: dict[str, Any] = {}
         self.reply = Reply(choices=choices, redaction=redaction)
         self._tail: list[bytes] = []
 
@@ -228,10 +226,34 @@ class StreamReader:
         """What is withheld until the commit: the end of the stream as the upstream wrote it."""
         return b"".join(self._tail)
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether the answer may not go on yet; one that has ended has nothing to wait for."""
+        return self._must_wait is not None and not self.reply.is_finished and self._must_wait()
+
     def feed(self, chunk: bytes) -> bytes:
         """Meter the events these bytes complete; returns what to relay."""
-        passed = [passing for event in self._decoder.feed(chunk) if (passing := self._read(event))]
+        self._waiting.extend(self._decoder.feed(chunk))
+        passed = []
+        while self._waiting:
+            passing = self._read(self._waiting.popleft())
+            if passing:
+                passed.append(passing)
+            if self._waiting and self.must_wait:
+                break
         return passed[0] if len(passed) == 1 else b"".join(passed)
+
+    def end_softly(self) -> bytes:
+        """End the answer here, as if its model had run out of tokens; gives the bytes for that.
+
+        What is still withheld is forgotten, and the usage that is told is what is billed.
+        """
+        self._waiting.clear()
+        self._tail.clear()
+        open_choices = sorted(set(range(self.reply.choices)) - self.reply.finished)
+        units = None if self._strip_usage else self._meter.final().units
+        self.reply.finish_reason = FINISH_REASON
+        return soft_end(self._shared, choices=open_choices, units=units)
 
     def flush(self) -> bytes:
         """The upstream closed: what is left to relay."""
@@ -247,6 +269,7 @@ class StreamReader:
             raw = self.reply.redaction.data(raw)
         if chunk is not None:
             _read_object(chunk, self.reply, self._meter, "delta")
+            self._shared = self._shared or shared_fields(chunk)
         if is_end or self._tail:
             self._tail.append(raw)
         if is_end:

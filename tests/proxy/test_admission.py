@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from fixtures_door import OpenDoor, rule, settings, tenant, usd
 from fixtures_upstream import (
@@ -15,7 +16,13 @@ from fixtures_upstream import (
     stream_head,
 )
 
+from proxy.settings import Settings
 from routing.upstreams import Model, Upstream
+
+
+def rigid(configured: Settings) -> Settings:
+    """The same, with requests that do not shrink to what is affordable."""
+    return replace(configured, clamp_max_tokens=False)
 
 
 def two_models(upstream: ScriptedUpstream, **limits: object) -> object:
@@ -54,7 +61,7 @@ async def test_past_the_cap_nothing_is_sent(
 ) -> None:
     """A spent cap is a 429 that says not to retry, which cap, and when there is room again."""
     door = await open_door(
-        settings({"one": upstream.url}, who=tenant("0.01"), rules=(rule("*", "1.00"),))
+        rigid(settings({"one": upstream.url}, who=tenant("0.01"), rules=(rule("*", "1.00"),)))
     )
     upstream.scripts = [[completion(prompt=0, output=2400)]]
 
@@ -77,7 +84,7 @@ async def test_a_request_that_can_never_fit(
     open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
     """A request dearer than the whole cap is a 400 that names max_tokens."""
-    door = await open_door(settings({"one": upstream.url}, who=tenant("0.01")))
+    door = await open_door(rigid(settings({"one": upstream.url}, who=tenant("0.01"))))
 
     answer = await door.chat(max_tokens=1_000_000)
 
@@ -93,7 +100,7 @@ async def test_holds_in_flight_ask_for_a_moment(
     open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
     """When only requests in flight stand in the way, the client may come back at once."""
-    door = await open_door(settings({"one": upstream.url}, who=tenant("0.01")))
+    door = await open_door(rigid(settings({"one": upstream.url}, who=tenant("0.01"))))
     upstream.scripts = [[stream_head(), chunk(delta("a")), Act.WAIT, b"0\r\n\r\n"]]
 
     first = await door.chat(stream=True, max_tokens=2000)
@@ -109,7 +116,7 @@ async def test_a_hundred_at_once_stay_under_the_cap(
     open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
     """T-50: a hundred in flight at a cap worth ten: ten are served, spent + held never passes."""
-    door = await open_door(settings({"one": upstream.url}, who=tenant("0.04")))
+    door = await open_door(rigid(settings({"one": upstream.url}, who=tenant("0.04"))))
     upstream.scripts = [[completion(prompt=0, output=1000)]]
 
     answers = await asyncio.gather(*(door.chat(max_tokens=950, messages=[]) for _ in range(100)))
@@ -124,10 +131,12 @@ async def test_a_dearer_fallback_must_fit(
 ) -> None:
     """T-53: a fallback that is dearer than what is held is asked for room first."""
     door = await open_door(
-        settings(
-            {"one": upstream.url, "two": other_upstream.url},
-            who=tenant("0.01"),
-            rules=(rule("*", "1.00", provider="one"), rule("*", "9.00", provider="two")),
+        rigid(
+            settings(
+                {"one": upstream.url, "two": other_upstream.url},
+                who=tenant("0.01"),
+                rules=(rule("*", "1.00", provider="one"), rule("*", "9.00", provider="two")),
+            )
         )
     )
     upstream.scripts = [[body(b"", 500)]]

@@ -1,16 +1,16 @@
-"""Ranking and admission: order kept, reasons given, cheaper only when it is cheaper."""
+"""Ranking and admission: order kept, reasons given, stages that come to the same made one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from metering.caps import (
-    Stage,
-    Stairs,
     Vector,
 )
 from metering.money import rate_pico_per_mtok
 from metering.prices import Price, PriceBook, PriceRule
+from routing.degrade import Changes
 from routing.policy import Option, admission, rank
 from routing.upstreams import Upstream
 
@@ -46,29 +46,31 @@ def test_without_a_cap_a_price_is_not_needed() -> None:
     assert rank({C: None}, unavailable={}, must_be_priced=False).upstreams == (C,)
 
 
-def test_own_options_go_up_to_the_threshold() -> None:
-    """With something cheaper to degrade to, the own options stop at the threshold."""
-    made = admission([option(A, 100)], [option(B, 10)], threshold_ppm=800_000)
+def test_an_option_is_allowed_up_to_the_last_stage_that_has_it() -> None:
+    """Stages that come to the same are one step, and the first step is the request as asked."""
+    own, cheap = option(A, 100), option(B, 10)
+    shorter = replace(cheap, changes=Changes(max_tokens=5))
 
-    assert [candidate.stage for candidate in made.candidates] == [0, 1]
-    assert made.stairs == Stairs("burst", (Stage(800_000, 800_000),))
-    assert made.steps == (False, True)
+    made = admission([[own], [own], [cheap, shorter], [cheap, shorter], [shorter]])
 
-
-def test_a_dearer_or_unpriced_model_is_no_degradation() -> None:
-    """What is not cheaper, or has no price, is not degraded to; the own options use the cap."""
-    made = admission(
-        [option(A, 100)], [option(B, 100), option(C, 1, priced=False)], threshold_ppm=800_000
-    )
-
-    assert ([candidate.stage for candidate in made.candidates], made.stairs) == ([0], None)
-    assert made.options == (option(A, 100),)
+    assert made.options == (own, cheap, shorter, shorter)
+    assert [each.stage for each in made.candidates] == [1, 3, 3, 4]
+    assert made.steps == (0, 1, 1, 2)
 
 
-def test_a_degradation_is_cheaper_than_what_would_have_been_used() -> None:
-    """With a dear second upstream, what is dearer than the first one is no degradation."""
-    made = admission(
-        [option(A, 1_000), option(B, 10_000)], [option(C, 5_000)], threshold_ppm=800_000
-    )
+def test_a_step_is_in_force_or_was_taken_for_want_of_room() -> None:
+    """Above the last stage of the step before it is called for; else what was asked did not fit."""
+    made = admission([[option(A, 100)], [option(A, 100)], [option(B, 10)]])
 
-    assert made.steps == (False, False)
+    assert made.is_in_force(1, 2)
+    assert not made.is_in_force(1, 1)
+    assert not made.is_in_force(0, 2)
+
+
+def test_an_option_says_how_it_differs() -> None:
+    """The model, a bound and an instruction, never the instruction's text."""
+    changed = replace(option(A, 1), changes=Changes(5, "secret words"))
+
+    assert option(A, 1).text_for("m") is None
+    assert changed.text_for("m") == "max_tokens=5; instruct"
+    assert changed.text_for("other") == "m; max_tokens=5; instruct"

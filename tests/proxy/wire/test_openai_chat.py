@@ -15,13 +15,11 @@ from proxy.errors import InvalidRequest
 from proxy.redaction import Redaction
 from proxy.wire.openai_chat import (
     StreamReader,
-    classify_error,
     label,
     parse_request,
     read_reply,
     upstream_body,
 )
-from routing.fallback import Outcome
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -319,30 +317,6 @@ def test_hostile_shapes_do_not_break_the_reader(value: object) -> None:
     StreamReader(used, strip_usage=True).feed(raw)
 
     assert used.final().counted
-
-
-ERRORS = [
-    (400, b"", Outcome.REFUSED),
-    (401, b"", Outcome.AUTH),
-    (402, b"", Outcome.QUOTA),
-    (403, b"", Outcome.AUTH),
-    (404, b"{}", Outcome.REFUSED),
-    (408, b"", Outcome.SERVER_ERROR),
-    (429, b"", Outcome.RATE_LIMITED),
-    (429, b'{"error": {"code": "insufficient_quota"}}', Outcome.QUOTA),
-    (429, b'{"error": {"code": null, "type": "insufficient_quota"}}', Outcome.QUOTA),
-    (429, b'{"error": "slow"}', Outcome.RATE_LIMITED),
-    (302, b"", Outcome.NONSENSE),
-    (204, b"", Outcome.NONSENSE),
-    (500, b"", Outcome.SERVER_ERROR),
-    (529, b"", Outcome.SERVER_ERROR),
-]
-
-
-@pytest.mark.parametrize(("status", "body", "outcome"), ERRORS)
-def test_error_statuses(status: int, body: bytes, outcome: Outcome) -> None:
-    """Status first, then the error's code, say what an upstream's refusal means."""
-    assert classify_error(status, body) is outcome
 
 
 PROVIDER_KEY = "sk-canary-provider-31337"

@@ -1,0 +1,97 @@
+"""What of an answer's output is held, when more has to be, and what it may be cut to. Pure.
+
+A hold is the price of the input and of so many output tokens, each at the dearest rate of its
+side. A stream goes on while the output that is held covers what was counted; half a slice before
+that is used up, more is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metering.caps import Candidate, Cap, CapMode, Elastic, Vector
+from metering.money import AMOUNT_NANO_MAX, divide_up, hold_nano
+from metering.prices import Price
+
+NEVER = 1 << 62
+"""More tokens than there will be."""
+
+SLICES_PART = 8
+"""Of a slice, the part that must be left under the caps for a hold to grow at all: at the very edge
+streams would otherwise ask again for every token that others give back."""
+
+
+def elastic(price: Price | None, *, input_tokens: int, tokens_min: int) -> Elastic:
+    """What stays of a hold when its output shrinks: the input, and the rate of what is added."""
+    nano = price.sell.hold_nano(input_tokens=input_tokens, output_tokens=0) if price else 0
+    base = Vector(min(nano, AMOUNT_NANO_MAX), input_tokens, 1)
+    return Elastic(base, price.sell.output_rate_pico if price else 0, tokens_min)
+
+
+def holding(part: Elastic, output_tokens: int) -> Vector:
+    """The hold for so much output."""
+    nano = min(part.base.nano + hold_nano(output_tokens, part.rate_pico), AMOUNT_NANO_MAX)
+    return Vector(nano, part.base.tokens + output_tokens, part.base.requests)
+
+
+def output_of(part: Elastic, held: Vector) -> int:
+    """How much output this hold covers, in tokens and in money."""
+    tokens = max(0, held.tokens - part.base.tokens)
+    if part.rate_pico:
+        tokens = min(tokens, max(0, held.nano - part.base.nano) * 1000 // part.rate_pico)
+    return tokens
+
+
+def is_bounded(caps: Sequence[Cap]) -> bool:
+    """Whether output has to be held: some cap refuses by money or tokens."""
+    return any(
+        cap.mode is CapMode.ENFORCE and (cap.limit.nano is not None or cap.limit.tokens is not None)
+        for cap in caps
+    )
+
+
+@dataclass(slots=True)
+class Allowance:
+    """The output of one stream that is held. `limit_tokens` is what the client itself asked for at
+    most, over all choices (None: no limit): there the upstream should end by itself."""
+
+    part: Elastic
+    held_tokens: int
+    slice_tokens: int
+    limit_tokens: int | None = None
+    is_bounded: bool = True
+
+    @property
+    def _has_all(self) -> bool:
+        return self.limit_tokens is not None and self.held_tokens >= self.limit_tokens
+
+    @property
+    def asks_at(self) -> int:
+        """From this much output on, more is asked for."""
+        if not self.is_bounded:
+            return NEVER
+        early = 0 if self._has_all else self.slice_tokens // 2
+        return max(self.ends_at - early, 1)
+
+    @property
+    def ends_at(self) -> int:
+        """With this much output nothing is left; a stream that was held up to its own limit may
+        reach it, for then it ends by itself."""
+        if not self.is_bounded:
+            return NEVER
+        return self.held_tokens + self._has_all
+
+    def more(self, upstream: str, output_tokens: int) -> Candidate:
+        """The hold to ask for: a slice more, or as much of it as fits."""
+        used = max(self.held_tokens, output_tokens)
+        part = divide_up(self.slice_tokens, SLICES_PART)
+        return Candidate(
+            upstream,
+            holding(self.part, used + self.slice_tokens),
+            elastic=Elastic(self.part.base, self.part.rate_pico, used + part),
+        )
+
+    def grown(self, held: Vector) -> None:
+        """This much is held now."""
+        self.held_tokens = max(self.held_tokens, output_of(self.part, held))

@@ -1,0 +1,311 @@
+"""From a route and a request to what is reserved: a hold at each stage, and what changes there.
+
+Pure: returns the plan or raises the refusal that stands in its way. The hold covers the prompt as
+we count it plus every output token that the request may ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from metering.caps import Elastic, Stairs, Vector
+from metering.money import AMOUNT_NANO_MAX, amount_nano
+from metering.prices import Price
+from metering.tokenizer import tokenizer_for
+from metering.usage import INPUT_UNCACHED
+from proxy.admission import Place, PromptCount, Route
+from proxy.allowance import elastic
+from proxy.changes import instruction_tokens
+from proxy.chat import ChatRequest
+from proxy.errors import ContextTooLong, ProviderUnavailable
+from proxy.needs import needs_of
+from proxy.settings import Settings
+from proxy.wishes import USUAL, Wishes
+from routing.abilities import is_too_long, lacks
+from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Rung, Skip, climb, effective
+from routing.policy import Admission, Option, admission
+from routing.upstreams import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to reserve, and where to go when the first choice fails.
+
+    `spares` are the options of fallback models for each step of the admission, asked with its
+    changes; `spare_skips` the fallback models that cannot serve this request. `skips` are, by
+    stage, the models of a step that were passed over, `texts` what the stage comes to; at `closed`
+    and above nothing is sent.
+    """
+
+    model: str
+    admission: Admission
+    spares: tuple[tuple[Option, ...], ...]
+    stairs: Stairs | None = None
+    reason: str = ""
+    skips: tuple[tuple[Skip, ...], ...] = ()
+    texts: tuple[str | None, ...] = ()
+    spare_skips: tuple[Skip, ...] = ()
+    closed: int | None = None
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """Every option there is."""
+        return (*self.admission.options, *[each for spare in self.spares for each in spare])
+
+    def order(self, index: int) -> list[Option]:
+        """The admitted option, the others of its step, then those of the fallback models; each
+        upstream once."""
+        options, steps = self.admission.options, self.admission.steps
+        step = steps[index]
+        same = [each for i, each in enumerate(options[index:], index) if steps[i] == step]
+        return list({each.upstream: each for each in (*same, *self.spares[step])}.values())
+
+
+def plan(route: Route, request: ChatRequest, prompt: PromptCount, wishes: Wishes = USUAL) -> Plan:
+    """What to reserve for this request on its route."""
+    return _Planner(route, request, prompt, wishes).plan()
+
+
+class _Planner:
+    """One plan in the making."""
+
+    def __init__(
+        self, route: Route, request: ChatRequest, prompt: PromptCount, wishes: Wishes
+    ) -> None:
+        self._route, self._request, self._prompt = route, request, prompt
+        self._wishes = wishes
+        self._needs = needs_of(request.body)
+        self._is_elastic = request.stream or (wishes.clamp and route.clamps)
+
+    def plan(self) -> Plan:
+        route = self._route
+        own, spare, spare_skips = self._able()
+        usual = [self.option(place, NO_CHANGES) for place in own]
+        if route.stairs is None or not self._wishes.degrade:
+            made = admission([usual])
+            spares = tuple([self.option(place, NO_CHANGES) for place in spare])
+            return Plan(route.model, made, (spares,), spare_skips=spare_skips)
+        ladder = self._climb(own, usual)
+        made = admission([usual] if route.stairs.is_shadow else ladder.stages)
+        return Plan(
+            model=route.model,
+            admission=made,
+            spares=self._spares(made, spare, usual[0]),
+            stairs=route.stairs,
+            reason=route.reason,
+            skips=ladder.skips,
+            texts=tuple([stage[0].text_for(route.model) for stage in ladder.stages]),
+            spare_skips=spare_skips,
+            closed=ladder.closed,
+        )
+
+    def _able(self) -> tuple[Sequence[Place], Sequence[Place], tuple[Skip, ...]]:
+        """The places of the first model and of its fallback models, without those fallback models
+        that lack what the request uses; the asked model itself is not kept from its upstream but
+        for a context that is too long."""
+        route = self._route
+        first = route.own[0]
+        if first.upstream.public_name == route.model:
+            self._check_context(first)
+            if not route.spare:
+                return route.own, (), ()
+        chain, skips = [], {}
+        for place in (*route.own, *route.spare):
+            model = place.upstream.public_name
+            missing = () if model == route.model else self._lacks(place, NO_CHANGES)
+            if missing:
+                skips[model] = Skip(model, _lacks_text(missing))
+            else:
+                chain.append(place)
+        if not chain:
+            told = "; ".join(f"{skip.model}: {skip.reason}" for skip in skips.values())
+            raise ProviderUnavailable(
+                f"No provider of the model `{route.model}` can be called, and its fallbacks cannot "
+                f"serve this request ({told})."
+            )
+        name = chain[0].upstream.public_name
+        return (
+            [place for place in chain if place.upstream.public_name == name],
+            [place for place in chain if place.upstream.public_name != name],
+            tuple(skips.values()),
+        )
+
+    def _climb(self, own: Sequence[Place], usual: Sequence[Option]) -> Ladder[Option]:
+        route, places = self._route, {place.upstream: place for place in own}
+        if usual[0].price is None:  # nothing is known to be cheaper than what has no price
+            rungs: Sequence[Rung] = [
+                Rung((), rung.changes, is_closed=rung.is_closed) for rung in route.rungs
+            ]
+        else:
+            rungs = route.rungs
+
+        def place(name: str, changes: Changes) -> Sequence[Option] | str:
+            return self._target(name, changes, usual[0])
+
+        def change(option: Option, changes: Changes) -> Option:
+            found = effective(changes, self._request.output_limit)
+            if found == NO_CHANGES:
+                return option
+            return self.option(places[option.upstream], found)
+
+        return climb(rungs, usual, place=place, change=change, cost=self._cost)
+
+    def _target(self, name: str, changes: Changes, usual: Option) -> Sequence[Option] | str:
+        """The options on this model that are able and cheaper, or why there is none."""
+        found: list[Option] = []
+        reason = ""
+        changes = effective(changes, self._request.output_limit)
+        for place in self._route.targets.get(name, ()):
+            missing = self._lacks(place, changes)
+            if missing:
+                reason = reason or _lacks_text(missing)
+            elif not self._is_cheaper(place, usual):
+                reason = reason or DEARER
+            else:
+                found.append(self.option(place, changes))
+        if found:
+            return found
+        return reason or ("same" if name == self._route.model else "unavailable")
+
+    def _is_cheaper(self, place: Place, usual: Option) -> bool:
+        """Cheaper than what was asked for, with the same output, whatever steps make of that."""
+        tokens = self._prompt.tokens(place.upstream)
+        return self._nano(place.price, tokens, self._output(NO_CHANGES)) < usual.hold.nano
+
+    def _cost(self, option: Option) -> int:
+        """What an option would hold without its changes."""
+        tokens = self._prompt.tokens(option.upstream)
+        return self._nano(option.price, tokens, self._output(NO_CHANGES))
+
+    def _spares(
+        self, made: Admission, spare: Sequence[Place], usual: Option
+    ) -> tuple[tuple[Option, ...], ...]:
+        """For each step what fallback models may be asked. Where it is degraded, with the same
+        changes, and only if cheaper than the model asked for: else a failure undid the step."""
+        found = []
+        for step in range(max(made.steps) + 1):
+            first = made.options[made.steps.index(step)]
+            is_away = first.upstream.public_name != usual.upstream.public_name
+            found.append(
+                tuple(
+                    [
+                        self.option(place, first.changes)
+                        for place in spare
+                        if not self._lacks(place, first.changes)
+                        and (not is_away or self._is_cheaper(place, usual))
+                    ]
+                )
+            )
+        return tuple(found)
+
+    def option(self, place: Place, changes: Changes) -> Option:
+        """The place with what it would hold for this request with these changes."""
+        input_tokens = self._input(place, changes)
+        output_tokens = self._output(changes)
+        hold = Vector(
+            nano=self._nano(place.price, input_tokens, output_tokens),
+            tokens=input_tokens + output_tokens,
+            requests=1,
+        )
+        return Option(
+            place.upstream,
+            place.price,
+            hold,
+            changes=changes,
+            prompt_tokens=input_tokens,
+            output_tokens=output_tokens,
+            elastic=self._elastic(place, input_tokens, output_tokens),
+        )
+
+    def _elastic(self, place: Place, input_tokens: int, output_tokens: int) -> Elastic | None:
+        """How far the hold may shrink: not below a useful answer for every choice."""
+        tokens_min = self._route.min_output_tokens * self._request.candidates
+        if not self._is_elastic or output_tokens <= tokens_min:
+            return None
+        return elastic(place.price, input_tokens=input_tokens, tokens_min=tokens_min)
+
+    def _nano(self, price: Price | None, input_tokens: int, output_tokens: int) -> int:
+        if price is None:
+            return 0
+        nano = price.sell.hold_nano(input_tokens=input_tokens, output_tokens=output_tokens)
+        # more than any cap can be: it is refused as what can never fit, not as a failure of ours
+        return min(nano, AMOUNT_NANO_MAX)
+
+    def _input(self, place: Place, changes: Changes) -> int:
+        tokens = self._prompt.tokens(place.upstream)
+        if changes.instruct is not None:
+            tokens += instruction_tokens(place.tokenizer, changes.instruct)
+        return tokens
+
+    def _output(self, changes: Changes) -> int:
+        """Output tokens that the hold must cover, over all choices."""
+        tokens = self._request.output_bound(self._route.default_output_tokens)
+        if changes.max_tokens is None:
+            return tokens
+        return min(tokens, changes.max_tokens * self._request.candidates)
+
+    def _choice_tokens(self, changes: Changes) -> int:
+        """Output tokens of one choice, as far as the request bounds them; at least one."""
+        bounds = [self._request.output_limit, changes.max_tokens]
+        return min([each for each in bounds if each is not None], default=1)
+
+    def _lacks(self, place: Place, changes: Changes) -> tuple[str, ...]:
+        return lacks(
+            place.abilities,
+            self._needs,
+            prompt_tokens=self._input(place, changes),
+            output_tokens=self._choice_tokens(changes),
+        )
+
+    def _check_context(self, place: Place) -> None:
+        abilities, tokens = place.abilities, self._prompt.tokens(place.upstream)
+        longest, limit = abilities.max_context_tokens, self._request.output_limit
+        if longest is None or not is_too_long(
+            abilities, prompt_tokens=tokens, output_tokens=self._choice_tokens(NO_CHANGES)
+        ):
+            return
+        if limit is None or tokens > longest:
+            raise ContextTooLong(
+                f"This model's maximum context length is {longest} tokens. However, your messages "
+                f"resulted in {tokens} tokens. Please reduce the length of the messages.",
+                param="messages",
+            )
+        raise ContextTooLong(
+            f"This model's maximum context length is {longest} tokens. However, you requested "
+            f"{tokens + limit} tokens ({tokens} in the messages, {limit} in the completion). "
+            "Please reduce the length of the messages or completion.",
+            param="messages",
+        )
+
+
+def _lacks_text(missing: Sequence[str]) -> str:
+    return f"lacks={','.join(missing)}"
+
+
+def upstream_facts(plan: Plan, settings: Settings) -> list[tuple[str | int | None, ...]]:
+    """What differs between the upstreams of a plan, as `metering.recovery.UpstreamFacts` has it.
+
+    An upstream that may be asked in several forms stands there once, with its longest prompt.
+    """
+    longest: dict[Upstream, Option] = {}
+    for option in plan.options:
+        known = longest.get(option.upstream)
+        if known is None or known.prompt_tokens < option.prompt_tokens:
+            longest[option.upstream] = option
+    return [_facts(option, settings) for option in longest.values()]
+
+
+def _facts(option: Option, settings: Settings) -> tuple[str | int | None, ...]:
+    upstream, price, tokens = option.upstream, option.price, option.prompt_tokens
+    return (
+        settings.providers[upstream.provider].type,
+        upstream.provider,
+        upstream.public_name,
+        upstream.model,
+        tokenizer_for(upstream.model).name,
+        price.cost.version if price else None,
+        price.sell.version if price else None,
+        tokens,
+        amount_nano(tokens, price.cost.rates_pico[INPUT_UNCACHED]) if price else 0,
+    )

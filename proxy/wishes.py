@@ -1,0 +1,52 @@
+"""What a request asks of the gateway itself, in headers of ours. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from metering.tenants import Tenant
+from proxy.errors import InvalidRequest
+
+NO_DEGRADE = "x-weir-no-degrade"
+NO_CLAMP = "x-weir-no-clamp"
+
+_FLAGS = {"1": True, "true": True, "0": False, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """May it be degraded near a cap, and may its `max_tokens` shrink to what is affordable?"""
+
+    degrade: bool = True
+    clamp: bool = True
+
+
+USUAL = Wishes()
+
+
+def wishes_of(headers: Mapping[str, str], tenant: Tenant) -> Wishes:
+    """The wishes in these headers; InvalidRequest for one that is malformed or not granted.
+
+    A wish that is not granted is refused and not dropped: whoever sends it counts on its effect.
+    """
+    no_degrade, no_clamp = _is_set(headers, NO_DEGRADE), _is_set(headers, NO_CLAMP)
+    if not no_degrade and not no_clamp:
+        return USUAL
+    if no_degrade and not tenant.may_decline_steps:
+        raise InvalidRequest(
+            f"Tenant `{tenant.id}` may not decline degradation. Leave `{NO_DEGRADE}` out, or set "
+            "`limits.allow_no_degrade` in the configuration.",
+            param=NO_DEGRADE,
+        )
+    return Wishes(degrade=not no_degrade, clamp=not no_clamp)
+
+
+def _is_set(headers: Mapping[str, str], name: str) -> bool:
+    value = headers.get(name)
+    if value is None:
+        return False
+    flag = _FLAGS.get(value.strip().lower())
+    if flag is None:
+        raise InvalidRequest(f"The header `{name}` must be 1 or 0.", param=name)
+    return flag

@@ -1,0 +1,191 @@
+"""What is held of an output, when more is asked for, and what answers are cut to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fixtures_door import (
+    OpenDoor,
+    RunningDoor,
+    settings,
+)
+from fixtures_upstream import (
+    DONE,
+    FINISH,
+    ScriptedUpstream,
+    completion,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from stream_samples import TOKEN_NANO, words
+
+from metering.caps import (
+    ROLLING_DAY,
+    AdmittedBy,
+    Candidate,
+    Cap,
+    CapMode,
+    Denial,
+    Elastic,
+    Hold,
+    Limit,
+    Reservation,
+    Scope,
+    ScopeKind,
+    Stairs,
+    Vector,
+)
+from metering.memory_caps import MemoryCaps
+from proxy.allowance import NEVER, Allowance, holding, is_bounded, output_of
+
+
+class ShrinkingCaps(MemoryCaps):
+    """There is room for so many tokens of output, beside the input."""
+
+    def __init__(self, output: int) -> None:
+        super().__init__()
+        self.output = output
+
+    async def reserve(
+        self,
+        hold: Hold,
+        candidates: Sequence[Candidate],
+        *,
+        owner: str,
+        ttl_ms: int,
+        facts: bytes = b"",
+        stairs: Stairs | None = None,
+    ) -> Reservation | Denial:
+        answer = await super().reserve(
+            hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=facts, stairs=stairs
+        )
+        assert isinstance(answer, Reservation)
+        full = candidates[answer.index].vector
+        spare = 1000 - self.output
+        shrunk = Vector(full.nano - spare * TOKEN_NANO, full.tokens - spare, 1)
+        return replace(answer, vector=shrunk)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({}, {"max_tokens": 100}),
+        ({"max_tokens": 1000}, {"max_tokens": 100}),
+        ({"max_completion_tokens": 1000}, {"max_completion_tokens": 100}),
+        (
+            {"max_tokens": 50, "max_completion_tokens": 1000},
+            {"max_tokens": 50, "max_completion_tokens": 100},
+        ),
+        ({"n": 2, "max_tokens": 500}, {"n": 2, "max_tokens": 50}),
+    ],
+    ids=["none", "max_tokens", "max_completion_tokens", "both", "choices"],
+)
+async def test_max_tokens_is_cut_to_what_is_held(
+    open_door: OpenDoor, upstream: ScriptedUpstream, asked: Any, sent: Any
+) -> None:
+    """In the field that the client used, per choice; the answer says so."""
+    door = await open_door(settings({"one": upstream.url}), ShrinkingCaps(100))
+    upstream.scripts = [[completion()]]
+
+    answer = await door.chat(**asked)
+
+    received = upstream.received[0].json
+    assert {name: received[name] for name in received.keys() - {"model", "messages"}} == sent
+    assert answer.headers["x-weir-max-tokens-clamped"] == str(100 // asked.get("n", 1))
+
+
+async def test_what_fits_is_left_alone(door: RunningDoor, upstream: ScriptedUpstream) -> None:
+    """A request that is held whole goes out as it came."""
+    upstream.scripts = [[completion()]]
+
+    answer = await door.chat(max_tokens=500)
+
+    assert upstream.received[0].json["max_tokens"] == 500
+    assert "x-weir-max-tokens-clamped" not in answer.headers
+
+
+async def test_a_stream_is_not_cut_beforehand(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """A stream that begins with a small hold may still grow, so its limit stays."""
+    door = await open_door(settings({"one": upstream.url}), ShrinkingCaps(16))
+    upstream.scripts = [words(300)]
+
+    answer = await door.chat(stream=True, max_tokens=1000)
+    raw = await answer.read()
+
+    assert raw.endswith(FINISH + DONE)
+    assert upstream.received[0].json["max_tokens"] == 1000
+    assert "x-weir-max-tokens-clamped" not in answer.headers
+    assert door.events[0].admitted_by is not AdmittedBy.OPEN
+
+
+# -- the arithmetic ----------------------------------------------------------------------------
+
+RATE = 4_000_000
+"""Pico-USD per token of output: four dollars per million."""
+
+PART = Elastic(Vector(10_000, 10, 1), RATE, 0)
+
+
+def test_a_hold_covers_what_it_was_made_for() -> None:
+    """Output of a hold, and the hold for an output, are each other's reverse."""
+    for output in (0, 1, 64, 1_000_000):
+        assert output_of(PART, holding(PART, output)) == output
+
+
+def test_money_and_tokens_both_bound_the_output() -> None:
+    """A hold that has tokens left and no money, or money and no tokens, covers the less of both."""
+    assert output_of(PART, Vector(10_000 + 5 * 4_000, 1_000, 1)) == 5
+    assert output_of(PART, Vector(10_000_000, 17, 1)) == 7
+    assert output_of(PART, Vector(5, 5, 1)) == 0
+
+
+@given(rate=st.integers(0, 10**9), output=st.integers(0, 10**6), held=st.integers(0, 2**50))
+def test_what_is_covered_never_costs_more_than_is_held(rate: int, output: int, held: int) -> None:
+    """Whatever the rate: the price of the covered output, rounded up, is within the hold."""
+    part = Elastic(Vector(0, 3, 1), rate, 0)
+
+    covered = output_of(part, Vector(held, 3 + output, 1))
+
+    assert holding(part, covered).nano <= held or not rate
+    assert covered <= output
+
+
+@given(
+    held=st.integers(0, 5_000), limit=st.none() | st.integers(1, 5_000), size=st.integers(1, 999)
+)
+def test_more_is_asked_for_before_it_is_needed(held: int, limit: int | None, size: int) -> None:
+    """Never after the end; a stream that holds its own limit may reach it and is not asked for."""
+    allowance = Allowance(PART, held, size, limit)
+
+    assert 0 < allowance.asks_at <= max(1, allowance.ends_at)
+    if limit is not None and held >= limit:
+        assert allowance.asks_at > limit
+    more = allowance.more("u", held + 3)
+    assert output_of(PART, more.vector) == held + 3 + size
+    assert more.elastic is not None
+    assert held + 3 < more.elastic.tokens_min <= held + 3 + size
+
+
+def test_what_bounds_an_output() -> None:
+    """Caps that refuse by money or tokens; neither counts of requests nor caps that only tell."""
+    scope = Scope(ScopeKind.TENANT)
+
+    def cap(mode: CapMode = CapMode.ENFORCE, **limits: int) -> Cap:
+        return Cap(scope, ROLLING_DAY, Limit(**limits), mode)
+
+    assert is_bounded([cap(requests=1), cap(nano=1)])
+    assert is_bounded([cap(tokens=1)])
+    assert not is_bounded([cap(), cap(requests=1, concurrent=1)])
+    assert not is_bounded([cap(CapMode.ALERT, nano=1), cap(CapMode.SHADOW, tokens=1)])
+
+
+def test_where_nothing_bounds_it_nothing_is_asked() -> None:
+    """An output that no cap bounds goes on for ever."""
+    allowance = Allowance(PART, 0, 1, is_bounded=False)
+
+    assert (allowance.asks_at, allowance.ends_at) == (NEVER, NEVER)
