@@ -15,7 +15,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix bench bench-ledger streams soak faults lock clean
+.PHONY: help run test check fix bench bench-ledger streams overshoot soak faults lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
@@ -24,6 +24,7 @@ help:
 	@echo 'make fix    mend what the formatter and the linter can'
 	@echo 'make bench  measure against a bare relay (make bench-ledger: both databases)'
 	@echo 'make streams  thousands of open streams, through one process and two'
+	@echo 'make overshoot  by how much streams at the edge of a cap pass it'
 	@echo 'make soak   half an hour of mixed load: memory and descriptors must be flat'
 	@echo 'make faults kill and stall a running installation, then verify it (ARGS="--kills 300")'
 	@echo 'make lock   resolve the dependencies again (needs uv; ARGS="--upgrade" for newer ones)'
@@ -53,6 +54,9 @@ bench-ledger: $(DEV_STAMP)
 
 streams: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.streams $(ARGS)
+
+overshoot: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks.overshoot $(ARGS)
 
 soak: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.soak $(ARGS)

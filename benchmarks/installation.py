@@ -27,7 +27,7 @@ pricing:
 tenants:
   - id: bench
     name: Bench
-    limits: {{tenant: {{daily_cap: 100000.00, burst_threshold: 0.8}}}}
+    limits: {{tenant: {{{cap}, burst_threshold: 0.8}}}}
     keys: [{{id: bench, mint: true}}]
 """
 
@@ -134,10 +134,16 @@ def bare(upstream: str) -> Iterator[Subject]:
 
 
 @contextlib.contextmanager
-def tokenweir(upstream: str, folder: Path, workers: int = 1) -> Iterator[Subject]:
-    """`weir serve` with so many proxy processes, everything on."""
+def tokenweir(
+    upstream: str,
+    folder: Path,
+    workers: int = 1,
+    more: str = "",
+    cap: str = "daily_cap: 100000.00",
+) -> Iterator[Subject]:
+    """`weir serve` with so many proxy processes, everything on; `more` goes below the file."""
     port = free_port()
-    (folder / "config.yaml").write_text(CONFIG.format(upstream=upstream))
+    (folder / "config.yaml").write_text(CONFIG.format(upstream=upstream, cap=cap) + more)
     data_dir = folder / "data"
     words = ["serve", "--config", str(folder / "config.yaml"), "--data-dir", str(data_dir),
              "--port", str(port), "--workers", str(workers)]  # fmt: skip

@@ -1,9 +1,10 @@
 """A fast upstream for measuring: a whole JSON answer at once, or a stream with a pause per chunk.
 
-    python -m benchmarks.upstream PORT [CHUNKS PAUSE_S]
+    python -m benchmarks.upstream PORT [CHUNKS PAUSE_S WORDS]
 
-`POST .../chat/completions` with `"stream": true` sends so many events, one per pause, then usage
-and `[DONE]`. Written on bare asyncio protocols, so that it costs little beside a proxy.
+`POST .../chat/completions` with `"stream": true` sends so many events of so many words, one per
+pause, then usage and `[DONE]`. Written on bare asyncio protocols, so that it costs little beside a
+proxy.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _event(payload: dict[str, object]) -> bytes:
     return f"{len(raw):x}\r\n".encode() + raw + b"\r\n"
 
 
-def _delta(number: int) -> bytes:
+def _delta(number: int, words: int = 1) -> bytes:
     return _event(
         {
             "id": "chatcmpl-bench",
@@ -76,7 +77,11 @@ def _delta(number: int) -> bytes:
             "choices": [
                 {
                     "index": 0,
-                    "delta": {"content": " " + WORDS[number % len(WORDS)]},
+                    "delta": {
+                        "content": "".join(
+                            f" {WORDS[(number + at) % len(WORDS)]}" for at in range(words)
+                        )
+                    },
                     "logprobs": None,
                     "finish_reason": None,
                 }
@@ -89,7 +94,6 @@ ANSWER = _answer()
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
-DELTAS = [_delta(number) for number in range(CHUNKS)]
 FINISH = _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
 USAGE_EVENT = _event({"choices": [], "usage": USAGE})
 END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
@@ -98,9 +102,10 @@ END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 class Upstream(asyncio.Protocol):
     """Answers each request on a connection in turn; requests are not pipelined here."""
 
-    def __init__(self, chunks: int, pause_s: float) -> None:
+    def __init__(self, chunks: int, pause_s: float, deltas: list[bytes]) -> None:
         self._chunks = chunks
         self._pause_s = pause_s
+        self._deltas = deltas
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -125,19 +130,22 @@ class Upstream(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if number < self._chunks:
-            self._transport.write(DELTAS[number % CHUNKS])  # type: ignore[attr-defined]
+            self._transport.write(self._deltas[number % CHUNKS])  # type: ignore[attr-defined]
             asyncio.get_running_loop().call_later(self._pause_s, self._next, number + 1)
         else:
             self._transport.write(FINISH + USAGE_EVENT + END)  # type: ignore[attr-defined]
 
 
-async def main(port: int, chunks: int = CHUNKS, pause_s: float = PAUSE_S) -> None:
+async def main(port: int, chunks: int, pause_s: float, words: int) -> None:
+    deltas = [_delta(number, words) for number in range(CHUNKS)]
     server = await asyncio.get_running_loop().create_server(
-        lambda: Upstream(chunks, pause_s), "127.0.0.1", port, backlog=4096
+        lambda: Upstream(chunks, pause_s, deltas), "127.0.0.1", port, backlog=4096
     )
     await server.serve_forever()
 
 
 if __name__ == "__main__":
     port, *pace = sys.argv[1:]
-    uvloop.run(main(int(port), *map(int, pace[:1]), *map(float, pace[1:])))
+    given = dict(enumerate(pace))
+    chunks, pause_s = int(given.get(0, CHUNKS)), float(given.get(1, PAUSE_S))
+    uvloop.run(main(int(port), chunks, pause_s, int(given.get(2, 1))))

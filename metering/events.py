@@ -138,6 +138,8 @@ class UsageEvent:
     degrade_shadow: str | None = None
     """What steps in shadow would have made of it."""
     admitted_by: str = AdmittedBy.CAPS
+    max_tokens_sent: int | None = None
+    """The bound of each choice that went out in the place of the client's own."""
     cache_status: str | None = None
     stream: bool = False
     client_disconnected: bool = False

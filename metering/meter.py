@@ -130,11 +130,16 @@ class Meter:
         """The larger of our count so far and what the provider has reported."""
         return max(self.output_tokens, output_total(self._output or {}))
 
-    def reaches(self, tokens: int) -> bool:
+    def reaches(self, tokens: int, *, late_tokens: int = 0) -> bool:
         """Whether `output_seen` is this much by now. Asked after every event of a stream, it counts
-        only when what has come since the last count could make up the difference."""
-        if self._exact + self._tokenizer.scale(self._fed) < tokens:
-            return False
+        only when what has come since the last count could make up the difference.
+
+        The answer may come up to `late_tokens` too late, which saves most of the counting.
+        """
+        if self._exact < tokens:
+            at_most = self._exact + self._tokenizer.scale(self._fed)
+            if at_most < tokens or self._fed < late_tokens:
+                return False
         self._fed, self._exact = 0, self.output_seen
         return self._exact >= tokens
 

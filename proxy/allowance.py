@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from metering.caps import Candidate, Cap, CapMode, Elastic, Vector
 from metering.money import AMOUNT_NANO_MAX, divide_up, hold_nano
 from metering.prices import Price
+from proxy.chat import ChatRequest
+from routing.policy import Option
 
 NEVER = 1 << 62
 """More tokens than there will be."""
@@ -41,6 +43,25 @@ def output_of(part: Elastic, held: Vector) -> int:
     if part.rate_pico:
         tokens = min(tokens, max(0, held.nano - part.base.nano) * 1000 // part.rate_pico)
     return tokens
+
+
+def part_of(option: Option) -> Elastic:
+    """What of the hold for this option does not depend on the output."""
+    return elastic(option.price, input_tokens=option.prompt_tokens, tokens_min=0)
+
+
+def covered(option: Option, held: Vector) -> int:
+    """The output there that this hold covers, of what was planned."""
+    return min(option.output_tokens, output_of(part_of(option), held))
+
+
+def clamp(option: Option, held: Vector, request: ChatRequest) -> int | None:
+    """What each choice may say at most with this hold; None where it covers all that was planned,
+    and for a stream, whose hold grows."""
+    tokens = covered(option, held)
+    if request.stream or tokens >= option.output_tokens:
+        return None
+    return max(1, tokens // request.candidates)
 
 
 def is_bounded(caps: Sequence[Cap]) -> bool:
@@ -95,3 +116,17 @@ class Allowance:
     def grown(self, held: Vector) -> None:
         """This much is held now."""
         self.held_tokens = max(self.held_tokens, output_of(self.part, held))
+
+
+def allowance(
+    option: Option, held: Vector, request: ChatRequest, *, size: int, caps: Sequence[Cap]
+) -> Allowance:
+    """What a stream there begins with, to grow by slices of this size."""
+    limit = option.changes.max_tokens or request.output_limit
+    return Allowance(
+        part_of(option),
+        covered(option, held),
+        size,
+        limit_tokens=limit and limit * request.candidates,
+        is_bounded=is_bounded(caps),
+    )

@@ -55,6 +55,8 @@ class Attempt:
     degrade_step: str | None = None
     degrade_shadow: str | None = None
     admitted_by: AdmittedBy = AdmittedBy.CAPS
+    max_tokens: int | None = None
+    """What a choice was bounded by, where that is not the client's own limit."""
     is_sent: bool = False
     first_byte_at: int | None = None
     ended_at: int | None = None
@@ -315,6 +317,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         degrade_step=attempt.degrade_step,
         degrade_shadow=attempt.degrade_shadow,
         admitted_by=attempt.admitted_by,
+        max_tokens_sent=attempt.max_tokens,
         stream=facts.stream,
         client_disconnected=attempt.client_disconnected,
         billable=charged.billable,

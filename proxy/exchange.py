@@ -20,7 +20,7 @@ from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
-from proxy.allowance import Allowance, elastic, is_bounded, output_of
+from proxy.allowance import allowance, clamp, covered, is_bounded, part_of
 from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress
 from proxy.chat import ChatRequest
 from proxy.degraded import only_cached, steps_taken
@@ -148,22 +148,8 @@ class Exchange:
             return True
         if self._room.upstream == option.upstream.label:  # held, as far as there was room
             return True
-        part = self._elastic and replace(self._part(option), tokens_min=self._elastic.tokens_min)
+        part = self._elastic and replace(part_of(option), tokens_min=self._elastic.tokens_min)
         return await self._room.move(Candidate(option.upstream.label, wanted, elastic=part))
-
-    def _part(self, option: Option) -> Elastic:
-        """What of the hold for this option does not depend on the output."""
-        return elastic(option.price, input_tokens=option.prompt_tokens, tokens_min=0)
-
-    def _output_max(self, option: Option) -> int | None:
-        """What a choice may say at most, where that is less than was asked for. A stream is not
-        cut to what is held, for that grows."""
-        covered = output_of(self._part(option), self._room.held)
-        self._told.clamped_tokens = None
-        if self._request.stream or covered >= option.output_tokens:
-            return option.changes.max_tokens
-        self._told.clamped_tokens = max(1, covered // self._request.candidates)
-        return self._told.clamped_tokens
 
     # -- forwarding ---------------------------------------------------------------------------
 
@@ -179,7 +165,7 @@ class Exchange:
             meter=Meter(
                 tokenizer_for(upstream.model),
                 step.option.prompt_tokens,
-                output_max=step.option.output_tokens,
+                output_max=covered(step.option, self._room.held),
             ),
             started_at=started_at,
             fallback_reason=step.reason,
@@ -210,11 +196,14 @@ class Exchange:
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
         option = attempt.option
+        clamped = clamp(option, self._room.held, self._request)
+        self._told.clamped_tokens = clamped
+        attempt.max_tokens = option.changes.max_tokens if clamped is None else clamped
         call = call_to(
             provider,
             self._request,
             model=option.upstream.model,
-            output_max=self._output_max(option),
+            output_max=attempt.max_tokens,
             instruct=option.changes.instruct,
         )
         try:
@@ -251,7 +240,14 @@ class Exchange:
     async def _stream(
         self, attempt: Attempt, answer: Answer, client: Client, provider: Provider
     ) -> Relayed:
-        guard = self._guard(attempt)
+        size, caps = self._door.settings.stream_slice_tokens, self.hold.caps
+        guard = StreamGuard(
+            attempt.meter,
+            allowance(attempt.option, self._room.held, self._request, size=size, caps=caps),
+            upstream=attempt.option.upstream.label,
+            grow=self._room.grow,
+            look=lambda: self._door.open.look(self),
+        )
         reader = StreamReader(
             attempt.meter,
             strip_usage=not self._request.wants_usage,
@@ -273,24 +269,6 @@ class Exchange:
         if relayed.outcome is Outcome.EXHAUSTED and self._door.settings.on_exhausted == "soft":
             relayed.tail = reader.end_softly()
         return relayed
-
-    def _guard(self, attempt: Attempt) -> StreamGuard:
-        option, request = attempt.option, self._request
-        part, limit = self._part(option), option.changes.max_tokens or request.output_limit
-        allowance = Allowance(
-            part,
-            output_of(part, self._room.held),
-            self._door.settings.stream_slice_tokens,
-            limit_tokens=limit and limit * request.candidates,
-            is_bounded=is_bounded(self.hold.caps),
-        )
-        return StreamGuard(
-            attempt.meter,
-            allowance,
-            upstream=option.upstream.label,
-            grow=self._room.grow,
-            look=lambda: self._door.open.look(self),
-        )
 
     def _begin(self, attempt: Attempt) -> dict[str, str]:
         attempt.first_byte_at = now_ns()
@@ -326,6 +304,8 @@ class Exchange:
             seq = door.spool.take_seq() if spools else None
             made = bill(self._facts, self._attempts, emitted_at=now_ns(), spool_seq=seq)
             self._told.sell_nano = made.actual.nano
+            if is_bounded(self.hold.caps):
+                self._told.overrun_nano = max(0, made.actual.nano - self._room.held.nano)
             tell(door, self._facts, self._attempts, made.charges, self._told)
             known = await record(door, self.hold, made, self._facts.request_id)
             self._room.states = known or self._room.states

@@ -52,6 +52,10 @@ ATTEMPTS = _counter("attempts", "Requests to upstreams, by how they ended.", "up
 FALLBACKS = _counter(
     "fallbacks", "Attempts made because the one before failed.", "upstream", "reason"
 )
+CLAMPED = _counter("clamped", "Answers in one piece that were cut to what is affordable.", "model")
+OVERRUN = _counter(
+    "overrun_nano_usd", "What exchanges came to beyond what they held, in nano-USD.", "model"
+)
 TOKENS = _counter("tokens", "Billed tokens, by class.", "upstream", "class")
 SELL = _counter("sell_nano_usd", "What tenants pay, in nano-USD.", "model")
 COST = _counter("cost_nano_usd", "What providers charge, in nano-USD.", "upstream")

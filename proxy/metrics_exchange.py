@@ -134,6 +134,14 @@ class ExchangeMetrics:
             counters[_TENANT_TOKENS, tenant] += tokens
             counters[_TENANT_SELL, tenant] += sell_nano
 
+    def means(self, facts: Facts, *, is_clamped: bool, overrun_nano: int) -> None:
+        """It was cut to its means, or came to more than was held for it."""
+        model = facts.model_requested if facts.model_requested in self._models else OTHER
+        if is_clamped:
+            self.metrics.add(catalogue.CLAMPED, model)
+        if overrun_nano:
+            self.metrics.add(catalogue.OVERRUN, model, by=overrun_nano)
+
     def _attempt(self, attempt: Attempt, charged: Charge) -> None:
         counters, upstream = self.metrics.counters, attempt.option.upstream.label
         counters[_ATTEMPTS, upstream, attempt.outcome or _INTERNAL] += 1

@@ -82,6 +82,11 @@ class Renewals:
         return len(self._open)
 
     @property
+    def open(self) -> list[Holding]:
+        """The exchanges that are cared for now."""
+        return list(self._open)
+
+    @property
     def ttl_ms(self) -> int:
         """How long a hold lives that nobody renews."""
         return self._times.ttl_ms

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from metering.background import spawn
 from metering.caps import Candidate, Vector
 from metering.meter import Meter
-from proxy.allowance import Allowance
+from proxy.allowance import SLICES_PART, Allowance
 
 Grow = Callable[[Candidate], Awaitable[Vector | None]]
 """Has the hold grown: what is held then, or None when it stays as it is."""
@@ -38,11 +38,11 @@ class StreamGuard:
         self._is_refused = False
         """Nothing more was to be had when it was asked for in advance: asked again at the end."""
         self._looks_at = allowance.slice_tokens
-        self._next = min(self._looks_at, allowance.asks_at)
+        self._aim()
 
     def must_wait(self) -> bool:
         """Whether nothing is left, so that the stream has to wait for `has_room`."""
-        if not self._meter.reaches(self._next):
+        if not self._meter.reaches(self._next, late_tokens=self._late):
             return False
         output = self._meter.output_seen
         if output >= self._looks_at:
@@ -99,3 +99,7 @@ class StreamGuard:
         if self._is_refused or self._growing is not None:
             asks_at = self._allowance.ends_at
         self._next = min(self._looks_at, asks_at)
+        # only the end has to be met to the token; it is further away than this from all else
+        room = self._allowance.ends_at - self._next
+        part = self._allowance.slice_tokens // SLICES_PART
+        self._late = part if room >= part else 0

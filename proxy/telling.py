@@ -23,6 +23,8 @@ class Told:
     """What became of the steps near a cap."""
     clamped_tokens: int | None = None
     """What `max_tokens` was cut to, per choice."""
+    overrun_nano: int = 0
+    """By how much it came to more than was held under a cap at its end."""
     sell_nano: int | None = None
     """What it came to; None as long as it runs."""
 
@@ -54,6 +56,9 @@ def tell(
     """An exchange has ended: its metrics, and its line in the log."""
     attempt, charged = attempts[-1], charges[-1]
     door.metrics.exchange(facts, attempts, charges, steps=told.steps)
+    door.metrics.means(
+        facts, is_clamped=told.clamped_tokens is not None, overrun_nano=told.overrun_nano
+    )
     door.log.info(
         "exchange",
         request_id=facts.request_id,

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from metering.meter import CHANNELS_MAX, Meter
 from metering.tokenizer import tokenizer_for
-from metering.usage import MeteredUsage, ReportedUsage, input_total, output_total
+from metering.usage import (
+    OUTPUT_REASONING,
+    OUTPUT_TEXT,
+    MeteredUsage,
+    ReportedUsage,
+    input_total,
+    output_total,
+)
 
 CONTENT, REASONING = (0, "content"), (0, "reasoning")
 HELLO = "hello world, how are you?"  # 7 tokens of o200k_base
@@ -236,3 +243,32 @@ def test_asking_in_the_middle_changes_nothing() -> None:
 
     assert seen.units == {"input_uncached": 95, "output_text": 7}
     assert asked.final() == silent.final()
+
+
+@given(
+    texts=st.lists(st.text(max_size=40), max_size=30),
+    wanted=st.integers(1, 120),
+    late=st.integers(0, 40),
+)
+def test_what_is_reached_is_known_in_time(texts: list[str], wanted: int, late: int) -> None:
+    """However the text is cut: at once, or later by no more than was allowed, and then for good."""
+    counted, was_reached = Meter(tokenizer_for("gpt-4o"), 0), False
+    for text in texts:
+        counted.text((0, "content"), text)
+        reached = counted.reaches(wanted, late_tokens=late)
+        output = counted.output_tokens
+        assert not reached or was_reached or output >= wanted
+        assert reached or output < wanted + max(late, 1)
+        was_reached = was_reached or reached
+
+
+def test_what_a_provider_reports_is_reached() -> None:
+    """Running totals count as soon as they are more than we have seen: hidden reasoning."""
+    counted = Meter(tokenizer_for("gpt-4o"), 0)
+    counted.text((0, "content"), "word")
+    assert not counted.reaches(50, late_tokens=100)
+
+    counted.report(ReportedUsage(output={OUTPUT_TEXT: 1, OUTPUT_REASONING: 60}))
+
+    assert counted.reaches(50, late_tokens=100)
+    assert counted.output_seen == 61

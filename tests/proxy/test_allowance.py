@@ -94,7 +94,10 @@ async def test_max_tokens_is_cut_to_what_is_held(
 
     received = upstream.received[0].json
     assert {name: received[name] for name in received.keys() - {"model", "messages"}} == sent
-    assert answer.headers["x-weir-max-tokens-clamped"] == str(100 // asked.get("n", 1))
+    clamped = 100 // asked.get("n", 1)
+    assert answer.headers["x-weir-max-tokens-clamped"] == str(clamped)
+    assert door.events[0].max_tokens_sent == clamped
+    assert door.door.metrics.metrics.counters["weir_clamped_total", "m"] == 1
 
 
 async def test_what_fits_is_left_alone(door: RunningDoor, upstream: ScriptedUpstream) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import openai
 import pytest
 from fixtures_door import (
+    KEY,
     OpenDoor,
     RunningDoor,
     held,
@@ -22,12 +24,14 @@ from fixtures_upstream import (
 from stream_samples import SLICE, objects, small, tokens, words
 
 from metering.caps import (
+    Denial,
     DenialReason,
     Hold,
     Renewal,
 )
 from metering.clock import monotonic_s
 from metering.memory_caps import MemoryCaps
+from proxy.halt import Halt
 
 
 async def look(door: RunningDoor) -> None:
@@ -75,6 +79,29 @@ async def test_a_running_stream_is_stopped(
     assert (found.status, found.reason_code) == ("stopped", "stopped_by_flag")
     assert (found.units["output_text"], found.client_disconnected) == (2, False)
     assert held(door) == []
+
+
+async def test_the_sdk_raises_what_ended_a_stream(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """The stock client raises the error in the middle of its loop, with our code."""
+    caps = FlaggedCaps()
+    door = await open_door(settings({"one": upstream.url}), caps)
+    upstream.scripts = [[stream_head(), chunk(delta("Hello world")), Act.HANG]]
+    async with openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key=KEY) as client:
+        stream = await client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "hi"}], stream=True
+        )
+        parts = aiter(stream)
+        first = await anext(parts)
+        caps.stop = DenialReason.KILLED
+        await look(door)
+        with pytest.raises(openai.APIError) as failure:
+            await anext(parts)
+
+    assert first.choices[0].delta.content == "Hello world"
+    assert failure.value.code == "tenant_killed"
+    assert len(upstream.received) == 1
 
 
 async def test_a_request_that_is_not_streamed_is_stopped(
@@ -153,3 +180,59 @@ async def test_a_flag_that_a_slice_finds(open_door: OpenDoor, upstream: Scripted
     assert b"tenant_paused" in await answer.read()
     assert tokens(door) <= 64
     assert held(door) == []
+
+
+# -- the halt itself ---------------------------------------------------------------------------
+
+DENIAL = Denial(DenialReason.KILLED)
+
+
+async def test_what_is_halted_before_it_begins_ends_at_once() -> None:
+    """An exchange that is stopped between its reserve and its first attempt sends nothing."""
+    halt = Halt()
+    halt.pull(DENIAL)
+
+    with pytest.raises(TimeoutError):
+        async with halt:
+            await asyncio.Event().wait()
+
+    assert halt.denial == DENIAL
+
+
+async def test_the_first_denial_stays() -> None:
+    """Whoever pulls later changes nothing."""
+    halt = Halt()
+    halt.pull(DENIAL)
+    halt.pull(Denial(DenialReason.PAUSED))
+
+    assert halt.denial == DENIAL
+
+
+async def test_somebody_elses_cancelling_is_not_swallowed() -> None:
+    """A client that leaves while it is stopped still ends its handler."""
+    halt, entered = Halt(), asyncio.Event()
+
+    async def work() -> None:
+        async with halt:
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(work())
+    await entered.wait()
+    halt.pull(DENIAL)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_ended_by_itself_is_not_ended_again() -> None:
+    """A pull that comes late reaches nobody."""
+    halt = Halt()
+    async with halt:
+        pass
+
+    halt.pull(DENIAL)
+    await asyncio.sleep(0)
+
+    assert halt.is_pulled

@@ -19,6 +19,7 @@ from fixtures_upstream import (
     FINISH,
     Act,
     ScriptedUpstream,
+    delta,
     event,
     streamed,
 )
@@ -200,3 +201,18 @@ async def test_many_streams_at_one_cap(open_door: OpenDoor, upstream: ScriptedUp
     assert all(raw.endswith(DONE) for raw in bodies if b"error" not in raw)
     assert 9_000_000 < spent(door) <= 10_000_000
     assert held(door) == []
+
+
+async def test_what_is_used_beyond_the_hold_is_measured(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """An upstream that puts a whole answer into one event passes its hold by that, no more."""
+    door = await open_door(small(upstream.url, cap="0.001"))
+    upstream.scripts = [streamed(delta(" word" * 1000), WORD, WORD)]
+
+    raw = await (await door.chat(stream=True)).read()
+
+    assert objects(raw)[-1] == "[DONE]"
+    assert tokens(door) == 1000
+    over = (1000 - 64) * TOKEN_NANO
+    assert door.door.metrics.metrics.counters["weir_overrun_nano_usd_total", "m"] == over

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
-from fixtures_door import KEY, OpenDoor, RunningDoor, settings, usd
+from fixtures_door import KEY, OpenDoor, RunningDoor, settings, tenant, usd
 from fixtures_upstream import (
     DONE,
     FINISH,
@@ -33,6 +34,7 @@ from metering.caps import (
     CapsUnavailableError,
     Commit,
     Denial,
+    DenialReason,
     Hold,
     Renewal,
     Reservation,
@@ -102,14 +104,14 @@ class FaultyCaps:
         return await self.inner.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
 
 
-async def _client(door: RunningDoor, dice: random.Random) -> None:
+async def _client(door: RunningDoor, dice: random.Random, *, stream: bool = False) -> None:
     """One request that is read to its end, or left at once, or after the first bytes."""
     leaves = dice.choice([None, None, "at_once", "in_stream"])
     async with aiohttp.ClientSession() as session:
         asking = asyncio.ensure_future(
             session.post(
                 f"{door.url}/v1/chat/completions",
-                json={"model": "m", "messages": [], "stream": dice.random() < 0.7},
+                json={"model": "m", "messages": [], "stream": stream or dice.random() < 0.7},
                 headers={"Authorization": f"Bearer {KEY}"},
             )
         )
@@ -125,7 +127,7 @@ async def _client(door: RunningDoor, dice: random.Random) -> None:
         else:
             raw = await answer.read()
             assert b"Traceback" not in raw
-            assert answer.status in (200, 400, 429, 500, 502, 503)
+            assert answer.status in (200, 400, 403, 429, 500, 502, 503)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -165,6 +167,50 @@ async def test_t57_a_fault_at_every_wait(
     for event in recorded:
         assert event.admission_nano >= 0
         assert event.billable or event.admission_nano == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_t57_streams_that_outgrow_their_holds(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    """Streams grow under faults, at the edge of a cap; some are left, some stopped by somebody.
+    Nothing is held after them, spend is what the events say, and the cap is passed by no more than
+    what is counted after the last answer of Redis: nothing."""
+    monkeypatch.setattr("proxy.renewals.RELEASE_AGAIN_S", 0.005)
+    dice = random.Random(seed)
+    caps = FaultyCaps(seed)
+    made = settings({"one": upstream.url}, who=tenant("0.02"))
+    made = replace(made, default_output_tokens=32, stream_slice_tokens=16)
+    door = await open_door(made, caps)
+    upstream.scripts = [
+        streamed(*[delta(" word")] * dice.randrange(20, 600), FINISH, DONE) for _ in range(40)
+    ]
+
+    async def stopper() -> None:
+        for _ in range(10):
+            await asyncio.sleep(dice.random() * 0.02)
+            for each in dice.sample(door.renewals.open, len(door.renewals.open) // 8):
+                if not each.is_ending:
+                    each.stop(Denial(DenialReason.KILLED))
+
+    await asyncio.gather(stopper(), *(_client(door, dice, stream=True) for _ in range(40)))
+    async with asyncio.timeout(5):
+        while len(door.renewals) or door.renewals._unused:
+            await asyncio.sleep(0.005)
+    for hold, actual, events in door.spool.records:
+        await caps.inner.commit(hold, actual, events)
+
+    scope = caps.model.scopes["acme", Scope(ScopeKind.TENANT)]
+    recorded = [decode(event) for event in caps.model.events]
+    spent = sum(event.admission_nano for event in recorded)
+    assert caps.faults > 0
+    assert (scope.held, scope.holds) == (Vector(), {})
+    assert sum(window.spent.nano for window in scope.windows.values()) == spent
+    assert spent <= usd("0.02")
+    assert {event.reason_code for event in recorded} >= {"served", "stopped_at_cap"}
 
 
 CUTS = {
