@@ -18,6 +18,7 @@ from proxy.ingress import (
     AUTHENTICATOR,
     DOOR,
     MEMORY,
+    PACE,
     PATIENCE,
     ROUTES,
     STANDINGS,
@@ -27,6 +28,7 @@ from proxy.ingress import (
     not_found,
     plain_json,
 )
+from proxy.pace import Pace
 from proxy.server import Runner
 from proxy.standing import Standings
 
@@ -57,6 +59,7 @@ def create_app(
     app[AUTHENTICATOR] = Authenticator(settings.tenants.values())
     app[ROUTES] = Routes(settings)
     app[STANDINGS] = Standings()
+    app[PACE] = Pace(settings.cost_rules, door.history)
     app[READY] = Readiness(ready)
     app.router.add_post("/v1/chat/completions", chat_completions)
     app.router.add_get("/v1/models", list_models, allow_head=False)

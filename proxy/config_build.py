@@ -14,6 +14,7 @@ from metering.money import format_short, to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
+from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_degrade import build_steps, check_degradation, targets_of
 from proxy.config_network import (
@@ -50,10 +51,12 @@ def build(
     models = {name: _model(name, model, shape, findings) for name, model in shape.models.items()}
     _check_fallbacks(models, findings)
     prices = build_prices(shape, findings)
+    cost_rules = build_cost_rules(shape.cost_to_serve, findings)
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
         _check_priced(tenants.by_id, models, prices, providers, findings)
         check_degradation(tenants.places, models, prices, findings)
+        check_margins(cost_rules, models, prices, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)
@@ -75,6 +78,8 @@ def build(
         min_output_tokens=shape.limits.min_output_tokens,
         stream_slice_tokens=shape.limits.stream_slice_tokens,
         on_exhausted=shape.limits.on_exhausted,
+        cost_rules=cost_rules,
+        sla_credit_ppm=build_credit_ppm(shape.sla, findings),
         minted_keys=tenants.minted_keys,
         egress=build_egress(shape.egress, findings, directory),
     )
@@ -226,6 +231,7 @@ def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings)
             **vars(written.supports), max_context_tokens=written.max_context_tokens
         ),
         steps=build_steps(path, written, shape.models, findings),
+        target_latency_ms=written.target_latency_ms,
     )
 
 

@@ -48,6 +48,13 @@ SHADOW_DEGRADATIONS = _counter(
 DEGRADATIONS_SKIPPED = _counter(
     "degradations_skipped", "Exchanges for which a step named a model that cannot serve.", "model"
 )
+MARGINS = _counter(
+    "margin_decisions",
+    "Requests under the margin threshold, by what was done, or in shadow would have been.",
+    "model",
+    "verdict",
+)
+SLA = _counter("sla_answers", "Served answers that had a latency target.", "model", "met")
 ATTEMPTS = _counter("attempts", "Requests to upstreams, by how they ended.", "upstream", "outcome")
 FALLBACKS = _counter(
     "fallbacks", "Attempts made because the one before failed.", "upstream", "reason"
