@@ -174,14 +174,6 @@ _INTEGERS = (
     "sla_credit_nano",
     "attempt",
 )
-    "occurred_at",
-    "completed_at",
-    "emitted_at",
-    "cost_nano",
-    "admission_nano",
-    "sla_credit_nano",
-    "attempt",
-)
 
 
 def served_model(event: UsageEvent) -> str:
