@@ -24,6 +24,7 @@ _SHARED = {
     "recover": ("scopes", "spending"),
     "renew": ("scopes",),
     "put_aside": (),
+    "look": (),
 }
 
 
