@@ -28,6 +28,7 @@ from proxy.ingress import (
     not_found,
     plain_json,
 )
+from proxy.meter_api import meter
 from proxy.pace import Pace
 from proxy.server import Runner
 from proxy.standing import Standings
@@ -62,6 +63,7 @@ def create_app(
     app[PACE] = Pace(settings.cost_rules, door.history)
     app[READY] = Readiness(ready)
     app.router.add_post("/v1/chat/completions", chat_completions)
+    app.router.add_post("/v1/meter", meter)
     app.router.add_get("/v1/models", list_models, allow_head=False)
     app.router.add_get("/v1/models/{model}", get_model, allow_head=False)
     app.router.add_get("/healthz", healthz)

@@ -54,6 +54,7 @@ MARGINS = _counter(
     "model",
     "verdict",
 )
+METERED = _counter("meter_decisions", "Answers of /v1/meter, by decision.", "decision")
 SLA = _counter("sla_answers", "Served answers that had a latency target.", "model", "met")
 ATTEMPTS = _counter("attempts", "Requests to upstreams, by how they ended.", "upstream", "outcome")
 FALLBACKS = _counter(

@@ -152,6 +152,10 @@ class ExchangeMetrics:
         verdict = f"would_{decision.verdict}" if is_shadow else str(decision.verdict)
         self.metrics.add(catalogue.MARGINS, model if model in self._models else OTHER, verdict)
 
+    def metered(self, decision: str) -> None:
+        """Somebody has asked what would become of a request."""
+        self.metrics.add(catalogue.METERED, decision)
+
     def _attempt(self, attempt: Attempt, charged: Charge) -> None:
         counters, upstream = self.metrics.counters, attempt.option.upstream.label
         counters[_ATTEMPTS, upstream, attempt.outcome or _INTERNAL] += 1
