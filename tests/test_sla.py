@@ -111,7 +111,7 @@ async def test_a_stream_is_timed_to_its_first_byte(
 ) -> None:
     """What is late is the first byte; a stream in time that goes on for long is in time."""
     steps = streamed(delta("hi"), FINISH, usage_event(10, 1), DONE)
-    upstream.scripts = [[Act.WAIT, *steps], [*steps[:-1], Act.WAIT, steps[-1]]]
+    upstream.scripts = [[Act.WAIT, *steps], [*steps[:2], Act.WAIT, *steps[2:]]]
     door = await open_door(configured(upstream))
 
     assert await late(door, upstream, stream=True) == 200
