@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import math
 import random
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from faults.scene import Scene
+
+RECOVERED_S = 300
+"""A worker that was killed again and again needs a while to come to what is due."""
 
 Strike = Callable[["Striker"], Awaitable[int]]
 
@@ -46,6 +52,24 @@ class Striker:
         with contextlib.suppress(psutil.Error):
             self.chance.choice(living).kill()
         return 1
+
+    async def wait_recovered(self) -> None:
+        """Until every exchange that is open now has ended or was recovered, and was settled."""
+        async with asyncio.timeout(RECOVERED_S), await self.redis() as client:
+            seconds, _ = await _patiently(client.time)
+            while await _patiently(lambda: self._is_owed(client, seconds * 1_000)):
+                await asyncio.sleep(0.25)
+
+    async def _is_owed(self, client: Redis, before_ms: int) -> bool:
+        for key in await client.keys("weir:*:hold:*"):
+            for name, value in (await client.hgetall(key)).items():
+                record = json.loads(value) if b":" not in name else {"state": "recovered"}
+                if record["state"] != "recovered" and int(record["created_ms"]) <= before_ms:
+                    return True
+        for shard in range(self.shards):
+            if await _oldest_unsettled_ms(client, f"weir:{{s{shard}}}:usage") <= before_ms:
+                return True
+        return False
 
     async def redis(self) -> Redis:
         return Redis.from_url(f"unix://{self.scene.socket}", protocol=2, socket_timeout=2)
@@ -109,7 +133,7 @@ async def empty_redis(hand: Striker) -> int:
     One fault at a time: what a killed proxy had open stands in Redis alone until it is recovered,
     so this waits for that first.
     """
-    await asyncio.sleep(22 if hand.scene.timing == "fast" else 260)
+    await hand.wait_recovered()
     hand.scene.kill_redis()
     hand.scene.forget_redis()
     hand.sizes.clear()
@@ -185,6 +209,26 @@ STRIKES: dict[str, tuple[Strike, int]] = {
 }
 """By name, the strike and how often it is drawn, out of the sum. `empty-redis` loses what the
 worker has not read yet unless `metering.spool: always`, so it is drawn only where that is set."""
+
+
+async def _patiently(ask: Callable[[], Awaitable[Any]]) -> Any:
+    """Redis may just be coming back from the strike before."""
+    while True:
+        try:
+            return await ask()
+        except (RedisError, OSError):
+            await asyncio.sleep(0.25)
+
+
+async def _oldest_unsettled_ms(client: Redis, stream: str) -> float:
+    """When the first entry came that is not acknowledged; infinite when there is none."""
+    if not await client.exists(stream):
+        return math.inf
+    [group] = [each for each in await client.xinfo_groups(stream) if each["name"] == b"ledger"]
+    pending = await client.xpending(stream, "ledger")
+    after = await client.xrange(stream, min=b"(" + group["last-delivered-id"], count=1)
+    ids = [each for each in (pending["min"], *(entry for entry, _ in after)) if each]
+    return min((float(each.split(b"-")[0]) for each in ids), default=math.inf)
 
 
 def draw(chance: random.Random, *, only: tuple[str, ...], spools_always: bool) -> str:

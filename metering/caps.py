@@ -281,6 +281,11 @@ class Commit:
 class CapsUnavailableError(Exception):
     """Redis did not answer in time, refused, or cannot be reached; what it did is unknown."""
 
+    @property
+    def is_its_own(self) -> bool:
+        """Whether this is about what was asked for (one tenant's broken key), not about Redis."""
+        return False
+
 
 class CapsNotAskedError(CapsUnavailableError):
     """Nothing was sent, so nothing was done: there is nothing to give back."""

@@ -9,7 +9,8 @@ have, saying what its record there would say. Rules:
   commit comes first, and this one is then a repeat.
 - Its events have ids of their own: should the worker have recovered the exchange as well, from a
   hold whose answer never came, that is taken back and this stands.
-- What cannot be read is put aside as `.damaged` and told; it is in nobody's way.
+- What cannot be read is put aside as `.damaged` and told; it is in nobody's way. Nor is what Redis
+  does not take for its own sake: it is tried again after RETRY_S, as in the spool.
 
 Disk work is done batch by batch, off the loop: what is asked for while one is under way is the next
 one. Of each exchange only the newest is written, and all share one sync of the folder.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,10 +30,12 @@ from typing import TypeVar
 from metering.background import spawn
 from metering.caps import Caps, CapsUnavailableError, CommitResult, HoldEndedError
 from metering.caps_model import require_amounts
+from metering.clock import monotonic_s
 from metering.events import decode, encode
 from metering.ids import derived_id, is_id
 from metering.local_codec import LocalRecord, decode_local, encode_local
 from metering.recovery import Recovery, recovery
+from metering.spool import RETRY_S, IsItsOwn
 
 _T = TypeVar("_T")
 
@@ -53,7 +56,8 @@ class JournalError(CapsUnavailableError):
 class Leftover:
     """An exchange of an earlier run: `cause` says why it cannot be recovered, '' when it was.
 
-    `owner` is the process that died, `made` what was committed.
+    `owner` is the process that died, `made` what was committed. One that `is_put_off` is tried
+    again.
     """
 
     exchange_id: str
@@ -61,6 +65,7 @@ class Leftover:
     owner: str = ""
     made: Recovery | None = None
     cause: str = ""
+    is_put_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,8 @@ class LocalJournal:
             raise ValueError(f"{proxy_id!r} cannot name a folder of the journal")
         self._path = data_dir / "local" / proxy_id
         self._held: dict[str, LocalRecord] = {}
-        self._left: list[str] = []
+        self._left: dict[str, float] = {}
+        """What earlier runs have left, and when it is tried again (monotonic s; 0 is now)."""
         self._waiting: list[_Write] = []
         self._writer: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-journal")
@@ -88,7 +94,7 @@ class LocalJournal:
 
     async def open(self) -> None:
         """Make the folder and find what earlier runs have left."""
-        self._left = await self._on_disk(self._find)
+        self._left = dict.fromkeys(await self._on_disk(self._find), 0.0)
 
     async def close(self) -> None:
         """Wait for what is under way."""
@@ -127,26 +133,45 @@ class LocalJournal:
         if self._held.pop(exchange_id, None) is not None:
             self._hand_over(_Write(exchange_id, None))
 
-    async def recover(self, caps: Caps, tell: Callable[[Leftover], None]) -> None:
+    async def recover(
+        self,
+        caps: Caps,
+        tell: Callable[[Leftover], None],
+        *,
+        waiting: Container[str] = (),
+        is_its_own: IsItsOwn | None = None,
+    ) -> None:
         """Commit what earlier runs have left, and tell of each that was not recorded before.
 
-        Stops with the CapsUnavailableError of a commit; the next call goes on there.
+        The exchanges in `waiting` have a true commit on its way, which must come first. Stops with
+        the CapsUnavailableError of a commit, unless that is the exchange's own; the next call goes
+        on there.
         """
-        while self._left:
-            exchange_id = self._left[-1]
+        for exchange_id, due_s in [*self._left.items()]:
+            if exchange_id in waiting or due_s > monotonic_s():
+                continue
+            tenant = ""
             try:
                 record = await self._on_disk(partial(self._read, exchange_id))
                 hold, made = record.lost.hold, _made(record)
+                tenant = hold.tenant
                 done = await caps.commit(hold, made.actual, made.events)
             except (ValueError, HoldEndedError) as error:
                 aside = f"{exchange_id}.damaged"
                 await self._on_disk(partial(self._put_aside, exchange_id, aside))
                 tell(Leftover(exchange_id, cause=f"{error}; see {self._path / aside}"))
+            except CapsUnavailableError as error:
+                if is_its_own is None or not await is_its_own(error):
+                    raise
+                self._left[exchange_id] = monotonic_s() + RETRY_S
+                if not due_s:
+                    tell(Leftover(exchange_id, tenant, cause=str(error), is_put_off=True))
+                continue
             else:
                 await self._on_disk((self._path / exchange_id).unlink)
                 if done.result is not CommitResult.REPEAT:
-                    tell(Leftover(exchange_id, hold.tenant, record.lost.owner, made))
-            self._left.pop()
+                    tell(Leftover(exchange_id, tenant, record.lost.owner, made))
+            del self._left[exchange_id]
 
     # -- the disk -----------------------------------------------------------------------------
 

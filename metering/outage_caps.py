@@ -7,6 +7,7 @@ Around other `Caps`; while they answer it only remembers what they said. Rules:
   Redis comes and goes.
 - What is refused here is CapsUnavailableError (a 503): nobody knows that the cap is exhausted.
 - Nothing is admitted that could not be recorded: with Redis away and the spool failing, nobody.
+- A tenant whose keys Redis refuses is served as if Redis were away; for all others it is there.
 - Commits always go to Redis first; whoever calls spools what it does not take.
 - What Redis does not know of is written down before it is admitted, and kept there with its newest
   checkpoint until Redis or the spool has it: a process that is killed leaves it to its next run.
@@ -16,7 +17,7 @@ Around other `Caps`; while they answer it only remembers what they said. Rules:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +43,7 @@ from metering.caps import (
 from metering.clock import now_ms
 from metering.local_codec import LocalRecord
 from metering.local_journal import JournalError, LocalJournal
-from metering.outage_slices import Choice, OutagePolicy, Slices
+from metering.outage_slices import TENANTS_MAX, Choice, LocalExchange, OutagePolicy, Slices
 from metering.recent import RecentCommits
 from metering.recovery import LostHold
 from metering.window import NOTHING
@@ -62,22 +63,6 @@ class OutageCounts:
     refused: int = 0
 
 
-@dataclass(slots=True)
-class _Local:
-    """An exchange admitted here; ended means that its true amounts wait in the spool."""
-
-    hold: Hold
-    candidate: Candidate
-    asked: Mapping[str, Any]
-    """What else `reserve` was given, to place the hold in Redis later."""
-    was_asked: bool
-    """Whether Redis may have placed the hold all the same: its answer never came."""
-    vector: Vector = NOTHING
-    """What it uses of the slices now."""
-    runs: bool = False
-    is_ended: bool = False
-
-
 class OutageCaps:
     """Caps that know what to do without Redis. `is_up` says whether it would be asked at all."""
 
@@ -91,8 +76,10 @@ class OutageCaps:
         recent: RecentCommits | None = None,
         journal: LocalJournal | None = None,
         on_change: Callable[[str | None], None] | None = None,
+        on_broken: Callable[[str, str], None] | None = None,
     ) -> None:
-        """`on_change` hears the cause when an outage begins, and None when it is over. Without a
+        """`on_change` hears the cause when an outage begins, and None when it is over; `on_broken`
+        a tenant that Redis refuses by itself, once until it answers, and the cause. Without a
         `journal` what is admitted here is lost with the process."""
         self._caps = caps
         self._policy = policy
@@ -101,11 +88,13 @@ class OutageCaps:
         self._recent = recent
         self._journal = journal
         self._on_change = on_change
+        self._on_broken = on_broken
         self.on_back: Callable[[], None] | None = None
         """Told when an outage is over: who cares for open holds, and needs these caps to do so."""
         self._slices = Slices(policy)
         self._stopped: set[tuple[str, Scope | None]] = set()
-        self._local: dict[str, _Local] = {}
+        self._local: dict[str, LocalExchange] = {}
+        self._broken: set[str] = set()
         self.is_away = False
         self.counts = OutageCounts()
 
@@ -123,12 +112,17 @@ class OutageCaps:
         try:
             answer = await self._caps.reserve(hold, candidates, owner=owner, ttl_ms=ttl_ms, **more)
         except CapsUnavailableError as error:
-            self._change(str(error))
-            failure = error if was_up else CapsNotAskedError(str(error))
+            if error.is_its_own:
+                self._tell_broken(hold.tenant, str(error))
+            else:
+                self._change(str(error))
+            was_sent = was_up or error.is_its_own
+            failure = error if was_sent else CapsNotAskedError(str(error))
             admitted = self._admit(hold, candidates, failure, asked={"owner": owner, **more})
             await self._write_down(self._local[hold.exchange_id], failure)
             return admitted
         self._change(None)
+        self._broken.discard(hold.tenant)
         self._note_answer(hold, answer)
         return answer
 
@@ -146,15 +140,15 @@ class OutageCaps:
             self._note_answer(hold, answer)
             return answer
         before = local.vector
-        self._use(local, NOTHING)
+        local.use(NOTHING)
         choice = self._slices.choose(hold, [candidate], None)
-        self._use(local, before if choice is None else choice.vector)
+        local.use(before if choice is None else choice.vector)
         if choice is None:
             raise CapsUnavailableError("the local share of the cap has no room for this upstream")
         try:
             await self._note_down(hold, upstream=candidate.upstream)
         except JournalError:
-            self._use(local, before)
+            local.use(before)
             raise
         if hold.exchange_id not in self._local:  # meanwhile it was placed in Redis
             return await self.swap(hold, candidate)
@@ -163,15 +157,15 @@ class OutageCaps:
 
     async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
         """As `Caps.commit`."""
-        local = self._local.get(hold.exchange_id) if self._local else None
         try:
             done = await self._caps.commit(hold, actual, events)
         except (CapsUnavailableError, HoldEndedError, ValueError):
-            if local is not None:
-                self._use(local, actual, runs=False)
+            if (local := self._local.get(hold.exchange_id)) is not None:
+                local.use(actual, runs=False)
                 local.is_ended = True
             raise
-        if local is not None:
+        # as it is now: meanwhile it may have been placed in Redis, or admitted here after all
+        if (local := self._local.get(hold.exchange_id)) is not None:
             self._forget(local)
         if self._recent is not None:  # a repeat, too, is not on Redis' disk yet
             self._recent.add(hold, actual, events)
@@ -182,6 +176,8 @@ class OutageCaps:
         """As `Caps.release`."""
         local = self._local.get(hold.exchange_id)
         if local is not None:
+            if not local.is_ended:  # nothing of it was spent
+                local.use(NOTHING)
             self._forget(local)
             if not local.was_asked:
                 return
@@ -206,25 +202,35 @@ class OutageCaps:
         return Renewal(is_held=True)
 
     def replayed(self, waiting: Container[str] = ()) -> None:
-        """But for these exchanges, what the spool held is in Redis, or never will be: nothing of it
-        counts here any more. Of what the spool had no room for, the journal keeps what it has."""
+        """But for these exchanges, what the spool held is in Redis, or never will be: the next
+        numbers are all that counts. Of what the spool had no room for, the journal keeps what it
+        has."""
         ended = [each for each in self._local.values() if each.is_ended]
         for local in [each for each in ended if each.hold.exchange_id not in waiting]:
             self._forget(local, is_recorded=False)
 
-    async def _place(self, local: _Local, *, ttl_ms: int, checkpoint: bytes | None) -> None:
+    async def _place(self, local: LocalExchange, *, ttl_ms: int, checkpoint: bytes | None) -> None:
         """Hold in Redis what was admitted here, if it fits."""
-        hold, local.was_asked = local.hold, True
-        answer = await self._caps.reserve(hold, [local.candidate], ttl_ms=ttl_ms, **local.asked)
+        hold, placed, local.was_asked = local.hold, local.candidate, True
+        answer = await self._caps.reserve(hold, [placed], ttl_ms=ttl_ms, **local.asked)
+        # what was placed unseen may be another candidate, and an exchange moves on meanwhile
+        is_other = isinstance(answer, Reservation) and answer.repeat
+        while isinstance(answer, Reservation) and (is_other or local.candidate is not placed):
+            is_other, placed = False, local.candidate
+            answer = await self._caps.swap(hold, placed)
         if isinstance(answer, Reservation):
+            if local.is_ended:  # its usage waits in the spool, and the hold for that
+                return
+            local.leave()
+            self._note_answer(hold, answer)
             if checkpoint is not None:
                 await self._caps.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
-            self._forget(local)
-            self._note_answer(hold, answer)
+            if local.candidate is placed and not local.is_ended:  # else there is a next time
+                self._forget(local)
         elif answer.reason is DenialReason.REBUILDING:
             raise WindowsRebuildingError("its windows are being rebuilt")
 
-    async def _write_down(self, local: _Local, failure: CapsUnavailableError) -> None:
+    async def _write_down(self, local: LocalExchange, failure: CapsUnavailableError) -> None:
         """Nothing is begun that a kill could leave without a trace; `failure` if it cannot be."""
         if self._journal is None:
             return
@@ -233,6 +239,7 @@ class OutageCaps:
             lost = LostHold(local.hold, owner, local.candidate.upstream, now_ms(), facts)
             await self._journal.add(LocalRecord(lost, self._admits_by))
         except JournalError as error:
+            local.use(NOTHING)
             self._forget(local)
             self.counts.admitted -= 1
             self.counts.refused += 1
@@ -268,9 +275,9 @@ class OutageCaps:
             raise failure
         was_asked = not isinstance(failure, CapsNotAskedError)
         chosen = replace(candidates[choice.index], vector=choice.vector, elastic=None)
-        local = _Local(hold, chosen, asked, was_asked)
+        local = LocalExchange(hold, self._slices, chosen, asked, was_asked)
         self._local[hold.exchange_id] = local
-        self._use(local, choice.vector)
+        local.use(choice.vector)
         self.counts.admitted += 1
         return self._reservation(hold, choice)
 
@@ -307,15 +314,11 @@ class OutageCaps:
         if len(self._stopped) < STOPPED_MAX:
             self._stopped.add((hold.tenant, scope))
 
-    def _use(self, local: _Local, vector: Vector, *, runs: bool = True) -> None:
-        """This exchange uses so much of the slices now."""
-        running = int(runs) - int(local.runs)
-        self._slices.use(local.hold, less=local.vector, more=vector, running=running)
-        local.vector, local.runs = vector, runs
-
-    def _forget(self, local: _Local, *, is_recorded: bool = True) -> None:
-        self._use(local, NOTHING, runs=False)
-        self._local.pop(local.hold.exchange_id, None)
+    def _forget(self, local: LocalExchange, *, is_recorded: bool = True) -> None:
+        """Nobody has to hear of it any more; what it used counts until the numbers show it."""
+        local.leave()
+        if self._local.get(local.hold.exchange_id) is local:
+            del self._local[local.hold.exchange_id]
         if is_recorded and self._journal is not None:
             self._journal.remove(local.hold.exchange_id)
 
@@ -329,6 +332,13 @@ class OutageCaps:
             self._on_change(cause)
         if self.on_back is not None and not is_away:
             self.on_back()
+
+    def _tell_broken(self, tenant: str, cause: str) -> None:
+        """Redis answers, and refuses what this tenant has there: no outage of anybody else."""
+        if tenant not in self._broken and len(self._broken) < TENANTS_MAX:
+            self._broken.add(tenant)
+            if self._on_broken is not None:
+                self._on_broken(tenant, cause)
 
 
 def _stops(hold: Hold) -> tuple[Scope | None, ...]:

@@ -2,7 +2,9 @@
 
 Rules:
 - A slice is share * (limit - spent - held) / processes. What was admitted from it counts until
-  Redis has it, so one process never passes its slice, and all of them never pass share * limit.
+  Redis says anew where the cap stands, and so shows it: that it has ended in Redis is not enough,
+  by the old numbers the same slice would be there to be spent once more. So one process never
+  passes its slice, and all of them never pass share * limit.
 - A tenant, project or key that this process has not seen gets nothing. Features, users, sessions
   and runs are named by clients and begin all the time: one that was not seen counts as untouched.
   What another process knew of it is passed by share * limit at most, under the caps above it.
@@ -14,9 +16,9 @@ Pure. `metering.caps_choice` judges, as it does for Redis.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from metering.caps import (
     Candidate,
@@ -71,6 +73,8 @@ class Slices:
     _seen: dict[str, dict[_Key, CapState]] = field(default_factory=dict)
     _roaming: dict[_Key, CapState] = field(default_factory=dict)
     _used: dict[_Key, tuple[Vector, int]] = field(default_factory=dict)
+    _unseen: dict[_Key, Vector] = field(default_factory=dict)
+    """The part of `_used` that Redis has by now, though what it said last does not show it yet."""
 
     def note(self, tenant: str, states: Sequence[CapState]) -> None:
         """Redis has said this."""
@@ -83,6 +87,8 @@ class Slices:
             seen = self._seen[tenant] = {}
         for state in states:
             key = _key(tenant, state.cap)
+            if (shown := self._unseen.pop(key, None)) is not None:
+                self._add(key, less=shown, more=NOTHING, running=0)
             if state.cap.scope.kind not in _ROAMING:
                 seen[key] = state
                 continue
@@ -134,12 +140,22 @@ class Slices:
         """An exchange uses so much less, and so much more; `running` is 1 when it begins, -1 when
         it ends, else 0."""
         for key in dict.fromkeys(_key(hold.tenant, cap) for cap in hold.caps):
-            used, count = self._used.get(key, (NOTHING, 0))
-            now = (plus(minus(used, less), more), count + running)
-            if now == (NOTHING, 0):
-                self._used.pop(key, None)
-            else:
-                self._used[key] = now
+            self._add(key, less=less, more=more, running=running)
+
+    def leave(self, hold: Hold, vector: Vector) -> None:
+        """Redis has so much of what is used: it counts until the next numbers, which show it."""
+        if vector == NOTHING:
+            return
+        for key in dict.fromkeys(_key(hold.tenant, cap) for cap in hold.caps):
+            self._unseen[key] = plus(self._unseen.get(key, NOTHING), vector)
+
+    def _add(self, key: _Key, *, less: Vector, more: Vector, running: int) -> None:
+        used, count = self._used.get(key, (NOTHING, 0))
+        now = (plus(minus(used, less), more), count + running)
+        if now == (NOTHING, 0):
+            self._used.pop(key, None)
+        else:
+            self._used[key] = now
 
     def _known(self, tenant: str, cap: Cap) -> tuple[Vector, Vector] | None:
         """Spent and held when Redis spoke of it last."""
@@ -180,6 +196,35 @@ class Slices:
         )
         used, running = self._used.get(_key(tenant, cap), (NOTHING, 0))
         return Look(Cap(cap.scope, cap.window, cut, cap.mode), used, NOTHING, running)
+
+
+@dataclass(slots=True)
+class LocalExchange:
+    """An exchange admitted here; ended means that its true amounts wait in the spool."""
+
+    hold: Hold
+    slices: Slices
+    candidate: Candidate
+    asked: Mapping[str, Any]
+    """What else `reserve` was given, to place the hold in Redis later."""
+    was_asked: bool
+    """Whether Redis may have placed the hold all the same: its answer never came."""
+    vector: Vector = NOTHING
+    """What it uses of the slices now."""
+    runs: bool = False
+    is_ended: bool = False
+
+    def use(self, vector: Vector, *, runs: bool = True) -> None:
+        """It uses so much of the slices now."""
+        running = int(runs) - int(self.runs)
+        self.slices.use(self.hold, less=self.vector, more=vector, running=running)
+        self.vector, self.runs = vector, runs
+
+    def leave(self) -> None:
+        """Redis has it: what it uses counts until the caps' next numbers, which show it."""
+        self.slices.use(self.hold, less=NOTHING, more=NOTHING, running=-int(self.runs))
+        self.slices.leave(self.hold, self.vector)
+        self.vector, self.runs = NOTHING, False
 
 
 def _key(tenant: str, cap: Cap) -> _Key:

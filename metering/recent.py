@@ -4,7 +4,9 @@ Redis writes to disk once a second, and a replica lags: an acknowledged commit c
 server that acknowledged it. With `metering.spool: outage` this is the only other copy; with
 `always` it ends the holds that came back with older data, although the ledger has their events
 and the disk need not send them. It is bounded three ways, and what the bounds cost is counted. A
-commit is idempotent: sending one again that was not lost adds nothing.
+commit is idempotent while Redis remembers it, for an hour: sending one again that was not lost adds
+nothing. So what a server had for KEEP_S before it was last seen alive goes, whether or not another
+commit comes.
 """
 
 from __future__ import annotations
@@ -68,11 +70,15 @@ class RecentCommits:
         now_s, size = self._clock_s(), sum(map(len, bodies))
         self._ring.append(RecentCommit(hold, actual, bodies, now_s, size))
         self._bytes += size
-        while self._ring[0].at_s < now_s - self._keep_s:
-            self._bytes -= self._ring.popleft().size
+        self._forget_before(now_s - self._keep_s)
         while len(self) > self._count_max or self._bytes > self._bytes_max:
             self._bytes -= (self._suspects or self._ring).popleft().size
             self.crowded_out += 1
+
+    def trust(self) -> None:
+        """The server that took these is alive, and all of it: what it has had for long is safe."""
+        self._notice()
+        self._forget_before(self._clock_s() - self._keep_s)
 
     def suspect(self) -> None:
         """All that is here may be lost: it is kept until it was sent again."""
@@ -105,6 +111,10 @@ class RecentCommits:
         if failure is not None:
             raise failure
         return sent
+
+    def _forget_before(self, since_s: float) -> None:
+        while self._ring and self._ring[0].at_s < since_s:
+            self._bytes -= self._ring.popleft().size
 
     def _next_batch(self) -> int:
         return min(IN_FLIGHT, len(self._suspects))

@@ -111,12 +111,12 @@ class RedisCaps:
         reply = await self._run(
             self._reserve,
             [
-                layout.epoch_key,
-                layout.state_key,
-                layout.holds_key,
+                layout.tenant.epoch,
+                layout.tenant.state,
+                layout.tenant.holds,
                 self._keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
-                layout.open_key,
-                layout.notes_key,
+                layout.tenant.open,
+                layout.tenant.notes,
                 *layout.scope_keys,
             ],
             [
@@ -145,10 +145,10 @@ class RedisCaps:
         reply = await self._run(
             self._swap,
             [
-                layout.epoch_key,
-                layout.state_key,
-                layout.holds_key,
-                layout.open_key,
+                layout.tenant.epoch,
+                layout.tenant.state,
+                layout.tenant.holds,
+                layout.tenant.open,
                 *layout.scope_keys,
             ],
             [*self._head(hold, layout), *admission_args(hold, layout, [candidate])],
@@ -171,10 +171,10 @@ class RedisCaps:
             self._commit,
             [
                 self._keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
-                layout.holds_key,
-                layout.stream_key,
-                layout.open_key,
-                layout.notes_key,
+                layout.tenant.holds,
+                layout.tenant.stream,
+                layout.tenant.open,
+                layout.tenant.notes,
                 *layout.scope_keys,
             ],
             args,
@@ -191,9 +191,9 @@ class RedisCaps:
             self._release,
             [
                 self._keys.done(hold.tenant, uuid7_ms(hold.exchange_id)),
-                layout.holds_key,
-                layout.stream_key,
-                layout.open_key,
+                layout.tenant.holds,
+                layout.tenant.stream,
+                layout.tenant.open,
                 *layout.scope_keys,
             ],
             [*self._head(hold, layout), str(MARKER_TTL_MS)],
@@ -204,7 +204,7 @@ class RedisCaps:
         layout = self._layout(hold)
         reply = await self._run(
             self._renew,
-            [layout.holds_key, layout.open_key, layout.state_key, *layout.scope_keys],
+            [layout.tenant.holds, layout.tenant.open, layout.tenant.state, *layout.scope_keys],
             [*self._head(hold, layout), *stop_args(hold), str(ttl_ms), checkpoint or b""],
         )
         if not reply[1]:

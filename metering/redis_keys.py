@@ -10,6 +10,8 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:state:<tenant>             hash    pause and kill flags, hysteresis of degradation
     P:{sN}:done:<bucket>              hash    exchange id -> answer of its commit; short-lived
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
+    P:{sN}:windows                    hash    window of a tenant's scopes -> since when it is whole
+    P:{sN}:settled                    string  the newest stream id that a worker went to settle
     P:{sN}:<metering.queue>           stream  usage events
     P:{sN}:notes                      stream  what caps have to tell: marks crossed, refusals begun
     P:{sN}:<metering.queue>:dead      stream  the newest entries that could not be booked
@@ -84,6 +86,14 @@ class RedisKeys:
     def epoch(self, shard: int) -> str:
         """Says that the shard's windows are whole."""
         return f"{self.tag(shard)}:epoch"
+
+    def windows(self, shard: int) -> str:
+        """Which of the configured windows hold what the ledger knows, since when, Unix ms."""
+        return f"{self.tag(shard)}:windows"
+
+    def settled(self, shard: int) -> str:
+        """Up to where a worker has settled the shard's stream, or was about to."""
+        return f"{self.tag(shard)}:settled"
 
     def stream(self, shard: int) -> str:
         """The shard's stream of usage events."""

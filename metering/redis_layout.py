@@ -12,7 +12,7 @@ Pure: the time is an argument, Unix milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from metering.calendar_periods import period_at
@@ -37,8 +37,9 @@ from metering.window import is_rate
 
 _LAYOUTS_MAX = 2_048
 _SHAPES_MAX = 1_024
+_TENANTS_MAX = 16_384
 
-_HEADS = {kind: f"{kind}/" for kind in ScopeKind}
+_HEADS = {str(kind): f"{kind}/" for kind in ScopeKind}
 
 
 @dataclass(slots=True)
@@ -47,6 +48,8 @@ class Shape:
 
     caps: tuple[Cap, ...]
     """Keeps alive the windows and limits by whose identity this is found."""
+    count: str
+    """How many scopes."""
     windows: tuple[tuple[AnyWindow, ...], ...]
     """Per scope."""
     cap_args: tuple[str, ...]
@@ -66,19 +69,28 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantKeys:
+    """The keys of a tenant that no scope has a part in, and the heads of those of its scopes."""
+
+    epoch: str
+    state: str
+    holds: str
+    stream: str
+    open: str
+    notes: str
+    scopes: dict[str, tuple[str, str]]
+    """By kind of scope: what comes before the id in the names of its hash and its zset."""
+
+
+@dataclass(slots=True)
 class Layout:
     """What a tenant and its caps make of keys, arguments and the places of an answer."""
 
     caps: tuple[Cap, ...]
     shape: Shape
-    epoch_key: str
-    state_key: str
-    holds_key: str
-    stream_key: str
-    open_key: str
-    notes_key: str
-    scope_keys: tuple[str, ...]
-    names: tuple[str, ...]
+    tenant: TenantKeys
+    scope_keys: list[str]
+    names: list[str]
     """How many scopes, and their names."""
 
 
@@ -91,6 +103,7 @@ class Layouts:
     keys: RedisKeys
     _found: dict[tuple[str, int], Layout] = field(default_factory=dict)
     _shapes: dict[tuple[int, ...], Shape] = field(default_factory=dict)
+    _tenants: dict[str, TenantKeys] = field(default_factory=dict)
 
     def of(self, tenant: str, caps: tuple[Cap, ...]) -> Layout:
         """The layout of these caps of a tenant."""
@@ -103,66 +116,71 @@ class Layouts:
         return layout
 
     def _make(self, tenant: str, caps: tuple[Cap, ...]) -> Layout:
-        scopes = scopes_of(caps)
-        key: list[int] = []
+        keys = self._tenants.get(tenant)
+        if keys is None:
+            if len(self._tenants) >= _TENANTS_MAX:
+                self._tenants.clear()
+            keys = self._tenants[tenant] = _tenant_keys(self.keys, tenant)
+        places: dict[tuple[str, str], int] = {(ScopeKind.TENANT, ""): 0}
+        found: list[int] = []
         for cap in caps:
-            key += (
-                scopes.index(cap.scope),
-                id(cap.window),
-                id(cap.limit),
-                id(cap.mode),
-                id(cap.marks_ppm),
-            )
-        shape = self._shapes.get(tuple(key))
+            scope = cap.scope
+            place = places.setdefault((scope.kind, scope.id), len(places))
+            found += (place, id(cap.window), id(cap.limit), id(cap.mode), id(cap.marks_ppm))
+        by = tuple(found)
+        shape = self._shapes.get(by)
         if shape is None:
             if len(self._shapes) >= _SHAPES_MAX:
                 self._shapes.clear()
-            shape = self._shapes[tuple(key)] = _shape_of(caps, scopes)
-        return _layout(self.keys, tenant, caps, scopes, shape)
+            shape = self._shapes[by] = _shape_of(caps)
+        return _layout(keys, caps, places, shape)
 
 
 def layout_of(keys: RedisKeys, tenant: str, caps: tuple[Cap, ...]) -> Layout:
     """One layout, for who needs it once."""
-    scopes = scopes_of(caps)
-    return _layout(keys, tenant, caps, scopes, _shape_of(caps, scopes))
+    return Layouts(keys).of(tenant, caps)
 
 
-def _layout(
-    keys: RedisKeys,
-    tenant: str,
-    caps: tuple[Cap, ...],
-    scopes: tuple[Scope, ...],
-    shape: Shape,
-) -> Layout:
+def _tenant_keys(keys: RedisKeys, tenant: str) -> TenantKeys:
     if not is_id(tenant):
         raise ValueError(f"{tenant!r} cannot be part of a Redis key")
     head, shard = keys.of(tenant), keys.shard(tenant)
-    scope_keys = [f"{head}:c:tenant:{tenant}", f"{head}:z:tenant:{tenant}"]
-    names = [str(len(scopes)), "tenant"]
-    for scope in scopes[1:]:
-        if not is_id(scope.id):
-            raise ValueError(f"{scope.id!r} cannot be part of a Redis key")
-        kind = scope.kind
-        scope_keys += (
-            f"{head}:c:{kind}:{tenant}/{scope.id}",
-            f"{head}:z:{kind}:{tenant}/{scope.id}",
-        )
-        names.append(_HEADS[kind] + scope.id)
-    return Layout(
-        caps,
-        shape,
+    scopes = {
+        str(kind): (f"{head}:c:{kind}:{tenant}/", f"{head}:z:{kind}:{tenant}/")
+        for kind in ScopeKind
+    }
+    scopes["tenant"] = (f"{head}:c:tenant:{tenant}", f"{head}:z:tenant:{tenant}")
+    return TenantKeys(
         keys.epoch(shard),
         keys.state(tenant),
         keys.holds(tenant),
         keys.stream(shard),
         keys.open_holds(shard),
         keys.notes(shard),
-        tuple(scope_keys),
-        tuple(names),
+        scopes,
     )
 
 
-def _shape_of(caps: tuple[Cap, ...], scopes: tuple[Scope, ...]) -> Shape:
+def _layout(
+    keys: TenantKeys, caps: tuple[Cap, ...], scopes: Iterable[tuple[str, str]], shape: Shape
+) -> Layout:
+    """`scopes` are kind and id, the tenant's first."""
+    scope_keys: list[str] = []
+    names = [shape.count]
+    for kind, name in scopes:
+        amounts, holds = keys.scopes[kind]
+        if kind == ScopeKind.TENANT:
+            names.append(kind)
+        elif is_id(name):
+            names.append(_HEADS[kind] + name)
+        else:
+            raise ValueError(f"{name!r} cannot be part of a Redis key")
+        scope_keys += (amounts + name, holds + name)
+    return Layout(caps, shape, keys, scope_keys, names)
+
+
+def _shape_of(caps: tuple[Cap, ...]) -> Shape:
+    scopes = scopes_of(caps)
     windows_of = {(cap.scope, cap.window) for cap in caps}
     if len(windows_of) != len({(scope, window.label) for scope, window in windows_of}):
         raise ValueError("two windows of one scope have the same label")
@@ -192,6 +210,7 @@ def _shape_of(caps: tuple[Cap, ...], scopes: tuple[Scope, ...]) -> Shape:
         cap_args += ("" if bound is None else str(bound) for bound in bounds)
     return Shape(
         caps,
+        str(len(scopes)),
         tuple(all_windows),
         tuple(cap_args),
         (str(marks), *mark_args),

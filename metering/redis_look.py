@@ -30,7 +30,7 @@ async def look_in_redis(
     names = [keys.epoch(keys.shard(hold.tenant)), keys.state(hold.tenant)]
     for scope in scopes:
         names += [keys.scope(hold.tenant, scope), keys.scope_holds(hold.tenant, scope)]
-    reply = await runner.eval(load_script("look"), names, [])
+    reply = await runner.eval(load_script("peek"), names, [])
     at_ms = int(reply[0]) if now_ms is None else now_ms
     readings = {}
     for place, scope in enumerate(scopes):

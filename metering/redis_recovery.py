@@ -119,7 +119,7 @@ class RedisRecovery:
             [
                 keys.holds(hold.tenant),
                 keys.stream(keys.shard(hold.tenant)),
-                layout.open_key,
+                layout.tenant.open,
                 *layout.scope_keys,
             ],
             args,

@@ -29,6 +29,10 @@ GRACE_S = 0.001
 lie in the socket, and uvloop runs timers before it reads."""
 NOT_THE_MASTER = frozenset({"READONLY", "LOADING", "MASTERDOWN"})
 """Replies of a replica, and of a server that still reads its data."""
+REFUSES_ALL = NOT_THE_MASTER | frozenset(
+    {"BUSY", "OOM", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM", "CLUSTERDOWN"}
+)
+"""Refusals that say how the server is, whatever it was asked for."""
 _IN_SCRIPT = re.compile(r"^ERR Error running script.*: -([A-Z]+) ")
 """Until 6.2 a command that fails in a script is told as ERR, its own code inside the text."""
 
@@ -44,6 +48,11 @@ class RedisReplyError(CapsUnavailableError):
         self.due_s = 0.0
         inner = _IN_SCRIPT.search(message)
         self.code = inner[1] if inner else message.partition(" ")[0]
+
+    @property
+    def is_its_own(self) -> bool:
+        """As `CapsUnavailableError`: a key of another type, say, whose neighbours are whole."""
+        return self.code not in REFUSES_ALL
 
 
 class RedisWire(asyncio.Protocol):

@@ -17,14 +17,14 @@ FLAGS_SINCE = (7, 0)
 """The first version that reads `#!lua flags=...`; older ones refuse to compile the line."""
 
 _SHARED = {
-    "reserve": ("scopes", "admission"),
-    "swap": ("scopes", "admission"),
+    "reserve": ("scopes", "holding", "admission"),
+    "swap": ("scopes", "holding", "admission"),
     "commit": ("scopes", "spending"),
     "release": ("scopes", "spending"),
     "recover": ("scopes", "spending"),
-    "renew": ("scopes",),
+    "renew": ("scopes", "holding"),
     "put_aside": (),
-    "look": (),
+    "peek": (),
 }
 
 

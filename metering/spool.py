@@ -11,7 +11,8 @@ Rules:
 - A failed write fails its appends, and `is_writable` says so until the disk takes something.
 - A record of this run that Redis is known to have is not replayed, until `distrust` says that Redis
   may have lost it; one that the ledger is known to have never is.
-- One that Redis will never take stops no other, and its segment is put aside as `.damaged`.
+- One that Redis will never take stops no other: its segment is put aside as `.damaged`, and those
+  that were taken are kept in one of their own.
 - One that Redis does not take now stops no other either: it is tried again after RETRY_S.
 """
 
@@ -90,7 +91,7 @@ class _Taking:
     """What came of the records of one segment."""
 
     taken: int = 0
-    refused: list[str] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
     put_off: dict[int, str] = field(default_factory=dict)
 
 
@@ -232,9 +233,9 @@ class Spool:
             lacking = list(filter(self._may_lack, records))
             found = await self._commit(caps, lacking, is_its_own)
             news = [why for seq, why in found.put_off.items() if seq not in self._put_off]
-            refused = [*(each.cause for each in damage if each.cause), *found.refused]
+            refused = [*(each.cause for each in damage if each.cause), *found.refused.values()]
             rest = [record for record in lacking if record.seq in found.put_off]
-            await self._end(path, rest, found.taken, is_damaged=bool(damage or refused))
+            await self._end(path, rest, found, is_damaged=bool(damage or refused))
             for record in records:
                 self.committed(record.seq)
             self._put_off.update((record.seq, record.hold.exchange_id) for record in rest)
@@ -248,18 +249,19 @@ class Spool:
         return report
 
     async def _end(
-        self, path: Path, rest: Sequence[SpoolRecord], taken: int, *, is_damaged: bool
+        self, path: Path, rest: Sequence[SpoolRecord], found: _Taking, *, is_damaged: bool
     ) -> None:
         """Put a segment away of which only `rest` is still lacking; that waits for its next try."""
         folder, due_s = self._folder, monotonic_s() + RETRY_S
         was_due = self._due_s.pop(path, None) is not None
+        damaged_but = {*found.refused, *found.put_off} if is_damaged else None
         if not rest:
-            put_away = partial(folder.put_away, path, is_damaged=is_damaged, was_sent=taken > 0)
-            await self._on_disk(put_away)
-        elif was_due and not taken and not is_damaged:  # it holds nothing else
+            was_sent = found.taken > 0
+            await self._on_disk(lambda: folder.put_away(path, damaged_but, was_sent=was_sent))
+        elif was_due and not found.taken and not is_damaged:  # it holds nothing else
             self._due_s[path] = due_s
         else:
-            set_apart = partial(folder.set_apart, path, rest, is_damaged=is_damaged)
+            set_apart = partial(folder.set_apart, path, rest, damaged_but)
             self._due_s[await self._on_disk(set_apart)] = due_s
 
     async def discard(self, confirmed: SeqRanges) -> int:
@@ -284,7 +286,10 @@ class Spool:
         Returns how many kept segments that concerns.
         """
         since_s = 0.0 if within_s is None else now_ns() / 1e9 - within_s
-        written = list(self._unsettled)
+        queued = {
+            each.seq for each in self._waiting
+        }  # they reach the disk behind what is done here
+        written = [seq for seq in self._unsettled if seq not in queued]
         lacking = await self._on_disk(
             partial(self._folder.unsend, self._confirmed, since_s=since_s)
         )
@@ -326,7 +331,7 @@ class Spool:
                     self.committed(record.seq)
                     found.taken += 1
                 elif isinstance(answer, ValueError | HoldEndedError):
-                    found.refused.append(why)
+                    found.refused[record.seq] = why
                 elif is_its_own is not None and await is_its_own(answer):
                     found.put_off[record.seq] = why
                 else:

@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,15 +128,24 @@ class SpoolFolder:
         """Every whole record of a segment, and what lies between them."""
         return _read(path)
 
-    def put_away(self, path: Path, *, is_damaged: bool = False, was_sent: bool = False) -> None:
+    def put_away(
+        self, path: Path, damaged_but: Set[int] | None = None, *, was_sent: bool = False
+    ) -> None:
         """Redis has all of it: it stays as `.sent` until that is sure to be on a disk.
 
         `was_sent` says that Redis has some of it only since now, which its age then counts from.
-        Damage is kept for a person to look at: what was torn was never promised, but who knows.
+        Damage is kept for a person to look at: what was torn was never promised, but who knows. Its
+        whole records, without the numbers in `damaged_but`, are kept as `.sent` beside it.
         """
         if was_sent:
             os.utime(path)
-        path.rename(path.with_suffix(".damaged" if is_damaged else ".sent"))
+        if damaged_but is None:
+            path.rename(path.with_suffix(".sent"))
+        else:
+            if taken := [each for each in self.read(path)[0] if each.seq not in damaged_but]:
+                kept = self._write_apart(taken)
+                kept.rename(kept.with_suffix(".sent"))
+            path.rename(path.with_suffix(".damaged"))
         self.waiting.pop(path, None)
         _sync_folder(path.parent)
 
@@ -151,19 +160,18 @@ class SpoolFolder:
             self.write(b"".join(encode_record(record) for record in rest))
         self.put_away(path)
 
-    def set_apart(self, path: Path, rest: Sequence[SpoolRecord], *, is_damaged: bool) -> Path:
+    def set_apart(
+        self, path: Path, rest: Sequence[SpoolRecord], damaged_but: Set[int] | None
+    ) -> Path:
         """Put a segment away that was taken but for `rest`, which becomes a segment of its own.
 
         A crash in between leaves both, which repeats what is harmless to repeat for a while.
         """
         written_ns = path.stat().st_mtime_ns
-        self.rotate()
-        self.write(b"".join(encode_record(record) for record in rest))
-        apart = self.current.with_suffix(".ready")
-        self.rotate()
+        apart = self._write_apart(rest)
         os.utime(apart, ns=(written_ns, written_ns))  # for whoever asks how long it has waited
         self._wait([apart])
-        self.put_away(path, is_damaged=is_damaged, was_sent=True)
+        self.put_away(path, damaged_but, was_sent=True)
         return apart
 
     def forget(self, age_s: float) -> int:
@@ -205,6 +213,14 @@ class SpoolFolder:
         """How many kept segments are older than that."""
         oldest_s = now_ns() / 1e9 - age_s
         return sum(path.stat().st_mtime < oldest_s for path in self.segments("sent"))
+
+    def _write_apart(self, records: Sequence[SpoolRecord]) -> Path:
+        """A `.ready` segment with these and nothing else."""
+        self.rotate()
+        self.write(b"".join(encode_record(record) for record in records))
+        apart = self.current.with_suffix(".ready")
+        self.rotate()
+        return apart
 
     def _wait(self, paths: Sequence[Path]) -> None:
         """Note what waits; a start cannot read a gigabyte for the sake of a number."""

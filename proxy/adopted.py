@@ -1,8 +1,10 @@
-"""The spools of this data directory that no process writes any more, since there are fewer of them.
+"""The spools and local journals of this data directory that no process writes any more, since there
+are fewer processes.
 
 Rules:
 - The first proxy adopts what the proxies from `server.workers` on have left: the supervisor's lock
   on the directory says that none of them lives.
+- What a journal has is recovered once the spools were replayed, as a proxy does with its own.
 - An adopted spool keeps its name, which what the ledger confirms and the alerts go by; nothing is
   written to it but what its replay leaves.
 - One that holds nothing is left alone; its folder stays, because its numbers must not come again.
@@ -10,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metering.spool import Spool, SpoolDepth
@@ -18,15 +20,12 @@ from metering.spool import Spool, SpoolDepth
 
 def find_abandoned(data_dir: Path, proxy_id: str, *, workers: int) -> list[str]:
     """The ids whose spools this proxy adopts: none unless it is the first of its installation."""
-    installation, _, index = proxy_id.rpartition("-")
-    if index != "0":
-        return []
-    found = []
-    for folder in (data_dir / "spool").glob(f"{installation}-*"):
-        number = folder.name.removeprefix(f"{installation}-")
-        if number.isdecimal() and int(number) >= workers and _holds_something(folder):
-            found.append((int(number), folder.name))
-    return [name for _, name in sorted(found)]
+    return _find(data_dir / "spool", proxy_id, workers, _holds_records)
+
+
+def find_abandoned_journals(data_dir: Path, proxy_id: str, *, workers: int) -> list[str]:
+    """The same of those whose local journals it adopts."""
+    return _find(data_dir / "local", proxy_id, workers, _holds_exchanges)
 
 
 def total_depth(spools: Sequence[Spool]) -> SpoolDepth:
@@ -39,8 +38,27 @@ def total_depth(spools: Sequence[Spool]) -> SpoolDepth:
     )
 
 
-def _holds_something(folder: Path) -> bool:
+def _find(
+    parent: Path, proxy_id: str, workers: int, holds_something: Callable[[Path], bool]
+) -> list[str]:
+    installation, _, index = proxy_id.rpartition("-")
+    if index != "0":
+        return []
+    found = []
+    for folder in parent.glob(f"{installation}-*"):
+        number = folder.name.removeprefix(f"{installation}-")
+        if number.isdecimal() and int(number) >= workers and holds_something(folder):
+            found.append((int(number), folder.name))
+    return [name for _, name in sorted(found)]
+
+
+def _holds_records(folder: Path) -> bool:
     """Whether there is a record that Redis lacks, or may lose; damage waits for a person."""
     return any(
         path.suffix != ".damaged" and path.stat().st_size for path in folder.glob("[0-9]*.*")
     )
+
+
+def _holds_exchanges(folder: Path) -> bool:
+    """Whether an exchange was left open; one that was not written whole was not begun."""
+    return any(path.suffix not in {".damaged", ".tmp"} for path in folder.iterdir())

@@ -34,6 +34,7 @@ from proxy.cli_options import (
     load_config,
     shared_options,
 )
+from proxy.cli_review import review
 from proxy.cli_verify import verify
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, holds, ledger, limits, verify, stop, allow, pause, resume, flags):
+for each in (dead, holds, ledger, limits, review, verify, stop, allow, pause, resume, flags):
     weir.add_command(each)
 
 
@@ -141,8 +142,8 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
     from sqlalchemy.exc import SQLAlchemyError
 
     from proxy.embedded_redis import redis_url
-    from proxy.services import run_worker
     from proxy.settings import Secret
+    from proxy.settling import run_worker
 
     if settings.redis.url is None:
         if drain and not os.path.isdir(settings.data_dir):  # noqa: PTH112 - a name too long is False

@@ -57,7 +57,7 @@ def dead_list(
     settings = load_config(config_file, data_dir, as_json).settings
     from metering.settlement.ledger.dead_letters import dead_letters
 
-    letters = _ask(
+    letters = ask_ledger(
         settings,
         lambda ledger: dead_letters(ledger, reason=reason, with_resolved=with_resolved),
         as_json,
@@ -127,9 +127,9 @@ def dead_replay(
     if number is not None:
         letters = [_find(settings, number, as_json)]
     else:
-        letters = _ask(settings, lambda ledger: dead_letters(ledger, reason=reason), as_json)
+        letters = ask_ledger(settings, lambda ledger: dead_letters(ledger, reason=reason), as_json)
     request = Replay(by or user_name(as_json), None if mended is None else _read(mended), force)
-    results = _ask(
+    results = ask_ledger(
         settings,
         lambda ledger: asyncio.run(_replay(settings, ledger, letters, request)),
         as_json,
@@ -171,7 +171,7 @@ def dead_close(
         by or user_name(as_json),
         reason.strip(),
     )
-    is_closed = _ask(
+    is_closed = ask_ledger(
         settings,
         lambda ledger: close(ledger, letter, because=because, by=who, now_ns=now_ns()),
         as_json,
@@ -215,13 +215,13 @@ async def _replay(
 def _find(settings: Settings, number: int, as_json: bool) -> DeadLetter:
     from metering.settlement.ledger.dead_letters import find_dead_letter
 
-    letter = _ask(settings, lambda ledger: find_dead_letter(ledger, number), as_json)
+    letter = ask_ledger(settings, lambda ledger: find_dead_letter(ledger, number), as_json)
     if letter is None:
         fail(NOT_FOUND, f"no dead letter {number}: `weir dead list --all` has them", as_json)
     return letter
 
 
-def _ask(settings: Settings, ask: Callable[[Ledger], _Answer], as_json: bool) -> _Answer:
+def ask_ledger(settings: Settings, ask: Callable[[Ledger], _Answer], as_json: bool) -> _Answer:
     """What the ledger answers, or the end of the process."""
     from proxy import cli_reports
 

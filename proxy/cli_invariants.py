@@ -13,6 +13,7 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from metering.settlement import verification
+from metering.settlement.counting import Rules
 from metering.settlement.invariants import NAMES, Check
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.redis_client import connect
@@ -66,14 +67,16 @@ def run(settings: Settings, journals: Journals) -> list[Check]:
             f"cannot read the ledger: {getattr(error, 'orig', error)}"
         ) from None
     except (RedisError, OSError) as error:
-        raise CannotVerifyError(f"cannot read Redis: {error}") from None
+        hint = "; start `weir serve` first: it runs the embedded one" if url is None else ""
+        raise CannotVerifyError(f"cannot read Redis: {error}{hint}") from None
     finally:
         ledger.close()
 
 
 async def _checks(address: str, settings: Settings, journals: Journals, ledger: Any) -> list[Check]:
     async with connect(address) as client:
-        return await verification.run_checks(ledger, client, redis_keys(settings), journals)
+        rules = Rules.of(settings.tenants.values())
+        return await verification.run_checks(ledger, client, redis_keys(settings), journals, rules)
 
 
 def report(checks: list[Check]) -> dict[str, Any]:

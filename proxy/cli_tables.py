@@ -103,6 +103,27 @@ def dead_letters(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
+def review_items(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What was out of the ordinary, one row each."""
+    table = _table(
+        *("id", "tenant", "key", "cause", "since", "mode", "stands"), numbers=("seen", "usual")
+    )
+    for row in rows:
+        decided = row["decisions"][-1]["verdict"] if row["decisions"] else None
+        table.add_row(
+            str(row["id"]),
+            Text(row["tenant"]),
+            Text(row["api_key_id"] or "-"),
+            row["cause"],
+            row["since"],
+            row["mode"],
+            decided or next(reversed(row["steps"]), "new"),
+            money(row["seen_nano"]),
+            money(row["usual_nano"]),
+        )
+    return table
+
+
 def money(nano: int) -> str:
     """USD with six digits, or nine when the amount is finer."""
     return format_usd(nano, places=6 if nano % 1_000 == 0 else 9)

@@ -14,15 +14,19 @@ from metering.money import format_short, to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
+from proxy.config_alerts import build_sinks
+from proxy.config_anomalies import build_tolerances
 from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_degrade import build_steps, check_degradation, targets_of
+from proxy.config_ledger import ledger_url_fault
 from proxy.config_network import (
     build_ca_file,
     build_egress,
     build_tls,
     check_base_url,
     check_listening,
+    check_redis_files,
 )
 from proxy.config_prices import RULES, build_prices
 from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
@@ -35,14 +39,12 @@ from routing.upstreams import Model, Upstream, candidates, fallback_cycle
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 """Where a provider of type openai is when it gives no `base_url`: as in OpenAI's own SDKs."""
 
-LEDGER_SCHEMES = ("sqlite", "postgresql")
-
 
 def build(
     shape: FileShape, findings: Findings, *, source: FilePath, data_dir: FilePath
 ) -> Settings:
     """The settings; sound only when `findings` holds no fault afterwards."""
-    _check_rest(shape, findings)
+    _check_rest(shape, data_dir, findings)
     directory = source.parent.resolve()
     providers = {
         name: _provider(name, provider, findings, directory)
@@ -81,7 +83,9 @@ def build(
         cost_rules=cost_rules,
         sla_credit_ppm=build_credit_ppm(shape.sla, findings),
         minted_keys=tenants.minted_keys,
+        tolerances=build_tolerances(shape.anomalies, tenants.by_id, findings),
         egress=build_egress(shape.egress, findings, directory),
+        sinks=build_sinks(shape.alerts, findings),
     )
 
 
@@ -118,7 +122,7 @@ def _redis(shape: FileShape, findings: Findings) -> RedisSettings:
     )
 
 
-def _check_rest(shape: FileShape, findings: Findings) -> None:
+def _check_rest(shape: FileShape, data_dir: FilePath, findings: Findings) -> None:
     """Checks of single values that need more than a type."""
     for path, name in (
         (("metering", "queue"), shape.metering.queue),
@@ -130,11 +134,11 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
             )
     if shape.redis.url is not None:
         try:
-            parse_redis_url(shape.redis.url)
+            check_redis_files(parse_redis_url(shape.redis.url))
         except ValueError as error:
             shape_of_it = redis_url_shape(shape.redis.url)
             findings.fault(("redis", "url"), str(error), f"write it like {shape_of_it}")
-    _check_ledger_url(shape.ledger.url, findings)
+    _check_ledger_url(shape.ledger.url, data_dir, findings)
     schedule = shape.metering.reconciliation_schedule
     if schedule is not None and len(schedule.split()) != 5:
         findings.fault(
@@ -145,17 +149,9 @@ def _check_rest(shape: FileShape, findings: Findings) -> None:
     check_listening(shape.server, findings)
 
 
-def _check_ledger_url(url: str | None, findings: Findings) -> None:
-    """The URL may hold a password, so the message shows nothing of it."""
-    if url is None:
-        return
-    scheme, colon, _ = url.partition(":")
-    scheme = scheme.partition("+")[0]
-    if scheme not in LEDGER_SCHEMES or not colon:
-        begin = " or ".join(f"{each}:" for each in LEDGER_SCHEMES)
-        findings.fault(
-            ("ledger", "url"), f"must begin with {begin}", suggest(scheme, LEDGER_SCHEMES)
-        )
+def _check_ledger_url(url: str | None, data_dir: FilePath, findings: Findings) -> None:
+    if url is not None and (fault := ledger_url_fault(url, data_dir)) is not None:
+        findings.fault(("ledger", "url"), *fault)
 
 
 def _provider(

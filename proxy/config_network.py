@@ -11,6 +11,7 @@ import re
 from pathlib import Path as FilePath
 from urllib.parse import urlsplit
 
+from metering.redis_url import AnyTarget, RedisTarget
 from proxy.config_decode import Findings
 from proxy.config_shape import EgressShape, ServerShape, TlsShape
 from proxy.config_yaml import Path
@@ -57,6 +58,16 @@ def build_ca_file(
     return directory / written
 
 
+def check_redis_files(target: AnyTarget) -> None:
+    """ValueError when the authorities that are to vouch for Redis cannot be read."""
+    like = target if isinstance(target, RedisTarget) else target.like
+    if like.ca_file is not None:
+        try:
+            upstream_context(FilePath(like.ca_file))
+        except TlsFileError as error:
+            raise ValueError(str(error)) from error
+
+
 def build_egress(written: EgressShape, findings: Findings, directory: FilePath) -> Egress:
     """The way out; an empty `proxy` is none, so that a variable may be left empty."""
     forward: ForwardProxy | None = None
@@ -99,6 +110,12 @@ def check_listening(server: ServerShape, findings: Findings) -> None:
                 if host.startswith("[")
                 else "write it like 127.0.0.1, ::1 or localhost, the port apart",
             )
+    if server.metrics_port and server.metrics_host not in {*_LOCAL, "localhost"}:
+        findings.warn(
+            ("server", "metrics_host"),
+            "whoever reaches the metrics port may read it, and it has no key",
+            "leave it on 127.0.0.1, or let only your own network reach it",
+        )
     is_one = server.port == server.metrics_port and not findings.is_broken(("server", "port"))
     if server.port and is_one and _overlap(*hosts.values()):
         findings.fault(

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from proxy.config_anomalies_shape import USUAL, AnomaliesShape
 from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
@@ -248,6 +249,37 @@ class MeteringShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SinkShape:
+    """One place that alerts go to."""
+
+    __pydantic_config__ = FORBID
+
+    type: Text
+    """`log` (one line each in the worker's log) or `webhook` (a signed POST request)."""
+    url: Text | None = None
+    """Of a webhook: where to, `https://...`; a private address is allowed."""
+    secret: Text | None = None
+    """Of a webhook: what requests are signed with, at least 16 characters; write `${NAME}`."""
+    kinds: tuple[Text, ...] | None = None
+    """Only these [kinds of alerts](alerts.md); all if left out."""
+    timeout_s: Seconds = Decimal(5)
+    """Of a webhook: longest wait for its answer, in seconds, at most 60."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertsShape:
+    """What a person should look at, and who is told."""
+
+    __pydantic_config__ = FORBID
+
+    sinks: tuple[SinkShape, ...] | None = None
+    """Where alerts go, each for itself; the worker's log if left out."""
+
+
+NO_ALERTS = AlertsShape()
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileShape:
     """The whole file. Every section may be left out."""
 
@@ -277,8 +309,12 @@ class FileShape:
     """What a tenant gets for answers that came later than their target."""
     tenants: tuple[TenantShape, ...] = ()
     """Who may use the proxy, and with which keys."""
+    anomalies: AnomaliesShape = USUAL
+    """Watch over how fast tenants and keys spend."""
     metering: MeteringShape = MeteringShape()
     """How usage events travel to the ledger."""
+    alerts: AlertsShape = NO_ALERTS
+    """What a person should look at, and who is told."""
 
 
 FILE: TypeAdapter[FileShape] = TypeAdapter(FileShape)

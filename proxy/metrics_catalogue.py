@@ -130,6 +130,9 @@ BATCH_SECONDS = Metric(
 RECOVERED = _counter("recovered_exchanges", "Exchanges recorded after their process had died.")
 REPAIRED = _counter("windows_repaired_buckets", "Buckets in Redis set to what the ledger says.")
 ALERTS = _counter("alerts", "Alerts that have gone out, by kind.", "kind")
+REVIEW_STEPS = _counter(
+    "review_steps", "Steps taken over unusual spend; in mode shadow, noted only.", "step", "mode"
+)
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 
 RESTARTS = _counter("child_restarts", "Children started again after they had ended.", "child")

@@ -61,6 +61,10 @@ class WorkerWatch:
         """An alert of this kind has gone out."""
         self._metrics.add(catalogue.ALERTS, kind)
 
+    def reviewed(self, step: str, mode: str) -> None:
+        """A step was taken over unusual spend, or would have been."""
+        self._metrics.add(catalogue.REVIEW_STEPS, step, mode)
+
     async def look(self) -> dict[str, Any]:
         """How the worker stands, for its report."""
         now_s = monotonic_s()

@@ -23,7 +23,7 @@ from proxy.needs import needs_of
 from proxy.settings import Settings
 from proxy.wishes import USUAL, Wishes
 from routing.abilities import is_too_long, lacks
-from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Rung, Skip, climb, effective
+from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Skip, climb, effective
 from routing.policy import Admission, Option, admission
 from routing.upstreams import Upstream
 
@@ -77,6 +77,7 @@ class _Planner:
     ) -> None:
         self._route, self._request, self._prompt = route, request, prompt
         self._wishes = wishes
+        self._costs: dict[str, int] = {}
         self._needs = needs_of(request.body)
         self._is_elastic = request.stream or (wishes.clamp and route.clamps)
 
@@ -134,51 +135,53 @@ class _Planner:
         )
 
     def _climb(self, own: Sequence[Place], usual: Sequence[Option]) -> Ladder[Option]:
-        route, places = self._route, {place.upstream: place for place in own}
-        if usual[0].price is None:  # nothing is known to be cheaper than what has no price
-            rungs: Sequence[Rung] = [
-                Rung((), rung.changes, is_closed=rung.is_closed) for rung in route.rungs
-            ]
-        else:
-            rungs = route.rungs
+        route, limit = self._route, self._request.output_limit
+        found: dict[tuple[str | None, Changes], tuple[Option, ...]] = {
+            (None, NO_CHANGES): tuple(usual)
+        }
 
-        def place(name: str, changes: Changes) -> Sequence[Option] | str:
-            return self._target(name, changes, usual[0])
+        def judge(name: str, changes: Changes) -> int | str:
+            return self._judge(name, effective(changes, limit), usual[0])
 
-        def change(option: Option, changes: Changes) -> Option:
-            found = effective(changes, self._request.output_limit)
-            if found == NO_CHANGES:
-                return option
-            return self.option(places[option.upstream], found)
+        def make(name: str | None, changes: Changes) -> tuple[Option, ...]:
+            key = (name, effective(changes, limit))
+            if key not in found:
+                places = own if name is None else self._able_of(name, key[1], usual[0])
+                found[key] = tuple([self.option(place, key[1]) for place in places])
+            return found[key]
 
-        return climb(rungs, usual, place=place, change=change, cost=self._cost)
+        return climb(route.rungs, judge=judge, make=make)
 
-    def _target(self, name: str, changes: Changes, usual: Option) -> Sequence[Option] | str:
-        """The options on this model that are able and cheaper, or why there is none."""
-        found: list[Option] = []
+    def _judge(self, name: str, changes: Changes, usual: Option) -> int | str:
+        """What the first able and cheaper upstream of a model comes to, or why there is none."""
         reason = ""
-        changes = effective(changes, self._request.output_limit)
         for place in self._route.targets.get(name, ()):
             missing = self._lacks(place, changes)
-            if missing:
-                reason = reason or _lacks_text(missing)
-            elif not self._is_cheaper(place, usual):
-                reason = reason or DEARER
-            else:
-                found.append(self.option(place, changes))
-        if found:
-            return found
+            if not missing and self._is_cheaper(place, usual):
+                return self._cost(place)
+            reason = reason or (_lacks_text(missing) if missing else DEARER)
         return reason or ("same" if name == self._route.model else "unavailable")
 
-    def _is_cheaper(self, place: Place, usual: Option) -> bool:
-        """Cheaper than what was asked for, with the same output, whatever steps make of that."""
-        tokens = self._prompt.tokens(place.upstream)
-        return self._nano(place.price, tokens, self._output(NO_CHANGES)) < usual.hold.nano
+    def _able_of(self, name: str, changes: Changes, usual: Option) -> list[Place]:
+        return [
+            place
+            for place in self._route.targets[name]
+            if self._is_cheaper(place, usual) and not self._lacks(place, changes)
+        ]
 
-    def _cost(self, option: Option) -> int:
-        """What an option would hold without its changes."""
-        tokens = self._prompt.tokens(option.upstream)
-        return self._nano(option.price, tokens, self._output(NO_CHANGES))
+    def _is_cheaper(self, place: Place, usual: Option) -> bool:
+        """Cheaper than what was asked for, with the same output, whatever steps make of that.
+        Nothing is known to be cheaper than what has no price."""
+        return self._cost(place) < usual.hold.nano
+
+    def _cost(self, place: Place) -> int:
+        """What the request would hold there as it was asked."""
+        cost = self._costs.get(place.upstream.label)
+        if cost is None:
+            tokens = self._prompt.tokens(place.upstream)
+            cost = self._nano(place.price, tokens, self._output(NO_CHANGES))
+            self._costs[place.upstream.label] = cost
+        return cost
 
     def _spares(
         self, made: Admission, spare: Sequence[Place], usual: Option

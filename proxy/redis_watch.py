@@ -2,7 +2,8 @@
 
 Rules:
 - Redis is checked, and the prices are published, before anything is sent to it, at the start and
-  again whenever it is another server or has other data (emptied, restored from a copy).
+  again whenever it is another server or has other data (emptied, restored from a copy). One that
+  must not be used is as good as away: from when that is found out, nothing is sent to it.
 - What waits on disk is replayed as soon as Redis is there, not at the next turn: a commit that was
   applied and whose answer was lost is only known to be a repeat for an hour.
 - What a Redis may have lost with its data is committed again at once, but for what is known to be
@@ -30,7 +31,7 @@ from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_connect import RedisRunner
 from metering.redis_events import data_id, is_rebuilt, publish_prices, read_confirmed
 from metering.redis_keys import RedisKeys
-from metering.redis_wire import NOT_THE_MASTER, RedisReplyError
+from metering.redis_wire import RedisReplyError
 from metering.spool import Spool
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
@@ -43,8 +44,6 @@ REPLAY_AFTER_S = 1.0
 """A spooled exchange that is not committed for so long will not be by itself."""
 CONFIRMED_EVERY_S = 3.0
 OVERDUE_EVERY_S = 3_600.0
-REFUSES_ALL = NOT_THE_MASTER | {"BUSY", "OOM", "MISCONF", "NOREPLICAS", "NOAUTH", "NOPERM"}
-"""Refusals that say how the server is, whatever it was asked to take."""
 TRUSTED_AFTER_S = 1_800.0
 """At a start over a Redis that has data, kept segments older than this are not committed again: it
 has had them on disk for long, and of a repeat it knows for an hour only."""
@@ -62,21 +61,21 @@ class RedisWatch:
         caps: RedisCaps,
         guarded: OutageCaps,
         spools: Sequence[Spool],
-        journal: LocalJournal,
+        journals: Sequence[LocalJournal],
         recent: RecentCommits,
         log: Any,
         metrics: ExchangeMetrics,
         on_met: Callable[[], None],
     ) -> None:
-        """The first of `spools` is this proxy's own, the others are adopted. `on_met` is told when
-        this Redis is not the one of a moment ago, or lost its data."""
+        """The first of `spools` and of `journals` is this proxy's own, the others are adopted.
+        `on_met` is told when this Redis is not the one of a moment ago, or lost its data."""
         self._link = link
         self._keys = keys
         self._prices = settings.prices
         self._caps = caps
         self._guarded = guarded
         self._spools = spools
-        self._journal = journal
+        self._journals = journals
         self._recent = recent
         self._keeps = settings.metering.spool == "always"
         self._log = log
@@ -90,9 +89,13 @@ class RedisWatch:
         self._trouble = ""
         self._confirmed_at_s = self._overdue_at_s = 0.0
         self.prepared = asyncio.Event()
+        self.is_starting = True
+        """Nobody is served yet: a Redis that must not be used ends the start, and not a process."""
+        self.unusable = "it has not been looked at yet"
+        """Why this Redis must not be asked by anybody but us, '' when it may."""
 
     async def run(self) -> None:
-        """Go on until cancelled; only a Redis that must not be used at all ends it."""
+        """Go on until cancelled; only at the start does a Redis that must not be used end it."""
         while True:
             try:
                 await self.turn()
@@ -101,8 +104,13 @@ class RedisWatch:
             except CapsUnavailableError as error:
                 self._tell("redis_away", str(error))
                 await self._pause()
-            except CapsSetupError:
-                raise
+            except CapsSetupError as error:
+                if self.is_starting:
+                    raise
+                self.unusable = str(error)
+                self._guarded.probed(self.unusable)
+                self._tell("redis_unusable", self.unusable)
+                await asyncio.sleep(TURN_S)
             except Exception as error:  # noqa: BLE001 - the top of a task: a full disk, say
                 self._tell("spool_waits", repr(error))
                 await asyncio.sleep(TURN_S)
@@ -114,21 +122,24 @@ class RedisWatch:
         if not self._link.is_up:
             await self._wait_up()
         failure: CapsUnavailableError | None = None
+        failed = set[object]()
         for step in (self._meet, self._probe, self._send_recent, self._mind_kept, self._replay):
             try:
                 await step()
             except CapsUnavailableError as error:  # of a Cluster the next may need another part
                 failure = failure or error
+                failed.add(step)
                 if step == self._meet and not (self._seen and await self._is_partly_up()):
                     raise
+        # of what was left open the true commit may be among what is sent again, or replayed
+        if self._is_met and not self._must_resend and self._replay not in failed:
+            await self._recover()
         if failure is not None:
             raise failure
-        if not self._must_resend:  # their true commits may be among what is sent again
-            await self._journal.recover(self._guarded, self._tell_leftover)
 
     async def ready(self) -> bool:
         """Whether spend can be checked: Redis takes writes, and its windows are whole."""
-        if not self.prepared.is_set() or not self._link.is_up or self._guarded.is_away:
+        if self.unusable or not self._link.is_up or self._guarded.is_away:
             return False
         try:
             return await self._is_whole()
@@ -155,8 +166,8 @@ class RedisWatch:
 
     async def _is_its_own(self, failure: BaseException) -> bool:
         """Whether a commit failed for its own sake, so that others may do better."""
-        if isinstance(failure, RedisReplyError):
-            return failure.code not in REFUSES_ALL
+        if isinstance(failure, RedisReplyError) and failure.code != "CLUSTERDOWN":
+            return failure.is_its_own
         return isinstance(failure, CapsUnavailableError) and await self._is_partly_up()
 
     async def _meet(self) -> None:
@@ -170,6 +181,7 @@ class RedisWatch:
             return
         for warning in await self._caps.prepare():
             self._log.warning("redis", detail=warning)
+        self.unusable = ""
         bodies = {
             self._prices.cost_version: self._prices.body(sell=False),
             self._prices.sell_version: self._prices.body(sell=True),
@@ -196,6 +208,8 @@ class RedisWatch:
             self._guarded.probed(str(error))
             raise
         self._guarded.probed(None)
+        if self._is_met and self._link.is_up:
+            self._recent.trust()
 
     async def _send_recent(self) -> None:
         if sent := await self._recent.replay(self._guarded):
@@ -246,8 +260,26 @@ class RedisWatch:
                 self._log.error("spool_put_off", records=list(report.put_off))
         self._guarded.replayed(self._spools[0].exchanges)
 
+    async def _recover(self) -> None:
+        waiting = set[str]().union(*(spool.exchanges for spool in self._spools))
+        for journal in self._journals:
+            await journal.recover(
+                self._guarded,
+                self._tell_leftover,
+                waiting=waiting,
+                is_its_own=self._is_its_own,
+            )
+
     def _tell_leftover(self, left: Leftover) -> None:
         """In the words of the worker, which recovers what Redis knows of."""
+        if left.is_put_off:
+            self._log.error(
+                "exchange_put_off",
+                tenant=left.tenant,
+                exchange_id=left.exchange_id,
+                cause=left.cause,
+            )
+            return
         if left.made is None:
             self._log.warning("exchange_lost", exchange_id=left.exchange_id, cause=left.cause)
             return

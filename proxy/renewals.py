@@ -6,7 +6,8 @@ noted beside the hold, about a second after it began and then every few seconds 
 changed: it is all that is known of it should this process be killed. A hold that lapsed all the
 same is placed again, if it still fits, and so is one that Redis has lost with its data; when that
 may have happened, `hurry` has all of them looked at. A hold whose reserve was never answered may
-have been placed: it is released as soon as Redis answers again.
+have been placed: it is released as soon as Redis answers again. Neither waits for another: one
+tenant's broken key, or a part of a Cluster that is away, is in nobody else's way.
 
 A renewal also says when somebody has paused or killed a scope of the exchange: then it is ended,
 and so is every other one here in the same scopes. Those that have nothing else to say are asked
@@ -131,26 +132,33 @@ class Renewals:
             self._releasing = spawn(self._release(), name="release-unused")
 
     async def _release(self) -> None:
-        """Release what is unused, oldest first.
+        """Release what is unused, oldest first; one that fails goes to the end of the line.
 
         A Redis that stood still applies late what lies in its socket, so a hold may begin long
-        after it was asked for: it is given up only past its time and with Redis answering.
+        after it was asked for: it is given up only past its time and with Redis answering. The
+        pause comes when all have failed, or so many in a row that Redis must be away.
         """
+        failed = 0
         try:
             while self._unused:
+                if failed >= min(TOGETHER, len(self._unused)):
+                    await asyncio.sleep(RELEASE_AGAIN_S)
+                    failed = 0
                 since_s, hold = self._unused[0]
                 try:
                     await self._caps.release(hold)
                 except CapsUnavailableError as error:
                     is_over = monotonic_s() - since_s >= self.ttl_ms / 1000
                     if not (is_over and isinstance(error, RedisReplyError)):
-                        await asyncio.sleep(RELEASE_AGAIN_S)
+                        self._unused.rotate(-1)
+                        failed += 1
                         continue
                 except Exception as error:  # noqa: BLE001 - the top of a task; it lapses by itself
                     self._log.error(
                         "release_failed", exchange_id=hold.exchange_id, cause=repr(error)
                     )
                 self._unused.popleft()
+                failed = 0
         finally:
             self._releasing = None
 
@@ -166,16 +174,24 @@ class Renewals:
                 self._log.error("renewals_failed", cause=repr(error))
 
     async def turn(self, now_s: float) -> None:
-        """Renew the exchanges that are due and have something new to say, or have not for long."""
+        """Renew the exchanges that are due and have something new to say, or have not for long.
+
+        Those that have waited longest come first: who was not asked for because Redis was away is
+        not overtaken by those that fail again and again.
+        """
         stale_s = now_s - self._times.checkpoint_every_s
         self._looked = {scopes: at_s for scopes, at_s in self._looked.items() if at_s > stale_s}
         due = [one for one, care in self._open.items() if care.due_s <= now_s]
+        due.sort(key=lambda one: self._open[one].due_s)
+        failures: list[CapsUnavailableError] = []
         for exchanges in _chunks([one for one in due if self._is_news(one, now_s)]):
-            failures = await asyncio.gather(*(self._renew(one, now_s) for one in exchanges))
-            causes = [cause for cause in failures if cause]
-            if causes:  # the rest is still due: the next turn asks for it again
-                self._log.warning("renewal_failed", holds=len(causes), cause=causes[-1])
-                return
+            answers = await asyncio.gather(*(self._renew(one, now_s) for one in exchanges))
+            failed = [error for error in answers if error is not None]
+            failures += failed
+            if len(failed) == len(exchanges) and not any(error.is_its_own for error in failed):
+                break  # Redis is away: the rest is still due, and the next turn asks for it again
+        if failures:
+            self._log.warning("renewal_failed", holds=len(failures), cause=str(failures[-1]))
 
     def _is_news(self, exchange: Holding, now_s: float) -> bool:
         """Whether a renewal is worth its round trip; if not, it is looked at again later."""
@@ -190,11 +206,11 @@ class Renewals:
         care.due_s = now_s + self._times.checkpoint_every_s
         return False
 
-    async def _renew(self, exchange: Holding, now_s: float) -> str:
-        """Renew one, with a checkpoint if it has changed; why Redis could not be asked, or ''."""
+    async def _renew(self, exchange: Holding, now_s: float) -> CapsUnavailableError | None:
+        """Renew one, with a checkpoint if it has changed; why Redis did not take it, if so."""
         care = self._open.get(exchange)
         if care is None or exchange.is_ending:
-            return ""
+            return None
         hurries, progress = self._hurries, exchange.progress
         pause_s = self._times.checkpoint_every_s
         care.due_s = now_s + pause_s  # first of all: one that fails oddly is not in others' way
@@ -212,16 +228,16 @@ class Renewals:
                 pause_s = self._times.renew_every_s
         except WindowsRebuildingError:  # said by others, and no reason for those behind to wait
             care.due_s = now_s + RENEW_AGAIN_S
-            return ""
+            return None
         except CapsUnavailableError as error:
             care.due_s = now_s + RENEW_AGAIN_S
-            return str(error)
+            return error
         except (HoldEndedError, ValueError) as error:
             self._tell_lapsed(exchange, str(error))
             pause_s = self._times.renew_every_s
         if hurries == self._hurries:
             care.renewed_s, care.due_s = now_s, now_s + pause_s
-        return ""
+        return None
 
     async def _place_again(self, exchange: Holding) -> bool:
         """What has lapsed or was lost is placed again, or the cap could be passed, and nobody would
@@ -236,6 +252,9 @@ class Renewals:
             if not self._is_open(exchange):
                 return False
             answer = await exchange.place([held])
+            if exchange not in self._open:  # its end has not seen what was placed for it
+                self.give_back(exchange.hold)
+                return False
         if isinstance(answer, Denial):
             if answer.reason is DenialReason.REBUILDING:
                 raise WindowsRebuildingError("its windows are being rebuilt")

@@ -1,6 +1,6 @@
 """What a process holds open: opened in order, closed in reverse. Run by the supervisor's children.
 
-`run_proxy` is one proxy process, `run_worker` the settlement worker. A Redis that is not there yet
+`run_proxy` is one proxy process. A Redis that is not there yet
 does not stop a proxy from listening: it refuses by name until Redis comes, and needs no restart.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ import uvloop
 from aiohttp import web
 
 from metering.background import spawn
+from metering.caps import Caps
+from metering.checked_caps import CheckedCaps
 from metering.local_journal import LocalJournal
 from metering.outage_caps import OutageCaps
 from metering.outage_slices import OutagePolicy
@@ -27,38 +28,30 @@ from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
 from metering.spool import Spool
-from proxy import data_dir as data_dirs
 from proxy import telemetry
-from proxy.adopted import find_abandoned
+from proxy.adopted import find_abandoned, find_abandoned_journals
 from proxy.app import create_app, create_runner
 from proxy.backlog import watch_backlog
-from proxy.children import HURRY
 from proxy.crowd import raise_file_limit
 from proxy.door import Door
 from proxy.draining import QUIET_S, connections, drain
 from proxy.health_sync import HealthSync
 from proxy.metrics import Metrics
-from proxy.metrics_board import Board
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.metrics_look import ProxyLook
 from proxy.metrics_redis import MeasuredRunner
 from proxy.metrics_report import Reporter, resume
-from proxy.metrics_worker import WorkerWatch
 from proxy.pool import HttpTransport
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.reporting import report_spools
 from proxy.settings import Settings, redis_keys
 from proxy.sockets import BACKLOG
+from proxy.stop_signals import GC_THRESHOLD, stop_on_signals
 from proxy.tls import server_context
 
 if TYPE_CHECKING:
     from proxy.supervisor import ProxyProcess
-
-GC_THRESHOLD = (20_000, 20, 100)
-"""Requests leave next to no cycles; at Python's own 700 the collector took 5 % of the CPU.
-
-The worker settles a fifth more with it, and with what it has loaded kept out of the collector."""
 
 REDIS_AT_START_S = 2.0
 READY_POLL_S = 0.02
@@ -112,11 +105,12 @@ async def open_services(
     )
     counted = _counted(settings, metrics)
     measured = MeasuredRunner(link, counted.metrics)
-    journal = LocalJournal(settings.data_dir, proxy_id)
+    journal, *_ = journals = _journals(settings, proxy_id, log)
     spool, *_ = spools = _spools(settings, proxy_id, journal, log)
     recent = RecentCommits(lambda: link.generation)
     redis_caps = RedisCaps(measured, keys)
-    caps = _outage_caps(settings, redis_caps, link, (spool, journal), recent=recent, log=log)
+    checked = CheckedCaps(redis_caps, lambda: watch.unusable)
+    caps = _outage_caps(settings, checked, link, (spool, journal), recent=recent, log=log)
     renewals = Renewals(caps, log)
     caps.on_back = renewals.hurry
     watch = RedisWatch(
@@ -126,7 +120,7 @@ async def open_services(
         caps=redis_caps,
         guarded=caps,
         spools=spools,
-        journal=journal,
+        journals=journals,
         recent=recent,
         log=log,
         metrics=counted,
@@ -136,12 +130,11 @@ async def open_services(
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
-    labels = [each.label for model in settings.models.values() for each in model.upstreams]
-    sync = HealthSync(door.health, link, keys, labels=labels, log=log)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
-        await journal.open()
-        stack.push_async_callback(journal.close)  # after the spools, which tell it what they have
+        for left in journals:
+            await left.open()
+            stack.push_async_callback(left.close)  # after the spools, which tell it what they have
         for each in spools:
             await each.open()
             stack.push_async_callback(each.close)
@@ -150,12 +143,18 @@ async def open_services(
             "backlog": watch_backlog(door, link, keys),
             "redis-watch": watch.run(),
             "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
-            "health-sync": sync.run(),
+            "health-sync": _health_sync(door, link, keys, log).run(),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
         await _prepared(services)
         yield services
+
+
+def _health_sync(door: Door, link: RedisRunner, keys: RedisKeys, log: Any) -> HealthSync:
+    models = door.settings.models.values()
+    labels = [each.label for model in models for each in model.upstreams]
+    return HealthSync(door.health, link, keys, labels=labels, log=log)
 
 
 def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:
@@ -168,19 +167,34 @@ def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) 
     return [own, *(Spool(data_dir, name) for name in adopted)]
 
 
+def _journals(settings: Settings, proxy_id: str, log: Any) -> list[LocalJournal]:
+    """The same of the exchanges that were admitted without Redis."""
+    data_dir = settings.data_dir
+    adopted = find_abandoned_journals(data_dir, proxy_id, workers=settings.server.workers)
+    if adopted:
+        log.warning("journals_adopted", journals=adopted)
+    return [LocalJournal(data_dir, name) for name in (proxy_id, *adopted)]
+
+
 async def _prepared(services: Services) -> None:
-    """Wait for Redis, but not for long: without it requests are served by `redis.on_outage`."""
+    """Wait for Redis, but not for long: without it requests are served by `redis.on_outage`.
+
+    Raises what makes a start useless, before anybody can send a request.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(REDIS_AT_START_S):
             await asyncio.wait(
                 [services.failed, spawn(services.watch.prepared.wait(), name="prepared")],
                 return_when=asyncio.FIRST_COMPLETED,
             )
+    if services.failed.done():
+        await services.failed
+    services.watch.is_starting = False
 
 
 def _outage_caps(
     settings: Settings,
-    caps: RedisCaps,
+    caps: Caps,
     link: RedisRunner,
     disk: tuple[Spool, LocalJournal],
     *,
@@ -200,6 +214,9 @@ def _outage_caps(
         say = log.error if policy.mode == "open" else log.warning
         say("redis_outage", on_outage=policy.mode, cause=cause)
 
+    def told_broken(tenant: str, cause: str) -> None:
+        log.error("tenant_refused_by_redis", tenant=tenant, cause=cause)
+
     guarded = OutageCaps(
         caps,
         policy,
@@ -208,6 +225,7 @@ def _outage_caps(
         recent=recent,
         journal=journal,
         on_change=told,
+        on_broken=told_broken,
     )
     return guarded
 
@@ -225,61 +243,57 @@ def run_proxy(process: ProxyProcess) -> int:
     return int(uvloop.run(_serve(process)))
 
 
-def run_worker(settings: Settings, board: Board | None = None, *, drain: bool = False) -> int:
-    """The settlement worker, until SIGTERM or, draining, until nothing is left.
-
-    It reports on `board` when there is one.
-    """
-    telemetry.configure()
-    try:
-        data_dirs.own(settings.data_dir)
-        with data_dirs.worker_name(settings.data_dir) as consumer:
-            return asyncio.run(_settle(settings, board, drain=drain, consumer=consumer))
-    except data_dirs.DataDirError as failure:
-        sys.stderr.write(f"weir: {failure}\n")
-        return 1
-
-
 async def _serve(process: ProxyProcess) -> int:
-    stop, hurry = _stop_on_signals()
+    stop, hurry = stop_on_signals()
     gc.set_threshold(*GC_THRESHOLD)
     raise_file_limit()
     metrics = Metrics()
     if process.board is not None:
         resume(process.board, metrics)
-    async with open_services(
-        process.settings, proxy_id=process.proxy_id, metrics=metrics
-    ) as services:
-        log = services.door.log
-        app = create_app(services.door, services.ready)
-        tls = process.settings.server.tls
-        context = server_context(tls) if tls is not None else None
-        runner = create_runner(app, shutdown_timeout_s=QUIET_S, tls=context)
-        await runner.setup()
-        reporter = _reporter(process, services, runner)
-        try:
-            for listening in process.sockets:
-                await web.SockSite(runner, listening, backlog=BACKLOG).start()
-            log.info("listening", url_path="/v1/chat/completions", index=process.index)
-            if process.pulse is not None:
-                spawn(process.pulse.go_on(), name="pulse")
-            spawn(
-                _report_ready(process, services),
-                name="report-ready",
-                on_error=lambda error: _fail(services, error),
-            )
-            stopping = spawn(stop.wait(), name="stop")
-            await asyncio.wait([stopping, services.failed], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            services.door.lifecycle.is_draining = True
-            if reporter is not None:
-                reporter.write(is_draining=True, is_ready=False)
-            await drain(runner, services, drain_s=process.drain_s, hurry=hurry)
-            if reporter is not None:
-                reporter.write()
-        if services.failed.done() and services.failed.exception() is not None:
-            log.error("cannot_run", cause=str(services.failed.exception()))
-            return 1
+    try:
+        async with open_services(
+            process.settings, proxy_id=process.proxy_id, metrics=metrics
+        ) as services:
+            return await _serve_with(process, services, stop, hurry)
+    except CapsSetupError as failure:
+        telemetry.logger("proxy").error("cannot_run", cause=str(failure))
+        sys.stderr.write(f"weir: {failure}\n")
+        return 1
+
+
+async def _serve_with(
+    process: ProxyProcess, services: Services, stop: asyncio.Event, hurry: asyncio.Event
+) -> int:
+    log = services.door.log
+    app = create_app(services.door, services.ready)
+    tls = process.settings.server.tls
+    context = server_context(tls) if tls is not None else None
+    runner = create_runner(app, shutdown_timeout_s=QUIET_S, tls=context)
+    await runner.setup()
+    reporter = _reporter(process, services, runner)
+    try:
+        for listening in process.sockets:
+            await web.SockSite(runner, listening, backlog=BACKLOG).start()
+        log.info("listening", url_path="/v1/chat/completions", index=process.index)
+        if process.pulse is not None:
+            spawn(process.pulse.go_on(), name="pulse")
+        spawn(
+            _report_ready(process, services),
+            name="report-ready",
+            on_error=lambda error: _fail(services, error),
+        )
+        stopping = spawn(stop.wait(), name="stop")
+        await asyncio.wait([stopping, services.failed], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        services.door.lifecycle.is_draining = True
+        if reporter is not None:
+            reporter.write(is_draining=True, is_ready=False)
+        await drain(runner, services, drain_s=process.drain_s, hurry=hurry)
+        if reporter is not None:
+            reporter.write()
+    if services.failed.done() and services.failed.exception() is not None:
+        log.error("cannot_run", cause=str(services.failed.exception()))
+        return 1
     return 0
 
 
@@ -311,69 +325,6 @@ def _reporter(process: ProxyProcess, services: Services, runner: web.AppRunner) 
     reporter = Reporter(process.board, services.door.metrics.metrics, look, services.door.log)
     spawn(reporter.run(), name="report", on_error=lambda error: _fail(services, error))
     return reporter
-
-
-async def _settle(settings: Settings, board: Board | None, *, drain: bool, consumer: str) -> int:
-    from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
-    from metering.settlement.crossings import Marks  # noqa: PLC0415
-
-    assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
-    stop, hurry = _stop_on_signals()
-    log = telemetry.logger("settlement")
-    log.info("settling", consumer=consumer, drain=drain)
-    metrics = Metrics()
-    watch = WorkerWatch(metrics)
-    reporter = Reporter(board, metrics, watch.look, log) if board is not None else None
-    if reporter is not None:
-        resume(reporter.board, metrics)
-        spawn(reporter.run(), name="report")
-    try:
-        await worker.run(
-            settings.redis.url.reveal(),
-            redis_keys(settings),
-            settings.ledger_url,
-            stop=stop,
-            hurry=hurry,
-            drain=drain,
-            consumer=consumer,
-            marks=Marks(backlog_high=settings.metering.backlog_high_water),
-            log=log,
-            watch=watch,
-        )
-    except worker.DrainGaveUpError as failure:
-        sys.stderr.write(f"weir: {failure}\n")
-        return 1
-    finally:
-        if reporter is not None:
-            reporter.write()
-    return 0
-
-
-def _stop_on_signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Set when we are to stop, and when we are to do so at once.
-
-    SIGTERM may come twice without anybody being in a hurry: from a service manager that sends it to
-    every process, and from the supervisor. So the second one of that is told by HURRY.
-    """
-    stop, hurry = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def interrupted() -> None:
-        if stop.is_set():  # Ctrl-C once more, where we run without a supervisor
-            hurry.set()
-        stop.set()
-
-    def at_once() -> None:
-        stop.set()
-        hurry.set()
-
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, interrupted)
-    loop.add_signal_handler(HURRY, at_once)
-    return stop, hurry
 
 
 def _fail(services: Services, error: BaseException) -> None:

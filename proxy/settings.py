@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.caps import ScopeKind
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
+from metering.tolerances import EVERYBODY_ALIKE, Tolerances
 from routing.cost_to_serve import NOT_JUDGED, CostRules
 from routing.upstreams import Model
 
@@ -185,6 +187,9 @@ class Settings:
     """What an answer costs less that missed its target."""
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
+    tolerances: Tolerances = EVERYBODY_ALIKE
+    sinks: tuple[SinkSettings, ...] = DEFAULT_SINKS
+    """Where the worker's alerts go."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -140,7 +140,7 @@ def serve(
             family = _family(
                 opened,
                 run_proxy or _imported("proxy.services", "run_proxy"),
-                (run_worker or _imported("proxy.services", "run_worker")) if with_worker else None,
+                (run_worker or _imported("proxy.settling", "run_worker")) if with_worker else None,
                 run_simulator or _imported("proxy.simulator", "serve_simulator"),
                 drain_s=drain_s,
             )

@@ -99,36 +99,32 @@ def effective(changes: Changes, output_limit: int | None) -> Changes:
 
 def climb(
     ladder: Sequence[Rung],
-    own: Sequence[Made],
     *,
-    place: Callable[[str, Changes], Sequence[Made] | str],
-    change: Callable[[Made, Changes], Made],
-    cost: Callable[[Made], int],
+    judge: Callable[[str, Changes], int | str],
+    make: Callable[[str | None, Changes], tuple[Made, ...]],
 ) -> Ladder[Made]:
     """The request at every stage.
 
-    `place` gives what would serve on a model with these changes, or the reason why none does,
-    `change` an own option with changes, `cost` what an option comes to without them.
+    `judge` gives what a model comes to for this request without the changes, or the reason why it
+    cannot serve with them; `make` makes the stage on a model, None for the one asked for.
     """
     stages: list[tuple[Made, ...]] = []
     skips: list[tuple[Skip, ...]] = []
     for number, rung in enumerate(ladder):
         if rung.is_closed:
             return Ladder(tuple(stages), tuple(skips), closed=number)
-        answers = {name: place(name, rung.changes) for name in rung.targets}
-        able = {name: found for name, found in answers.items() if not isinstance(found, str)}
-        chosen = min(able, key=lambda name: cost(able[name][0]), default=None)
-        if chosen is None:
-            stages.append(tuple(change(each, rung.changes) for each in own))
-        else:
-            stages.append(tuple(able[chosen]))
-        later = rung.targets[: None if chosen is None else rung.targets.index(chosen)]
-        skips.append(tuple(Skip(name, _reason(answers[name])) for name in later))
+        chosen: str | None = None
+        lowest: int | None = None
+        reasons: list[str] = []
+        for name in rung.targets:
+            answer = judge(name, rung.changes)
+            reasons.append(answer if isinstance(answer, str) else DEARER)
+            if not isinstance(answer, str) and (lowest is None or answer < lowest):
+                chosen, lowest = name, answer
+        later = rung.targets if chosen is None else rung.targets[: rung.targets.index(chosen)]
+        stages.append(make(chosen, rung.changes))
+        skips.append(tuple([Skip(name, reasons[i]) for i, name in enumerate(later)]))
     return Ladder(tuple(stages), tuple(skips))
-
-
-def _reason(answer: Sequence[object] | str) -> str:
-    return answer if isinstance(answer, str) else DEARER
 
 
 def cycle_of(targets: Mapping[str, Sequence[str]]) -> list[str] | None:

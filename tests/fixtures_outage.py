@@ -70,10 +70,11 @@ class DurableRedis:
         self.path = str(self.folder / "s")
         self._server: RedisServer | None = None
 
-    async def start(self) -> None:
+    async def start(self, *words: str) -> None:
         self.data.mkdir(exist_ok=True)
         command = [str(need("redis-server")), "--port", "0", "--unixsocket", self.path]
         command += ["--dir", str(self.data), "--save", "", "--appendonly", "yes"]
+        command += words
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self._server = RedisServer(process, self.path)
         async with asyncio.timeout(8):

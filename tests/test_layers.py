@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "metering": {"metering"},
 }
 
-MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.services")
+MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.settling")
 """Modules that may reach the worker's side, with what lies under them and parts like `cli_x`."""
 
 PURE = [
@@ -38,6 +38,9 @@ PURE = [
     "proxy.settings",
     "proxy.standing",
     "proxy.config",
+    "proxy.config_alerts",
+    "proxy.config_anomalies",
+    "proxy.config_anomalies_shape",
     "proxy.config_build",
     "proxy.config_decode",
     "proxy.config_limits",
@@ -69,7 +72,7 @@ PURE = [
     "metering.local_codec",
     "metering.registry",
     "metering.redis_keys",
-    "metering.scope_reading",
+    "metering.tolerances",
     "metering.seq_ranges",
     "metering.spool_codec",
     "metering.settlement.journal",
@@ -79,8 +82,12 @@ PURE = [
     "metering.settlement.invoices",
     "metering.settlement.reconcile",
     "metering.settlement.alerts",
+    "metering.settlement.counting",
     "metering.settlement.crossings",
     "metering.settlement.drift",
+    "metering.settlement.anomalies",
+    "metering.settlement.velocity",
+    "metering.settlement.notes",
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 

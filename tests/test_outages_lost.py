@@ -5,6 +5,9 @@ As tests/test_outages.py; both are named in docs/reliability.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +22,10 @@ from fixtures_outage import (
     until,
     until_stream,
 )
+from local_samples import checkpoint_of, record
 
 from metering.caps import Scope, ScopeKind, Vector
+from metering.local_journal import LocalJournal
 from metering.memory_caps import MemoryCaps
 from metering.recent import RecentCommits
 from metering.spool import Spool
@@ -192,6 +197,62 @@ async def test_f05_power_cut_of_what_was_booked(
     assert len(await site.settle()) == 1
 
 
+@pytest.mark.parametrize("kept", [0, 2], ids=["a new commit", "what is sent again"])
+async def test_f05_an_older_copy_that_has_gone_on(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """The stream is past what was settled again before the worker looks: by one new commit, or by
+    what this proxy has in memory. The windows are rebuilt all the same."""
+    remembering = partial(RecentCommits, count_max=kept)  # the others are older than 10 s
+    monkeypatch.setattr("proxy.services.RecentCommits", remembering)
+    site = await open_site()
+    await site.served(2)
+    copy = site.redis.copy()
+    await site.served(10)
+    await site.settle()
+
+    site.redis.kill()
+    site.redis.put_back(copy)
+    await site.redis.start()
+    await site.until_ready()
+    if kept:
+        await until_stream(site, 4)
+    else:
+        await site.served()
+
+    await all_booked(site, 12 if kept else 13)
+
+
+async def test_an_idle_proxy_sends_nothing_of_long_ago(
+    open_site: OpenSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has forgotten after an hour that it had these: it would count them a second time."""
+    rings: list[RecentCommits] = []
+
+    def remembering(generation: Callable[[], int]) -> RecentCommits:
+        rings.append(RecentCommits(generation, keep_s=0.2))
+        return rings[0]
+
+    monkeypatch.setattr("proxy.services.RecentCommits", remembering)
+    site = await open_site()
+    await site.served(3)
+    await site.settle()
+    keys = redis_keys(site.settings)
+    for marker in await site.redis.ask("KEYS", f"{keys.of('acme')}:done:*"):
+        await site.redis.ask("DEL", marker.decode())
+
+    async def is_forgotten() -> bool:
+        return len(rings[0]) == 0
+
+    await until(is_forgotten)
+    site.redis.kill()
+    await site.redis.start()
+    await site.until_ready()
+    await site.served()
+
+    await all_booked(site, 4)
+
+
 async def test_fewer_workers_strand_no_spool(open_site: OpenSite, tmp_path: Path) -> None:
     """The first proxy replays what the second one left, and says under its name what is left."""
     abandoned = Spool(tmp_path, "p-1")
@@ -204,6 +265,30 @@ async def test_fewer_workers_strand_no_spool(open_site: OpenSite, tmp_path: Path
     await until_stream(site, 1)
     reports = await site.redis.ask("HKEYS", redis_keys(site.settings).proxies)
     assert sorted(reports) == [b"p-0", b"p-1"]
+
+
+async def test_fewer_workers_strand_no_open_exchange(open_site: OpenSite, tmp_path: Path) -> None:
+    """What the second proxy had admitted without Redis is recovered by the first one: the true
+    commit where its spool has that, else what was noted last."""
+    journal, spool = LocalJournal(tmp_path, "p-1"), Spool(tmp_path, "p-1")
+    await journal.open()
+    await spool.open()
+    ended, open_ = record(), record()
+    noted = replace(open_.lost, checkpoint=checkpoint_of(open_, nano=70))
+    await journal.add(ended)
+    await journal.add(replace(open_, lost=noted))
+    await spool.append(ended.lost.hold, Vector(9), (b"{}",))
+    await journal.close()
+    await spool.close()
+
+    site = await open_site()
+
+    async def is_empty() -> bool:
+        return not list(tmp_path.glob("local/p-1/*"))
+
+    await until(is_empty)
+    assert await site.stream_length() == 2
+    assert await site.spent_nano() == 79
 
 
 async def test_a_record_that_redis_refuses_stops_nobody_behind_it(

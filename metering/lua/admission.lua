@@ -1,4 +1,4 @@
--- What reserve and swap share, after scopes.lua: caps, candidates, stages, and the judgement between
+-- What reserve and swap share, after holding.lua: caps, candidates, stages, and the judgement between
 -- them. The rules are metering/caps_choice.py.
 --
 -- ARGV after the scopes: number of caps; per cap: its scope and the window in it (both from 1), mode
@@ -9,13 +9,34 @@
 
 local RANK = {held = 1, spent = 2, never = 3}
 local DIMENSION = {'nano', 'tokens', 'requests', 'concurrent'}
-local MODES = {enforce = true, alert = true, shadow = true}
 local ELASTIC_MAX = 1000000000000  -- tokens: more is never held by a shrunk candidate
 
-local function take_optional(what)
-  local number = nil
-  if ARGV[cursor + 1] == '' then cursor = cursor + 1 else number = take_amount(what) end
-  return number
+-- When the first buckets that together hold `need` of one dimension have left: ms, as a number.
+local function frees_at(scope, window, d, need)
+  local freed = 0
+  for first = window.lo, window.hi, CHUNK do
+    local last = min(window.hi, first + CHUNK - 1)
+    local values = call('HMGET', scope.c, unpack(bucket_fields(window, first, last)))
+    for bucket = first, last do
+      freed = freed + tonumber(values[3 * (bucket - first) + d] or 0)
+      if freed >= need then return leaves(window, bucket) end
+    end
+  end
+  return leaves(window, window.hi)
+end
+
+-- Places a hold in one scope; `expires` as a number.
+local function place(scope, exchange, vector, now, expires)
+  for d = 1, 3 do
+    if vector[d] > 0 then
+      scope.texts[d] = add(scope, 'held:' .. DIMS[d], scope.texts[d], vector[d])
+    end
+  end
+  local fields = scope.fields
+  fields[#fields + 1] = 'h:' .. exchange
+  fields[#fields + 1] = format('%.0f %.0f %.0f', vector[1], vector[2], vector[3])
+  write(scope)
+  expire_at(scope, exchange, now, expires)
 end
 
 local function take_caps(scopes)
@@ -24,12 +45,19 @@ local function take_caps(scopes)
     local scope = scopes[take_amount('scope')]
     local window = scope and scope.windows[take_amount('window')]
     if not window then fault = fault or 'BADARG a cap without its window' end
-    local cap = {scope = scope, window = window, mode = take(), limits = {}, bounded = {}}
-    if not MODES[cap.mode] then fault = fault or 'BADARG a cap of an unknown mode' end
-    cap.enforced = cap.mode == 'enforce'
+    local mode = take()
+    local cap = {scope = scope, window = window, mode = mode, enforced = mode == 'enforce',
+                 limits = {false, false, false, false}, bounded = {}, spent = false, held = false,
+                 begun = false}
+    if mode ~= 'enforce' and mode ~= 'alert' and mode ~= 'shadow' then
+      fault = fault or 'BADARG a cap of an unknown mode'
+    end
     for d = 1, 4 do
-      local limit = take_optional('limit')
-      if limit then cap.limits[d], cap.bounded[#cap.bounded + 1] = limit, d end
+      if ARGV[cursor + 1] == '' then
+        cursor = cursor + 1
+      else
+        cap.limits[d], cap.bounded[#cap.bounded + 1] = take_amount('limit'), d
+      end
     end
     caps[i] = cap
   end
@@ -39,8 +67,9 @@ end
 local function take_candidates()
   local candidates = {}
   for i = 1, min(take_amount('candidates'), #ARGV) do
-    local candidate = {upstream = take(), vector = take_vector(), stage = take_amount('stage')}
-    candidate.vector[4] = 1
+    local candidate = {upstream = take(), vector = {take_amount('nano'), take_amount('tokens'),
+                                                    take_amount('requests'), 1},
+                       stage = take_amount('stage'), elastic = false}
     if take_amount('elastic') == 1 then
       candidate.elastic = {base = take_vector(), rate = take_amount('rate_pico'),
                            least = take_amount('tokens_min')}
@@ -111,20 +140,21 @@ local function with_output(elastic, tokens)
   return {base[1] + price(tokens, elastic.rate), base[2] + tokens, base[3], 1}
 end
 
--- As many tokens as the room pays for, at most `tokens`: the quotient, set right by the exact price.
-local function affordable(room, rate, tokens)
-  if room < 0 then return -1 end
-  if rate == 0 or price(tokens, rate) <= room then return tokens end
-  local guess = min(tokens, floor(room / rate * 1000))
-  while guess > 0 and price(guess, rate) > room do guess = guess - 1 end
-  while price(guess + 1, rate) <= room do guess = guess + 1 end
-  return guess
-end
-
 -- The hold with as many output tokens as fit, or nil when that is too few.
 local function shrunk(candidate, caps)
   local elastic = candidate.elastic
   if not elastic then return nil end
+
+  -- As many tokens as the room pays for, at most `tokens`: the quotient, set right by the exact price.
+  local function affordable(room, rate, tokens)
+    if room < 0 then return -1 end
+    if rate == 0 or price(tokens, rate) <= room then return tokens end
+    local guess = min(tokens, floor(room / rate * 1000))
+    while guess > 0 and price(guess, rate) > room do guess = guess - 1 end
+    while price(guess + 1, rate) <= room do guess = guess + 1 end
+    return guess
+  end
+
   local base = elastic.base
   local tokens = min(candidate.vector[2] - base[2], ELASTIC_MAX)
   for _, cap in ipairs(caps) do
@@ -176,53 +206,53 @@ local function least(candidate)
   return with_output(elastic, elastic.least)
 end
 
--- The hardest refusal of one candidate: never before spent before held; among `spent` the one that
--- ends last, for only then will the request fit. A candidate that is passed over waits until the
--- lowest stage above its own can end. nil when a stage lasts though nothing is as full any more.
-local function judge(candidate, caps, stairs, level)
-  local worst, vector = nil, least(candidate)
-  local function weigh(k, d, reason, need)
-    if not reason then return end
-    local cap = caps[k]
-    local found = {rank = RANK[reason], reason = reason, cap = k, dimension = d, at = 0}
-    if reason == 'spent' then found.at = frees_at(cap.scope, cap.window, d, need) end
-    if not worst or found.rank > worst.rank
-      or (found.rank == worst.rank and found.at > worst.at) then
-      worst = found
-    end
-  end
-  for k, cap in ipairs(caps) do
-    if cap.enforced then
-      for _, d in ipairs(cap.bounded) do
-        local more = d == 3 and cap.begun and 0 or vector[d]
-        weigh(k, d, refused(cap, d, vector), cap.spent[d] + more - cap.limits[d])
-      end
-      if stairs and candidate.stage < level and cap.limits[1] then
-        local last = share(cap.limits[1], stairs[candidate.stage + 1].leave) - 1
-        weigh(k, 1, refusal(cap.spent[1], cap.held[1], 0, last), cap.spent[1] - last)
-      end
-    end
-  end
-  return worst
-end
-
-local function first_money(caps)
-  for k, cap in ipairs(caps) do
-    if cap.enforced and cap.limits[1] then return text(k) end
-  end
-  return ''
-end
-
 -- The denial of the candidate that takes least; the first of several alike.
 local function deny(candidates, caps, scopes, now, stairs, level)
+  -- The hardest refusal of one candidate: never before spent before held; among `spent` the one that
+  -- ends last, for only then will the request fit. A candidate that is passed over waits until the
+  -- lowest stage above its own can end. nil when a stage lasts though nothing is as full any more.
+  local function judge(candidate)
+    local worst, vector = nil, least(candidate)
+    local function weigh(k, d, reason, need)
+      if not reason then return end
+      local cap = caps[k]
+      local found = {rank = RANK[reason], reason = reason, cap = k, dimension = d, at = 0}
+      if reason == 'spent' then found.at = frees_at(cap.scope, cap.window, d, need) end
+      if not worst or found.rank > worst.rank
+        or (found.rank == worst.rank and found.at > worst.at) then
+        worst = found
+      end
+    end
+    for k, cap in ipairs(caps) do
+      if cap.enforced then
+        for _, d in ipairs(cap.bounded) do
+          local more = d == 3 and cap.begun and 0 or vector[d]
+          weigh(k, d, refused(cap, d, vector), cap.spent[d] + more - cap.limits[d])
+        end
+        if stairs and candidate.stage < level and cap.limits[1] then
+          local last = share(cap.limits[1], stairs[candidate.stage + 1].leave) - 1
+          weigh(k, 1, refusal(cap.spent[1], cap.held[1], 0, last), cap.spent[1] - last)
+        end
+      end
+    end
+    return worst
+  end
+
+  local function first_money()
+    for k, cap in ipairs(caps) do
+      if cap.enforced and cap.limits[1] then return text(k) end
+    end
+    return ''
+  end
+
   local cheapest, amount = nil, nil
   for _, candidate in ipairs(candidates) do
     local takes = least(candidate)[1]
     if not cheapest or takes < amount then cheapest, amount = candidate, takes end
   end
-  local worst = judge(cheapest, caps, stairs, level)
+  local worst = judge(cheapest)
   if not worst then
-    return answer({'denied', 'held', first_money(caps), 'nano', '', ''}, scopes, now)
+    return answer({'denied', 'held', first_money(), 'nano', '', ''}, scopes, now)
   end
   local at = worst.at > 0 and text(worst.at) or ''
   return answer({'denied', worst.reason, text(worst.cap), DIMENSION[worst.dimension], at, ''},

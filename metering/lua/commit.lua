@@ -25,9 +25,10 @@ if fault then return redis.error_reply(fault) end
 local marker = call('HGET', KEYS[1], exchange)
 if marker and marker ~= 'released' then return {'repeat'} end
 
--- What may fail comes first (a stream of another type, say): a commit that fails has spent nothing,
--- and is sent again. The very first command writes nothing and is one that Redis allows at maxmemory,
--- see give_back; the records never have an expiry.
+-- What may fail comes first (a key of another type, say): a commit that fails has spent nothing,
+-- has left neither marker nor event, and is sent again. The first write changes nothing and is one
+-- that Redis allows at maxmemory, see give_back; the records never have an expiry.
+require_types(KEYS[2], KEYS[3], KEYS[4], scopes)
 call('PERSIST', KEYS[2])
 local own = call('HGET', scopes[1].c, 'h:' .. exchange)
 local record = own or call('HGET', KEYS[2], exchange)

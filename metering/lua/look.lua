@@ -1,20 +1,10 @@
-#!lua flags=allow-oom,no-writes
--- Reads the scopes of a request as they stand, and changes nothing: for who asks and holds nothing.
--- What has left a window or lapsed is still there; the reader leaves it out (metering/scope_reading).
+-- Reads scopes at a known place of the stream. Stands alone, writes nothing.
 --
--- KEYS: 1 epoch, 2 state flags, then per scope hash and zset.
--- ARGV: none.
--- Returns: now_ms; 1, or 0 while the windows are being rebuilt; the state hash; then of each scope its
--- hash and its zset, all as flat lists.
+-- KEYS: 1 event stream, then scope hashes of the same slot.
+-- ARGV: last stream id that the caller has counted.
+-- Returns the fields and values of each hash; or moved, when the stream has an entry after that id.
 
-local time = redis.call('TIME')
-local found = {
-  string.format('%s%03d', time[1], math.floor(tonumber(time[2]) / 1000)),
-  redis.call('EXISTS', KEYS[1]),
-  redis.call('HGETALL', KEYS[2]),
-}
-for i = 3, #KEYS, 2 do
-  found[#found + 1] = redis.call('HGETALL', KEYS[i])
-  found[#found + 1] = redis.call('ZRANGE', KEYS[i + 1], '0', '-1', 'WITHSCORES')
-end
+if #redis.call('XRANGE', KEYS[1], '(' .. ARGV[1], '+', 'COUNT', 1) > 0 then return 'moved' end
+local found = {}
+for i = 2, #KEYS do found[i - 1] = redis.call('HGETALL', KEYS[i]) end
 return found

@@ -25,7 +25,8 @@ if record then record = cjson.decode(record) end
 if not record or record.state == 'recovered' then return 'ended' end
 if tonumber(record.expires_ms) ~= expires or now < expires + grace then return 'changed' end
 
--- What may fail comes first, see commit; the first command changes nothing.
+-- What may fail comes first, see commit; the first write changes nothing.
+require_types(KEYS[1], KEYS[2], KEYS[3], scopes)
 call('PERSIST', KEYS[1])
 local id = nil
 for i = 1, events do

@@ -4,14 +4,13 @@
 -- layout it writes is the one described there.
 --
 -- KEYS: 1 scope hash.
--- ARGV: label, bucket_ms, buckets of the window, bucket, then nano, tokens, requests as compared,
---       then nano, tokens, requests as they should be (decimal strings >= 0).
+-- ARGV: label, how long the key is kept from now on in ms, bucket, then nano, tokens, requests as
+--       compared, then nano, tokens, requests as they should be (decimal strings >= 0).
 -- Returns: repaired; or moved, having written nothing, when the bucket is not what was compared.
 -- Idempotent: what was repaired is no longer what was compared.
 
 local call = redis.call
-local label, bucket_ms, buckets = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local bucket = tonumber(ARGV[4])
+local label, keep, bucket = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local DIMS = {'n', 't', 'r'}
 
 local function field(number, d)
@@ -19,13 +18,13 @@ local function field(number, d)
 end
 
 for d = 1, 3 do
-  if (call('HGET', KEYS[1], field(bucket, d)) or '0') ~= ARGV[4 + d] then return 'moved' end
+  if (call('HGET', KEYS[1], field(bucket, d)) or '0') ~= ARGV[3 + d] then return 'moved' end
 end
 for d = 1, 3 do
-  if ARGV[7 + d] == '0' then
+  if ARGV[6 + d] == '0' then
     call('HDEL', KEYS[1], field(bucket, d))
   else
-    call('HSET', KEYS[1], field(bucket, d), ARGV[7 + d])
+    call('HSET', KEYS[1], field(bucket, d), ARGV[6 + d])
   end
 end
 
@@ -47,8 +46,7 @@ if lo then
   call('HSET', KEYS[1], label .. ':lo', string.format('%.0f', lo),
        label .. ':hi', string.format('%.0f', hi))
   -- `until` is left to the next call; whatever it says, the key must outlast this window.
-  local span = bucket_ms * (buckets + 2)
-  if call('PTTL', KEYS[1]) < span then call('PEXPIRE', KEYS[1], string.format('%.0f', span)) end
+  if call('PTTL', KEYS[1]) < keep then call('PEXPIRE', KEYS[1], string.format('%.0f', keep)) end
 else
   call('HDEL', KEYS[1], label .. ':lo', label .. ':hi')
 end

@@ -17,66 +17,16 @@
 -- know. One with a zone is of version 2, which older workers leave alone.
 -- The state hash remembers stairs as stage:<name>, "<stage> <since, Unix ms>".
 
-local function take_stairs()
-  local count = min(take_amount('stages'), #ARGV)
-  if count == 0 then return nil end
-  local stairs = {name = take(), dwell = take_amount('dwell_ms'), shadow = take() == '1'}
-  for i = 1, count do stairs[i] = {enter = take_amount('enter'), leave = take_amount('leave')} end
-  return stairs
-end
-
-local function reaches(caps, ppm)
-  for _, cap in ipairs(caps) do
-    local limit = cap.enforced and cap.limits[1]
-    if limit and cap.spent[1] + cap.held[1] >= share(limit, ppm) then return true end
-  end
-  return false
-end
-
--- The stage in force by what is full, and since when. One that is left for a lower one keeps its
--- time: the lower one began no later.
-local function climb(stairs, caps, level, since, now)
-  for i = #stairs, 1, -1 do
-    if reaches(caps, stairs[i].enter) then return i, i > level and now or since end
-    if i <= level and stairs.name ~= ''
-      and (now < since + stairs.dwell or reaches(caps, stairs[i].leave)) then
-      return i, since
-    end
-  end
-  return 0, 0
-end
-
--- The stage in force, its floor considered; what can last is remembered.
-local function stage_of(stairs, caps, state, kept, now)
-  local level, since = match(kept[1] or '', '^(%d+) (%d+)$')
-  level, since = tonumber(level or 0), tonumber(since or 0)
-  local stage, began = climb(stairs, caps, level, since, now)
-  if stairs.name ~= '' and (stage ~= level or began ~= since) then
-    if stage == 0 then
-      call('HDEL', state, 'stage:' .. stairs.name)
-    else
-      call('HSET', state, 'stage:' .. stairs.name, text(stage) .. ' ' .. text(began))
-    end
-  end
-  return max(stage, min(floor(tonumber(kept[2] or nil) or 0), #stairs))
-end
-
--- A refusal for what is spent is told once.
-local function tell_refusal(notes, tenant, cap, now)
-  local scope, window = cap.scope, cap.window
-  local limit = cap.limits[1]
-  local again = text(share(min(window.spent[1], limit), REARM_PPM))
-  if redis.pcall('HSETNX', scope.c, 'refused:' .. window.label, again) == 1 then
-    tell(notes, 'cap_refuses', scope, window, {ppm = 1000000, limit = limit}, now, tenant)
-  end
-end
-
 local now, tenant, exchange = take_now(), take(), take()
 local scopes = take_scopes(7)
 local caps = take_caps(scopes)
 local candidates = take_candidates()
 local stops = take_stops()
-local stairs = take_stairs()
+local stairs, stages = nil, min(take_amount('stages'), #ARGV)
+if stages > 0 then
+  stairs = {name = take(), dwell = take_amount('dwell_ms'), shadow = take() == '1'}
+  for i = 1, stages do stairs[i] = {enter = take_amount('enter'), leave = take_amount('leave')} end
+end
 local owner, ttl, facts = take(), take_amount('ttl_ms'), take()
 if fault then return redis.error_reply(fault) end
 
@@ -108,13 +58,55 @@ local flag, stop, kept = look_at_flags(KEYS[2], stops, more)
 if flag then return {'denied', flag, '', 'nano', '', stop} end
 
 look_at(caps, exchange, false)
-local stage = stairs and stage_of(stairs, caps, KEYS[2], kept, now) or 0
+local stage = 0
+if stairs then  -- the stage in force, its floor considered; what can last is remembered
+  local function reaches(ppm)
+    for _, cap in ipairs(caps) do
+      local limit = cap.enforced and cap.limits[1]
+      if limit and cap.spent[1] + cap.held[1] >= share(limit, ppm) then return true end
+    end
+    return false
+  end
+
+  -- The stage in force by what is full, and since when. One that is left for a lower one keeps its
+  -- time: the lower one began no later.
+  local function climb(level, since)
+    for i = #stairs, 1, -1 do
+      if reaches(stairs[i].enter) then return i, i > level and now or since end
+      if i <= level and stairs.name ~= ''
+        and (now < since + stairs.dwell or reaches(stairs[i].leave)) then
+        return i, since
+      end
+    end
+    return 0, 0
+  end
+
+  local kept_level, since = match(kept[1] or '', '^(%d+) (%d+)$')
+  local level = tonumber(kept_level or 0)
+  since = tonumber(since or 0)
+  local reached, began = climb(level, since)
+  if stairs.name ~= '' and (reached ~= level or began ~= since) then
+    if reached == 0 then
+      call('HDEL', KEYS[2], 'stage:' .. stairs.name)
+    else
+      call('HSET', KEYS[2], 'stage:' .. stairs.name, text(reached) .. ' ' .. text(began))
+    end
+  end
+  stage = max(reached, min(floor(tonumber(kept[2] or nil) or 0), #stairs))
+end
 local level = stairs and not stairs.shadow and stage or 0
 local index, vector = choose(candidates, caps, level)
 if not index then
   local denial, worst = deny(candidates, caps, scopes, now, stairs, level)
   if worst and worst.reason == 'spent' and worst.dimension == 1 then
-    tell_refusal(KEYS[6], tenant, caps[worst.cap], now)
+    -- told once, see spending.lua for when it is news again
+    local cap = caps[worst.cap]
+    local scope, window = cap.scope, cap.window
+    local limit = cap.limits[1]
+    local again = text(share(min(window.spent[1], limit), REARM_PPM))
+    if redis.pcall('HSETNX', scope.c, 'refused:' .. window.label, again) == 1 then
+      tell(KEYS[6], 'cap_refuses', scope, window, {ppm = 1000000, limit = limit}, now, tenant)
+    end
   end
   return denial
 end

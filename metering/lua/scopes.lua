@@ -29,7 +29,7 @@ local DIMS = {'n', 't', 'r'}
 local ZERO = {0, 0, 0}
 
 local call, floor, max, min = redis.call, math.floor, math.max, math.min
-local format, find, match = string.format, string.find, string.match
+local format, find, match, byte = string.format, string.find, string.match, string.byte
 local ARGV = ARGV
 
 local function text(number)
@@ -52,7 +52,13 @@ end
 
 local function take_amount(what)
   local arg = ARGV[cursor + 1]
-  if arg and #arg <= 16 and find(arg, '^%d+$') then
+  if arg and #arg == 1 then  -- most are counts: half the time of what follows
+    local digit = byte(arg) - 48
+    if digit >= 0 and digit <= 9 then
+      cursor = cursor + 1
+      return digit
+    end
+  elseif arg and #arg <= 16 and find(arg, '^%d+$') then
     local number = tonumber(arg)
     if number <= MAX then
       cursor = cursor + 1
@@ -78,20 +84,23 @@ local function take_now()
   return take_amount('now_ms')
 end
 
-local function take_period(label)
-  local window = {label = label, count = 0, zone = take(), number = take_amount('period'),
-                  start = take_amount('start_ms'), stop = take_amount('end_ms'),
-                  next_stop = take_amount('next_end_ms')}
-  if window.start >= window.next_stop then fault = fault or 'BADARG an empty period' end
-  return window, window.next_stop - window.start
-end
-
+-- Tables are made with every field they will have: one allocation in place of four. For the same
+-- reason there are few functions here: each is made anew with every call of a script.
 local function take_window()
   local label, ms = take(), take_amount('bucket_ms')
-  if ms == 0 then return take_period(label) end
+  if ms == 0 then
+    local window = {label = label, count = 0, zone = take(), number = take_amount('period'),
+                    start = take_amount('start_ms'), stop = take_amount('end_ms'),
+                    next_stop = take_amount('next_end_ms'), at = 0, here = 0, there = false,
+                    lo = false, hi = false, texts = false, spent = false, current = 0}
+    if window.start >= window.next_stop then fault = fault or 'BADARG an empty period' end
+    return window, window.next_stop - window.start
+  end
   local count = take_amount('buckets')
   if count < 1 then fault = fault or 'BADARG an empty window' end
-  return {label = label, ms = ms, count = count, rate = ms * count <= RATE_MS}, ms * (count + 2)
+  return {label = label, ms = ms, count = count, rate = ms * count <= RATE_MS, at = 0, here = 0,
+          there = false, lo = false, hi = false, texts = false, spent = false, current = 0},
+         ms * (count + 2)
 end
 
 -- The scopes, from KEYS[first_key] on in pairs.
@@ -99,7 +108,8 @@ local function take_scopes(first_key)
   local scopes = {}
   for i = 1, min(take_amount('scopes'), #KEYS) do
     local scope = {c = KEYS[first_key + 2 * i - 2], z = KEYS[first_key + 2 * i - 1],
-                   name = take(), windows = {}, span = 0, fields = {}}
+                   name = take(), windows = {}, span = 0, fields = {}, texts = false,
+                   held = false, till = 0, own = false, others = false}
     if not scope.z then fault = fault or 'BADARG fewer keys than scopes' end
     scopes[i] = scope
   end
@@ -112,13 +122,6 @@ local function take_scopes(first_key)
   end
   if #scopes == 0 then fault = fault or 'BADARG no scope' end
   return scopes
-end
-
--- The names of all that can be paused or killed here, beside the tenant.
-local function take_stops()
-  local stops = {}
-  for i = 1, min(take_amount('stops'), #ARGV) do stops[i] = take() end
-  return stops
 end
 
 local function bucket_at(window, now)
@@ -205,26 +208,6 @@ local function tell(notes, kind, scope, window, mark, now, tenant)
     v = 1, kind = kind, tenant = tenant, scope = scope.name, window = window.label, at_ms = now,
     mark_ppm = mark.ppm, limit_nano = text(mark.limit), spent_nano = window.texts[1],
   }))
-end
-
--- The flag that stands in the way, or nil; the place of its stop ('' = the tenant's); and the
--- values of `more`, fields beside the flags. The tenant's comes first, a pause before a kill.
-local function look_at_flags(state, stops, more)
-  local fields = {'paused', 'killed'}
-  for _, name in ipairs(stops) do
-    fields[#fields + 1] = 'paused:' .. name
-    fields[#fields + 1] = 'killed:' .. name
-  end
-  local count = #fields
-  for i, field in ipairs(more or {}) do fields[count + i] = field end
-  local got = call('HMGET', state, unpack(fields))
-  for i = 1, count do
-    if got[i] and got[i] ~= '0' then
-      local place = floor((i - 1) / 2)
-      return i % 2 == 1 and 'paused' or 'killed', place > 0 and text(place) or ''
-    end
-  end
-  return nil, '', {unpack(got, count + 1)}
 end
 
 -- Gives one hold back to its scope; `hold` is the text of h:<exchange>.
@@ -330,7 +313,7 @@ end
 -- the newest bucket older: `current` is at least hi. `spends` says which windows will be added to,
 -- so that their bucket is read along: 'rates', 'all' (with what was told), or nil.
 local function load(scope, exchange, now, spends)
-  local fields = {'held:n', 'held:t', 'held:r', 'until', 'h:' .. exchange}
+  local fields = {'held:n', 'held:t', 'held:r', 'until', 'h:' .. exchange, nil, nil, nil, nil, nil}
   for _, window in ipairs(scope.windows) do
     local l = window.label
     local at = #fields
@@ -366,20 +349,6 @@ local function load(scope, exchange, now, spends)
   end
 end
 
--- When the first buckets that together hold `need` of one dimension have left: ms, as a number.
-local function frees_at(scope, window, d, need)
-  local freed = 0
-  for first = window.lo, window.hi, CHUNK do
-    local last = min(window.hi, first + CHUNK - 1)
-    local values = call('HMGET', scope.c, unpack(bucket_fields(window, first, last)))
-    for bucket = first, last do
-      freed = freed + tonumber(values[3 * (bucket - first) + d] or 0)
-      if freed >= need then return leaves(window, bucket) end
-    end
-  end
-  return leaves(window, window.hi)
-end
-
 -- Lets an idle scope vanish once its longest window and its last hold are over, and never before:
 -- `till` only grows, whoever calls with whichever windows. `last` is when the scope is last used.
 local function keep(scope, now, last)
@@ -388,27 +357,6 @@ local function keep(scope, now, last)
   scope.till = needed + SLACK_MS
   call('HSET', scope.c, 'until', text(scope.till))
   call('PEXPIRE', scope.c, text(scope.till - now))
-end
-
--- A sorted set that was emptied has lost its expiry, so each hold sets it again.
-local function expire_at(scope, exchange, now, expires)
-  call('ZADD', scope.z, text(expires), exchange)
-  keep(scope, now, expires)
-  call('PEXPIRE', scope.z, text(scope.till - now))
-end
-
--- Places a hold in one scope; `expires` as a number.
-local function place(scope, exchange, vector, now, expires)
-  for d = 1, 3 do
-    if vector[d] > 0 then
-      scope.texts[d] = add(scope, 'held:' .. DIMS[d], scope.texts[d], vector[d])
-    end
-  end
-  local fields = scope.fields
-  fields[#fields + 1] = 'h:' .. exchange
-  fields[#fields + 1] = format('%.0f %.0f %.0f', vector[1], vector[2], vector[3])
-  write(scope)
-  expire_at(scope, exchange, now, expires)
 end
 
 -- Appends what Python needs for the CapStates: now_ms, then per scope held n t r, and per window

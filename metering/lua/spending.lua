@@ -1,6 +1,17 @@
 -- What commit, release and recover share, after scopes.lua: appending events, telling marks, and
 -- taking back what was added to the windows for an exchange that was recovered.
 
+-- Fails, before anything was written, where a key is of another type than ours.
+local function require_types(records, stream, open, scopes)
+  call('HLEN', records)
+  call('XLEN', stream)
+  call('ZCARD', open)
+  for _, scope in ipairs(scopes) do
+    call('HLEN', scope.c)
+    call('ZCARD', scope.z)
+  end
+end
+
 -- The id that the event got.
 local function append(stream, body, hash)
   return call('XADD', stream, '*', 'e', body, 'h', hash)

@@ -1,24 +1,27 @@
--- Takes a shard's epoch away when its data is older than what was settled from it: the stream ends
--- before the ledger's watermark, and nobody has rebuilt the windows since. Stands alone.
+-- Notes up to where a shard is being settled, and takes its epoch away when its data is older than
+-- what was settled from it: the note is behind the ledger. Stands alone.
+-- Works when Redis is at maxmemory: what empties it again must not wait for room.
 --
--- KEYS: 1 epoch, 2 event stream.
--- ARGV: the two halves of the newest settled stream id.
--- Returns the last id of the stream when the epoch was taken away, else nil.
+-- KEYS: 1 epoch, 2 note.
+-- ARGV: the two halves of the newest stream id in the ledger, those of the newest that is about to
+--       be settled; none of either is 0 and 0.
+-- Returns the note that was found when the epoch was taken away ('0-0': none), else nil.
 
-local epoch = tonumber(redis.call('GET', KEYS[1]) or nil)
-local settled_ms, settled_n = tonumber(ARGV[1]), tonumber(ARGV[2])
-if not epoch or epoch > settled_ms then return nil end
+redis.call('PERSIST', KEYS[2])  -- a write that needs no room lets those behind it pass
 
-local last = '0-0'
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  local about = redis.call('XINFO', 'STREAM', KEYS[2])
-  for i = 1, #about, 2 do
-    if about[i] == 'last-generated-id' then last = about[i + 1] end
-  end
+local function is_before(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end
+
+local note = redis.call('GET', KEYS[2]) or '0-0'
+local ms, n = string.match(note, '^(%d+)%-(%d+)$')
+local noted = {tonumber(ms or 0), tonumber(n or 0)}
+local settled = {tonumber(ARGV[1]), tonumber(ARGV[2])}
+local settling = {tonumber(ARGV[3]), tonumber(ARGV[4])}
+
+local newest = noted
+if is_before(newest, settled) then newest = settled end
+if is_before(newest, settling) then newest = settling end
+if is_before(noted, newest) then
+  redis.call('SET', KEYS[2], string.format('%.0f-%.0f', newest[1], newest[2]))
 end
-local ms, n = string.match(last, '^(%d+)%-(%d+)$')
-ms, n = tonumber(ms), tonumber(n)
-if ms > settled_ms or (ms == settled_ms and n >= settled_n) then return nil end
-
-redis.call('DEL', KEYS[1])
-return last
+if is_before(noted, settled) and redis.call('DEL', KEYS[1]) == 1 then return note end
+return nil

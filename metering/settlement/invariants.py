@@ -7,7 +7,7 @@ and names what is broken in words that lead to the row, the key or the request.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 NAMES = {
@@ -114,12 +114,26 @@ class Scope:
 
     key: str
     tenant: str
+    kind: str
+    id: str
     held: tuple[int, int, int]
     holds: int
     leased: int
     """Of the holds, those whose owner has renewed them: exchanges under way."""
     totals: Mapping[str, tuple[int, int, int]]
     buckets: Mapping[str, Mapping[int, tuple[int, int, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPair:
+    """One window of one scope, as Redis and as the ledger remember it."""
+
+    name: str
+    in_redis: Mapping[int, tuple[int, int, int]]
+    in_ledger: Mapping[int, tuple[int, int, int]]
+    oldest: int = 0
+    is_settled: bool = True
+    is_rate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,34 +242,28 @@ def check_outcomes(
     return check
 
 
-def check_windows(
-    scopes: Iterable[Scope],
-    ledger: Mapping[str, Mapping[int, tuple[int, int, int]]],
-    *,
-    label: str,
-    oldest: int,
-    unsettled: Collection[str] = (),
-) -> Check:
-    """I2: each tenant's buckets in Redis are the ledger's sums; buckets before `oldest` lapse.
+def check_windows(windows: Iterable[WindowPair]) -> Check:
+    """I2: the buckets of each window in Redis are the ledger's sums; older buckets lapse.
 
-    What differs of a tenant in `unsettled` is no finding: events of its shard were on their way.
+    What differs where events of the shard were on their way is no finding.
     """
     check = Check("I2")
-    seen = {scope.tenant: scope.buckets.get(label, {}) for scope in scopes}
-    for tenant in sorted(seen.keys() | ledger.keys()):
-        redis, booked = seen.get(tenant, {}), ledger.get(tenant, {})
-        for bucket in sorted(redis.keys() | booked.keys()):
-            if bucket < oldest:
+    for window in windows:
+        for bucket in sorted(window.in_redis.keys() | window.in_ledger.keys()):
+            if bucket < window.oldest:
                 continue
             check.looked_at += 1
-            here, there = redis.get(bucket, (0, 0, 0)), booked.get(bucket, (0, 0, 0))
+            here = window.in_redis.get(bucket, (0, 0, 0))
+            there = window.in_ledger.get(bucket, (0, 0, 0))
+            if window.is_rate:  # its requests count when they begin, which the ledger does not say
+                here, there = (*here[:2], 0), (*there[:2], 0)
             if here == there:
                 continue
-            text = f"tenant {tenant}, bucket {bucket}: Redis {here}, the ledger {there}"
-            if tenant in unsettled:
-                check.note(f"{text}; its shard has events that are not settled yet")
-            else:
+            text = f"{window.name}, bucket {bucket}: Redis {here}, the ledger {there}"
+            if window.is_settled:
                 check.find(text)
+            else:
+                check.note(f"{text}; its shard has events that are not settled yet")
     return check
 
 

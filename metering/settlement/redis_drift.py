@@ -1,9 +1,10 @@
-"""Compares the windows in Redis with the ledger, and puts Redis right where they differ.
+"""Compares the rolling day of tenants in Redis with the ledger, and puts Redis right.
 
-Shell around `drift`. Rules: the ledger is right, because every event in it came with its bytes; an
-alert is on disk before anything is changed; a bucket is changed only while it still has the amounts
-that were compared. A bucket of which some event waits as a dead letter or stands as a conflict is
-left as it is: Redis counted what the ledger does not have yet.
+The other windows are `redis_scope_drift`'s. Shell around `drift`. Rules: the ledger is right, for
+every event in it came with its bytes; an alert is on disk before anything is changed; a bucket is
+changed only while it still has the amounts that were compared. A bucket of which some event waits
+as a dead letter or stands as a conflict is left as it is: Redis counted what the ledger does not
+have yet.
 """
 
 from __future__ import annotations
@@ -19,16 +20,15 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    case,
-    func,
     literal_column,
     select,
 )
 
-from metering.caps import ROLLING_DAY, Scope, ScopeKind
+from metering.caps import ROLLING_DAY
 from metering.clock import now_ns
 from metering.events import RECOVERED, Kind
 from metering.redis_keys import RedisKeys
+from metering.settlement.counting import TENANT, keep_ms
 from metering.settlement.drift import (
     Amounts,
     Drift,
@@ -38,23 +38,15 @@ from metering.settlement.drift import (
     pick_tenants,
 )
 from metering.settlement.ledger.outbox import put_alerts
+from metering.settlement.ledger.spending import doubtful_times, measures
 from metering.settlement.ledger.store import Ledger
-from metering.settlement.ledger.tables import (
-    balance,
-    dead_letter,
-    dead_letter_resolution,
-    event_conflict,
-    quantity_column,
-    usage_event,
-)
+from metering.settlement.ledger.tables import balance, usage_event
 from metering.settlement.redis_stream import StreamReader
-from metering.usage import TOKEN_CLASSES
 
 TENANTS_MAX = 100
 """Tenants of a shard that one look compares; the others follow in the next ones."""
 
 _LABEL, _BUCKET_MS = ROLLING_DAY.label, ROLLING_DAY.bucket_ms
-_TENANT = Scope(ScopeKind.TENANT)
 
 
 @dataclass(slots=True)
@@ -138,7 +130,7 @@ class DriftWatch:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for tenant, wanted in buckets.items():
                 names = [name for bucket in wanted for name in _fields(bucket)]
-                pipeline.hmget(self._keys.scope(tenant, _TENANT), names)
+                pipeline.hmget(self._keys.scope(tenant, TENANT), names)
             answers = await pipeline.execute()
         found: dict[Place, Amounts] = {}
         for (tenant, wanted), values in zip(buckets.items(), answers, strict=True):
@@ -158,7 +150,9 @@ class DriftWatch:
                     sums = found.setdefault((row.tenant, int(row.bucket)), [0, 0, 0])
                     for at, amount in enumerate((row.nano, row.tokens, row.requests)):
                         sums[at] += int(amount)
-            doubtful = _doubtful(connection, shard, min(bucket for _, bucket in places))
+            since_ms = min(bucket for _, bucket in places) * _BUCKET_MS
+            times = doubtful_times(connection, shard, since_ms)
+        doubtful = {at_ms // _BUCKET_MS for at_ms in times}
         amounts = {place: (sums[0], sums[1], sums[2]) for place, sums in found.items()}
         return amounts, doubtful
 
@@ -173,6 +167,8 @@ class DriftWatch:
                 each.key,
                 {
                     "tenant": each.tenant,
+                    "scope": "tenant",
+                    "window": _LABEL,
                     "bucket": each.bucket,
                     "bucket_start_ms": each.bucket * _BUCKET_MS,
                     "redis": dict(zip(_NAMES, each.in_redis, strict=True)),
@@ -194,9 +190,9 @@ class DriftWatch:
     async def _repair(self, drift: Drift) -> bool:
         script = files("metering").joinpath("lua", "repair.lua").read_text(encoding="utf-8")
         amounts = map(str, (*drift.in_redis, *drift.in_ledger))
-        window = (_LABEL, str(_BUCKET_MS), str(ROLLING_DAY.buckets), str(drift.bucket))
-        scope = self._keys.scope(drift.tenant, _TENANT)
-        answer: Any = await self._redis.eval(script, 1, scope, *window, *amounts)
+        head = _LABEL, str(keep_ms(ROLLING_DAY, 0)), str(drift.bucket)
+        scope = self._keys.scope(drift.tenant, TENANT)
+        answer: Any = await self._redis.eval(script, 1, scope, *head, *amounts)
         return bool(answer == b"repaired")
 
     async def _now_ms(self) -> int:
@@ -239,12 +235,12 @@ def _sums(
     ]
     bucket = _bucket(event.c.stream_ms)
     used = (
-        select(event.c.tenant, bucket.label("bucket"), *_measures(event, sign=1))
+        select(event.c.tenant, bucket.label("bucket"), *measures(event, sign=1))
         .where(*at, event.c.kind != Kind.CORRECTION)
         .group_by(event.c.tenant, bucket)
     )
     corrected = (
-        select(event.c.tenant, bucket.label("bucket"), *_measures(correction, sign=-1))
+        select(event.c.tenant, bucket.label("bucket"), *measures(correction, sign=-1))
         .join(correction, correction.c.corrects == event.c.event_id)
         .where(
             *at,
@@ -259,31 +255,3 @@ def _sums(
 def _bucket(stream_ms: ColumnElement[int]) -> ColumnElement[int]:
     length: ColumnElement[int] = literal_column(str(_BUCKET_MS), BigInteger)
     return stream_ms // length  # no parameter: PostgreSQL would take GROUP BY's for another one
-
-
-def _measures(event: Any, *, sign: int) -> list[ColumnElement[Any]]:
-    """What an event adds to its bucket; a correction takes its exchange's request back."""
-    tokens = [func.coalesce(event.c[quantity_column(unit)], 0) for unit in TOKEN_CLASSES]
-    total: ColumnElement[Any] = tokens[0]
-    for each in tokens[1:]:
-        total = total + each
-    return [
-        func.sum(event.c.admission_nano).label("nano"),
-        func.sum(total).label("tokens"),
-        func.sum(case((event.c.attempt == 1, sign), else_=0)).label("requests"),
-    ]
-
-
-def _doubtful(connection: Connection, shard: int, first: int) -> set[int]:
-    """Buckets of the shard with events that Redis counted and the ledger does not have."""
-    waiting = (
-        select(dead_letter.c.stream_id)
-        .outerjoin(
-            dead_letter_resolution, dead_letter_resolution.c.dead_letter_id == dead_letter.c.id
-        )
-        .where(dead_letter.c.shard == shard, dead_letter_resolution.c.dead_letter_id.is_(None))
-    )
-    refused = select(event_conflict.c.stream_id).where(event_conflict.c.shard == shard)
-    ids = [*connection.execute(waiting).scalars(), *connection.execute(refused).scalars()]
-    buckets = {int(each.partition("-")[0]) // _BUCKET_MS for each in ids}
-    return {bucket for bucket in buckets if bucket >= first}

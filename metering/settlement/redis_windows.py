@@ -1,90 +1,41 @@
-"""Rebuilds the sliding windows of a Redis that lost them, from the ledger and the streams.
+"""Gives Redis the windows that the ledger knows of: all of a shard that lost them, or new ones.
 
-A shard without its epoch key admits nobody. Its windows are what was committed in the last 24
-hours, by Redis' own time of the commit (the milliseconds of the stream id): events the ledger has
-and events still in the stream, each once. A correction counts where the event it corrects did, and
-not at all once that has left. Tenants' windows only, like the caps that exist.
+A shard without its epoch key admits nobody until every window of every scope is what was committed,
+by Redis' own time of the commit: events the ledger has and events still in the stream, each once.
+A cap that is new in the configuration counts from its first exchange on and admits meanwhile; what
+was spent before is added as soon as the worker sees the cap. What a window is noted under
+(`RedisKeys.windows`) lies in the same slot as the window, so one is not lost without the other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
-from sqlalchemy import Connection, select
 
-import metering
-from metering.caps import ROLLING_DAY, Scope, ScopeKind
-from metering.events import RECOVERED
 from metering.redis_keys import RedisKeys
-from metering.settlement.entries import Arrival, read_entry
-from metering.settlement.ledger.standing import settled_positions
+from metering.settlement.counting import DAILY, NO_RULES, Rules, Series
 from metering.settlement.ledger.store import Ledger
-from metering.settlement.ledger.tables import quantity_column, usage_event
-from metering.settlement.redis_stream import make_entry
-from metering.usage import TOKEN_CLASSES
+from metering.settlement.recount import Place, Recount, settled_id
+from metering.settlement.redis_stream import StreamReader
 
-_EVENT = usage_event.c
-_PAGE = 1_000
-_TENANT = Scope(ScopeKind.TENANT)
+_TOGETHER = 64
+"""Windows written in one round trip."""
 
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """What a window needs to know of one event."""
-
-    tenant: str
-    event_id: str
-    corrects: str | None
-    stream_ms: int
-    amounts: tuple[int, int, int]
-    """Nano-USD, tokens, requests."""
-
-
-@dataclass(slots=True)
-class Spent:
-    """What the tenants of a shard spent, by bucket: [nano, tokens, requests]."""
-
-    by_tenant: dict[str, dict[int, list[int]]] = field(default_factory=dict)
-    recovered_ms: dict[str, int] = field(default_factory=dict)
-    """When each recovered event was committed: these are what gets corrected."""
-    corrections: list[Counted] = field(default_factory=list)
-
-    def add(self, counted: Counted, *, is_recovered: bool) -> None:
-        """Count one event into the bucket of its commit; corrections wait for what they correct."""
-        if counted.corrects is not None:
-            self.corrections.append(counted)
-            return
-        if is_recovered:
-            self.recovered_ms[counted.event_id] = counted.stream_ms
-        _add(self.by_tenant.setdefault(counted.tenant, {}), counted.stream_ms, counted.amounts)
-
-    def arguments(self, tenant: str) -> list[str]:
-        """The buckets as restore.lua takes them; none is below zero."""
-        buckets = {number: list(sums) for number, sums in self.by_tenant[tenant].items()}
-        for counted in self.corrections:
-            if counted.tenant == tenant and counted.corrects in self.recovered_ms:
-                _add(buckets, self.recovered_ms[counted.corrects], counted.amounts)
-        used = [(bucket, sums) for bucket, sums in sorted(buckets.items()) if max(sums) > 0]
-        return [
-            str(number)
-            for bucket, sums in used
-            for number in (bucket, *(max(amount, 0) for amount in sums))
-        ]
-
-
-def _add(buckets: dict[int, list[int]], stream_ms: int, amounts: tuple[int, int, int]) -> None:
-    sums = buckets.setdefault(stream_ms // ROLLING_DAY.bucket_ms, [0, 0, 0])
-    for dimension, amount in enumerate(amounts):
-        sums[dimension] += amount
+_TRIES_MAX = 200
+"""Round trips in a row in which a commit was faster: then a new cap waits for the next turn."""
 
 
 async def rebuild_windows(
-    ledger: Ledger, redis: Redis, keys: RedisKeys, *, shards: Iterable[int] | None = None
+    ledger: Ledger,
+    redis: Redis,
+    keys: RedisKeys,
+    rules: Rules = NO_RULES,
+    *,
+    shards: Iterable[int] | None = None,
 ) -> tuple[int, ...]:
     """Restore every shard (of these, or of all) whose epoch is missing, then set it; which they
     were.
@@ -95,148 +46,118 @@ async def rebuild_windows(
     rebuilt = []
     for shard in range(keys.shards) if shards is None else shards:
         if not await redis.exists(keys.epoch(shard)):
-            await _rebuild_shard(ledger, redis, keys, shard)
+            await _rebuild_shard(ledger, redis, keys, rules, shard)
             rebuilt.append(shard)
     return tuple(rebuilt)
 
 
-@dataclass(slots=True)
-class _Rebuild:
-    """One shard being rebuilt: how far its stream is counted, and which events were found there."""
+async def build_new_windows(
+    ledger: Ledger, reader: StreamReader, redis: Redis, keys: RedisKeys, rules: Rules
+) -> int:
+    """Bring windows that the configuration names since lately up to what the ledger knows; how many
+    kinds of window of how many tenants these were, together.
 
-    redis: Redis
-    keys: RedisKeys
-    shard: int
-    ledger: Ledger
-    since_ms: int
-    last_id: str
-    is_ledger_counted: bool = False
-    spent: Spent = field(default_factory=Spent)
-    event_ids: set[str] = field(default_factory=set)
-
-    async def count_stream(self) -> None:
-        """Count what came after what is counted; an id that comes twice counts once."""
-        while page := await self._page():
-            found = [read_entry(make_entry(self.shard, at, fields)) for at, fields in page]
-            arrivals = [one for one in found if isinstance(one, Arrival)]
-            self.last_id = page[-1][0].decode()
-            if self.is_ledger_counted:  # a proxy may have sent again what was booked long ago
-                self.event_ids |= await asyncio.to_thread(self._booked_before, arrivals)
-            for arrival in arrivals:
-                if arrival.event.event_id not in self.event_ids:
-                    self.event_ids.add(arrival.event.event_id)
-                    _count_arrival(arrival, self.spent)
-
-    def count_ledger(self) -> None:
-        """Count what the ledger has and the stream had not.
-
-        The stream was read first: what has been settled and trimmed since then was found there.
-        """
-        with self.ledger.read() as connection:
-            for row in _recent_rows(connection, self.shard, self.since_ms):
-                if row.event_id not in self.event_ids:
-                    _count_row(row, self.spent)
-        self.is_ledger_counted = True
-
-    def _booked_before(self, arrivals: Sequence[Arrival]) -> set[str]:
-        """The events of these that the ledger has from another place, where they were counted."""
-        places = {one.event.event_id: one.entry.stream_id for one in arrivals}
-        query = select(_EVENT.event_id, _EVENT.stream_id).where(
-            _EVENT.event_id.in_(places), _EVENT.stream_ms >= self.since_ms
-        )
-        with self.ledger.read() as connection:
-            rows = connection.execute(query).all()
-        return {row.event_id for row in rows if row.stream_id != places[row.event_id]}
-
-    async def restore(self, script: str, tenant: str) -> bool:
-        """Write a tenant's window; False when the stream moved on and must be counted again."""
-        answer: Any = await self.redis.eval(
-            script,
-            2,
-            self.keys.scope(tenant, _TENANT),
-            self.keys.stream(self.shard),
-            self.last_id,
-            ROLLING_DAY.label,
-            str(ROLLING_DAY.bucket_ms),
-            str(ROLLING_DAY.buckets),
-            *self.spent.arguments(tenant),
-        )
-        return bool(answer == b"restored")
-
-    async def _page(self) -> Any:
-        stream = self.keys.stream(self.shard)
-        return await self.redis.xrange(stream, min=f"({self.last_id}", count=_PAGE)
+    Nothing is done for a shard that is to be rebuilt. Rates are left: they are whole by themselves
+    sooner than they are looked at.
+    """
+    built = 0
+    for shard in reader.shards:
+        marks = _marks(rules, keys, shard)
+        if not marks or not await redis.exists(keys.epoch(shard)):
+            continue
+        values: Any = await redis.hmget(keys.windows(shard), list(marks))
+        missing = [name for name, value in zip(marks, values, strict=True) if value is None]
+        if not missing:
+            continue
+        wanted: dict[Series, list[str]] = {}
+        for name in missing:
+            tenant, series = marks[name]
+            wanted.setdefault(series, []).append(tenant)
+        now_ms = await _now_ms(redis)
+        begin = await settled_id(reader, redis, keys.stream(shard), shard)
+        recount = Recount(ledger, redis, keys, shard, rules, wanted, now_ms, last_id=begin)
+        await recount.run()
+        if await _restore(recount, tries_max=_TRIES_MAX):
+            await redis.hset(keys.windows(shard), mapping=dict.fromkeys(missing, str(now_ms)))
+            built += len(missing)
+    return built
 
 
-async def _rebuild_shard(ledger: Ledger, redis: Redis, keys: RedisKeys, shard: int) -> None:
-    seconds, _ = await redis.time()
-    now_ms = seconds * 1_000
-    since_ms = now_ms - ROLLING_DAY.bucket_ms * (ROLLING_DAY.buckets + 1)
-    settled = await asyncio.to_thread(settled_positions, ledger)
-    rebuild = _Rebuild(redis, keys, shard, ledger, since_ms, last_id=f"{since_ms - 1}-0")
-    await rebuild.count_stream()
-    await asyncio.to_thread(rebuild.count_ledger)
+async def forget_windows(redis: Redis, keys: RedisKeys, rules: Rules, shard: int) -> list[str]:
+    """Take out the notes of windows that are not configured any more: they count no longer, and
+    are to be built anew if they come back."""
+    noted: Any = await redis.hkeys(keys.windows(shard))
+    known = _marks(rules, keys, shard)
+    gone = sorted(name for name in (raw.decode() for raw in noted) if name not in known)
+    if gone:
+        await redis.hdel(keys.windows(shard), *gone)
+    return gone
+
+
+async def built_series(
+    redis: Redis, keys: RedisKeys, rules: Rules, shard: int
+) -> dict[Series, list[str]]:
+    """The windows that are whole, and the tenants for whom they are."""
+    marks = _marks(rules, keys, shard)
+    if not marks:
+        return {}
+    values: Any = await redis.hmget(keys.windows(shard), list(marks))
+    found: dict[Series, list[str]] = {}
+    for (tenant, series), value in zip(marks.values(), values, strict=True):
+        if value is not None and tenant not in found.setdefault(series, []):
+            found[series].append(tenant)
+    return found
+
+
+def _marks(rules: Rules, keys: RedisKeys, shard: int) -> dict[str, tuple[str, Series]]:
+    return {
+        name: (tenant, series)
+        for tenant in rules.by_tenant
+        if keys.shard(tenant) == shard
+        for name, series in rules.marks(tenant).items()
+    }
+
+
+async def _rebuild_shard(
+    ledger: Ledger, redis: Redis, keys: RedisKeys, rules: Rules, shard: int
+) -> None:
+    now_ms = await _now_ms(redis)
+    tenants = [tenant for tenant in rules.by_tenant if keys.shard(tenant) == shard]
+    wanted: Mapping[Series, Sequence[str] | None] = {DAILY: None, **rules.series(tenants)}
+    recount = Recount(ledger, redis, keys, shard, rules, wanted, now_ms)
+    await recount.run()
+    await _restore(recount, tries_max=None)
+    if marks := _marks(rules, keys, shard):
+        await redis.hset(keys.windows(shard), mapping=dict.fromkeys(marks, str(now_ms)))
+    await redis.set(keys.epoch(shard), str(now_ms), nx=True)
+
+
+async def _restore(recount: Recount, *, tries_max: int | None) -> bool:
+    """Write every window that was counted; False when commits were faster too often in a row."""
     script = await asyncio.to_thread(_script)
-    restored: set[str] = set()  # a commit that comes later has added itself to these
-    while missing := sorted(rebuild.spent.by_tenant.keys() - restored):
-        if await rebuild.restore(script, missing[0]):
-            restored.add(missing[0])
-        else:
-            await rebuild.count_stream()
-    settled_ms, _ = settled.get(shard, (0, 0))  # above it, see went_back
-    await redis.set(keys.epoch(shard), str(max(now_ms, settled_ms + 1)), nx=True)
+    restored: set[Place] = set()  # a commit that comes later has added itself to these
+    tries = 0
+    while left := [place for place in recount.spent if place not in restored]:
+        batch = left[:_TOGETHER]
+        async with recount.redis.pipeline(transaction=False) as pipeline:
+            for place in batch:
+                names = recount.key(place), recount.keys.stream(recount.shard)
+                pipeline.eval(script, 2, *names, recount.last_id, *recount.arguments(place))
+            answers = await pipeline.execute()
+        done = [place for place, said in zip(batch, answers, strict=True) if said == b"restored"]
+        restored.update(done)
+        tries = 0 if done else tries + 1
+        if len(done) < len(batch):
+            if tries_max is not None and tries >= tries_max:
+                return False
+            await recount.catch_up()
+    return True
 
 
-def _count_arrival(arrival: Arrival, spent: Spent) -> None:
-    event = arrival.event
-    tokens = sum(event.units.get(unit, 0) for unit in TOKEN_CLASSES)
-    counted = Counted(
-        event.tenant,
-        event.event_id,
-        event.corrects,
-        arrival.entry.position[0],
-        (event.admission_nano, tokens, _requests(event)),
-    )
-    spent.add(counted, is_recovered=event.usage_source == RECOVERED)
-
-
-def _count_row(row: Any, spent: Spent) -> None:
-    tokens = sum(getattr(row, quantity_column(unit)) or 0 for unit in TOKEN_CLASSES)
-    counted = Counted(
-        row.tenant,
-        row.event_id,
-        row.corrects,
-        row.stream_ms,
-        (row.admission_nano, tokens, _requests(row)),
-    )
-    spent.add(counted, is_recovered=row.usage_source == RECOVERED)
-
-
-def _requests(event: Any) -> int:
-    """The attempts of an exchange are committed together: the first stands for the request."""
-    if event.attempt != 1:
-        return 0
-    return 1 if event.corrects is None else -1
-
-
-def _recent_rows(connection: Connection, shard: int, since_ms: int) -> Iterator[Any]:
-    columns = [_EVENT[quantity_column(unit)] for unit in TOKEN_CLASSES]
-    query = (
-        select(
-            _EVENT.event_id,
-            _EVENT.tenant,
-            _EVENT.stream_ms,
-            _EVENT.admission_nano,
-            _EVENT.attempt,
-            _EVENT.corrects,
-            _EVENT.usage_source,
-            *columns,
-        )
-        .where(_EVENT.shard == shard, _EVENT.stream_ms >= since_ms)
-        .execution_options(yield_per=_PAGE)
-    )
-    yield from connection.execute(query)
+async def _now_ms(redis: Redis) -> int:
+    seconds, microseconds = await redis.time()
+    return int(seconds) * 1_000 + int(microseconds) // 1_000
 
 
 def _script() -> str:
-    return (Path(metering.__file__).parent / "lua" / "restore.lua").read_text()
+    return files("metering").joinpath("lua", "restore.lua").read_text(encoding="utf-8")

@@ -78,6 +78,8 @@ async def replay(
 def _arrival(letter: DeadLetter, keys: RedisKeys, request: Replay) -> Arrival:
     """The event in the bytes, at the place where it was; refuses what is not that event."""
     body = letter.raw if request.mended is None else request.mended
+    if not body and request.mended is not None:
+        raise ReplayRefusedError("the file is empty")
     if not body:
         raise ReplayRefusedError(
             "its bytes are gone: give them with --file, from the proxy's spool or a backup"

@@ -23,6 +23,10 @@ class Timing:
     emptied, and what they send again before that counts once."""
     watch_every_s: float = 60.0
     """The backlog, the memory of Redis, the spools of proxies, consumers that are gone."""
+    send_every_s: float = 1.0
+    """What is in the outbox goes to the sinks."""
+    send_last_s: float = 5.0
+    """At the end of a run, once more and for no longer; what is left is sent by the next run."""
     drift_every_s: float = 300.0
     """A part of the windows is compared with the ledger."""
     consumer_gone_ms: int = 86_400_000

@@ -17,29 +17,39 @@ from typing import Any
 
 import orjson
 from redis.asyncio import Redis
-from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy import ColumnElement, func, select
 
-from metering.caps import ROLLING_DAY
-from metering.events import Kind
 from metering.redis_keys import RedisKeys
 from metering.settlement import invariants
+from metering.settlement.counting import NO_RULES, Rules
 from metering.settlement.invariants import Booked, Check, ClientOutcome, Sample, Scope, UpstreamCall
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.verify import verify
 from metering.settlement.redis_client import servers
-from metering.settlement.redis_stream import StreamStanding, stream_standings
+from metering.settlement.redis_stream import stream_standings
 from metering.settlement.totals import check_totals
-from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
+from metering.settlement.window_checks import ledger_windows, pair_windows, whole_windows
+from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES
 
 _EVENT = tables.usage_event.c
 _DIMENSIONS = ("n", "t", "r")
 _BUCKET = re.compile(r"^(?P<label>[A-Za-z0-9._-]+):(?P<bucket>\d+):(?P<dimension>[ntr])$")
 _TOTAL = re.compile(r"^(?P<label>[A-Za-z0-9._-]+):(?P<dimension>[ntr])$")
-_SCOPE_KEY = re.compile(r":c:(?P<kind>[a-z]+):(?P<tenant>[^/]+)")
+_SCOPE_KEY = re.compile(r":c:(?P<kind>[a-z]+):(?P<tenant>[^/]+)(?:/(?P<id>.+))?")
 _FOR_EVER = (
-    *(":hold:", ":state:", ":epoch", ":confirmed", ":prices:", ":meta", ":dead", ":tries"),
-    *(":open", ":proxies", ":crossings", ":health"),
+    *(
+        ":hold:",
+        ":state:",
+        ":epoch",
+        ":settled",
+        ":confirmed",
+        ":prices:",
+        ":meta",
+        ":dead",
+        ":tries",
+    ),
+    *(":open", ":proxies", ":crossings", ":health", ":windows", ":notes"),
 )
 """Keys that have no expiry by design: records end by script, the others are few and bounded."""
 
@@ -105,18 +115,21 @@ def read_samples(path: Path) -> Journals:
 
 
 async def run_checks(
-    ledger: Ledger, redis: Redis, keys: RedisKeys, journals: Journals
+    ledger: Ledger, redis: Redis, keys: RedisKeys, journals: Journals, rules: Rules = NO_RULES
 ) -> list[Check]:
-    """Every invariant once, in order."""
+    """Every invariant once, in order; `rules` say which windows there should be."""
     seconds, _ = await redis.time()
     now_ms = seconds * 1_000
     before = await stream_standings(redis, keys)
     scopes, endless = await _read_redis(redis, keys, now_ms)
     dead_entries = await _dead_entries(redis, keys)
     checks = await asyncio.to_thread(_ledger_checks, ledger, journals)
-    spent = await asyncio.to_thread(_spent_by_bucket, ledger, _oldest_bucket(now_ms))
+    whole = await whole_windows(redis, keys, rules)
+    spent = await asyncio.to_thread(ledger_windows, ledger, keys, rules, whole=whole, now_ms=now_ms)
     after = await stream_standings(redis, keys)
-    checks.append(_check_windows(scopes, spent, before, after, keys=keys, now_ms=now_ms))
+    still = [was == now and not was.waiting for was, now in zip(before, after, strict=True)]
+    pairs = pair_windows(scopes, spent, keys, rules, whole=whole, still=still, now_ms=now_ms)
+    checks.append(invariants.check_windows(pairs))
     checks += invariants.check_scopes(scopes, endless)
     dead_rows, conflicts, checked = await asyncio.to_thread(_counts, ledger)
     checks.append(
@@ -154,33 +167,6 @@ def _ledger_checks(ledger: Ledger, journals: Journals) -> list[Check]:
     checks.append(_check_books(ledger))
     checks.append(check_totals(ledger))
     return checks
-
-
-def _oldest_bucket(now_ms: int) -> int:
-    return now_ms // ROLLING_DAY.bucket_ms - ROLLING_DAY.buckets + 1
-
-
-def _check_windows(
-    scopes: Sequence[Scope],
-    spent: Mapping[str, Mapping[int, tuple[int, int, int]]],
-    before: Sequence[StreamStanding],
-    after: Sequence[StreamStanding],
-    *,
-    keys: RedisKeys,
-    now_ms: int,
-) -> Check:
-    """Windows and ledger; a shard is judged when its stream was settled, before and after, and
-    nothing came in between: a commit puts its event into the stream as it moves the window."""
-    tenant_scopes = [scope for scope in scopes if f":c:tenant:{scope.tenant}" in scope.key]
-    still = [was == now and not was.waiting for was, now in zip(before, after, strict=True)]
-    tenants = {scope.tenant for scope in tenant_scopes} | spent.keys()
-    return invariants.check_windows(
-        tenant_scopes,
-        spent,
-        label=ROLLING_DAY.label,
-        oldest=_oldest_bucket(now_ms),
-        unsettled={tenant for tenant in tenants if not still[keys.shard(tenant)]},
-    )
 
 
 def read_booked(ledger: Ledger) -> Iterator[Booked]:
@@ -222,37 +208,6 @@ def _check_books(ledger: Ledger) -> Check:
     for text in verify(ledger):
         check.find(f"ledger: {text}")
     return check
-
-
-def _spent_by_bucket(ledger: Ledger, oldest: int) -> dict[str, dict[int, tuple[int, int, int]]]:
-    """By tenant and bucket what was committed; a correction counts where its original did."""
-    original = tables.usage_event.alias("original")
-    stream_ms = func.coalesce(original.c.stream_ms, _EVENT.stream_ms)
-    sign = case((_EVENT.kind == Kind.CORRECTION, -1), else_=1)
-    query = (
-        select(
-            _EVENT.tenant,
-            stream_ms,
-            _EVENT.admission_nano,
-            _total(TOKEN_CLASSES),
-            case((_EVENT.attempt == 1, sign), else_=0),
-        )
-        .select_from(tables.usage_event.outerjoin(original, _EVENT.corrects == original.c.event_id))
-        .where(_EVENT.stream_ms >= oldest * ROLLING_DAY.bucket_ms)
-        .execution_options(yield_per=1_000)
-    )
-    spent: dict[str, dict[int, tuple[int, int, int]]] = {}
-    with ledger.read() as connection:
-        for tenant, at_ms, *amounts in connection.execute(query):
-            of_tenant = spent.setdefault(tenant, {})
-            bucket = at_ms // ROLLING_DAY.bucket_ms
-            before = of_tenant.get(bucket, (0, 0, 0))
-            of_tenant[bucket] = (
-                before[0] + amounts[0],
-                before[1] + amounts[1],
-                before[2] + amounts[2],
-            )
-    return spent
 
 
 def _counts(ledger: Ledger) -> tuple[int, int, int]:
@@ -311,6 +266,8 @@ def read_scope(key: str, fields: Mapping[bytes, bytes], *, leased: int = 0) -> S
     return Scope(
         key=key,
         tenant=found["tenant"] if found else "",
+        kind=found["kind"] if found else "",
+        id=(found["id"] or "") if found else "",
         held=_vector(held),
         holds=holds,
         leased=leased,

@@ -38,6 +38,9 @@ class Watch(Protocol):
     def alerted(self, kind: str) -> None:
         """An alert of this kind has gone out."""
 
+    def reviewed(self, step: str, mode: str) -> None:
+        """A step was taken over unusual spend; in mode `shadow` it would have been."""
+
 
 class Unwatched:
     """A `Watch` for when nobody wants to know."""
@@ -58,4 +61,7 @@ class Unwatched:
         """See `Watch`."""
 
     def alerted(self, kind: str) -> None:
+        """See `Watch`."""
+
+    def reviewed(self, step: str, mode: str) -> None:
         """See `Watch`."""

@@ -12,26 +12,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Sequence
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
+from metering.settlement.counting import Rules
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.faults import LedgerUnusableError
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.one_ledger import need_this_ledger
 from metering.settlement.redis_client import connect, is_cluster
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, lanes
+from metering.settlement.sending import Outlet, Sender, open_outlets
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log, Unwatched, Watch
 from metering.settlement.worker_booking import Booker
 from metering.settlement.worker_lane import Lane
 from metering.settlement.worker_tally import Tally
 from metering.settlement.worker_upkeep import Upkeep
+from metering.tolerances import Tolerances
 
 DRAIN_BLOCK_MS = 50
 """A drain waits no longer than this to see that nothing comes."""
@@ -52,7 +57,10 @@ async def run(
     consumer: str = "worker-1",
     timing: Timing | None = None,
     marks: Marks | None = None,
+    tolerances: Tolerances | None = None,
     one_server: bool = True,
+    rules: Rules | None = None,
+    sinks: Sequence[SinkSettings] = DEFAULT_SINKS,
     log: Log | None = None,
     watch: Watch | None = None,
 ) -> Tally:
@@ -62,6 +70,7 @@ async def run(
     A drain that cannot end (no Redis, no price) is a DrainGaveUpError; what waits stays as it is.
     `consumer` names this worker in the group: stable over restarts, different for each worker that
     runs at the same time. `one_server=False` reads each shard by itself, as a Cluster is read.
+    `rules` say in which windows an event counts, `sinks` where alerts go.
     """
     ledger, redis = open_ledger(ledger_url), connect(redis_url)
     log = structlog.get_logger("settlement") if log is None else log
@@ -69,16 +78,24 @@ async def run(
         ledger,
         redis,
         keys,
+        rules=rules or Rules(),
         timing=timing or Timing(),
         marks=marks or Marks(),
+        tolerances=tolerances or Tolerances(),
         log=log,
         watch=watch or Unwatched(),
     )
     try:
         async with asyncio.TaskGroup() as group:
-            for shards in lanes(keys, together=one_server and not is_cluster(redis_url)):
-                reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
-                group.create_task(settlement.settle(reader, stop=stop, hurry=hurry, drain=drain))
+            over = asyncio.Event()
+            group.create_task(settlement.send(open_outlets(sinks, log), over=over))
+            async with asyncio.TaskGroup() as lanes_group:
+                for shards in lanes(keys, together=one_server and not is_cluster(redis_url)):
+                    reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
+                    lanes_group.create_task(
+                        settlement.settle(reader, stop=stop, hurry=hurry, drain=drain)
+                    )
+            settlement.settled(over)
     finally:
         await redis.aclose()
         ledger.close()
@@ -96,8 +113,10 @@ class Settlement:
         redis: Redis,
         keys: RedisKeys,
         *,
+        rules: Rules,
         timing: Timing,
         marks: Marks,
+        tolerances: Tolerances,
         log: Log,
         watch: Watch,
     ) -> None:
@@ -113,12 +132,16 @@ class Settlement:
             ledger,
             redis,
             keys,
+            rules=rules,
             timing=timing,
             marks=marks,
+            tolerances=tolerances,
             writing=self._writing,
             log=log,
             told=watch,
         )
+        self._may_send = asyncio.Event()
+        self._has_ledger = False
         self.gave_up: str | None = None
         """Why a drain was given up."""
 
@@ -126,6 +149,31 @@ class Settlement:
     def tally(self) -> Tally:
         """What this run has come to so far."""
         return self._booker.tally
+
+    def settled(self, over: asyncio.Event) -> None:
+        """Nothing is settled any more: what is in the outbox is all there is to send."""
+        over.set()
+        self._may_send.set()
+
+    async def send(self, outlets: Sequence[Outlet], *, over: asyncio.Event) -> None:
+        """Send alerts until `over` and then once more; from when there is a ledger on."""
+        await self._may_send.wait()
+        if not self._has_ledger:
+            return
+        names, timing = [each.name for each in outlets], self._timing
+        async with asyncio.TaskGroup() as group:
+            for outlet in outlets:
+                sender = Sender(
+                    self._ledger,
+                    outlet,
+                    among=names,
+                    writing=self._writing,
+                    log=self._log,
+                    told=self._watch,
+                )
+                group.create_task(
+                    sender.run(over, every_s=timing.send_every_s, last_s=timing.send_last_s)
+                )
 
     async def settle(
         self, reader: StreamReader, *, stop: asyncio.Event, hurry: asyncio.Event | None, drain: bool
@@ -188,7 +236,7 @@ class Settlement:
                     return
                 delay_s = self._delay_s(failures, drain=drain)
                 failures = min(failures + 1, 16)
-                self._log.warning("settlement_retries", error=repr(error), delay_s=delay_s)
+                self._log.warning("settlement_retries", error=_one_line(error), delay_s=delay_s)
                 self._watch.failed(error)
                 await _sleep(delay_s, stop)
 
@@ -238,6 +286,8 @@ class Settlement:
         async with self._writing:
             await asyncio.to_thread(self._ledger.migrate)
             await need_this_ledger(self._ledger, self._redis, self._keys)
+        self._has_ledger = True
+        self._may_send.set()
         await reader.ensure_groups()
         await self._upkeep.rebuild_windows(reader)
         await self._settle_own(reader, lane)

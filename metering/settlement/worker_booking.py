@@ -29,6 +29,7 @@ from metering.settlement.price_shelf import PriceShelf
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log, Unwatched, Watch
+from metering.settlement.went_back import Position, leave_stale_windows
 from metering.settlement.worker_lane import Lane
 from metering.settlement.worker_tally import Tally
 
@@ -51,6 +52,8 @@ class Booker:
     ) -> None:
         self._watch = watch or Unwatched()
         self._ledger = ledger
+        self._redis = redis
+        self._keys = keys
         self._timing = timing
         self._writing = writing
         self._log = log
@@ -147,6 +150,7 @@ class Booker:
         batch = await self._without_booked(reader, batch)
         if not batch.bookings and not batch.malformed:
             return
+        await self._note(batch)
         began_s = monotonic_s()
         async with self._writing:
             parts = await asyncio.to_thread(self._post, batch)
@@ -160,6 +164,22 @@ class Booker:
         for _, report in parts:
             self._say(report)
             self._watch.batch(report, took_s)
+
+    async def _note(self, batch: Batch) -> None:
+        """Note in Redis what the ledger will have, so that a Redis that went back shows."""
+        settling: dict[int, Position] = {}
+        entries = [booking.arrival.entry for booking in batch.bookings]
+        for entry in [*entries, *(malformed.entry for malformed in batch.malformed)]:
+            settling[entry.shard] = max(entry.position, settling.get(entry.shard, (0, 0)))
+        await leave_stale_windows(
+            self._ledger,
+            self._redis,
+            self._keys,
+            settling,
+            settling=settling,
+            writing=self._writing,
+            log=self._log,
+        )
 
     async def _without_booked(self, reader: StreamReader, batch: Batch) -> Batch:
         """Leaves out what has vanished from its stream after it was booked: nothing is missing."""

@@ -9,8 +9,10 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from metering.clock import monotonic_s
+from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
+from metering.settlement.anomaly_watch import AnomalyWatch
+from metering.settlement.counting import Rules
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import confirmed_spool, settled_positions
@@ -18,16 +20,21 @@ from metering.settlement.ledger.store import Ledger
 from metering.settlement.one_ledger import need_this_ledger
 from metering.settlement.reaper import Reaper
 from metering.settlement.redis_drift import DriftWatch
+from metering.settlement.redis_notes import Notes
+from metering.settlement.redis_scope_drift import ScopeWatch
 from metering.settlement.redis_stream import StreamReader
-from metering.settlement.redis_windows import rebuild_windows
+from metering.settlement.redis_windows import (
+    build_new_windows,
+    forget_windows,
+    rebuild_windows,
+)
 from metering.settlement.reread import reread_lost
-from metering.settlement.sending import send_alerts
-from metering.settlement.sinks.log import LogSink
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log
 from metering.settlement.watch import Watch as Told
 from metering.settlement.went_back import leave_stale_windows
 from metering.settlement.worker_watch import Watch
+from metering.tolerances import Tolerances
 
 
 class Upkeep:
@@ -39,8 +46,10 @@ class Upkeep:
         redis: Redis,
         keys: RedisKeys,
         *,
+        rules: Rules,
         timing: Timing,
         marks: Marks,
+        tolerances: Tolerances,
         writing: asyncio.Lock,
         log: Log,
         told: Told,
@@ -48,16 +57,23 @@ class Upkeep:
         self._ledger = ledger
         self._redis = redis
         self._keys = keys
+        self._rules = rules
         self._timing = timing
         self._writing = writing
         self._log = log
         self._told = told
         self._reaper = Reaper(ledger, redis, keys, timing=timing, writing=writing, log=log)
         self._drift = DriftWatch(ledger, redis, keys, writing=writing)
+        self._scopes = ScopeWatch(ledger, redis, keys, rules, writing=writing)
+        self._notes = Notes(ledger, redis, keys, writing=writing, log=log)
         self._watch = Watch(ledger, redis, keys, marks=marks, writing=writing, log=log)
-        self._sink = LogSink(log)
+        self._anomalies = AnomalyWatch(
+            ledger, redis, keys, tolerances=tolerances, writing=writing, log=log, told=told
+        )
         self._watch_at_s = 0.0
         self._look_at_s: dict[tuple[int, ...], float] = {}
+        self._new_at_s: dict[tuple[int, ...], float] = {}
+        self._pruned: set[int] = set()
 
     async def run(self, reader: StreamReader) -> None:
         """One turn, for the shards of this reader."""
@@ -65,14 +81,15 @@ class Upkeep:
         if recovered := await self._reaper.turn(reader, now_s=monotonic_s()):
             self._told.recovered(recovered)
         await self._keep_ledger(reader)
+        await self._anomalies.turn(reader.shards, now_ns=now_ns())
+        await self._build_new(reader)
+        await self._notes.read(reader.shards)
         await self._compare(reader)
         if monotonic_s() >= self._watch_at_s:
             self._watch_at_s = monotonic_s() + self._timing.watch_every_s
             await self._watch.look()
             if gone := await reader.retire_consumers(idle_ms=self._timing.consumer_gone_ms):
                 self._log.info("consumers_removed", consumers=gone)
-        for kind in await send_alerts(self._ledger, self._sink, writing=self._writing):
-            self._told.alerted(kind)
 
     async def _compare(self, reader: StreamReader) -> None:
         """Windows and ledger: suspects are looked at in each turn, new ones sought rarely."""
@@ -83,6 +100,22 @@ class Upkeep:
         if monotonic_s() >= self._look_at_s.get(reader.shards, 0.0):
             self._look_at_s[reader.shards] = monotonic_s() + self._timing.drift_every_s
             await self._drift.look(reader)
+            if drifted := await self._scopes.look(reader):
+                self._log.warning("windows_repaired", buckets=len(drifted))
+                self._told.repaired(len(drifted))
+
+    async def _build_new(self, reader: StreamReader) -> None:
+        """What the configuration names for the first time starts with what the ledger knows."""
+        for shard in reader.shards:
+            if shard not in self._pruned:
+                self._pruned.add(shard)
+                await forget_windows(self._redis, self._keys, self._rules, shard)
+        if monotonic_s() < self._new_at_s.get(reader.shards, 0.0):
+            return
+        args = self._ledger, reader, self._redis, self._keys, self._rules
+        if built := await build_new_windows(*args):
+            self._log.info("windows_built", windows=built)
+        self._new_at_s[reader.shards] = monotonic_s() + self._timing.watch_every_s
 
     async def _keep_ledger(self, reader: StreamReader) -> None:
         async with self._writing:
@@ -100,7 +133,9 @@ class Upkeep:
         )
         await self._wait_for_spools(reader)
         async with self._writing:
-            rebuilt = await rebuild_windows(self._ledger, self._redis, self._keys, shards=shards)
+            rebuilt = await rebuild_windows(
+                self._ledger, self._redis, self._keys, self._rules, shards=shards
+            )
         if rebuilt:
             self._log.info("windows_rebuilt", shards=list(rebuilt))
 

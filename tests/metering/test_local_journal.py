@@ -18,6 +18,7 @@ from metering.local_codec import LocalRecord
 from metering.local_journal import JournalError, Leftover, LocalJournal
 from metering.memory_caps import MemoryCaps
 from metering.recovery import recovery
+from metering.redis_wire import RedisReplyError
 
 FOLDER = Path("local") / "p1"
 
@@ -178,6 +179,83 @@ async def test_recovering_goes_on_where_redis_went_away(tmp_path: Path) -> None:
     await journal.close()
 
     assert (len(waiting), len(told), len(caps.model.events)) == (1, 2, 2)
+
+
+class BrokenCaps(MemoryCaps):
+    """Caps that refuse one tenant by itself, or everybody."""
+
+    broken = ""
+
+    async def commit(self, hold: Hold, actual: Vector, events: object) -> Commit:
+        if self.broken in (hold.tenant, "all"):
+            raise RedisReplyError("WRONGTYPE it is a string" if self.broken != "all" else "OOM")
+        return await super().commit(hold, actual, events)  # type: ignore[arg-type]
+
+
+async def is_its_own(failure: BaseException) -> bool:
+    return isinstance(failure, CapsUnavailableError) and failure.is_its_own
+
+
+async def test_what_redis_refuses_by_itself_stops_nobody_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, tried again later, and recorded once it is mended."""
+    odd = record()
+    odd = replace(odd, lost=replace(odd.lost, hold=replace(odd.lost.hold, tenant="odd")))
+    await left(tmp_path, record(), record(), odd, record(), record())
+    journal, caps, told = await opened(tmp_path), BrokenCaps(), list[Leftover]()
+    caps.broken = "odd"
+
+    async def recover(retry_s: float) -> int:
+        monkeypatch.setattr("metering.local_journal.RETRY_S", retry_s)
+        await journal.recover(caps, told.append, is_its_own=is_its_own)
+        return len(caps.model.events)
+
+    first = await recover(0.0)
+    second = await recover(1_000.0)
+    caps.broken = ""
+    not_due = await recover(0.0)
+    await journal.close()
+    [late] = await recovered(tmp_path, caps)
+
+    assert (first, second, not_due, len(caps.model.events)) == (4, 4, 4, 5)
+    [waits] = [each for each in told if each.is_put_off]
+    assert (waits.exchange_id, waits.tenant) == (odd.lost.hold.exchange_id, "odd")
+    assert "WRONGTYPE" in waits.cause
+    assert len(told) == 5
+    assert (late.exchange_id, late.cause) == (odd.lost.hold.exchange_id, "")
+    assert names(tmp_path) == []
+
+
+async def test_a_redis_that_takes_nothing_is_not_asked_for_each(tmp_path: Path) -> None:
+    await left(tmp_path, record(), record())
+    journal, caps, told = await opened(tmp_path), BrokenCaps(), list[Leftover]()
+    caps.broken = "all"
+
+    with pytest.raises(RedisReplyError, match="OOM"):
+        await journal.recover(caps, told.append, is_its_own=is_its_own)
+    caps.broken = ""
+    await journal.recover(caps, told.append, is_its_own=is_its_own)
+    await journal.close()
+
+    assert [each.is_put_off for each in told] == [False, False]
+
+
+async def test_a_true_commit_that_waits_in_the_spool_comes_first(tmp_path: Path) -> None:
+    """Its record was put off there: recovered now, the truth would be the repeat."""
+    kept, caps = record(), MemoryCaps()
+    exchange_id = kept.lost.hold.exchange_id
+    await left(tmp_path, kept)
+    journal, told = await opened(tmp_path), list[Leftover]()
+
+    await journal.recover(caps, told.append, waiting={exchange_id})
+    untouched = list(caps.model.events)
+    await caps.commit(kept.lost.hold, Vector(nano=5), (b"the truth",))
+    await journal.recover(caps, told.append)
+    await journal.close()
+
+    assert (untouched, caps.model.events, told) == ([], [b"the truth"], [])
+    assert names(tmp_path) == []
 
 
 async def test_of_a_run_that_goes_on_nothing_is_recovered(tmp_path: Path) -> None:

@@ -2,102 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
-from caps_samples import NOW_MS, ask, cap, hold, stairs
+from caps_samples import ask, hold, stairs
 from hypothesis import given
 from hypothesis import strategies as st
+from outage_samples import CAP, Redis, Site
 
 from metering.caps import (
     AdmittedBy,
-    Candidate,
     CapsNotAskedError,
     CapsUnavailableError,
-    Commit,
-    Denial,
+    CommitResult,
     Hold,
-    Renewal,
     Reservation,
-    Stairs,
     Vector,
 )
-from metering.memory_caps import MemoryCaps
-from metering.outage_caps import LOCAL_MAX, OutageCaps
-from metering.outage_slices import OutagePolicy
-
-CAP = cap(1_000)
-AWAY = CapsUnavailableError("away")
-
-
-class Redis(MemoryCaps):
-    """Caps that can be away: gone at once, or silent, so that what was asked is done unseen."""
-
-    def __init__(self) -> None:
-        super().__init__(now_ms=lambda: NOW_MS)
-        self.is_up = True
-        self.is_silent = False
-
-    async def reserve(self, *args: Any, **more: Any) -> Reservation | Denial:
-        self._ask()
-        answer = await super().reserve(*args, **more)
-        self._answer()
-        return answer
-
-    async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
-        self._ask()
-        return await super().commit(hold, actual, events)
-
-    async def renew(self, *args: Any, **more: Any) -> Renewal:
-        self._ask()
-        return await super().renew(*args, **more)
-
-    def _ask(self) -> None:
-        if not self.is_up:
-            raise AWAY
-
-    def _answer(self) -> None:
-        if self.is_silent:
-            raise AWAY
-
-
-class Site:
-    """A process in front of that Redis."""
-
-    def __init__(
-        self,
-        mode: Literal["local", "closed", "open"] = "local",
-        redis: Redis | None = None,
-        processes: int = 1,
-        share_ppm: int = 100_000,
-    ) -> None:
-        self.redis = redis or Redis()
-        self.is_recordable = True
-        self.said: list[str | None] = []
-        self.caps = OutageCaps(
-            self.redis,
-            OutagePolicy(mode, share_ppm, processes),
-            is_up=lambda: self.redis.is_up,
-            is_recordable=lambda: self.is_recordable,
-            on_change=self.said.append,
-        )
-
-    async def reserve(
-        self, what: Hold, *candidates: Candidate, stairs: Stairs | None = None
-    ) -> Reservation | Denial | CapsUnavailableError:
-        try:
-            return await self.caps.reserve(
-                what, candidates, owner="p", ttl_ms=60_000, stairs=stairs
-            )
-        except CapsUnavailableError as error:
-            return error
-
-    async def spend(self, nano: int) -> None:
-        """An exchange that Redis admitted and has."""
-        what = hold(CAP)
-        await self.reserve(what, ask(nano))
-        await self.caps.commit(what, Vector(nano), ())
+from metering.outage_caps import LOCAL_MAX
+from metering.redis_wire import RedisReplyError
 
 
 async def test_closed_admits_nobody_and_says_that_nothing_was_sent() -> None:
@@ -205,7 +128,8 @@ async def test_what_was_used_counts_until_redis_has_it() -> None:
 
 
 async def test_a_finished_replay_clears_what_it_skipped() -> None:
-    """A record that the ledger had already is not committed again, and holds nothing up."""
+    """A record that the ledger had already is not committed again, and holds nothing up once an
+    answer of Redis shows what was spent."""
     site = Site()
     await site.spend(0)
     site.redis.is_up = False
@@ -215,8 +139,62 @@ async def test_a_finished_replay_clears_what_it_skipped() -> None:
         await site.caps.commit(what, Vector(100), ())
 
     site.caps.replayed()
+    by_old_numbers = await site.reserve(hold(CAP), ask(1))
+    site.redis.is_up = True
+    await site.spend(0)
+    site.redis.is_up = False
 
+    assert isinstance(by_old_numbers, CapsUnavailableError)
     assert isinstance(await site.reserve(hold(CAP), ask(100)), Reservation)
+
+
+async def test_a_commit_that_was_applied_unseen_frees_no_second_slice() -> None:
+    """F-10: its repeat says nothing of where the caps stand; the old numbers offer the slice again
+    each time that Redis comes and goes."""
+    site = Site()
+    await site.spend(0)
+    site.redis.is_up = False
+    spent = 0
+
+    for _ in range(12):
+        what = hold(CAP)
+        if isinstance(await site.reserve(what, ask(90)), CapsUnavailableError):
+            break
+        site.redis.is_up = site.redis.is_silent = True
+        with pytest.raises(CapsUnavailableError):
+            await site.caps.commit(what, Vector(90), ())
+        spent += 90
+        site.redis.is_silent = False
+        replayed = await site.caps.commit(what, Vector(90), ())
+        site.caps.replayed()
+        site.redis.is_up = False
+        assert replayed.result is CommitResult.REPEAT
+
+    assert spent == 90  # a tenth of 1,000 is all that there is
+
+
+async def test_what_is_one_tenants_is_no_outage_of_others() -> None:
+    """Redis answers, and refuses one tenant's keys: that is told once, and the others are not
+    served as if it were away."""
+    site = Site()
+    await site.spend(0)
+    site.redis.broken.add("odd")
+
+    refused = [await site.reserve(hold(CAP, tenant="odd"), ask(1)) for _ in range(3)]
+    served = await site.reserve(hold(CAP), ask(500))
+    away = site.caps.is_away
+    site.redis.broken.clear()
+    mended = await site.reserve(hold(CAP, tenant="odd"), ask(1))
+    site.redis.broken.add("odd")
+    local = await site.reserve(hold(CAP, tenant="odd"), ask(1))
+
+    assert {type(each) for each in refused} == {RedisReplyError}  # it may have held: give it back
+    assert isinstance(served, Reservation)
+    assert (site.said, away, site.caps.counts.outages) == ([], False, 0)
+    assert isinstance(mended, Reservation)
+    assert isinstance(local, Reservation)
+    assert local.admitted_by is AdmittedBy.LOCAL
+    assert site.broken == ["odd", "odd"]
 
 
 async def test_what_still_waits_on_disk_after_a_replay_counts() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from caps_samples import KEY, NOW_MS, TENANT, USER, ask, cap, hold, shrinking, stairs
+from caps_samples import KEY, NOW_MS, SHORT, TENANT, USER, ask, cap, hold, shrinking, stairs
 
 from metering.caps import Cap, CapMode, CapState, Hold, Scope, ScopeKind, Vector
-from metering.outage_slices import OutagePolicy, Slices
+from metering.outage_slices import LocalExchange, OutagePolicy, Slices
 from metering.window import NOTHING
 
 
@@ -125,3 +125,78 @@ def test_states_show_what_was_used_here_as_held() -> None:
 
     assert made.states(what) == (CapState(bound, Vector(300), Vector(20, 2, 1), NOW_MS),)
     assert made.states(hold(cap(5, scope=TENANT), tenant="unseen")) == ()
+
+
+CAP, OTHER = cap(1_000), cap(500, window=SHORT)
+
+
+def numbers(of: Cap, spent: int) -> CapState:
+    return CapState(of, Vector(spent), NOTHING, NOW_MS, None)
+
+
+def local(made: Slices, nano: int, *caps: Cap) -> LocalExchange:
+    exchange = LocalExchange(hold(*caps), made, ask(nano), {}, was_asked=False)
+    exchange.use(Vector(nano))
+    return exchange
+
+
+def room(made: Slices, of: Cap) -> int:
+    """What still fits into a tenth of what was left."""
+    found = [nano for nano in range(1_001) if made.choose(hold(of), [ask(nano)], None)]
+    return max(found, default=-1)
+
+
+def told(*states: CapState) -> Slices:
+    made = Slices(OutagePolicy("local", 100_000, 1))
+    made.note("acme", states)
+    return made
+
+
+def test_what_redis_has_counts_until_its_numbers_show_it() -> None:
+    """A slice is there once for each answer of Redis, whatever ends in between."""
+    made = told(numbers(CAP, 0))
+    first, second = local(made, 60, CAP), local(made, 30, CAP)
+
+    first.leave()
+    before = room(made, CAP)
+    made.note("acme", [numbers(CAP, 60)])
+
+    assert before == 10
+    assert room(made, CAP) == 94 - 30  # a tenth of 940, without what the second uses
+    assert second.vector == Vector(30)
+
+
+def test_each_cap_waits_for_its_own_numbers() -> None:
+    """An answer need not be about every cap: a denial is about one."""
+    made = told(numbers(CAP, 0), numbers(OTHER, 0))
+    local(made, 40, CAP, OTHER).leave()
+
+    made.note("acme", [numbers(CAP, 40)])
+
+    assert room(made, CAP) == 96
+    assert room(made, OTHER) == 10
+
+
+def test_leaving_twice_counts_once() -> None:
+    made = told(numbers(CAP, 0))
+    exchange = local(made, 40, CAP)
+
+    exchange.leave()
+    exchange.leave()
+
+    assert (room(made, CAP), exchange.vector) == (60, NOTHING)
+    made.note("acme", [numbers(CAP, 0)])
+    assert room(made, CAP) == 100
+
+
+def test_what_moves_uses_what_it_moved_to() -> None:
+    """And one that nothing was spent of leaves nothing behind."""
+    made = told(numbers(CAP, 0))
+    exchange = local(made, 40, CAP)
+
+    exchange.use(Vector(70))
+    moved = room(made, CAP)
+    exchange.use(NOTHING)
+    exchange.leave()
+
+    assert (moved, room(made, CAP)) == (30, 100)

@@ -57,6 +57,24 @@ async def test_what_the_last_seconds_brought_is_sent_to_the_next_server() -> Non
     assert await ring.replay(after) == 0
 
 
+async def test_what_a_living_server_has_had_for_long_is_forgotten() -> None:
+    """Without another commit, too: Redis knows a repeat for an hour only, and an idle proxy would
+    count its last requests a second time."""
+    server, caps, after = Server(), MemoryCaps(), MemoryCaps()
+    ring = server.ring()
+    await server.commit(ring, caps, 1)
+    server.now_s += 6
+    await server.commit(ring, caps, 2)
+    server.now_s += 6
+    ring.trust()
+    server.now_s += 3_700  # in which nobody is there
+    server.generation += 1
+    ring.trust()
+
+    assert await ring.replay(after) == 1
+    assert after.model.events == [b"2"]
+
+
 async def test_what_is_kept_is_no_larger_than_it_looks() -> None:
     """The encoder's own bytes lie in a buffer of several times their length."""
     server, taken = Server(), list[bytes]()

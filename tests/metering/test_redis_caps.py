@@ -8,6 +8,7 @@ import random
 import pytest
 from caps_samples import (
     DAY_MS,
+    KEY,
     NOW_MS,
     TENANT,
     ManualClock,
@@ -29,7 +30,7 @@ from metering.caps import (
     Vector,
 )
 from metering.hold_records import SWEEP
-from metering.recovery import LostHold
+from metering.recovery import LostHold, Recovery
 from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
@@ -210,21 +211,69 @@ async def test_a_stopped_redis_costs_the_time_limit_and_what_it_did_is_found_aga
     assert isinstance(other, Denial)
 
 
+def _ours(keys: RedisKeys, what: Hold) -> dict[str, str]:
+    """The keys that ending an exchange writes to, by what they are."""
+    shard = keys.shard(what.tenant)
+    return {
+        "stream": keys.stream(shard),
+        "records": keys.holds(what.tenant),
+        "open": keys.open_holds(shard),
+        "scope": keys.scope(what.tenant, TENANT),
+        "scope holds": keys.scope_holds(what.tenant, TENANT),
+        "key's scope": keys.scope(what.tenant, KEY),
+        "key's holds": keys.scope_holds(what.tenant, KEY),
+    }
+
+
+OURS = ("stream", "records", "open", "scope", "scope holds", "key's scope", "key's holds")
+
+
+@pytest.mark.parametrize("broken", OURS)
 async def test_a_commit_that_fails_has_spent_nothing(
-    subject: RedisSubject, redis_link: RedisLink, redis_keys: RedisKeys
+    subject: RedisSubject, redis_link: RedisLink, redis_keys: RedisKeys, broken: str
 ) -> None:
     """What may stand in its way comes before the first amount; sent again, it counts once."""
-    what = hold(cap(1_000))
-    stream = redis_keys.stream(redis_keys.shard(what.tenant))
+    what = hold(cap(1_000), cap(1_000, scope=KEY))
+    key = _ours(redis_keys, what)[broken]
     await subject.caps.reserve(what, [ask(400)], owner="p", ttl_ms=60_000)
-    await redis_link.call("SET", stream, "of another type")
+    if is_there := broken != "stream":
+        await redis_link.call("RENAME", key, f"{key}:aside")
+    await redis_link.call("SET", key, "of another type")
     for _ in range(3):
         with pytest.raises(RedisReplyError, match="WRONGTYPE"):
             await subject.caps.commit(what, Vector(300, 3, 1), [b"{}"])
-    await redis_link.call("DEL", stream)
+    await redis_link.call("DEL", key)
+    none = await subject.events(what.tenant)
+    if is_there:
+        await redis_link.call("RENAME", f"{key}:aside", key)
 
     done = await subject.caps.commit(what, Vector(300, 3, 1), [b"{}"])
 
-    [state] = done.states
-    assert (done.result, state.spent.nano, state.held.nano) == (CommitResult.COMMITTED, 300, 0)
+    assert none == []
+    assert done.result is CommitResult.COMMITTED
+    assert {(each.spent.nano, each.held.nano) for each in done.states} == {(300, 0)}
+    assert len(await subject.events(what.tenant)) == 1
+
+
+@pytest.mark.parametrize("broken", OURS[1:])
+async def test_a_recovery_that_fails_has_done_nothing(
+    subject: RedisSubject, redis_link: RedisLink, redis_keys: RedisKeys, broken: str
+) -> None:
+    """As a commit: a key of another type is found before an event is written."""
+    what = hold(cap(1_000), cap(1_000, scope=KEY))
+    key = _ours(redis_keys, what)[broken]
+    await subject.caps.reserve(what, [ask(400)], owner="p", ttl_ms=1_000)
+    subject.clock.ms += 1_000
+    [lost] = await subject.lost(what.tenant, grace_ms=0)
+    made = Recovery(Vector(300), (b"{}",), ())
+    await redis_link.call("RENAME", key, f"{key}:aside")
+    await redis_link.call("SET", key, "of another type")
+
+    with pytest.raises(RedisReplyError, match="WRONGTYPE"):
+        await subject.recover(lost, made, grace_ms=0)
+    none = await subject.events(what.tenant)
+    await redis_link.call("RENAME", f"{key}:aside", key)
+
+    assert none == []
+    assert await subject.recover(lost, made, grace_ms=0)
     assert len(await subject.events(what.tenant)) == 1

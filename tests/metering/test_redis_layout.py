@@ -52,12 +52,12 @@ def test_the_keys_are_those_of_the_keys() -> None:
     layout = layout_of(KEYS, "acme", caps)
 
     scopes = (Scope(ScopeKind.TENANT), Scope(ScopeKind.RUN, "r1"))
-    assert layout.scope_keys == tuple(
+    assert layout.scope_keys == [
         name
         for scope in scopes
         for name in (KEYS.scope("acme", scope), KEYS.scope_holds("acme", scope))
-    )
-    assert layout.notes_key == KEYS.notes(KEYS.shard("acme"))
+    ]
+    assert layout.tenant.notes == KEYS.notes(KEYS.shard("acme"))
 
 
 def test_a_shape_is_found_by_its_limits_not_by_ids() -> None:

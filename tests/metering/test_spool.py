@@ -167,8 +167,9 @@ class PickyCaps(MemoryCaps):
 
 
 async def test_poison_is_put_aside_and_the_rest_is_taken(tmp_path: Path) -> None:
-    """An amount that is refused, a version of tomorrow: neither stops the records around it."""
-    spool, caps = Spool(tmp_path, "p1"), PickyCaps()
+    """An amount that is refused, a version of tomorrow: neither stops the records around it, now or
+    when Redis has lost them."""
+    spool, caps, after = Spool(tmp_path, "p1"), PickyCaps(), PickyCaps()
     await spool.open()
     await fill(spool, 1)
     await spool.append(hold(), Vector(13), (body(13),))
@@ -183,13 +184,17 @@ async def test_poison_is_put_aside_and_the_rest_is_taken(tmp_path: Path) -> None
     await again.open()
     report = await again.replay(caps)
     second = await again.replay(caps)
+    left = files(tmp_path)
+    lacking = await again.distrust()
+    third = await again.replay(after)
+    gone = await again.discard(SeqRanges.parse("1-3"))
     await again.close()
 
-    assert caps.model.events == [body(0), body(1)]
-    assert report.records == 2
-    assert len(report.refused) == 2
+    assert (report.records, len(report.refused), lacking) == (2, 2, 1)
+    assert caps.model.events == after.model.events == [body(0), body(1)]
     assert second == ReplayReport()
-    assert files(tmp_path) == [".damaged", ".open"]
+    assert left == [".damaged", ".open", ".sent"]
+    assert (third.records, third.refused, gone) == (2, (), 1)
 
 
 async def test_what_was_committed_is_not_replayed(tmp_path: Path) -> None:
@@ -264,6 +269,28 @@ async def test_what_redis_lost_is_committed_again(tmp_path: Path) -> None:
     assert (before.records, lacking, waiting) == (0, 1, 5)
     assert (after.records, again.records) == (3, 0)
     assert emptied.model.events == [body(0), body(3), body(4)]
+
+
+async def test_what_waits_for_the_disk_while_redis_loses_its_data_is_still_owed(
+    tmp_path: Path,
+) -> None:
+    """It is written behind the segment that ends then, and is replayed from the next one."""
+    spool, caps = Spool(tmp_path, "p1"), MemoryCaps()
+    await spool.open()
+    first = asyncio.create_task(fill(spool, 1))
+    await asyncio.sleep(0)  # it is asked for
+    await asyncio.sleep(0)  # it is under way
+    second = asyncio.create_task(fill(spool, 1, start=1))
+    await asyncio.sleep(0)
+    await asyncio.gather(first, second, spool.distrust())
+    owed = len(spool.exchanges)
+
+    await spool.replay(caps)
+    await spool.replay(caps)
+    await spool.close()
+
+    assert owed == 1
+    assert sorted(caps.model.events) == [body(0), body(1)]
 
 
 async def test_numbers_that_never_reached_the_disk_do_not_come_again(tmp_path: Path) -> None:

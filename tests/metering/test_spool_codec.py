@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from caps_samples import KEY, SHORT, cap, hold
+from caps_samples import KEY, PARIS_DAY, SHORT, USER, cap, hold
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.caps import Vector
+from metering.caps import CapMode, Vector
 from metering.spool_codec import (
     BODY_BYTES_MAX,
     MARK,
@@ -17,9 +17,10 @@ from metering.spool_codec import (
     encode_record,
 )
 
+SOFT = cap(window=PARIS_DAY, scope=USER, concurrent=2, mode=CapMode.ALERT, marks=(0.5, 1))
 RECORDS = [
     SpoolRecord(
-        seq, hold(cap(100), cap(5, scope=KEY, window=SHORT), number=seq), Vector(seq), events
+        seq, hold(cap(100), cap(5, scope=KEY, window=SHORT), SOFT, number=seq), Vector(seq), events
     )
     for seq, events in enumerate([(b'{"a":"\xc3\xa9"}',), (), (b"{}", b'{"b":2}')], start=1)
 ]

@@ -31,7 +31,7 @@ async def test_a_torn_tail_keeps_what_came_before_it(tmp_path: Path) -> None:
 
     assert (report.records, report.segments) == (2, 1)
     assert report.damaged_bytes > 0
-    assert files(tmp_path) == [".damaged", ".open"]
+    assert files(tmp_path) == [".damaged", ".open", ".sent"]
     assert caps.model.events == [body(0), body(1)]
 
 

@@ -9,7 +9,7 @@ from caps_samples import hold
 
 from metering.caps import Vector
 from metering.spool import Spool, SpoolDepth
-from proxy.adopted import find_abandoned, total_depth
+from proxy.adopted import find_abandoned, find_abandoned_journals, total_depth
 
 
 async def leave(data_dir: Path, proxy_id: str, records: int) -> None:
@@ -47,8 +47,21 @@ async def test_what_is_adopted(
     assert find_abandoned(tmp_path, proxy_id, workers=workers) == adopted
 
 
+def test_which_journals_are_adopted(tmp_path: Path) -> None:
+    """Those of processes that are not there any more, with an exchange in them; what was not
+    written whole, and what waits for a person, is none."""
+    for name in ("a1-1/x", "a1-2/x", "a1-3/x.damaged", "a1-4/x.tmp", "a1-10/x", "b2-5/x"):
+        path = tmp_path / "local" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+
+    assert find_abandoned_journals(tmp_path, "a1-0", workers=2) == ["a1-2", "a1-10"]
+    assert find_abandoned_journals(tmp_path, "a1-1", workers=2) == []
+
+
 def test_a_directory_without_spools_has_none_to_adopt(tmp_path: Path) -> None:
     assert find_abandoned(tmp_path, "a1-0", workers=1) == []
+    assert find_abandoned_journals(tmp_path, "a1-0", workers=1) == []
 
 
 async def test_the_depth_is_that_of_all(tmp_path: Path) -> None:

@@ -15,6 +15,11 @@ from proxy.config import ConfigFaults, load
 from proxy.config_decode import keys_at, shape_keys, suggest
 
 EXAMPLE = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text(encoding="utf-8"))
+EXAMPLE["limits"]["caps"] = [
+    {"scope": "user", "window": "month", "timezone": "Europe/Paris", "usd": 5, "alert_at": [0.8]},
+    {"scope": "key", "id": "demo", "window": "1h", "requests": 5, "mode": "shadow"},
+]
+EXAMPLE["tenants"][0]["keys"][0]["pin"] = {"feature": "x", "user": "a b"}
 
 LEAVES = (
     st.none()
@@ -85,6 +90,10 @@ ALONE = {
     "a provider of an unset type": "providers: {p: {type: '${NOPE}'}}",
     "a key of an unset hash": "tenants: [{id: t, keys: [{id: k, sha256: '${NOPE}'}]}]",
     "a model that is a list": "models: {m: []}",
+    "a cap of no scope": "limits: {caps: [{scope: team, window: 1h, usd: 5}]}",
+    "a cap of an unset scope": "limits: {caps: [{scope: '${NOPE}', window: 1h, usd: 5}]}",
+    "a cap whose limit is a word": "limits: {caps: [{scope: key, window: 1h, usd: much}]}",
+    "a mark that is a word": "limits: {caps: [{scope: key, window: 1h, usd: 5, alert_at: [x]}]}",
 }
 
 

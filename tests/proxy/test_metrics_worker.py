@@ -24,6 +24,7 @@ async def test_batches_add_up() -> None:
     watch.recovered(7)
     watch.repaired(8)
     watch.alerted("cap_drift")
+    watch.reviewed("pause", "shadow")
 
     assert counters(metrics) == {
         "weir_settled_events_total": 6,
@@ -35,6 +36,7 @@ async def test_batches_add_up() -> None:
         "weir_recovered_exchanges_total": 7,
         "weir_windows_repaired_buckets_total": 8,
         "weir_alerts_total": 1,
+        "weir_review_steps_total": 1,
     }
     [(*counts, total)] = metrics.histograms.values()
     assert (sum(counts), total) == (2, 0.5)

@@ -6,12 +6,14 @@ import asyncio
 from dataclasses import dataclass
 
 import orjson
+import pytest
 from fixtures_door import CollectingLog
 
 from metering.background import spawn
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.settlement.crossings import Marks, spool_readings
+from proxy import reporting
 from proxy.reporting import report_once, report_spools
 
 
@@ -33,6 +35,7 @@ async def test_a_process_reports_its_spool(redis_link: RedisLink, redis_keys: Re
     found = await redis_link.call("HGET", redis_keys.proxies, "p-1")
     assert orjson.loads(found) == {
         "at_ms": 1_000,
+        "run": "",
         "spool": {"records": 3, "bytes": 900, "oldest_s": 12.5},
     }
 
@@ -54,3 +57,44 @@ async def test_the_worker_reads_what_a_process_reports(
     [reading], _ = spool_readings({"p-1": found}, Marks(spool_wait_s=12), now_ms=at_ms)
     assert reading.is_over
     assert (reading.value, reading.body["records"], reading.body["bytes"]) == (12.5, 3, 900)
+
+
+async def test_two_processes_of_one_name_are_told_of(
+    redis_link: RedisLink, redis_keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copied data_dir: whoever finds the other's mark after its own says so, once."""
+    monkeypatch.setattr(reporting, "REPORT_EVERY_S", 0.01)
+    log = CollectingLog()
+    both = [
+        spawn(report_spools(redis_link, redis_keys, {"p-1": Spool()}, log), name=f"report-{each}")
+        for each in range(2)
+    ]
+    async with asyncio.timeout(5):
+        while not log.lines:
+            await asyncio.sleep(0.01)
+    for task in both:
+        task.cancel()
+    await asyncio.wait(both)
+
+    assert {event for event, _ in log.lines} == {"proxy_id_shared"}
+    assert len(log.lines) <= len(both)
+
+
+async def test_a_process_after_another_of_its_name_is_none_of_two(
+    redis_link: RedisLink, redis_keys: RedisKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier run has said is no reason to complain."""
+    monkeypatch.setattr(reporting, "REPORT_EVERY_S", 0.01)
+    await report_once(redis_link, redis_keys, "p-1", Spool(), now_ms=1_000, run="before")
+    log = CollectingLog()
+    running = spawn(report_spools(redis_link, redis_keys, {"p-1": Spool()}, log), name="report")
+    async with asyncio.timeout(5):
+        while (
+            orjson.loads(await redis_link.call("HGET", redis_keys.proxies, "p-1"))["at_ms"] <= 1_000
+        ):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.wait([running])
+
+    assert log.lines == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,12 @@ from fixtures_upstream import (
     FINISH,
     Act,
     ScriptedUpstream,
+    chunk,
+    completion,
+    delta,
+    stream_head,
 )
-from stream_samples import small, tokens, words
+from stream_samples import SLICE, TOKEN_NANO, small, tokens, words
 
 from metering.caps import (
     Candidate,
@@ -23,8 +28,19 @@ from metering.caps import (
     Denial,
     Hold,
     Reservation,
+    Scope,
+    ScopeKind,
 )
+from metering.clock import monotonic_s, now_ms
+from metering.events import UsageEvent, decode
+from metering.flags import Flag, FlagKind, put_up, take_down
 from metering.memory_caps import MemoryCaps
+from metering.prompt import count_prompt
+from metering.redis_caps import RedisCaps
+from metering.redis_events import mark_epoch
+from metering.redis_keys import RedisKeys
+from metering.redis_link import RedisLink
+from metering.tokenizer import tokenizer_for
 
 
 class GoneCaps(MemoryCaps):
@@ -68,3 +84,96 @@ async def test_a_hold_that_was_lost_is_placed_anew(
 
     assert raw.endswith(FINISH + DONE)
     assert tokens(door) == 200
+
+
+# -- through a real Redis ----------------------------------------------------------------------
+
+
+@pytest.fixture
+async def redis_caps(redis_link: RedisLink, redis_keys: RedisKeys) -> RedisCaps:
+    """Caps in Redis, of a tenant whose windows are known to be whole."""
+    await mark_epoch(redis_link, redis_keys, redis_keys.shard("acme"), now_ms=now_ms())
+    return RedisCaps(redis_link, redis_keys)
+
+
+async def recorded(link: RedisLink, keys: RedisKeys, count: int) -> list[UsageEvent]:
+    """The events in the stream, once there are so many."""
+    while True:
+        entries = await link.call("XRANGE", keys.stream(keys.shard("acme")), "-", "+")
+        if len(entries) >= count:
+            return [decode(body) for _, fields in entries for body in fields if body[:1] == b"{"]
+        await asyncio.sleep(0)
+
+
+async def test_streams_share_what_is_left(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    redis_caps: RedisCaps,
+    redis_link: RedisLink,
+    redis_keys: RedisKeys,
+) -> None:
+    """Eight streams at the edge of a cap take it up but for a part of a slice, and not a nano more;
+    nothing is held after them."""
+    door = await open_door(small(upstream.url, cap="0.01"), redis_caps)
+    upstream.scripts = [words(600)]
+
+    answers = await asyncio.gather(*(door.chat(stream=True) for _ in range(8)))
+    bodies = await asyncio.gather(*(answer.read() for answer in answers))
+
+    assert all(raw.endswith(DONE) for raw in bodies)
+    events = await recorded(redis_link, redis_keys, 8)
+    spent_nano = sum(event.admission_nano for event in events)
+    assert 10_000_000 - SLICE * TOKEN_NANO < spent_nano <= 10_000_000
+    assert {event.reason_code for event in events} == {"stopped_at_cap"}
+    assert await redis_link.call("HLEN", redis_keys.holds("acme")) == 0
+
+
+@pytest.mark.parametrize("kind", list(FlagKind))
+async def test_a_flag_in_redis_ends_what_runs_and_refuses_what_comes(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    redis_caps: RedisCaps,
+    redis_link: RedisLink,
+    redis_keys: RedisKeys,
+    kind: FlagKind,
+) -> None:
+    """Put up for one key: the stream ends at its next renewal, the next request is refused, and
+    once it is taken down all is as before."""
+    door = await open_door(small(upstream.url, cap="1.00"), redis_caps)
+    upstream.scripts = [[stream_head(), chunk(delta("Hello")), Act.HANG], [completion()]]
+    call, scope = redis_link.call, Scope(ScopeKind.KEY, "k1")
+    stream = await door.chat(stream=True)
+    await stream.content.readany()
+
+    await put_up(call, redis_keys, "acme", Flag(kind, scope, "ann", "because", 1))
+    await door.renewals.turn(monotonic_s() + 10)
+    raw = await stream.read()
+    refused = await door.chat()
+    await take_down(call, redis_keys, "acme", kind, scope)
+    served = await door.chat()
+
+    assert b"key_" + kind.encode() in raw
+    assert (refused.status, served.status) == (403, 200)
+    [stopped, *_] = await recorded(redis_link, redis_keys, 2)
+    assert (stopped.reason_code, stopped.units["output_text"]) == ("stopped_by_flag", 1)
+
+
+async def test_a_request_begins_with_what_is_left(
+    open_door: OpenDoor, upstream: ScriptedUpstream, redis_caps: RedisCaps
+) -> None:
+    """An answer in one piece is cut to the cap, to the token."""
+    door = await open_door(small(upstream.url, cap="0.001", output=1000), redis_caps)
+    upstream.scripts = [[completion(prompt=9, output=5)]]
+
+    answer = await door.chat(max_tokens=1000)
+
+    sent = upstream.received[0].json["max_tokens"]
+    assert answer.headers["x-weir-max-tokens-clamped"] == str(sent)
+    assert 1_000_000 - TOKEN_NANO < 1_000 * prompt_tokens() + sent * TOKEN_NANO <= 1_000_000
+
+
+def prompt_tokens() -> int:
+    """Our count of the prompt, as the hold had it."""
+    return count_prompt(
+        tokenizer_for("up-m"), {"messages": [{"role": "user", "content": "hi"}], "model": "up-m"}
+    )

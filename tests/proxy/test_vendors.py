@@ -39,3 +39,20 @@ def test_an_unknown_vendor() -> None:
     for name in ("nobody", "..", "os", ""):
         with pytest.raises(KeyError):
             vendor(name)
+
+
+@pytest.mark.parametrize(
+    ("url", "field"),
+    [
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://acme.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("https://api.mistral.ai/v1", "max_tokens"),
+        ("http://127.0.0.1:8000/v1", "max_tokens"),
+        ("https://notopenai.com/v1", "max_tokens"),
+    ],
+)
+def test_where_a_limit_is_written(url: str, field: str) -> None:
+    """By the name that this server heeds: one that it ignores would bound nothing."""
+    provider = Provider(name="p", type="openai", base_url=url)
+
+    assert vendor("openai").output_limit_field(provider) == field

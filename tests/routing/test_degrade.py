@@ -55,15 +55,10 @@ COSTS = {"b": 3, "c": 2, "d": 2}
 
 
 def up(steps: tuple[Step, ...], unable: dict[str, str]) -> Ladder[Asked]:
-    def place(name: str, changes: Changes) -> list[Asked] | str:
-        return unable.get(name) or [(name, changes)]
-
     return climb(
         rungs(steps),
-        [("own", NO_CHANGES)],
-        place=place,
-        change=lambda each, changes: (each[0], changes),
-        cost=lambda each: COSTS[each[0]],
+        judge=lambda name, _: unable.get(name) or COSTS[name],
+        make=lambda name, changes: ((name or "own", changes),),
     )
 
 

@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 
 from metering.settlement import invariants
-from metering.settlement.invariants import Booked, Check, ClientOutcome, Sample, Scope, UpstreamCall
+from metering.settlement.invariants import (
+    Booked,
+    Check,
+    ClientOutcome,
+    Sample,
+    Scope,
+    UpstreamCall,
+    WindowPair,
+)
 
 EVENT = Booked(
     event_id="e1",
@@ -41,6 +49,8 @@ def scope(**changes: object) -> Scope:
     sound = Scope(
         key="weir:{s1}:c:tenant:acme",
         tenant="acme",
+        kind="tenant",
+        id="",
         held=(0, 0, 0),
         holds=0,
         leased=0,
@@ -48,6 +58,10 @@ def scope(**changes: object) -> Scope:
         buckets={DAY: {7: (500, 51, 1)}},
     )
     return replace(sound, **changes)  # type: ignore[arg-type]
+
+
+def pair(in_ledger: tuple[int, int, int]) -> WindowPair:
+    return WindowPair("tenant acme", {7: (500, 51, 1)}, {7: in_ledger})
 
 
 @pytest.mark.parametrize(
@@ -60,7 +74,7 @@ def scope(**changes: object) -> Scope:
         invariants.check_journal([CALL], [RECOVERED], [CUT]),
         invariants.check_bills([CALL], [EVENT], [COMPLETE]),
         invariants.check_bills([CALL], [RECOVERED], [CUT]),
-        invariants.check_windows([scope()], {"acme": {7: (500, 51, 1)}}, label=DAY, oldest=0),
+        invariants.check_windows([pair((500, 51, 1))]),
         *invariants.check_scopes([scope()], []),
         invariants.check_samples([Sample("acme", 600, 400, 1_000)], 0),
         invariants.check_streams(0, 2, 2, 0, checked=1),
@@ -101,11 +115,11 @@ def test_a_sound_run_has_no_findings(check: Check) -> None:
             "r1: billed 12 output tokens, the upstream wrote 11",
         ),
         (
-            invariants.check_windows([scope()], {"acme": {7: (499, 51, 1)}}, label=DAY, oldest=0),
+            invariants.check_windows([pair((499, 51, 1))]),
             "tenant acme, bucket 7: Redis (500, 51, 1), the ledger (499, 51, 1)",
         ),
         (
-            invariants.check_windows([], {"acme": {7: (1, 1, 1)}}, label=DAY, oldest=0),
+            invariants.check_windows([replace(pair((1, 1, 1)), in_redis={})]),
             "tenant acme, bucket 7: Redis (0, 0, 0), the ledger (1, 1, 1)",
         ),
         (
@@ -166,7 +180,7 @@ def test_what_is_broken_is_found_and_named(check: Check, says: str) -> None:
 
 
 def test_buckets_that_have_lapsed_are_not_compared() -> None:
-    check = invariants.check_windows([scope()], {}, label=DAY, oldest=8)
+    check = invariants.check_windows([replace(pair((0, 0, 0)), oldest=8)])
 
     assert (check.state, check.looked_at) == ("not checked", 0)
 
@@ -201,3 +215,16 @@ def test_findings_are_bounded_and_the_rest_counted() -> None:
         check.find(str(number))
 
     assert (len(check.findings), check.more) == (invariants.FINDINGS_MAX, 5)
+
+
+def test_a_rate_is_compared_without_its_requests() -> None:
+    """They count when they begin, and the ledger knows when they ended."""
+    check = invariants.check_windows([replace(pair((500, 51, 9)), is_rate=True)])
+
+    assert (check.state, check.looked_at) == ("holds", 1)
+
+
+def test_what_was_on_its_way_is_no_finding() -> None:
+    check = invariants.check_windows([replace(pair((499, 51, 1)), is_settled=False)])
+
+    assert (check.state, len(check.notes)) == ("partly", 1)

@@ -321,7 +321,7 @@ async def test_a_checkpoint_we_cannot_read_goes_where_its_events_are_judged(
     ("old", "new", "is_newer"),
     [
         (b'"tenant/', b'"team/', True),
-        (b'"v":1', b'"v":2', True),
+        (b'"v":1', b'"v":3', True),
         (b'"owner"', b'"another"', False),
         (b"{", b"", False),
     ],

@@ -9,6 +9,7 @@ import orjson
 
 from metering.events import UsageEvent
 from metering.settlement.batches import Booking
+from metering.settlement.counting import user_scope
 from metering.settlement.ledger.chain import link
 from metering.settlement.ledger.tables import quantity_column
 from metering.settlement.rating import RatedEvent
@@ -73,6 +74,7 @@ def event_row(
         ),
         txn_id=txn_id,
         schema_version=event.schema,
+        user_scope=user_scope(event),
         received_at=received_at,
         stream_id=entry.stream_id,
         stream_ms=entry.position[0],

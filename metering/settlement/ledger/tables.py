@@ -2,8 +2,8 @@
 
 Rules: what `APPEND_ONLY` names is append-only (triggers refuse the rest, see the migrations).
 Amounts are integer nano-USD, times UTC nanoseconds, hashes lowercase hex. What can be derived again
-(`balance`, `rollup`, `rollup_latency`) says so. A change here is a migration there; a test compares
-the two.
+(`balance`, `rollup`, `rollup_latency`, `velocity`) says so. A change here is a migration there; a
+test compares the two.
 """
 
 from __future__ import annotations
@@ -27,10 +27,19 @@ from sqlalchemy import (
 
 from metering.usage import TOKEN_CLASSES
 
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0007"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
-APPEND_ONLY = ("usage_event", "txn", "posting", "price_body", "dead_letter_resolution")
+APPEND_ONLY = (
+    "usage_event",
+    "txn",
+    "posting",
+    "price_body",
+    "dead_letter_resolution",
+    "review_item",
+    "review_step",
+    "review_decision",
+)
 
 metadata = MetaData()
 
@@ -90,6 +99,7 @@ usage_event = Table(
     Column("reason_code", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("payload_hash", Text, nullable=False),
+    Column("user_scope", Text),  # the id of the user's scope; NULL before migration 0007, too
     UniqueConstraint("shard", "seq", name="uq_usage_event_chain"),
     CheckConstraint("(kind = 'correction') = (corrects IS NOT NULL)", name="ck_usage_event_kind"),
     Index("ix_usage_event_tenant_time", "tenant", "occurred_at"),
@@ -204,11 +214,22 @@ outbox = Table(
     Column("topic", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("body", Text, nullable=False),  # JSON
-    Column("state", Text, nullable=False),  # new | sent | failed; owned by the readers
+    Column("state", Text, nullable=False),  # new | sent: every sink has it
     Column("attempts", Integer, nullable=False),
     Column("next_at", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("topic", "key", name="uq_outbox_key"),
+)
+
+outbox_delivery = Table(  # what became of an alert at one sink; a row once it was tried there
+    "outbox_delivery",
+    metadata,
+    Column("outbox_id", BigInteger, ForeignKey("outbox.id"), nullable=False),
+    Column("sink", Text, nullable=False),  # its name, see metering/alert_sinks.py
+    Column("state", Text, nullable=False),  # new | sent | passed (not of a kind that it wants)
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("outbox_id", "sink"),
 )
 
 watermark = Table(
@@ -294,4 +315,63 @@ rollup_watermark = Table(
     metadata,
     Column("shard", Integer, primary_key=True, autoincrement=False),
     Column("seq", BigInteger, nullable=False),  # last event of the chain that is rolled up
+)
+
+velocity = Table(  # derived from usage_event; about a day of it is kept
+    "velocity",
+    metadata,
+    Column("shard", Integer, nullable=False),
+    Column("minute", BigInteger, nullable=False),  # of completed_at: Unix ns // 60e9
+    Column("tenant", Text, nullable=False),
+    Column("api_key_id", Text, nullable=False),
+    Column("sell_nano", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),  # attempts; a correction takes one back
+    PrimaryKeyConstraint("shard", "minute", "tenant", "api_key_id"),
+)
+
+velocity_watermark = Table(
+    "velocity_watermark",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),  # last event of the chain that is in velocity
+)
+
+review_item = Table(
+    "review_item",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("shard", Integer, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("api_key_id", Text, nullable=False),  # empty: the tenant itself
+    Column("mode", Text, nullable=False),  # shadow | alert | enforce
+    Column("cause", Text, nullable=False),  # spend | unit_cost
+    Column("since_minute", BigInteger, nullable=False),
+    Column("seen_nano", BigInteger, nullable=False),  # per minute, or per request
+    Column("usual_nano", BigInteger, nullable=False),
+    Column("bound_nano", BigInteger, nullable=False),
+    Column("judged_by", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index("ix_review_item_subject", "shard", "tenant", "api_key_id"),
+)
+
+review_step = Table(
+    "review_step",
+    metadata,
+    Column("item_id", BigInteger, ForeignKey("review_item.id"), nullable=False),
+    Column("step", Text, nullable=False),
+    Column("taken_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("item_id", "step"),
+)
+
+review_decision = Table(
+    "review_decision",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("item_id", BigInteger, ForeignKey("review_item.id"), nullable=False),
+    Column("verdict", Text, nullable=False),  # approve | keep | rebase
+    Column("level_nano", BigInteger),  # of a rebase: what is usual from now on
+    Column("decided_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
+    Index("ix_review_decision_item", "item_id"),
 )

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, func, or_, select, text
 
 from metering.events import decode
+from metering.settlement.counting import user_scope
 from metering.settlement.journal import Account
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.chain import GENESIS, link
@@ -140,6 +141,8 @@ def _verify_event(row: Row[Any]) -> Iterator[str]:
         for name in COPIED:
             if getattr(row, name) != getattr(event, name):
                 yield f"{where}: column {name} is not what the payload says"
+    if row.user_scope not in (None, user_scope(event)):  # None: booked before there was a column
+        yield f"{where}: column user_scope is not what the payload says"
     if (row.sell_nano, row.cost_nano) != totals:
         yield f"{where}: its totals are not the sums of its units"
 

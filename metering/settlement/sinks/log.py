@@ -6,6 +6,7 @@ no prompt, no secret.
 
 from __future__ import annotations
 
+from metering.alert_sinks import SinkSettings
 from metering.settlement.ledger.outbox import Alert
 from metering.settlement.watch import Log
 
@@ -20,3 +21,9 @@ class LogSink:
         """One line."""
         body = {name: value for name, value in alert.body.items() if name != "kind"}
         self._log.warning("alert", kind=alert.kind, key=alert.key, body=body)
+
+
+def open_sink(settings: SinkSettings, log: Log) -> LogSink:
+    """This sink; it has nothing to be set."""
+    del settings
+    return LogSink(log)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +15,12 @@ from metering.settlement.ledger.store import Ledger, open_ledger
 
 
 def schema(ledger: Ledger) -> set[tuple[str, ...]]:
-    """Every object of the database; the clauses of a table in any order, as SQLite takes them."""
+    """Every object of the database, its words in any order: ALTER TABLE puts a column behind the
+    constraints in the text, where it makes no difference."""
     with ledger.read() as connection:
         rows = connection.execute(text("SELECT type, name, tbl_name, sql FROM sqlite_master")).all()
         return {
-            (kind, name, table, *sorted(line.strip(", \t") for line in (sql or "").splitlines()))
+            (kind, name, table, *sorted(re.findall(r"[^\s,()]+", sql or "")))
             for kind, name, table, sql in rows
         }
 

@@ -129,6 +129,13 @@ def test_the_books_refuse_to_be_changed(ledger: Ledger, name: str, verb: str) ->
         connection.execute(
             text("INSERT INTO dead_letter_resolution VALUES (1, 1, 'a', 'known', 'e', 'h')")
         )
+        connection.execute(
+            text("INSERT INTO review_item VALUES (1, 0, 'a', '', 'x', 'y', 1, 1, 1, 1, 'z', 1)")
+        )
+        connection.execute(text("INSERT INTO review_step VALUES (1, 'alert', 1)"))
+        connection.execute(
+            text("INSERT INTO review_decision VALUES (1, 1, 'keep', NULL, 'b', 'c', 1)")
+        )
     table = tables.metadata.tables[name]
     column = next(iter(table.columns))
     statement = delete(table) if verb == "delete" else update(table).values({column: column})
