@@ -130,6 +130,8 @@ class UsageEvent:
     ttft_ms: int | None = None
     target_latency_ms: int | None = None
     sla_met: bool | None = None
+    sla_credit_nano: int = 0
+    """What `admission_nano` is less than the units come to, because the answer was late."""
     status: str = Status.SUCCESS
     http_status: int | None = None
     finish_reason: str | None = None
@@ -165,7 +167,15 @@ _REQUIRED = (
     "completed_at",
     "emitted_at",
 )
-_INTEGERS = ("occurred_at", "completed_at", "emitted_at", "cost_nano", "admission_nano", "attempt")
+_INTEGERS = (
+    "occurred_at",
+    "completed_at",
+    "emitted_at",
+    "cost_nano",
+    "admission_nano",
+    "sla_credit_nano",
+    "attempt",
+)
 
 
 def served_model(event: UsageEvent) -> str:

@@ -32,9 +32,11 @@ from metering.caps import (
     DenialReason,
     Hold,
     HoldEndedError,
+    Looked,
     Renewal,
     Reservation,
     Scope,
+    Stairs,
     Vector,
     WindowsRebuildingError,
 )
@@ -123,6 +125,12 @@ class OutageCaps:
         self._broken.discard(hold.tenant)
         self._note_answer(hold, answer)
         return answer
+
+    async def look(
+        self, hold: Hold, candidates: Sequence[Candidate], *, stairs: Stairs | None = None
+    ) -> Looked:
+        """As `Caps.look`: what the local share has room for changes with every process."""
+        return await self._caps.look(hold, candidates, stairs=stairs)
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
         """As `Caps.swap`; a local exchange moves within the slice."""

@@ -26,6 +26,7 @@ _SHARED = {
     "put_aside": (),
     "claim": (),
     "keep_claims": (),
+    "peek": (),
 }
 
 

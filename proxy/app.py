@@ -19,6 +19,7 @@ from proxy.ingress import (
     AUTHENTICATOR,
     DOOR,
     MEMORY,
+    PACE,
     PATIENCE,
     ROUTES,
     STANDINGS,
@@ -28,6 +29,8 @@ from proxy.ingress import (
     not_found,
     plain_json,
 )
+from proxy.meter_api import meter
+from proxy.pace import Pace
 from proxy.server import Runner
 from proxy.standing import Standings
 
@@ -58,9 +61,11 @@ def create_app(
     app[AUTHENTICATOR] = Authenticator(settings.tenants.values())
     app[ROUTES] = Routes(settings)
     app[STANDINGS] = Standings()
+    app[PACE] = Pace(settings.cost_rules, door.history)
     app[READY] = Readiness(ready)
     app.router.add_post("/v1/chat/completions", chat_completions)
     app.router.add_post("/v1/events", post_events)
+    app.router.add_post("/v1/meter", meter)
     app.router.add_get("/v1/models", list_models, allow_head=False)
     app.router.add_get("/v1/models/{model}", get_model, allow_head=False)
     app.router.add_get("/healthz", healthz)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from proxy.config_anomalies_shape import USUAL, AnomaliesShape
+from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
@@ -171,6 +172,8 @@ class ModelShape:
     """What it can take."""
     max_context_tokens: Count | None = None
     """Most tokens of prompt and answer together."""
+    target_latency_ms: Count | None = None
+    """How fast its answers are to be, in milliseconds; a request may say otherwise."""
     degrade: tuple[StepShape, ...] | None = None
     """Steps near a cap for requests for this model, instead of the tenant's."""
     degrade_hysteresis: Share | None = None
@@ -324,6 +327,10 @@ class FileShape:
     """What models cost us and what tenants pay."""
     limits: LimitsShape = NO_LIMITS
     """Limits of every tenant that does not set its own."""
+    cost_to_serve: CostToServeShape | None = None
+    """What a request costs to serve, and what happens when its margin is too small."""
+    sla: SlaShape = NO_SLA
+    """What a tenant gets for answers that came later than their target."""
     tenants: tuple[TenantShape, ...] = ()
     """Who may use the proxy, and with which keys."""
     anomalies: AnomaliesShape = USUAL

@@ -7,7 +7,7 @@ the request.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metering.caps import CapState, Denial, DenialReason, Reservation
 from metering.money import PPM
@@ -47,6 +47,14 @@ NOTHING = Steps()
 
 def steps_taken(plan: Plan, reservation: Reservation) -> Steps:
     """What became of the steps, by the answer to the reserve."""
+    steps = _by_stairs(plan, reservation)
+    if plan.rerouted_by is None or plan.admission.steps[reservation.index]:
+        return steps
+    text = plan.admission.options[reservation.index].text_for(plan.model)
+    return steps if text is None else replace(steps, taken=Degraded(text, (), plan.rerouted_by))
+
+
+def _by_stairs(plan: Plan, reservation: Reservation) -> Steps:
     stairs, stage, lacking = plan.stairs, reservation.stage, _told(plan.spare_skips)
     if stairs is None:
         return Steps(lacking=lacking) if lacking else NOTHING

@@ -8,7 +8,7 @@
     |   |-- EventsRefused             400 events_refused
     |   `-- RequestExceedsBudget      400 request_exceeds_budget
     |-- InvalidApiKey                 401 invalid_api_key
-    |-- ModelNotAllowed, LabelPinned                    403
+    |-- ModelNotAllowed, TenantNotAllowed, LabelPinned                             403
     |-- ScopePaused, ScopeKilled      403 tenant_paused, run_killed, and so for every scope
     |-- ModelNotFound, PathNotFound                     404
     |-- MethodNotAllowed              405
@@ -162,6 +162,15 @@ class ModelNotAllowed(ApiError):
     status = 403
     type = "permission_error"
     code = "model_not_allowed"
+
+
+class TenantNotAllowed(ApiError):
+    """The body asks for another tenant than the key's."""
+
+    status = 403
+    type = "permission_error"
+    code = "tenant_not_allowed"
+    should_retry = False
 
 
 class LabelPinned(ApiError):

@@ -21,7 +21,7 @@ from metering.ids import uuid7
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from proxy.allowance import allowance, clamp, covered, is_bounded, part_of
-from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress
+from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress, promise_of
 from proxy.chat import ChatRequest
 from proxy.degraded import only_cached, steps_taken
 from proxy.door import Door
@@ -138,7 +138,12 @@ class Exchange:
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models; within
         this order, upstreams that are known to fail go last."""
-        found = self._plan.order(index)
+        found = self._door.history.order(
+            self._plan.order(index),
+            lambda each: each.upstream,
+            self._facts.target_latency_ms,
+            stream=self._request.stream,
+        )
         return self._door.health.order(found, lambda each: each.upstream.label, monotonic_s())
 
     async def _fits(self, option: Option) -> bool:
@@ -172,11 +177,13 @@ class Exchange:
             degrade_step=taken.text if (taken := self._told.steps.taken) else None,
             degrade_shadow=self._told.steps.would,
             admitted_by=self._room.admitted_by,
+            promise=promise_of(self._facts, self._door.settings.sla_credit_ppm),
         )
         self._attempts.append(attempt)
         self._error_answer = None
-        health = self._door.health
+        health, history = self._door.health, self._door.history
         health.begin(upstream.label, monotonic_s())
+        is_cold = history.begin(upstream.label, monotonic_s())
         try:
             attempt.outcome = await self._send(attempt, provider, client)
         except asyncio.CancelledError:
@@ -192,6 +199,14 @@ class Exchange:
             attempt.ended_at = now_ns()
             now_s, after_s = monotonic_s(), attempt.retry_after_s
             health.record(upstream.label, attempt.outcome, now_s, retry_after_s=after_s)
+            history.end(
+                upstream.label,
+                attempt.outcome,
+                now_s,
+                took_ms=attempt.waited_ms,
+                stream=self._request.stream,
+                is_cold=is_cold,
+            )
         return attempt.outcome
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from metering.background import spawn
-from metering.clock import now_ns
+from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts
@@ -38,6 +38,8 @@ from proxy.errors import (
 )
 from proxy.exchange import Exchange, Finished
 from proxy.intake import read_body
+from proxy.pace import Pace
+from proxy.paced import asked_of, paced, target_ms
 from proxy.planning import plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of
@@ -52,6 +54,7 @@ DOOR = web.AppKey("door", Door)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ROUTES = web.AppKey("routes", Routes)
 STANDINGS = web.AppKey("standings", Standings)
+PACE = web.AppKey("pace", Pace)
 PATIENCE = web.AppKey("patience", Patience)
 MEMORY = web.AppKey("memory", Memory)
 
@@ -154,12 +157,15 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
             ),
             caps=standing.caps,
             stops=standing.stops,
+            target_latency_ms=target_ms(door.settings, chat.model, wishes),
             **labels._asdict(),
         )
         prompt = await _count(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
         planned = plan(route, chat, prompt, wishes)
-        finished = await _serve(Exchange(door, facts, chat, planned), client)
+        judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
+        facts = paced(door, request.app[PACE], facts, judged)
+        finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)

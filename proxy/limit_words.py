@@ -21,6 +21,9 @@ from metering.caps import (
 from metering.money import format_short, format_usd
 from metering.window import is_rate
 
+MARGIN = "margin."
+"""The label of a window begins so that counts requests served under the margin threshold."""
+
 _STEPPED = (ScopeKind.SESSION, ScopeKind.RUN)
 
 
@@ -38,6 +41,11 @@ def dimension_of(denial: Denial) -> str:
     if denial.dimension == "requests" and denial.state is not None:
         return "steps" if denial.state.cap.scope.kind in _STEPPED else "requests"
     return denial.dimension
+
+
+def is_margin(state: CapState) -> bool:
+    """Whether it is no cap of anybody's, but what throttles requests that cost too much."""
+    return state.cap.window.label.startswith(MARGIN)
 
 
 def limit_source(state: CapState, dimension: str = "usd") -> str:
