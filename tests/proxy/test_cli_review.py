@@ -114,6 +114,8 @@ def test_an_item_is_shown_with_its_story(config: Path, ledger: Ledger) -> None:
     assert [each["verdict"] for each in shown["decisions"]] == ["keep"]
     text = _run(config, "show", "1").stdout
     assert "keep by ann: a launch" in text
+    assert "seen: $20.000000\n" in text
+    assert "nano" not in text
     assert "2026-11-01T00:00:00Z pause" in text
     assert _run(config, "show", "9").exit_code == 3
 
