@@ -60,6 +60,7 @@ def build(
         check_degradation(tenants.places, models, prices, findings)
         check_margins(cost_rules, models, prices, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
+    _warn_of_few_tokens(tenants, shape.limits.min_output_tokens, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
@@ -306,6 +307,21 @@ def _warn_of_tiny(
                     "raise it, or lower limits.min_output_tokens",
                 )
                 break
+
+
+def _warn_of_few_tokens(tenants: Tenants, output_tokens: int, findings: Findings) -> None:
+    """A cap of fewer tokens than the smallest request takes lets none through, either."""
+    smallest = 1 + output_tokens
+    for path in dict.fromkeys(
+        (*cap.path, "tokens")
+        for _, cap in tenants.caps
+        if (cap.rule.limit.tokens or smallest) < smallest
+    ):
+        findings.warn(
+            path,
+            f"fewer than the {smallest} tokens of the smallest request, one and its answer",
+            "raise it, or lower limits.min_output_tokens",
+        )
 
 
 def _money_caps(tenants: Tenants) -> Iterator[tuple[Path, Tenant, int]]:

@@ -44,6 +44,9 @@ class Steps:
 
 NOTHING = Steps()
 
+_SKIPPED = "x-weir-degrade-skipped"
+_BY_A_CAP = frozenset({DenialReason.SPENT, DenialReason.HELD, DenialReason.NEVER})
+
 
 def steps_taken(plan: Plan, reservation: Reservation) -> Steps:
     """What became of the steps, by the answer to the reserve."""
@@ -81,8 +84,18 @@ def step_headers(
         parts = [f"from={asked}", f"to={served}", *taken.changes, f"reason={taken.reason}"]
         headers["x-weir-degraded"] = "; ".join(parts)
     if steps.skipped:
-        headers["x-weir-degrade-skipped"] = ", ".join(steps.skipped)
+        headers[_SKIPPED] = ", ".join(steps.skipped)
     return headers
+
+
+def passed_over(plan: Plan, denial: Denial) -> dict[str, str]:
+    """For a refusal by a cap: the models of steps that could not serve the request, so that the
+    client learns what stood between it and a cheaper answer."""
+    stairs = plan.stairs
+    if stairs is None or stairs.is_shadow or not plan.skips or denial.reason not in _BY_A_CAP:
+        return {}
+    told = _told(plan.skips[-1])
+    return {_SKIPPED: ", ".join(told)} if told else {}
 
 
 def only_cached(plan: Plan, denial: Denial, tenant: str) -> CachedOnly | None:

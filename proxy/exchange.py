@@ -23,7 +23,7 @@ from metering.tokenizer import tokenizer_for
 from proxy.allowance import allowance, clamp, covered, is_bounded, part_of
 from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress, promise_of
 from proxy.chat import ChatRequest
-from proxy.degraded import only_cached, steps_taken
+from proxy.degraded import only_cached, passed_over, steps_taken
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.halt import Halt
@@ -125,15 +125,18 @@ class Exchange:
     async def _reserve(self) -> Reservation:
         admission = self._plan.admission
         reservation = await self._room.reserve(
-            admission.candidates, self._plan.stairs, self._only_cached
+            admission.candidates, self._plan.stairs, self._refusal
         )
         self._elastic = admission.candidates[reservation.index].elastic
         self._told.steps = steps_taken(self._plan, reservation)
         self._door.open.add(self)
         return reservation
 
-    def _only_cached(self, denial: Denial) -> ApiError | None:
-        return only_cached(self._plan, denial, self.hold.tenant)
+    def _refusal(self, denial: Denial) -> ApiError:
+        tenant = self.hold.tenant
+        error = only_cached(self._plan, denial, tenant) or denied(denial, tenant)
+        error.add_headers(passed_over(self._plan, denial))
+        return error
 
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models; within

@@ -49,7 +49,7 @@ def is_margin(state: CapState) -> bool:
 
 
 def limit_source(state: CapState, dimension: str = "usd") -> str:
-    """A name for the cap that refused: `tenant_daily_cap`, `key_1m_requests`, `run_24h_steps`."""
+    """A name for the cap that refused: `tenant_daily_cap`, `key_1m_requests`, `run_daily_steps`."""
     kind, window = state.cap.scope.kind, state.cap.window
     if dimension == "concurrent":
         return f"{kind}_concurrent"
