@@ -42,7 +42,7 @@ from proxy.pace import Pace
 from proxy.paced import asked_of, paced, target_ms
 from proxy.planning import plan
 from proxy.relay import ClientGoneError
-from proxy.standing import Standings, check_context, labels_of
+from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
 from proxy.wire import openai_chat
 from proxy.wishes import wishes_of
 
@@ -141,6 +141,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         chat = await _read(request)
         need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
+        refuse_contradictions(lambda name: request.headers.getall(name, ()))
         labels = labels_of(principal.key, request.headers, chat.user)
         standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
         facts = Facts(

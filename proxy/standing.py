@@ -11,7 +11,7 @@ Pure but for a table of what was found before: the same input gets the same tupl
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metering.caps import Cap, Scope, ScopeKind
@@ -42,6 +42,19 @@ class Standing:
 
     caps: tuple[Cap, ...]
     stops: tuple[Scope, ...]
+
+
+def refuse_contradictions(said_in: Callable[[str], Sequence[str]]) -> None:
+    """Raises InvalidRequest for a label that is named twice and not alike: whoever is in front of
+    us may have believed the other one. `said_in` gives every value of a header."""
+    for name in HEADERS.values():
+        said = said_in(name)
+        if len(said) > 1 and len(set(said)) > 1:
+            raise InvalidRequest(
+                f"The header `{name}` comes {len(said)} times and says different things; send it "
+                "once.",
+                param=name,
+            )
 
 
 def labels_of(key: ApiKey, headers: Mapping[str, str], user: str | None) -> Labels:
