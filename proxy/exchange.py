@@ -53,6 +53,7 @@ from proxy.wire.openai_chat import StreamReader
 from proxy.wire.openai_errors import classify_error
 from routing.fallback import FallbackPlan, Outcome, Try
 from routing.policy import Option
+from routing.upstreams import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Exchange:
         self._told = Told()
         self._halt = Halt()
         self._elastic: Elastic | None = None
+        self._held_for: Upstream | None = None  # with our name for it, which its price may go by
         self.is_ending = False
         tenant = facts.principal.tenant.id
         self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
@@ -128,6 +130,7 @@ class Exchange:
             admission.candidates, self._plan.stairs, self._only_cached
         )
         self._elastic = admission.candidates[reservation.index].elastic
+        self._held_for = admission.options[reservation.index].upstream
         self._told.steps = steps_taken(self._plan, reservation)
         self._door.open.add(self)
         return reservation
@@ -146,10 +149,13 @@ class Exchange:
         wanted, held = option.hold, self._room.held
         if wanted.nano <= held.nano and wanted.tokens <= held.tokens:
             return True
-        if self._room.upstream == option.upstream.label:  # held, as far as there was room
+        if self._held_for == option.upstream:  # held, as far as there was room
             return True
         part = self._elastic and replace(part_of(option), tokens_min=self._elastic.tokens_min)
-        return await self._room.move(Candidate(option.upstream.label, wanted, elastic=part))
+        if not await self._room.move(Candidate(option.upstream.label, wanted, elastic=part)):
+            return False
+        self._held_for = option.upstream
+        return True
 
     # -- forwarding ---------------------------------------------------------------------------
 

@@ -42,8 +42,6 @@ class Room:
         self._on_stop, self._log = on_stop, log
         self.hold = hold
         self.held = Vector()
-        self.upstream = ""
-        """Where the hold is for."""
         self.states: tuple[CapState, ...] = ()
         self.admitted_by = AdmittedBy.CAPS
         self.refusal: ApiError | None = None
@@ -127,7 +125,6 @@ class Room:
 
     def _take(self, candidate: Candidate, answer: Reservation) -> None:
         self.held = answer.vector or candidate.vector
-        self.upstream = candidate.upstream
         self.states = answer.states or self.states
 
     def _heed(self, denial: Denial) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ async def test_t53_a_dearer_fallback_holds_the_difference_first(
     """What the first try holds is too little for the second: it is asked for, or not called."""
     caps = NotingCaps()
     both = settings({"one": upstream.url, "two": other_upstream.url}, who=tenant(cap), rules=PRICES)
-    door = await open_door(both, caps)
+    door = await open_door(replace(both, clamp_max_tokens=False), caps)
     upstream.scripts = [[body(b"", 500)]]
     other_upstream.scripts = [[completion(prompt=10, output=1000)]]
 
@@ -135,6 +136,29 @@ async def test_t53_a_fallback_of_another_model_is_priced_as_itself(
 
     assert answer.status == 200
     assert door.events[1].admission_nano == 10 * 9_000 + 100 * 36_000
+
+
+@pytest.mark.parametrize(("cap", "is_served"), [("0.05", True), ("0.03", False)])
+async def test_t53_a_dearer_name_for_the_same_upstream_holds_the_difference_first(
+    open_door: OpenDoor, upstream: ScriptedUpstream, cap: str, *, is_served: bool
+) -> None:
+    """Two names of ours for one model there, each with its price: the second is not yet held."""
+    caps = NotingCaps()
+    models = {
+        "m": Model("m", (Upstream("one", "up-m", "m"),), fallbacks=("dear",)),
+        "dear": Model("dear", (Upstream("one", "up-m", "dear"),)),
+    }
+    rules = (rule("m", "1.00"), rule("dear", "9.00"))
+    one = settings({"one": upstream.url}, models=models, rules=rules, who=tenant(cap))
+    door = await open_door(replace(one, clamp_max_tokens=False), caps)
+    upstream.scripts = [[body(b"", 500)], [completion(prompt=10, output=1000)]]
+
+    answer = await door.chat(max_tokens=1000)
+
+    assert answer.status == (200 if is_served else 500)
+    first, second = caps.asked
+    assert second.nano == 9 * first.nano
+    assert held(door) == []
 
 
 HOLDS: dict[str, tuple[dict[str, Any], int]] = {
