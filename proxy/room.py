@@ -121,7 +121,10 @@ class Room:
         try:
             return await self._door.caps.swap(self.hold, candidate)
         except HoldEndedError:
-            return await self.place([candidate])
+            answer = await self.place([candidate])
+        if isinstance(answer, Reservation) and answer.repeat:  # a renewal was first, with less
+            return await self._door.caps.swap(self.hold, candidate)
+        return answer
 
     def _take(self, candidate: Candidate, answer: Reservation) -> None:
         self.held = answer.vector or candidate.vector
