@@ -334,9 +334,13 @@ class Caps(Protocol):
         ttl_ms: int,
         facts: bytes = b"",
         stairs: Stairs | None = None,
+        runs: bool = False,
     ) -> Reservation | Denial:
         """Hold the first candidate that fits in every cap, or nothing.
 
+        `runs` says that the exchange is under way and its hold was lost: the first candidate is
+        held whatever the caps say, also while windows are being rebuilt, so that it counts and can
+        be recovered. Only a flag stands in its way.
         `facts` is kept beside the hold for whoever has to recover it (`metering.recovery`).
         """
         ...

@@ -57,6 +57,8 @@ class Reason(StrEnum):
     """We failed before the client had a byte; the log has the cause under the request id."""
     RECOVERED_UNCONFIRMED = "recovered_unconfirmed"
     """Our process died before anything was counted as delivered; the input may have cost us."""
+    REPORTED = "reported"
+    """It was used outside, and reported to `POST /v1/events` or by the library."""
     RETRY = "retry"
     CACHE_HIT = "cache_hit"
 

@@ -33,6 +33,7 @@ class MemoryCaps:
         ttl_ms: int,
         facts: bytes = b"",
         stairs: Stairs | None = None,
+        runs: bool = False,
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         now_ms = self._now_ms()

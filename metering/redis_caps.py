@@ -103,6 +103,7 @@ class RedisCaps:
         ttl_ms: int,
         facts: bytes = b"",
         stairs: Stairs | None = None,
+        runs: bool = False,
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         layout = self._layout(hold)
@@ -124,6 +125,7 @@ class RedisCaps:
                 owner,
                 str(ttl_ms),
                 facts,
+                str(int(runs)),
             ],
         )
         return _admitted(hold, layout, reply)

@@ -24,6 +24,8 @@ _SHARED = {
     "recover": ("scopes", "spending"),
     "renew": ("scopes", "holding"),
     "put_aside": (),
+    "claim": (),
+    "keep_claims": (),
 }
 
 

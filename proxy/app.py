@@ -14,6 +14,7 @@ from proxy.auth import Authenticator
 from proxy.client_connection import Patience
 from proxy.crowd import Crowd, Memory, connections_bound, memory_bound, resident_bytes
 from proxy.door import Door
+from proxy.events_api import post_events
 from proxy.ingress import (
     AUTHENTICATOR,
     DOOR,
@@ -59,6 +60,7 @@ def create_app(
     app[STANDINGS] = Standings()
     app[READY] = Readiness(ready)
     app.router.add_post("/v1/chat/completions", chat_completions)
+    app.router.add_post("/v1/events", post_events)
     app.router.add_get("/v1/models", list_models, allow_head=False)
     app.router.add_get("/v1/models/{model}", get_model, allow_head=False)
     app.router.add_get("/healthz", healthz)

@@ -180,6 +180,26 @@ class ModelShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnitRatesShape:
+    """What is billed by something else than tokens, in USD per unit."""
+
+    __pydantic_config__ = FORBID
+
+    api_call: Number | None = None
+    """USD per call; only in a rule without token rates."""
+    inference: Number | None = None
+    """USD per answered call; only in a rule without token rates."""
+    image: Number | None = None
+    """USD per image."""
+    second: Number | None = None
+    """USD per second."""
+    compute_credit: Number | None = None
+    """USD per compute credit."""
+    custom: Number | None = None
+    """USD per unit of a meter of your own, whose name is the rule's `model`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RuleShape:
     """What a model costs; each rate per token or per million tokens, one of the two."""
 
@@ -205,6 +225,8 @@ class RuleShape:
     """What the tenant pays is the cost times this."""
     free: Flag = False
     """Allows rates of zero."""
+    unit_rates: UnitRatesShape | None = None
+    """Prices of [events from outside](events-api.md); with them token rates may be left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,8 +255,10 @@ class MeteringShape:
     """Name of the Redis streams."""
     consumer_concurrency: Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)] = 8
     """Batches the settlement worker works on at once."""
-    idempotency_window_hours: Count = 24
-    """How long a repeated Idempotency-Key is recognised."""
+    idempotency_window_hours: Annotated[int, Field(ge=1, le=744), BeforeValidator(_whole)] = 24
+    """How long a repeated event, or Idempotency-Key, is recognised as one; at most 31 days."""
+    event_age_max_hours: Annotated[int, Field(ge=1, le=8784), BeforeValidator(_whole)] = 168
+    """How old an event from outside may be."""
     reconciliation_schedule: Text | None = None
     """When usage is compared with the providers' exports: five cron fields, UTC."""
     spool: Annotated[Literal["outage", "always"], BeforeValidator(_text)] = "outage"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
+from metering.claims import Claims, MemoryClaims
 from metering.fullness import Standing
 from proxy.drains import Drains
 from proxy.metrics_exchange import ExchangeMetrics
@@ -145,3 +146,5 @@ class Door:
     drains: Drains = field(default_factory=Drains)
     health: Health = field(default_factory=Health)
     metrics: ExchangeMetrics = field(default_factory=ExchangeMetrics)
+    claims: Claims = field(default_factory=MemoryClaims)
+    """What is known of events from outside; in Redis, where every process sees it, when served."""

@@ -5,6 +5,7 @@
     |   |-- BrokenRequest             400, and the connection is closed
     |   |-- UnpricedModel             400 model_not_priced
     |   |-- ContextTooLong            400 context_length_exceeded
+    |   |-- EventsRefused             400 events_refused
     |   `-- RequestExceedsBudget      400 request_exceeds_budget
     |-- InvalidApiKey                 401 invalid_api_key
     |-- ModelNotAllowed, LabelPinned                    403
@@ -22,6 +23,7 @@
     |   `-- UpstreamAuth              502 upstream_auth
     |-- Overloaded                    503
     |-- BudgetBackendUnavailable, BacklogFull, UsageNotRecorded                      503
+    |-- EventsNotRecorded             503
     |-- UpstreamQuota, ProviderUnavailable                                           503
     `-- UpstreamTimeout               504
 
@@ -138,6 +140,12 @@ class ContextTooLong(InvalidRequest):
     """The prompt is longer than the feature, or the model, may take."""
 
     code = "context_length_exceeded"
+
+
+class EventsRefused(InvalidRequest):
+    """None of the events of a request can be taken; the metadata has the fault of each."""
+
+    code = "events_refused"
 
 
 class InvalidApiKey(ApiError):
@@ -327,6 +335,15 @@ class UsageNotRecorded(ApiError):
     type = "service_unavailable_error"
     code = "usage_not_recorded"
     should_retry = False
+
+
+class EventsNotRecorded(ApiError):
+    """Neither Redis nor the disk took some of the events; sending all again counts each once."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "events_not_recorded"
+    should_retry = True
 
 
 class UpstreamQuota(ApiError):

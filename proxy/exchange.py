@@ -367,7 +367,7 @@ class Exchange:
 
     async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
         """Hold the first of these anew, for a hold that was lost."""
-        return await self._room.place(candidates)
+        return await self._room.place(candidates, runs=True)
 
     def stop(self, denial: Denial) -> None:
         """Somebody paused or killed a scope it runs in: it ends now."""

@@ -134,9 +134,9 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         if door.lifecycle.is_backlogged:
             raise why_refused(door)
         wishes = wishes_of(request.headers, principal.tenant)
-        _need_room(request, stream=False)
+        need_room(request, stream=False)
         chat = await _read(request)
-        _need_room(request, stream=chat.stream)
+        need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
         labels = labels_of(principal.key, request.headers, chat.user)
         standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
@@ -249,7 +249,8 @@ def refusal(error: ApiError, request_id: str) -> web.Response:
     return response
 
 
-def _need_room(request: web.Request, *, stream: bool) -> None:
+def need_room(request: web.Request, *, stream: bool) -> None:
+    """Raises Overloaded where this process is short of memory."""
     if not request.app[MEMORY].has_room(stream=stream):
         what = "streams" if stream else "requests"
         raise Overloaded(f"This process is short of memory and takes no new {what} now.")
@@ -349,7 +350,7 @@ def fresh_request_id() -> str:
     return f"req_{uuid7(now_ns() // 1_000_000, os.urandom(10)).replace('-', '')}"
 
 
-def plain_json(body: object, *, status: int = 200) -> web.Response:
+def plain_json(body: object, *, status: int = 200, request_id: str | None = None) -> web.Response:
     """An answer of our own making, with the headers of every answer."""
     return web.Response(
         status=status,
@@ -357,6 +358,6 @@ def plain_json(body: object, *, status: int = 200) -> web.Response:
         headers={
             **_EVERY_ANSWER,
             "Content-Type": "application/json",
-            "x-request-id": fresh_request_id(),
+            "x-request-id": request_id or fresh_request_id(),
         },
     )

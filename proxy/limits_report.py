@@ -14,10 +14,10 @@ from rich.table import Table
 from metering.caps import CalendarWindow, Cap, Scope, ScopeKind, Vector
 from metering.money import PPM, format_short, format_usd, usd_to_nano
 from metering.scope_reading import ScopeReading
+from metering.tenant_caps import caps_under
 from metering.tenants import CapRule, Tenant
 from metering.window import is_rate
 from proxy.limit_words import rfc3339_ms, window_text
-from proxy.standing import caps_under
 
 _DIMENSIONS = ("usd", "tokens", "requests")
 

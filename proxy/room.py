@@ -75,13 +75,23 @@ class Room:
         return answer
 
     async def place(
-        self, candidates: Sequence[Candidate], stairs: Stairs | None = None
+        self,
+        candidates: Sequence[Candidate],
+        stairs: Stairs | None = None,
+        *,
+        runs: bool = False,
     ) -> Reservation | Denial:
-        """Hold the first of these that fits, and note the facts beside it."""
+        """Hold the first of these that fits, and note the facts beside it; `runs` as for caps."""
         door = self._door
         owner, ttl_ms = door.proxy_id, door.open.ttl_ms
         return await door.caps.reserve(
-            self.hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=self._noted, stairs=stairs
+            self.hold,
+            candidates,
+            owner=owner,
+            ttl_ms=ttl_ms,
+            facts=self._noted,
+            stairs=stairs,
+            runs=runs,
         )
 
     async def move(self, candidate: Candidate) -> bool:

@@ -141,6 +141,7 @@ class Metering:
     queue: str = "usage"
     consumer_concurrency: int = 8
     idempotency_window_hours: int = 24
+    event_age_max_hours: int = 168
     reconciliation_schedule: str | None = None
     spool: Literal["outage", "always"] = "outage"
     backlog_high_water: int = 1_000_000

@@ -19,9 +19,9 @@ from metering.ids import scope_id, uuid7
 from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
+from metering.tenant_caps import caps_under
 from proxy.cli import weir
 from proxy.config import load
-from proxy.standing import caps_under
 
 FILE = """
 redis: {{url: "{url}", prefix: {prefix}}}

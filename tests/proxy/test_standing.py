@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from metering.caps import ROLLING_DAY, Cap, CapMode, Limit, Scope, ScopeKind
 from metering.ids import is_id, scope_id
+from metering.tenant_caps import Labels
 from metering.tenants import (
     ANY_FEATURE,
     ApiKey,
@@ -28,7 +29,7 @@ from metering.tenants import (
 )
 from metering.window import rolling
 from proxy.errors import ContextTooLong, InvalidRequest, LabelPinned
-from proxy.standing import HEADERS, Labels, Standings, check_context, labels_of
+from proxy.standing import HEADERS, Standings, check_context, labels_of
 
 KEY = ApiKey("k1", "0" * 64, "web")
 MINUTE = rolling(60)

@@ -101,8 +101,13 @@ async def test_t53_a_dearer_fallback_holds_the_difference_first(
 ) -> None:
     """What the first try holds is too little for the second: it is asked for, or not called."""
     caps = NotingCaps()
-    both = settings({"one": upstream.url, "two": other_upstream.url}, who=tenant(cap), rules=PRICES)
-    door = await open_door(replace(both, clamp_max_tokens=False), caps)
+    both = settings(
+        {"one": upstream.url, "two": other_upstream.url},
+        who=tenant(cap),
+        rules=PRICES,
+        clamps=False,
+    )
+    door = await open_door(both, caps)
     upstream.scripts = [[body(b"", 500)]]
     other_upstream.scripts = [[completion(prompt=10, output=1000)]]
 
@@ -149,8 +154,9 @@ async def test_t53_a_dearer_name_for_the_same_upstream_holds_the_difference_firs
         "dear": Model("dear", (Upstream("one", "up-m", "dear"),)),
     }
     rules = (rule("m", "1.00"), rule("dear", "9.00"))
-    one = settings({"one": upstream.url}, models=models, rules=rules, who=tenant(cap))
-    door = await open_door(replace(one, clamp_max_tokens=False), caps)
+    who = tenant(cap)
+    one = settings({"one": upstream.url}, models=models, rules=rules, who=who, clamps=False)
+    door = await open_door(one, caps)
     upstream.scripts = [[body(b"", 500)], [completion(prompt=10, output=1000)]]
 
     answer = await door.chat(max_tokens=1000)
@@ -226,9 +232,11 @@ async def test_t54_what_cannot_be_held_is_refused(
 
 
 async def test_t54_the_largest_numbers_never_fit(
-    door: RunningDoor, upstream: ScriptedUpstream
+    open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
     """10^9 tokens in each of 128 choices is more than any cap: refused as such, not overflowed."""
+    door = await open_door(settings({"one": upstream.url}, clamps=False))
+
     answer = await door.chat(max_tokens=10**9, n=128)
 
     assert (answer.status, (await answer.json())["error"]["code"]) == (
