@@ -140,7 +140,7 @@ class OutageCaps:
             self._note_answer(hold, answer)
             return answer
         before = local.vector
-        local.use(NOTHING)
+        local.use(NOTHING, runs=False)  # it is not in its own way, by its number neither
         choice = self._slices.choose(hold, [candidate], None)
         local.use(before if choice is None else choice.vector)
         if choice is None:

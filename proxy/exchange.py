@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from metering.caps import Candidate, Denial, Elastic, Hold, Reservation
@@ -46,26 +46,14 @@ from proxy.retry_after import retry_after_s
 from proxy.room import Room
 from proxy.settings import Provider
 from proxy.stream_guard import StreamGuard
-from proxy.telling import Told, headers, tell, tell_failure
+from proxy.telling import Finished, Told, headers, tell, tell_failure
 from proxy.transport import Answer, TransportError
 from proxy.wire import openai_chat
 from proxy.wire.openai_chat import StreamReader
 from proxy.wire.openai_errors import classify_error
 from routing.fallback import FallbackPlan, Outcome, Try
 from routing.policy import Option
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The end of an exchange that was served: what the client still has to get.
-
-    `body` and `headers` are those of a whole answer; for a stream `tail` is its withheld end.
-    """
-
-    status: int
-    headers: dict[str, str]
-    body: bytes | None = None
-    tail: bytes = b""
+from routing.upstreams import Upstream
 
 
 class Exchange:
@@ -81,6 +69,7 @@ class Exchange:
         self._told = Told()
         self._halt = Halt()
         self._elastic: Elastic | None = None
+        self._held_for: Upstream | None = None  # with our name for it, which its price may go by
         self.is_ending = False
         tenant = facts.principal.tenant.id
         self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
@@ -128,6 +117,7 @@ class Exchange:
             admission.candidates, self._plan.stairs, self._refusal
         )
         self._elastic = admission.candidates[reservation.index].elastic
+        self._held_for = admission.options[reservation.index].upstream
         self._told.steps = steps_taken(self._plan, reservation)
         self._door.open.add(self)
         return reservation
@@ -154,10 +144,13 @@ class Exchange:
         wanted, held = option.hold, self._room.held
         if wanted.nano <= held.nano and wanted.tokens <= held.tokens:
             return True
-        if self._room.upstream == option.upstream.label:  # held, as far as there was room
+        if self._held_for == option.upstream:  # held, as far as there was room
             return True
         part = self._elastic and replace(part_of(option), tokens_min=self._elastic.tokens_min)
-        return await self._room.move(Candidate(option.upstream.label, wanted, elastic=part))
+        if not await self._room.move(Candidate(option.upstream.label, wanted, elastic=part)):
+            return False
+        self._held_for = option.upstream
+        return True
 
     # -- forwarding ---------------------------------------------------------------------------
 

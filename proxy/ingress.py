@@ -36,13 +36,14 @@ from proxy.errors import (
     PathNotFound,
     in_band,
 )
-from proxy.exchange import Exchange, Finished
+from proxy.exchange import Exchange
 from proxy.intake import read_body
 from proxy.pace import Pace
 from proxy.paced import asked_of, paced, target_ms
 from proxy.planning import plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
+from proxy.telling import Finished
 from proxy.wire import openai_chat
 from proxy.wishes import wishes_of
 

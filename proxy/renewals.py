@@ -268,6 +268,9 @@ class Renewals:
             if exchange not in self._open:  # its end has not seen what was placed for it
                 self.give_back(exchange.hold)
                 return False
+        while isinstance(answer, Reservation) and (grown := exchange.held) not in (held, None):
+            held = grown  # by a slice that was asked for before, and which this has undone
+            answer = await self._caps.swap(exchange.hold, held)
         if isinstance(answer, Denial):
             if answer.reason is DenialReason.REBUILDING:
                 raise WindowsRebuildingError("its windows are being rebuilt")

@@ -42,8 +42,6 @@ class Room:
         self._on_stop, self._log = on_stop, log
         self.hold = hold
         self.held = Vector()
-        self.upstream = ""
-        """Where the hold is for."""
         self.states: tuple[CapState, ...] = ()
         self.admitted_by = AdmittedBy.CAPS
         self.refusal: ApiError | None = None
@@ -133,11 +131,13 @@ class Room:
         try:
             return await self._door.caps.swap(self.hold, candidate)
         except HoldEndedError:
-            return await self.place([candidate])
+            answer = await self.place([candidate])
+        if isinstance(answer, Reservation) and answer.repeat:  # a renewal was first, with less
+            return await self._door.caps.swap(self.hold, candidate)
+        return answer
 
     def _take(self, candidate: Candidate, answer: Reservation) -> None:
         self.held = answer.vector or candidate.vector
-        self.upstream = candidate.upstream
         self.states = answer.states or self.states
 
     def _heed(self, denial: Denial) -> None:

@@ -102,13 +102,18 @@ if not runs then index, vector = choose(candidates, caps, level) end
 if not index then
   local denial, worst = deny(candidates, caps, scopes, now, stairs, level)
   if worst and worst.reason == 'spent' and worst.dimension == 1 then
-    -- told once, see spending.lua for when it is news again
+    -- told once, see spending.lua for when it is news again; and once more when the cap is full,
+    -- if a large request was refused long before
     local cap = caps[worst.cap]
     local scope, window = cap.scope, cap.window
     local limit = cap.limits[1]
-    local again = text(share(min(window.spent[1], limit), REARM_PPM))
-    if redis.pcall('HSETNX', scope.c, 'refused:' .. window.label, again) == 1 then
-      tell(KEYS[6], 'cap_refuses', scope, window, {ppm = 1000000, limit = limit}, now, tenant)
+    local key, field, full = scope.c, 'refused:' .. window.label, share(limit, REARM_PPM)
+    local stood = tonumber(call('HGET', key, field) or nil)
+    if not stood or (window.spent[1] >= full and stood < share(full, REARM_PPM)) then
+      local again = text(share(min(window.spent[1], limit), REARM_PPM))
+      if type(redis.pcall('HSET', key, field, again)) == 'number' then
+        tell(KEYS[6], 'cap_refuses', scope, window, {ppm = 1000000, limit = limit}, now, tenant)
+      end
     end
   end
   return denial
