@@ -4,6 +4,7 @@
 PYTHON ?= python3
 UV ?= uv
 ARGS ?=
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +20,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
-	@echo 'make test   run the test suite (ARGS="-k caps" for options)'
+	@echo 'make test   run the test suite, in two processes (ARGS="-k caps" for options, JOBS=0 for one)'
 	@echo 'make check  formatting, lint, types and tests: the whole gate'
 	@echo 'make fix    mend what the formatter and the linter can'
 	@echo 'make bench  measure against a bare relay (make bench-ledger: both databases)'
@@ -34,13 +35,13 @@ run: $(RUN_STAMP)
 	@$(BIN)/weir serve $(ARGS)
 
 test: $(DEV_STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 fix: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .

@@ -4,7 +4,9 @@ Rules:
 - A mark is a share of a money limit. It is told when spend reaches it, and armed again when spend
   has fallen under 95 % of it. The marks of one window stand on one line, whoever's caps they are:
   what is remembered is how far it was told.
-- A refusal for what is spent is told once, and armed again under 95 % of what was spent then.
+- A refusal for what is spent is told once, and armed again under 95 % of what was spent then. One
+  that was told before 95 % of the limit were spent was about a large request: it is told once more
+  when the cap is that full.
 
 Pure; the scripts do the same and put the notes into the shard's stream.
 """

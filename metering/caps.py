@@ -249,6 +249,15 @@ class Denial:
     stage: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a reserve would have answered, and every cap as it stands, in the order asked (none
+    while they are rebuilt). Nothing was held."""
+
+    answer: Reservation | Denial
+    states: tuple[CapState, ...] = ()
+
+
 class CommitResult(StrEnum):
     """What a commit did."""
 
@@ -334,10 +343,23 @@ class Caps(Protocol):
         ttl_ms: int,
         facts: bytes = b"",
         stairs: Stairs | None = None,
+        runs: bool = False,
     ) -> Reservation | Denial:
         """Hold the first candidate that fits in every cap, or nothing.
 
+        `runs` says that the exchange is under way and its hold was lost: the first candidate is
+        held whatever the caps say, also while windows are being rebuilt, so that it counts and can
+        be recovered. Only a flag stands in its way.
         `facts` is kept beside the hold for whoever has to recover it (`metering.recovery`).
+        """
+        ...
+
+    async def look(
+        self, hold: Hold, candidates: Sequence[Candidate], *, stairs: Stairs | None = None
+    ) -> Looked:
+        """What `reserve` would answer, with nothing held and nothing changed.
+
+        Nothing is known of an outage: it is raised.
         """
         ...
 

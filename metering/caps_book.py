@@ -97,7 +97,9 @@ class CapsBook:
             return
         label, limit = state.cap.window.label, state.cap.limit.nano or 0
         refused = self.scope(hold, state.cap.scope).refused
-        if label not in refused:
+        full = share_nano(limit, REARM_PPM)
+        is_full = state.spent.nano >= full
+        if label not in refused or (is_full and refused[label] < share_nano(full, REARM_PPM)):
             refused[label] = share_nano(min(state.spent.nano, limit), REARM_PPM)
             self._tell("cap_refuses", whole(limit), hold, state)
 

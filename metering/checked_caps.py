@@ -16,6 +16,7 @@ from metering.caps import (
     Commit,
     Denial,
     Hold,
+    Looked,
     Renewal,
     Reservation,
 )
@@ -33,6 +34,10 @@ class CheckedCaps:
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         return await self._checked().reserve(hold, candidates, **more)
+
+    async def look(self, hold: Hold, candidates: Sequence[Candidate], **more: Any) -> Looked:
+        """As `Caps.look`."""
+        return await self._checked().look(hold, candidates, **more)
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
         """As `Caps.swap`."""

@@ -57,6 +57,8 @@ class Reason(StrEnum):
     """We failed before the client had a byte; the log has the cause under the request id."""
     RECOVERED_UNCONFIRMED = "recovered_unconfirmed"
     """Our process died before anything was counted as delivered; the input may have cost us."""
+    REPORTED = "reported"
+    """It was used outside, and reported to `POST /v1/events` or by the library."""
     RETRY = "retry"
     CACHE_HIT = "cache_hit"
 
@@ -128,6 +130,8 @@ class UsageEvent:
     ttft_ms: int | None = None
     target_latency_ms: int | None = None
     sla_met: bool | None = None
+    sla_credit_nano: int = 0
+    """What `admission_nano` is less than the units come to, because the answer was late."""
     status: str = Status.SUCCESS
     http_status: int | None = None
     finish_reason: str | None = None
@@ -163,7 +167,15 @@ _REQUIRED = (
     "completed_at",
     "emitted_at",
 )
-_INTEGERS = ("occurred_at", "completed_at", "emitted_at", "cost_nano", "admission_nano", "attempt")
+_INTEGERS = (
+    "occurred_at",
+    "completed_at",
+    "emitted_at",
+    "cost_nano",
+    "admission_nano",
+    "sla_credit_nano",
+    "attempt",
+)
 
 
 def served_model(event: UsageEvent) -> str:

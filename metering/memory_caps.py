@@ -6,9 +6,20 @@ Not for production: it forgets on exit and knows one process only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 from metering import clock
-from metering.caps import Candidate, Commit, Denial, Hold, Renewal, Reservation, Stairs, Vector
+from metering.caps import (
+    Candidate,
+    Commit,
+    Denial,
+    Hold,
+    Looked,
+    Renewal,
+    Reservation,
+    Stairs,
+    Vector,
+)
 from metering.caps_model import MemoryCapsModel
 
 
@@ -33,6 +44,7 @@ class MemoryCaps:
         ttl_ms: int,
         facts: bytes = b"",
         stairs: Stairs | None = None,
+        runs: bool = False,
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         now_ms = self._now_ms()
@@ -43,8 +55,21 @@ class MemoryCaps:
             ttl_ms=ttl_ms,
             facts=facts,
             stairs=stairs,
+            runs=runs,
             now_ms=now_ms,
         )
+
+    async def look(
+        self, hold: Hold, candidates: Sequence[Candidate], *, stairs: Stairs | None = None
+    ) -> Looked:
+        """As `Caps.look`: from a copy, for reading a scope drops what has left it."""
+        model, now_ms = deepcopy(self.model), self._now_ms()
+        answer = model.reserve(hold, candidates, owner="", ttl_ms=1, stairs=stairs, now_ms=now_ms)
+        if not model.is_rebuilt:
+            return Looked(answer)
+        before = deepcopy(self.model)
+        before.bring_up(hold, now_ms)
+        return Looked(answer, before.book.states(hold, now_ms))
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
         """As `Caps.swap`."""

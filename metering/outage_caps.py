@@ -32,9 +32,11 @@ from metering.caps import (
     DenialReason,
     Hold,
     HoldEndedError,
+    Looked,
     Renewal,
     Reservation,
     Scope,
+    Stairs,
     Vector,
     WindowsRebuildingError,
 )
@@ -124,6 +126,12 @@ class OutageCaps:
         self._note_answer(hold, answer)
         return answer
 
+    async def look(
+        self, hold: Hold, candidates: Sequence[Candidate], *, stairs: Stairs | None = None
+    ) -> Looked:
+        """As `Caps.look`: what the local share has room for changes with every process."""
+        return await self._caps.look(hold, candidates, stairs=stairs)
+
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
         """As `Caps.swap`; a local exchange moves within the slice."""
         local = self._local.get(hold.exchange_id)
@@ -132,7 +140,7 @@ class OutageCaps:
             self._note_answer(hold, answer)
             return answer
         before = local.vector
-        local.use(NOTHING)
+        local.use(NOTHING, runs=False)  # it is not in its own way, by its number neither
         choice = self._slices.choose(hold, [candidate], None)
         local.use(before if choice is None else choice.vector)
         if choice is None:

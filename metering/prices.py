@@ -33,6 +33,7 @@ class PriceRule:
 
     A token class without a rate of its own takes `input` or `output`, whichever side it is on:
     dearer than a discount would be, never free. `multiplier_ppm` makes sell from cost.
+    Without `has_token_rates` it prices other units only, and a token finds no rate in it.
     """
 
     model: str
@@ -41,6 +42,7 @@ class PriceRule:
     provider: str | None = None
     class_rates_pico: Mapping[str, int] = field(default_factory=dict)
     multiplier_ppm: int = 1_000_000
+    has_token_rates: bool = True
 
     @property
     def is_glob(self) -> bool:
@@ -49,6 +51,8 @@ class PriceRule:
 
     def cost_rates(self) -> dict[str, int]:
         """Pico-USD per unit of every token class, and of whatever else the rule prices."""
+        if not self.has_token_rates:
+            return dict(self.class_rates_pico)
         rates = dict.fromkeys(INPUT_CLASSES, self.input_rate_pico)
         rates.update(dict.fromkeys(OUTPUT_CLASSES, self.output_rate_pico))
         rates.update(self.class_rates_pico)

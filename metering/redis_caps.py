@@ -19,6 +19,7 @@ from metering.caps import (
     DenialReason,
     Hold,
     HoldEndedError,
+    Looked,
     Renewal,
     Reservation,
     Scope,
@@ -37,6 +38,7 @@ from metering.redis_layout import (
     states_of,
     stop_args,
 )
+from metering.redis_look import look_in_redis
 from metering.redis_wire import RedisReplyError
 from metering.scripts import Script, ScriptRunner, load_script
 
@@ -103,6 +105,7 @@ class RedisCaps:
         ttl_ms: int,
         facts: bytes = b"",
         stairs: Stairs | None = None,
+        runs: bool = False,
     ) -> Reservation | Denial:
         """As `Caps.reserve`."""
         layout = self._layout(hold)
@@ -124,9 +127,19 @@ class RedisCaps:
                 owner,
                 str(ttl_ms),
                 facts,
+                str(int(runs)),
             ],
         )
         return _admitted(hold, layout, reply)
+
+    async def look(
+        self, hold: Hold, candidates: Sequence[Candidate], *, stairs: Stairs | None = None
+    ) -> Looked:
+        """As `Caps.look`."""
+        now_ms = None if self._now_ms is None else self._now_ms()
+        return await look_in_redis(
+            self._runner, self._keys, hold, candidates, stairs, now_ms=now_ms
+        )
 
     async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
         """As `Caps.swap`."""

@@ -9,6 +9,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:open                       zset    tenant/exchange id -> when its record is due, Unix ms
     P:{sN}:state:<tenant>             hash    pause and kill flags, hysteresis of degradation
     P:{sN}:done:<bucket>              hash    exchange id -> answer of its commit; short-lived
+    P:{sN}:claim:<tenant>:<exchange>  string  digest of an event from outside; `+` once recorded
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
     P:{sN}:windows                    hash    window of a tenant's scopes -> since when it is whole
     P:{sN}:settled                    string  the newest stream id that a worker went to settle
@@ -82,6 +83,10 @@ class RedisKeys:
     def done(self, tenant: str, exchange_ms: int) -> str:
         """The hash of commit markers for exchanges born in the same five minutes."""
         return f"{self.of(tenant)}:done:{exchange_ms // DONE_BUCKET_MS}"
+
+    def claim(self, tenant: str, exchange_id: str) -> str:
+        """What was reported for the tenant under this exchange, while a repeat of it is known."""
+        return f"{self.of(tenant)}:claim:{tenant}:{exchange_id}"
 
     def epoch(self, shard: int) -> str:
         """Says that the shard's windows are whole."""

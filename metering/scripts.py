@@ -24,6 +24,9 @@ _SHARED = {
     "recover": ("scopes", "spending"),
     "renew": ("scopes", "holding"),
     "put_aside": (),
+    "claim": (),
+    "keep_claims": (),
+    "peek": (),
 }
 
 

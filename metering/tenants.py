@@ -73,6 +73,8 @@ class ApiKey:
     pins: Mapping[ScopeKind, str] = field(default_factory=dict)
     """Feature, user, session or run that every request with this key belongs to, whatever it
     says itself; without a pin these are cooperative."""
+    act_for: frozenset[str] = frozenset()
+    """Other tenants, by id, in whose name this key may report and ask."""
 
 
 @dataclass(frozen=True, slots=True)

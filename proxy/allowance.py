@@ -106,6 +106,13 @@ class Allowance:
             return NEVER
         return self.held_tokens + self._has_all
 
+    @property
+    def counted_tokens(self) -> int:
+        """What a count of ours may come to in the place of a report that cannot be true: what is
+        held, but never more than the client has asked for."""
+        limit = self.limit_tokens
+        return self.held_tokens if limit is None else min(self.held_tokens, limit)
+
     def more(self, upstream: str, output_tokens: int) -> Candidate:
         """The hold to ask for: a slice more, or as much of it as fits."""
         used = max(self.held_tokens, output_tokens)

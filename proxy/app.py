@@ -14,10 +14,12 @@ from proxy.auth import Authenticator
 from proxy.client_connection import Patience
 from proxy.crowd import Crowd, Memory, connections_bound, memory_bound, resident_bytes
 from proxy.door import Door
+from proxy.events_api import post_events
 from proxy.ingress import (
     AUTHENTICATOR,
     DOOR,
     MEMORY,
+    PACE,
     PATIENCE,
     ROUTES,
     STANDINGS,
@@ -27,6 +29,8 @@ from proxy.ingress import (
     not_found,
     plain_json,
 )
+from proxy.meter_api import meter
+from proxy.pace import Pace
 from proxy.server import Runner
 from proxy.standing import Standings
 
@@ -57,8 +61,11 @@ def create_app(
     app[AUTHENTICATOR] = Authenticator(settings.tenants.values())
     app[ROUTES] = Routes(settings)
     app[STANDINGS] = Standings()
+    app[PACE] = Pace(settings.cost_rules, door.history)
     app[READY] = Readiness(ready)
     app.router.add_post("/v1/chat/completions", chat_completions)
+    app.router.add_post("/v1/events", post_events)
+    app.router.add_post("/v1/meter", meter)
     app.router.add_get("/v1/models", list_models, allow_head=False)
     app.router.add_get("/v1/models/{model}", get_model, allow_head=False)
     app.router.add_get("/healthz", healthz)

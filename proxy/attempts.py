@@ -10,6 +10,7 @@ from metering.caps import AdmittedBy, Cap, Scope, Vector
 from metering.events import RECOVERED, Reason, Status, UsageEvent, encode
 from metering.ids import derived_id
 from metering.meter import Meter
+from metering.money import PPM, divide_half_even
 from metering.recovery import encode_checkpoint, encode_facts
 from metering.tenants import Principal
 from metering.usage import INPUT_CLASSES, TOKEN_CLASSES, MeteredUsage
@@ -39,6 +40,17 @@ class Facts:
     """What it stands under, the same object for the same caps; the tenant's first."""
     stops: tuple[Scope, ...] = ()
     """The scopes it runs in, beside the tenant, that can be paused or killed."""
+    target_latency_ms: int | None = None
+    """How fast its answer is to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """How fast an answer was to be, since when, and what it costs less when it was not."""
+
+    target_ms: int
+    asked_at: int
+    credit_ppm: int = 0
 
 
 @dataclass(slots=True)
@@ -65,11 +77,27 @@ class Attempt:
     retry_after_s: float | None = None
     outcome: Outcome | None = None
     client_disconnected: bool = False
+    promise: Promise | None = None
     reply: Reply = field(default_factory=Reply)
 
     def mark_sent(self) -> None:
         """The request is on its way: from here on the upstream may be working for us."""
         self.is_sent = True
+
+    @property
+    def waited_ms(self) -> int | None:
+        """What the client waited for from this upstream: the first byte of a stream, the end of a
+        whole answer; None where nothing came."""
+        until = self.first_byte_at
+        return None if until is None else _ms(until - self.started_at)
+
+    @property
+    def is_in_time(self) -> bool | None:
+        """Whether the promise was kept, by what the client has waited in all; None without one, and
+        where it got no answer."""
+        if self.promise is None or self.first_byte_at is None:
+            return None
+        return _ms(self.first_byte_at - self.promise.asked_at) <= self.promise.target_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +112,17 @@ class Charge:
     billable: bool
     reason: Reason
     status: Status
+    sla_met: bool | None = None
+    sla_credit_nano: int = 0
+    """What was taken off `sell_nano` because the answer was late."""
+
+
+def promise_of(facts: Facts, credit_ppm: int) -> Promise | None:
+    """How fast the answers of this exchange are to be."""
+    target_ms = facts.target_latency_ms
+    if target_ms is None:
+        return None
+    return Promise(target_ms, facts.occurred_at, credit_ppm)
 
 
 _BILLED = {
@@ -151,16 +190,25 @@ def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> C
     if outcome is Outcome.SERVED:
         units["inference"] = 1
     price = attempt.option.price
+    sell_nano = price.sell.total_nano(units) if price else 0
+    sla_met = attempt.is_in_time if outcome is Outcome.SERVED else None
+    credit_nano = _credit_nano(attempt, sell_nano) if sla_met is False else 0
     return Charge(
         usage=usage,
         units=units,
-        sell_nano=price.sell.total_nano(units) if price else 0,
+        sell_nano=sell_nano - credit_nano,
         cost_nano=price.cost.total_nano(units) if price else 0,
         tokens=sum([count for unit, count in tokens.items() if unit in TOKEN_CLASSES]),
         billable=True,
         reason=reason,
         status=status,
+        sla_met=sla_met,
+        sla_credit_nano=credit_nano,
     )
+
+
+def _credit_nano(attempt: Attempt, sell_nano: int) -> int:
+    return divide_half_even(sell_nano * attempt.promise.credit_ppm, PPM) if attempt.promise else 0
 
 
 def _reason(attempt: Attempt, outcome: Outcome | None) -> tuple[Reason, bool]:
@@ -309,6 +357,9 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         admission_nano=charged.sell_nano,
         latency_ms=_ms(ended_at - attempt.started_at),
         ttft_ms=attempt.first_byte_at and _ms(attempt.first_byte_at - attempt.started_at),
+        target_latency_ms=facts.target_latency_ms,
+        sla_met=charged.sla_met,
+        sla_credit_nano=charged.sla_credit_nano,
         status=charged.status,
         http_status=attempt.http_status,
         finish_reason=reply.finish_reason,

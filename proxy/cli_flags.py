@@ -36,6 +36,9 @@ _Work = Callable[["Call", "RedisKeys"], Awaitable[_Answer]]
 SCOPES = ("run", "session", "key", "user", "feature", "project")
 """What within a tenant can be named; one at a time, and none means the tenant itself."""
 
+_IDS = ("run", "session", "feature")
+"""Those that requests name by an id and by nothing else."""
+
 _TIMEOUT_S = 5.0
 
 
@@ -100,6 +103,8 @@ def flags(*, tenant: str, config_file: str | None, data_dir: Path | None, as_jso
         return await read_flags(call, keys, tenant), await stage_min(call, keys, tenant)
 
     found, floor = _ask(settings, look, as_json)
+    if not found and not floor and settings.tenants.get(tenant) is None:
+        fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}, and no flag of it", as_json)
     rows = [_row(each) for each in found]
     if as_json:
         echo_json({"tenant": tenant, "flags": rows, "stage_min": floor})
@@ -141,7 +146,7 @@ def _read(tenant: str, options: dict[str, Any]) -> tuple[Settings, Scope, bool]:
     """The settings and the scope; a tenant or key that is not configured is a typing error, and one
     that was taken out of the file spends nothing."""
     from metering.caps import Scope, ScopeKind
-    from metering.ids import scope_id
+    from metering.ids import is_id, scope_id
 
     as_json = options["as_json"]
     settings = load_config(options["config_file"], options["data_dir"], as_json).settings
@@ -156,6 +161,9 @@ def _read(tenant: str, options: dict[str, Any]) -> tuple[Settings, Scope, bool]:
     [(kind, text)] = named.items()
     if not text:
         raise click.UsageError(f"--{kind} needs a name")
+    if kind in _IDS and not is_id(text):  # no request can be in it, so a flag would stop nothing
+        wanted = "1 to 64 letters, digits, dots, dashes or underscores"
+        raise click.UsageError(f"--{kind} takes {wanted}, as `x-weir-{kind}` does")
     if kind == "key" and text not in {key.id for key in owner.keys}:
         fail(NOT_FOUND, f"tenant {tenant!r} has no key {text!r}", as_json)
     known = {*owner.projects, *(key.project for key in owner.keys)}

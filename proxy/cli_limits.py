@@ -147,9 +147,9 @@ async def _now_ms(client: Any) -> int:
 async def _look(settings: Settings, tenant: Tenant, scopes: tuple[Scope, ...]) -> Look:
     from metering.caps import Scope, ScopeKind
     from metering.scope_reading import read_scope
+    from metering.tenant_caps import caps_under
     from proxy.limits_report import Look
     from proxy.settings import redis_keys
-    from proxy.standing import caps_under
 
     keys, readings = redis_keys(settings), {}
     caps = caps_under(tenant, scopes)

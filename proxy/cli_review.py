@@ -76,8 +76,12 @@ def review_show(
         echo_json(row)
         return
     steps, decisions = row.pop("steps"), row.pop("decisions")
+    from proxy.cli_tables import money
+
     for name, value in row.items():
-        if value is not None:
+        if name.endswith("_nano"):  # people read dollars, programs `--json`
+            click.echo(f"{name.removesuffix('_nano')}: ${money(value)}")
+        elif value is not None:
             click.echo(f"{name}: {value}")
     for name, at in steps.items():
         click.echo(f"{at} {name}")

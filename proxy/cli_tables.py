@@ -109,7 +109,6 @@ def review_items(rows: Sequence[Mapping[str, Any]]) -> Table:
         *("id", "tenant", "key", "cause", "since", "mode", "stands"), numbers=("seen", "usual")
     )
     for row in rows:
-        decided = row["decisions"][-1]["verdict"] if row["decisions"] else None
         table.add_row(
             str(row["id"]),
             Text(row["tenant"]),
@@ -117,11 +116,20 @@ def review_items(rows: Sequence[Mapping[str, Any]]) -> Table:
             row["cause"],
             row["since"],
             row["mode"],
-            decided or next(reversed(row["steps"]), "new"),
+            _stands(row),
             money(row["seen_nano"]),
             money(row["usual_nano"]),
         )
     return table
+
+
+def _stands(row: Mapping[str, Any]) -> str:
+    """The decision, else what holds now: who is paused stays so when the alarm is over."""
+    if row["decisions"]:
+        return str(row["decisions"][-1]["verdict"])
+    if "pause_set" in row["steps"] and "pause_lifted" not in row["steps"]:
+        return "paused"
+    return next(reversed(row["steps"]), "new")
 
 
 def money(nano: int) -> str:

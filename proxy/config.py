@@ -132,11 +132,6 @@ UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
         frozenset(),
     ),
     (
-        "metering.idempotency_window_hours",
-        "the Idempotency-Key of a request is not looked at yet",
-        frozenset(),
-    ),
-    (
         "metering.consumer_concurrency",
         "the settlement worker works on one batch at a time yet",
         frozenset(),

@@ -16,6 +16,7 @@ from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
 from proxy.config_alerts import build_sinks
 from proxy.config_anomalies import build_tolerances
+from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_degrade import build_steps, check_degradation, targets_of
 from proxy.config_ledger import ledger_url_fault
@@ -52,11 +53,14 @@ def build(
     models = {name: _model(name, model, shape, findings) for name, model in shape.models.items()}
     _check_fallbacks(models, findings)
     prices = build_prices(shape, findings)
+    cost_rules = build_cost_rules(shape.cost_to_serve, findings)
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
         _check_priced(tenants.by_id, models, prices, providers, findings)
         check_degradation(tenants.places, models, prices, findings)
+        check_margins(cost_rules, models, prices, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
+    _warn_of_few_tokens(tenants, shape.limits.min_output_tokens, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
@@ -77,6 +81,8 @@ def build(
         min_output_tokens=shape.limits.min_output_tokens,
         stream_slice_tokens=shape.limits.stream_slice_tokens,
         on_exhausted=shape.limits.on_exhausted,
+        cost_rules=cost_rules,
+        sla_credit_ppm=build_credit_ppm(shape.sla, findings),
         minted_keys=tenants.minted_keys,
         tolerances=build_tolerances(shape.anomalies, tenants.by_id, findings),
         egress=build_egress(shape.egress, findings, directory),
@@ -222,6 +228,7 @@ def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings)
             **vars(written.supports), max_context_tokens=written.max_context_tokens
         ),
         steps=build_steps(path, written, shape.models, findings),
+        target_latency_ms=written.target_latency_ms,
     )
 
 
@@ -300,6 +307,21 @@ def _warn_of_tiny(
                     "raise it, or lower limits.min_output_tokens",
                 )
                 break
+
+
+def _warn_of_few_tokens(tenants: Tenants, output_tokens: int, findings: Findings) -> None:
+    """A cap of fewer tokens than the smallest request takes lets none through, either."""
+    smallest = 1 + output_tokens
+    for path in dict.fromkeys(
+        (*cap.path, "tokens")
+        for _, cap in tenants.caps
+        if (cap.rule.limit.tokens or smallest) < smallest
+    ):
+        findings.warn(
+            path,
+            f"fewer than the {smallest} tokens of the smallest request, one and its answer",
+            "raise it, or lower limits.min_output_tokens",
+        )
 
 
 def _money_caps(tenants: Tenants) -> Iterator[tuple[Path, Tenant, int]]:

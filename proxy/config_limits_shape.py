@@ -193,6 +193,8 @@ class KeyShape:
     """`weir serve` makes the key at its first start; only while listening on loopback."""
     pin: PinShape = PinShape()
     """What every request with this key belongs to; a request that says otherwise is refused."""
+    act_for: tuple[Text, ...] = ()
+    """Other tenants, by id, that this key may report events for and ask about."""
 
 
 @dataclass(frozen=True, kw_only=True)

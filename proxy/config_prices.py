@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from metering.money import PPM, rate_pico_per_mtok, rate_pico_per_token, to_ppm
 from metering.prices import PriceBook, PriceRule
-from metering.usage import INPUT_CACHE_READ
+from metering.usage import INPUT_CACHE_READ, OTHER_UNITS
 from proxy.config_decode import Findings, suggest
 from proxy.config_shape import FileShape, RuleShape
 from proxy.config_yaml import Path
@@ -20,6 +20,12 @@ USD_PER_MTOK_MAX = 1000
 """No list price has come near it; what lies above was meant for the other unit."""
 
 MULTIPLIER_MAX = 1000
+
+UNIT_RATE_USD_MAX = 1000
+"""Of one image, second or call: what lies above is an amount, not a rate."""
+
+_OF_EXCHANGES = ("api_call", "inference")
+"""Units that every exchange with a model makes, which no hold has room for."""
 
 RULES: Path = ("pricing", "rules")
 
@@ -49,6 +55,15 @@ def build_prices(shape: FileShape, findings: Findings) -> PriceBook:
 def _check_names(shape: FileShape, rule: RuleShape, path: Path, findings: Findings) -> None:
     if not rule.model:
         findings.fault((*path, "model"), "must not be empty")
+    served = {*shape.models, *(each.model for it in shape.models.values() for each in it.upstreams)}
+    if not _has_token_rates(rule) and (
+        any(sign in rule.model for sign in "*?[") or rule.model in served
+    ):
+        findings.fault(
+            (*path, "model"),
+            "a rule without token rates is for one meter, and for no model that is served here",
+            "name the meter, or give input and output rates",
+        )
     if rule.provider is not None and rule.provider not in shape.providers:
         at, message = (*path, "provider"), f"unknown provider {rule.provider!r}"
         if shape.providers:
@@ -58,6 +73,18 @@ def _check_names(shape: FileShape, rule: RuleShape, path: Path, findings: Findin
 
 
 def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule:
+    of_units = _unit_rates(rule, path, findings)
+    multiplier_ppm = _multiplier_ppm(rule, (*path, "multiplier"), findings) or 0
+    if not _has_token_rates(rule):
+        return PriceRule(
+            model=rule.model,
+            provider=rule.provider,
+            input_rate_pico=0,
+            output_rate_pico=0,
+            class_rates_pico=of_units,
+            multiplier_ppm=multiplier_ppm,
+            has_token_rates=False,
+        )
     rates = {side: _rate_pico(rule, side, path, findings) for side in _SIDES}
     cached = rates["cache_read"]
     return PriceRule(
@@ -65,12 +92,46 @@ def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule:
         provider=rule.provider,
         input_rate_pico=rates["input"] or 0,
         output_rate_pico=rates["output"] or 0,
-        class_rates_pico={} if cached is None else {INPUT_CACHE_READ: cached},
-        multiplier_ppm=_multiplier_ppm(rule, (*path, "multiplier"), findings) or 0,
+        class_rates_pico=of_units if cached is None else {INPUT_CACHE_READ: cached, **of_units},
+        multiplier_ppm=multiplier_ppm,
     )
 
 
 _SIDES = ("input", "output", "cache_read")
+
+
+def _has_token_rates(rule: RuleShape) -> bool:
+    """Whether the rule is meant for tokens, too: with `unit_rates` it need not be."""
+    keys = [f"{side}_{form}" for side in _SIDES for form in ("rate", "per_mtok")]
+    return rule.unit_rates is None or any(getattr(rule, key) is not None for key in keys)
+
+
+def _unit_rates(rule: RuleShape, path: Path, findings: Findings) -> dict[str, int]:
+    """The prices of what is no token, in pico-USD per unit."""
+    found: dict[str, int] = {}
+    for unit in OTHER_UNITS if rule.unit_rates is not None else ():
+        rate: Decimal | None = getattr(rule.unit_rates, unit)
+        at = (*path, "unit_rates", unit)
+        if rate is None:
+            continue
+        if rate < 0:
+            findings.fault(at, f"a rate of {rate} is negative")
+        elif rate == 0 and not rule.free:
+            findings.fault(at, "a rate of zero bills nothing", "say `free: true` if it is meant")
+        elif rate > UNIT_RATE_USD_MAX:
+            findings.fault(at, f"{rate} USD per unit is more than {UNIT_RATE_USD_MAX}")
+        elif unit in _OF_EXCHANGES and _has_token_rates(rule):
+            findings.fault(
+                at,
+                "a call to a model is billed by its tokens, and no hold has room for more",
+                "put it into a rule of its own, without token rates",
+            )
+        else:
+            try:
+                found[unit] = rate_pico_per_token(rate)
+            except ValueError as error:
+                findings.fault(at, str(error))
+    return found
 
 
 def _rate_pico(rule: RuleShape, side: str, path: Path, findings: Findings) -> int | None:

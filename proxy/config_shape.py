@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from proxy.config_anomalies_shape import USUAL, AnomaliesShape
+from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
@@ -171,12 +172,34 @@ class ModelShape:
     """What it can take."""
     max_context_tokens: Count | None = None
     """Most tokens of prompt and answer together."""
+    target_latency_ms: Count | None = None
+    """How fast its answers are to be, in milliseconds; a request may say otherwise."""
     degrade: tuple[StepShape, ...] | None = None
     """Steps near a cap for requests for this model, instead of the tenant's."""
     degrade_hysteresis: Share | None = None
     """How far under a step's share every cap has to be before the step ends; 0.05 if left out."""
     degrade_min_dwell_s: Dwell | None = None
     """Shortest that a step holds, in seconds; 60 if left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitRatesShape:
+    """What is billed by something else than tokens, in USD per unit."""
+
+    __pydantic_config__ = FORBID
+
+    api_call: Number | None = None
+    """USD per call; only in a rule without token rates."""
+    inference: Number | None = None
+    """USD per answered call; only in a rule without token rates."""
+    image: Number | None = None
+    """USD per image."""
+    second: Number | None = None
+    """USD per second."""
+    compute_credit: Number | None = None
+    """USD per compute credit."""
+    custom: Number | None = None
+    """USD per unit of a meter of your own, whose name is the rule's `model`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +228,8 @@ class RuleShape:
     """What the tenant pays is the cost times this."""
     free: Flag = False
     """Allows rates of zero."""
+    unit_rates: UnitRatesShape | None = None
+    """Prices of [events from outside](events-api.md); with them token rates may be left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,8 +258,10 @@ class MeteringShape:
     """Name of the Redis streams."""
     consumer_concurrency: Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)] = 8
     """Batches the settlement worker works on at once."""
-    idempotency_window_hours: Count = 24
-    """How long a repeated Idempotency-Key is recognised."""
+    idempotency_window_hours: Annotated[int, Field(ge=1, le=744), BeforeValidator(_whole)] = 24
+    """How long a repeated event, or Idempotency-Key, is recognised as one; at most 31 days."""
+    event_age_max_hours: Annotated[int, Field(ge=1, le=8784), BeforeValidator(_whole)] = 168
+    """How old an event from outside may be."""
     reconciliation_schedule: Text | None = None
     """When usage is compared with the providers' exports: five cron fields, UTC."""
     spool: Annotated[Literal["outage", "always"], BeforeValidator(_text)] = "outage"
@@ -300,6 +327,10 @@ class FileShape:
     """What models cost us and what tenants pay."""
     limits: LimitsShape = NO_LIMITS
     """Limits of every tenant that does not set its own."""
+    cost_to_serve: CostToServeShape | None = None
+    """What a request costs to serve, and what happens when its margin is too small."""
+    sla: SlaShape = NO_SLA
+    """What a tenant gets for answers that came later than their target."""
     tenants: tuple[TenantShape, ...] = ()
     """Who may use the proxy, and with which keys."""
     anomalies: AnomaliesShape = USUAL

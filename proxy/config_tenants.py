@@ -64,6 +64,7 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
         keys = _keys(written, path, projects, findings)
         _check_hashes(keys, hashes, findings)
         _check_models(shape, written, path, findings)
+        _check_act_for(shape, written, path, findings)
         caps = top.caps(written, path)
         tenant = Tenant(
             id=written.id,
@@ -265,6 +266,21 @@ def _known(tenants: Sequence[TenantShape]) -> Known:
     return Known({ScopeKind.KEY: keys, ScopeKind.PROJECT: projects | {DEFAULT_PROJECT}})
 
 
+def _check_act_for(shape: FileShape, tenant: TenantShape, path: Path, findings: Findings) -> None:
+    known = [each.id for each in shape.tenants]
+    for number, key in enumerate(tenant.keys):
+        if key.mint and key.act_for:
+            findings.fault(
+                (*path, "keys", number, "act_for"),
+                "a minted key acts for its own tenant alone",
+                "make one with `weir keys new` and write its sha256",
+            )
+        for index, name in enumerate(key.act_for):
+            at = (*path, "keys", number, "act_for", index)
+            if name not in known:
+                findings.fault(at, f"unknown tenant {name!r}", suggest(name, known))
+
+
 def _minted(tenant: TenantShape, path: Path, findings: Findings) -> list[MintedKey]:
     return [
         MintedKey(
@@ -302,7 +318,8 @@ def _keys(
         if hashed is not None:
             source, sha256 = hashed
             pins = build_pins((*at, "pin"), key.pin, findings)
-            keys.append((source, ApiKey(key.id, sha256, key.project or DEFAULT_PROJECT, pins)))
+            project, act_for = key.project or DEFAULT_PROJECT, frozenset(key.act_for)
+            keys.append((source, ApiKey(key.id, sha256, project, pins, act_for)))
     return keys
 
 

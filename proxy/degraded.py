@@ -7,7 +7,7 @@ the request.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metering.caps import CapState, Denial, DenialReason, Reservation
 from metering.money import PPM
@@ -44,9 +44,20 @@ class Steps:
 
 NOTHING = Steps()
 
+_SKIPPED = "x-weir-degrade-skipped"
+_BY_A_CAP = frozenset({DenialReason.SPENT, DenialReason.HELD, DenialReason.NEVER})
+
 
 def steps_taken(plan: Plan, reservation: Reservation) -> Steps:
     """What became of the steps, by the answer to the reserve."""
+    steps = _by_stairs(plan, reservation)
+    if plan.rerouted_by is None or plan.admission.steps[reservation.index]:
+        return steps
+    text = plan.admission.options[reservation.index].text_for(plan.model)
+    return steps if text is None else replace(steps, taken=Degraded(text, (), plan.rerouted_by))
+
+
+def _by_stairs(plan: Plan, reservation: Reservation) -> Steps:
     stairs, stage, lacking = plan.stairs, reservation.stage, _told(plan.spare_skips)
     if stairs is None:
         return Steps(lacking=lacking) if lacking else NOTHING
@@ -73,8 +84,18 @@ def step_headers(
         parts = [f"from={asked}", f"to={served}", *taken.changes, f"reason={taken.reason}"]
         headers["x-weir-degraded"] = "; ".join(parts)
     if steps.skipped:
-        headers["x-weir-degrade-skipped"] = ", ".join(steps.skipped)
+        headers[_SKIPPED] = ", ".join(steps.skipped)
     return headers
+
+
+def passed_over(plan: Plan, denial: Denial) -> dict[str, str]:
+    """For a refusal by a cap: the models of steps that could not serve the request, so that the
+    client learns what stood between it and a cheaper answer."""
+    stairs = plan.stairs
+    if stairs is None or stairs.is_shadow or not plan.skips or denial.reason not in _BY_A_CAP:
+        return {}
+    told = _told(plan.skips[-1])
+    return {_SKIPPED: ", ".join(told)} if told else {}
 
 
 def only_cached(plan: Plan, denial: Denial, tenant: str) -> CachedOnly | None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
+from metering.claims import Claims, MemoryClaims
 from metering.fullness import Standing
 from proxy.drains import Drains
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.settings import Settings
 from proxy.transport import Transport
 from routing.health import Health
+from routing.history import History
 
 HOLD_TTL_MS = 180_000
 """A hold that nobody renews for so long is given back: its process is gone."""
@@ -144,4 +146,7 @@ class Door:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     drains: Drains = field(default_factory=Drains)
     health: Health = field(default_factory=Health)
+    history: History = field(default_factory=History)
     metrics: ExchangeMetrics = field(default_factory=ExchangeMetrics)
+    claims: Claims = field(default_factory=MemoryClaims)
+    """What is known of events from outside; in Redis, where every process sees it, when served."""

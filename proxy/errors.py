@@ -5,9 +5,10 @@
     |   |-- BrokenRequest             400, and the connection is closed
     |   |-- UnpricedModel             400 model_not_priced
     |   |-- ContextTooLong            400 context_length_exceeded
+    |   |-- EventsRefused             400 events_refused
     |   `-- RequestExceedsBudget      400 request_exceeds_budget
     |-- InvalidApiKey                 401 invalid_api_key
-    |-- ModelNotAllowed, LabelPinned                    403
+    |-- ModelNotAllowed, TenantNotAllowed, LabelPinned                             403
     |-- ScopePaused, ScopeKilled      403 tenant_paused, run_killed, and so for every scope
     |-- ModelNotFound, PathNotFound                     404
     |-- MethodNotAllowed              405
@@ -22,6 +23,7 @@
     |   `-- UpstreamAuth              502 upstream_auth
     |-- Overloaded                    503
     |-- BudgetBackendUnavailable, BacklogFull, UsageNotRecorded                      503
+    |-- EventsNotRecorded             503
     |-- UpstreamQuota, ProviderUnavailable                                           503
     `-- UpstreamTimeout               504
 
@@ -140,6 +142,12 @@ class ContextTooLong(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class EventsRefused(InvalidRequest):
+    """None of the events of a request can be taken; the metadata has the fault of each."""
+
+    code = "events_refused"
+
+
 class InvalidApiKey(ApiError):
     """No key, or one that is not known; the body is the same for both."""
 
@@ -154,6 +162,15 @@ class ModelNotAllowed(ApiError):
     status = 403
     type = "permission_error"
     code = "model_not_allowed"
+
+
+class TenantNotAllowed(ApiError):
+    """The body asks for another tenant than the key's."""
+
+    status = 403
+    type = "permission_error"
+    code = "tenant_not_allowed"
+    should_retry = False
 
 
 class LabelPinned(ApiError):
@@ -327,6 +344,15 @@ class UsageNotRecorded(ApiError):
     type = "service_unavailable_error"
     code = "usage_not_recorded"
     should_retry = False
+
+
+class EventsNotRecorded(ApiError):
+    """Neither Redis nor the disk took some of the events; sending all again counts each once."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "events_not_recorded"
+    should_retry = True
 
 
 class UpstreamQuota(ApiError):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from metering.caps import Candidate, Denial, Elastic, Hold, Reservation
@@ -21,9 +21,9 @@ from metering.ids import uuid7
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from proxy.allowance import allowance, clamp, covered, is_bounded, part_of
-from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress
+from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress, promise_of
 from proxy.chat import ChatRequest
-from proxy.degraded import only_cached, steps_taken
+from proxy.degraded import only_cached, passed_over, steps_taken
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.halt import Halt
@@ -46,26 +46,14 @@ from proxy.retry_after import retry_after_s
 from proxy.room import Room
 from proxy.settings import Provider
 from proxy.stream_guard import StreamGuard
-from proxy.telling import Told, headers, tell, tell_failure
+from proxy.telling import Finished, Told, headers, tell, tell_failure
 from proxy.transport import Answer, TransportError
 from proxy.wire import openai_chat
 from proxy.wire.openai_chat import StreamReader
 from proxy.wire.openai_errors import classify_error
 from routing.fallback import FallbackPlan, Outcome, Try
 from routing.policy import Option
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The end of an exchange that was served: what the client still has to get.
-
-    `body` and `headers` are those of a whole answer; for a stream `tail` is its withheld end.
-    """
-
-    status: int
-    headers: dict[str, str]
-    body: bytes | None = None
-    tail: bytes = b""
+from routing.upstreams import Upstream
 
 
 class Exchange:
@@ -81,6 +69,7 @@ class Exchange:
         self._told = Told()
         self._halt = Halt()
         self._elastic: Elastic | None = None
+        self._held_for: Upstream | None = None  # with our name for it, which its price may go by
         self.is_ending = False
         tenant = facts.principal.tenant.id
         self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
@@ -125,20 +114,29 @@ class Exchange:
     async def _reserve(self) -> Reservation:
         admission = self._plan.admission
         reservation = await self._room.reserve(
-            admission.candidates, self._plan.stairs, self._only_cached
+            admission.candidates, self._plan.stairs, self._refusal
         )
         self._elastic = admission.candidates[reservation.index].elastic
+        self._held_for = admission.options[reservation.index].upstream
         self._told.steps = steps_taken(self._plan, reservation)
         self._door.open.add(self)
         return reservation
 
-    def _only_cached(self, denial: Denial) -> ApiError | None:
-        return only_cached(self._plan, denial, self.hold.tenant)
+    def _refusal(self, denial: Denial) -> ApiError:
+        tenant = self.hold.tenant
+        error = only_cached(self._plan, denial, tenant) or denied(denial, tenant)
+        error.add_headers(passed_over(self._plan, denial))
+        return error
 
     def _order(self, index: int) -> list[Option]:
         """The admitted option, the rest of its model's, then those of the fallback models; within
         this order, upstreams that are known to fail go last."""
-        found = self._plan.order(index)
+        found = self._door.history.order(
+            self._plan.order(index),
+            lambda each: each.upstream,
+            self._facts.target_latency_ms,
+            stream=self._request.stream,
+        )
         return self._door.health.order(found, lambda each: each.upstream.label, monotonic_s())
 
     async def _fits(self, option: Option) -> bool:
@@ -146,10 +144,13 @@ class Exchange:
         wanted, held = option.hold, self._room.held
         if wanted.nano <= held.nano and wanted.tokens <= held.tokens:
             return True
-        if self._room.upstream == option.upstream.label:  # held, as far as there was room
+        if self._held_for == option.upstream:  # held, as far as there was room
             return True
         part = self._elastic and replace(part_of(option), tokens_min=self._elastic.tokens_min)
-        return await self._room.move(Candidate(option.upstream.label, wanted, elastic=part))
+        if not await self._room.move(Candidate(option.upstream.label, wanted, elastic=part)):
+            return False
+        self._held_for = option.upstream
+        return True
 
     # -- forwarding ---------------------------------------------------------------------------
 
@@ -172,11 +173,13 @@ class Exchange:
             degrade_step=taken.text if (taken := self._told.steps.taken) else None,
             degrade_shadow=self._told.steps.would,
             admitted_by=self._room.admitted_by,
+            promise=promise_of(self._facts, self._door.settings.sla_credit_ppm),
         )
         self._attempts.append(attempt)
         self._error_answer = None
-        health = self._door.health
+        health, history = self._door.health, self._door.history
         health.begin(upstream.label, monotonic_s())
+        is_cold = history.begin(upstream.label, monotonic_s())
         try:
             attempt.outcome = await self._send(attempt, provider, client)
         except asyncio.CancelledError:
@@ -192,6 +195,14 @@ class Exchange:
             attempt.ended_at = now_ns()
             now_s, after_s = monotonic_s(), attempt.retry_after_s
             health.record(upstream.label, attempt.outcome, now_s, retry_after_s=after_s)
+            history.end(
+                upstream.label,
+                attempt.outcome,
+                now_s,
+                took_ms=attempt.waited_ms,
+                stream=self._request.stream,
+                is_cold=is_cold,
+            )
         return attempt.outcome
 
     async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
@@ -362,7 +373,7 @@ class Exchange:
 
     async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
         """Hold the first of these anew, for a hold that was lost."""
-        return await self._room.place(candidates)
+        return await self._room.place(candidates, runs=True)
 
     def stop(self, denial: Denial) -> None:
         """Somebody paused or killed a scope it runs in: it ends now."""

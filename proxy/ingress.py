@@ -14,7 +14,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from metering.background import spawn
-from metering.clock import now_ns
+from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts
@@ -36,11 +36,14 @@ from proxy.errors import (
     PathNotFound,
     in_band,
 )
-from proxy.exchange import Exchange, Finished
+from proxy.exchange import Exchange
 from proxy.intake import read_body
+from proxy.pace import Pace
+from proxy.paced import asked_of, paced, target_ms
 from proxy.planning import plan
 from proxy.relay import ClientGoneError
-from proxy.standing import Standings, check_context, labels_of
+from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
+from proxy.telling import Finished
 from proxy.wire import openai_chat
 from proxy.wishes import wishes_of
 
@@ -52,6 +55,7 @@ DOOR = web.AppKey("door", Door)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ROUTES = web.AppKey("routes", Routes)
 STANDINGS = web.AppKey("standings", Standings)
+PACE = web.AppKey("pace", Pace)
 PATIENCE = web.AppKey("patience", Patience)
 MEMORY = web.AppKey("memory", Memory)
 
@@ -134,10 +138,11 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         if door.lifecycle.is_backlogged:
             raise why_refused(door)
         wishes = wishes_of(request.headers, principal.tenant)
-        _need_room(request, stream=False)
+        need_room(request, stream=False)
         chat = await _read(request)
-        _need_room(request, stream=chat.stream)
+        need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
+        refuse_contradictions(lambda name: request.headers.getall(name, ()))
         labels = labels_of(principal.key, request.headers, chat.user)
         standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
         facts = Facts(
@@ -158,11 +163,14 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
             run=labels.run,
             caps=standing.caps,
             stops=standing.stops,
+            target_latency_ms=target_ms(door.settings, chat.model, wishes),
         )
         prompt = await _count(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
         planned = plan(route, chat, prompt, wishes)
-        finished = await _serve(Exchange(door, facts, chat, planned), client)
+        judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
+        facts = paced(door, request.app[PACE], facts, judged)
+        finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
@@ -252,7 +260,8 @@ def refusal(error: ApiError, request_id: str) -> web.Response:
     return response
 
 
-def _need_room(request: web.Request, *, stream: bool) -> None:
+def need_room(request: web.Request, *, stream: bool) -> None:
+    """Raises Overloaded where this process is short of memory."""
     if not request.app[MEMORY].has_room(stream=stream):
         what = "streams" if stream else "requests"
         raise Overloaded(f"This process is short of memory and takes no new {what} now.")
@@ -352,7 +361,7 @@ def fresh_request_id() -> str:
     return f"req_{uuid7(now_ns() // 1_000_000, os.urandom(10)).replace('-', '')}"
 
 
-def plain_json(body: object, *, status: int = 200) -> web.Response:
+def plain_json(body: object, *, status: int = 200, request_id: str | None = None) -> web.Response:
     """An answer of our own making, with the headers of every answer."""
     return web.Response(
         status=status,
@@ -360,6 +369,6 @@ def plain_json(body: object, *, status: int = 200) -> web.Response:
         headers={
             **_EVERY_ANSWER,
             "Content-Type": "application/json",
-            "x-request-id": fresh_request_id(),
+            "x-request-id": request_id or fresh_request_id(),
         },
     )

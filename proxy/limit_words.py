@@ -21,6 +21,9 @@ from metering.caps import (
 from metering.money import format_short, format_usd
 from metering.window import is_rate
 
+MARGIN = "margin."
+"""The label of a window begins so that counts requests served under the margin threshold."""
+
 _STEPPED = (ScopeKind.SESSION, ScopeKind.RUN)
 
 
@@ -40,8 +43,13 @@ def dimension_of(denial: Denial) -> str:
     return denial.dimension
 
 
+def is_margin(state: CapState) -> bool:
+    """Whether it is no cap of anybody's, but what throttles requests that cost too much."""
+    return state.cap.window.label.startswith(MARGIN)
+
+
 def limit_source(state: CapState, dimension: str = "usd") -> str:
-    """A name for the cap that refused: `tenant_daily_cap`, `key_1m_requests`, `run_24h_steps`."""
+    """A name for the cap that refused: `tenant_daily_cap`, `key_1m_requests`, `run_daily_steps`."""
     kind, window = state.cap.scope.kind, state.cap.window
     if dimension == "concurrent":
         return f"{kind}_concurrent"

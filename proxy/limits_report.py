@@ -14,12 +14,14 @@ from rich.table import Table
 from metering.caps import CalendarWindow, Cap, Scope, ScopeKind, Vector
 from metering.money import PPM, format_short, format_usd, usd_to_nano
 from metering.scope_reading import ScopeReading
+from metering.tenant_caps import caps_under
 from metering.tenants import CapRule, Tenant
 from metering.window import is_rate
+from proxy.cli_times import rfc3339
 from proxy.limit_words import rfc3339_ms, window_text
-from proxy.standing import caps_under
 
 _DIMENSIONS = ("usd", "tokens", "requests")
+_STEPPED = (ScopeKind.SESSION, ScopeKind.RUN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def limits_body(look: Look) -> dict[str, Any]:
     named = {ScopeKind.TENANT, *(scope.kind for scope in look.scopes)}
     return {
         "tenant": look.tenant.id,
-        "at": rfc3339_ms(look.now_ms),
+        "at": rfc3339(look.now_ms * 1_000_000),
         "rebuilding": look.is_rebuilding,
         "caps": [_cap_row(look, cap) for cap in caps],
         "elsewhere": [_rule_row(rule) for rule in look.tenant.cap_rules if rule.kind not in named],
@@ -128,12 +130,19 @@ def _flag_facts(value: str) -> dict[str, Any]:
     return {
         "by": facts.get("by"),
         "why": facts.get("why"),
-        "at": rfc3339_ms(at_ms) if isinstance(at_ms, int) else None,
+        "at": rfc3339(at_ms * 1_000_000) if isinstance(at_ms, int) else None,
     }
 
 
 def _scope_text(tenant: str, scope: Scope) -> str:
     return f"tenant:{tenant}" if scope.kind is ScopeKind.TENANT else f"{scope.kind}:{scope.id}"
+
+
+def _word(dimension: str, scope: str) -> str:
+    """The dimension as refusals call it: a session and a run have steps."""
+    if dimension == "requests" and scope.partition(":")[0] in _STEPPED:
+        return "steps"
+    return dimension
 
 
 def limits_table(body: Mapping[str, Any]) -> RenderableType:
@@ -155,12 +164,19 @@ def limits_table(body: Mapping[str, Any]) -> RenderableType:
                 "none" if found[each] is None else str(found[each])
                 for each in ("limit", "spent", "held", "remaining")
             ]
-            table.add_row(*head, dimension, *texts, row["frees_at"] or "")
+            if dimension == "concurrent":  # frees up when requests end, and knows no window
+                table.add_row(row["scope"], "", row["mode"], "at once", *texts, "")
+                continue
+            table.add_row(*head, _word(dimension, row["scope"]), *texts, row["frees_at"] or "")
     notes: list[RenderableType] = [table]
     if body["rebuilding"]:
         notes.append("Redis is being rebuilt from the ledger: what is spent is not known yet.")
     for rule in body["elsewhere"]:
-        limits = ", ".join(f"{value} {name}" for name, value in rule["limits"].items() if value)
+        limits = ", ".join(
+            f"{value} {_word(name, rule['scope'])}"
+            for name, value in rule["limits"].items()
+            if value
+        )
         notes.append(
             f"{rule['scope']} {rule['window']} ({rule['mode']}): {limits}; "
             f"name one with --{rule['scope'].partition(':')[0]}"
@@ -182,7 +198,7 @@ def hold_row(tenant: str, exchange_id: str, raw: bytes, now_ms: int) -> dict[str
             "tenant": tenant,
             "state": _state(record["state"], int(record["expires_ms"]), now_ms),
             "age_s": max(0, now_ms - created_ms) // 1000,
-            "created_at": rfc3339_ms(created_ms),
+            "created_at": rfc3339(created_ms * 1_000_000),
             "expires_at": rfc3339_ms(int(record["expires_ms"])),
             "owner": record["owner"],
             "upstream": record["upstream"],

@@ -48,6 +48,14 @@ SHADOW_DEGRADATIONS = _counter(
 DEGRADATIONS_SKIPPED = _counter(
     "degradations_skipped", "Exchanges for which a step named a model that cannot serve.", "model"
 )
+MARGINS = _counter(
+    "margin_decisions",
+    "Requests under the margin threshold, by what was done, or in shadow would have been.",
+    "model",
+    "verdict",
+)
+METERED = _counter("meter_decisions", "Answers of /v1/meter, by decision.", "decision")
+SLA = _counter("sla_answers", "Served answers that had a latency target.", "model", "met")
 ATTEMPTS = _counter("attempts", "Requests to upstreams, by how they ended.", "upstream", "outcome")
 FALLBACKS = _counter(
     "fallbacks", "Attempts made because the one before failed.", "upstream", "reason"

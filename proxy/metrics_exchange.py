@@ -15,6 +15,7 @@ from proxy.degraded import NOTHING, Steps
 from proxy.errors import ApiError, ScopeKilled, ScopePaused
 from proxy.limit_words import dimension_of, window_kind
 from proxy.metrics import Metrics
+from routing.cost_to_serve import Decision, Verdict
 from routing.fallback import Outcome
 
 OTHER = "other"
@@ -115,6 +116,8 @@ class ExchangeMetrics:
             self._attempt(attempt, charged)
             sell_nano += charged.sell_nano
             tokens += charged.tokens
+            if charged.sla_met is not None:
+                self.metrics.add(catalogue.SLA, model, "yes" if charged.sla_met else "no")
         last = attempts[-1]
         counters[_EXCHANGES, model, last.outcome or _INTERNAL] += 1
         counters[_SELL, model] += sell_nano
@@ -141,6 +144,17 @@ class ExchangeMetrics:
             self.metrics.add(catalogue.CLAMPED, model)
         if overrun_nano:
             self.metrics.add(catalogue.OVERRUN, model, by=overrun_nano)
+
+    def margin(self, model: str, decision: Decision, *, is_shadow: bool) -> None:
+        """Its margin was looked at before it ran."""
+        if decision.verdict is Verdict.ALLOW:
+            return
+        verdict = f"would_{decision.verdict}" if is_shadow else str(decision.verdict)
+        self.metrics.add(catalogue.MARGINS, model if model in self._models else OTHER, verdict)
+
+    def metered(self, decision: str) -> None:
+        """Somebody has asked what would become of a request."""
+        self.metrics.add(catalogue.METERED, decision)
 
     def _attempt(self, attempt: Attempt, charged: Charge) -> None:
         counters, upstream = self.metrics.counters, attempt.option.upstream.label

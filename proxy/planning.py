@@ -47,6 +47,8 @@ class Plan:
     texts: tuple[str | None, ...] = ()
     spare_skips: tuple[Skip, ...] = ()
     closed: int | None = None
+    rerouted_by: str | None = None
+    """Why another model is first than the one that was asked for, where no step says so."""
 
     @property
     def options(self) -> tuple[Option, ...]:

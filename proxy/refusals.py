@@ -5,7 +5,7 @@ Every number in a refusal is the tenant's own sell amount; what a provider charg
 
 from __future__ import annotations
 
-from metering.caps import CapState, Denial, DenialReason, Scope, ScopeKind
+from metering.caps import CapState, Denial, DenialReason, Scope, ScopeKind, Window
 from metering.window import is_rate
 from proxy.errors import (
     ApiError,
@@ -26,9 +26,11 @@ from proxy.errors import (
 from proxy.limit_words import (
     cap_text,
     dimension_of,
+    is_margin,
     limit_headers,
     limit_source,
     metadata_of,
+    rfc3339_ms,
     scope_text,
     use_text,
 )
@@ -117,6 +119,8 @@ def stopped(reason: DenialReason, scope: Scope | None, tenant: str) -> ApiError:
 
 
 def _over_cap(denial: Denial, state: CapState, tenant: str) -> ApiError:
+    if is_margin(state):
+        return _throttled(state)
     dimension, scope = dimension_of(denial), scope_text(state, tenant)
     metadata = metadata_of(state, dimension, tenant=tenant, remedy=_remedy(denial, dimension))
     headers = {**limit_headers([state]), "x-weir-limit-source": limit_source(state, dimension)}
@@ -147,6 +151,26 @@ def _over_cap(denial: Denial, state: CapState, tenant: str) -> ApiError:
     if is_rate(state.cap.window):
         return RateLimited(message, metadata=metadata, headers={**headers, **_retry_after(state)})
     return SpendExhausted(message, metadata=metadata, headers=headers)
+
+
+def _throttled(state: CapState) -> ApiError:
+    """What a request costs us is no business of its tenant's: it is told the bound alone."""
+    window, limit = state.cap.window, state.cap.limit.requests
+    assert isinstance(window, Window)
+    seconds = -(-window.bucket_ms * window.buckets // 1000)
+    return RateLimited(
+        f"Requests for this model are throttled to {limit} per {seconds} s for now. "
+        "Try again in a moment, or ask another model.",
+        metadata={
+            "limit_source": "margin",
+            "reason": "margin",
+            "limit": limit,
+            "window_ms": window.bucket_ms * window.buckets,
+            "resets_at": None if state.reset_ms is None else rfc3339_ms(state.reset_ms),
+            "remedy": "try again later, or ask another model",
+        },
+        headers={"x-weir-limit-source": "margin", **_retry_after(state)},
+    )
 
 
 def _retry_after(state: CapState) -> dict[str, str]:

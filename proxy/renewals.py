@@ -32,6 +32,7 @@ from metering.caps import (
     DenialReason,
     Hold,
     HoldEndedError,
+    Reservation,
     Scope,
     WindowsRebuildingError,
 )
@@ -241,20 +242,35 @@ class Renewals:
 
     async def _place_again(self, exchange: Holding) -> bool:
         """What has lapsed or was lost is placed again, or the cap could be passed, and nobody would
-        recover it; whether it was."""
+        recover it; whether it was.
+
+        What has lapsed has to fit; what was lost is placed in any case, and while windows are
+        rebuilt: it runs, and would leave no trace should this process die.
+        """
         held = exchange.held
         if held is None:
             self._tell_lapsed(exchange, "what it held is not known")
             return False
-        try:
+        answer: Reservation | Denial | None = None
+        with contextlib.suppress(HoldEndedError):  # lost, or ended after all, which reserve knows
             answer = await self._caps.swap(exchange.hold, held)
-        except HoldEndedError:  # no record: lost, or ended after all, which reserve knows
+        if answer is None or _is_rebuilding(answer):
             if not self._is_open(exchange):
                 return False
-            answer = await exchange.place([held])
+            try:
+                answer = await exchange.place([held])
+            except HoldEndedError:
+                if answer is None:
+                    raise
+                raise WindowsRebuildingError(
+                    "it has lapsed; its windows are being rebuilt"
+                ) from None
             if exchange not in self._open:  # its end has not seen what was placed for it
                 self.give_back(exchange.hold)
                 return False
+        while isinstance(answer, Reservation) and (grown := exchange.held) not in (held, None):
+            held = grown  # by a slice that was asked for before, and which this has undone
+            answer = await self._caps.swap(exchange.hold, held)
         if isinstance(answer, Denial):
             if answer.reason is DenialReason.REBUILDING:
                 raise WindowsRebuildingError("its windows are being rebuilt")
@@ -286,6 +302,10 @@ class Renewals:
 
 def _scopes(hold: Hold) -> Scopes:
     return hold.tenant, hold.stops
+
+
+def _is_rebuilding(answer: Reservation | Denial) -> bool:
+    return isinstance(answer, Denial) and answer.reason is DenialReason.REBUILDING
 
 
 def _chunks(exchanges: list[Holding]) -> list[list[Holding]]:

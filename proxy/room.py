@@ -48,8 +48,6 @@ class Room:
         self._on_stop, self._request_id = on_stop, request_id
         self.hold = hold
         self.held = Vector()
-        self.upstream = ""
-        """Where the hold is for."""
         self.states: tuple[CapState, ...] = ()
         self.admitted_by = AdmittedBy.CAPS
         self.refusal: ApiError | None = None
@@ -83,13 +81,23 @@ class Room:
         return answer
 
     async def place(
-        self, candidates: Sequence[Candidate], stairs: Stairs | None = None
+        self,
+        candidates: Sequence[Candidate],
+        stairs: Stairs | None = None,
+        *,
+        runs: bool = False,
     ) -> Reservation | Denial:
-        """Hold the first of these that fits, and note the facts beside it."""
+        """Hold the first of these that fits, and note the facts beside it; `runs` as for caps."""
         door = self._door
         owner, ttl_ms = door.proxy_id, door.open.ttl_ms
         return await door.caps.reserve(
-            self.hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=self._noted, stairs=stairs
+            self.hold,
+            candidates,
+            owner=owner,
+            ttl_ms=ttl_ms,
+            facts=self._noted,
+            stairs=stairs,
+            runs=runs,
         )
 
     @property
@@ -133,11 +141,13 @@ class Room:
         try:
             return await self._door.caps.swap(self.hold, candidate)
         except HoldEndedError:
-            return await self.place([candidate])
+            answer = await self.place([candidate])
+        if isinstance(answer, Reservation) and answer.repeat:  # a renewal was first, with less
+            return await self._door.caps.swap(self.hold, candidate)
+        return answer
 
     def _take(self, candidate: Candidate, answer: Reservation) -> None:
         self.held = answer.vector or candidate.vector
-        self.upstream = candidate.upstream
         self.states = answer.states or self.states
 
     def _heed(self, denial: Denial) -> None:

@@ -17,6 +17,7 @@ from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
 from metering.tolerances import EVERYBODY_ALIKE, Tolerances
+from routing.cost_to_serve import NOT_JUDGED, CostRules
 from routing.upstreams import Model
 
 
@@ -141,6 +142,7 @@ class Metering:
     queue: str = "usage"
     consumer_concurrency: int = 8
     idempotency_window_hours: int = 24
+    event_age_max_hours: int = 168
     reconciliation_schedule: str | None = None
     spool: Literal["outage", "always"] = "outage"
     backlog_high_water: int = 1_000_000
@@ -180,6 +182,10 @@ class Settings:
     """By so much the hold of a stream grows, which is also when its flags are looked at."""
     on_exhausted: Literal["soft", "error"] = "soft"
     """How a stream ends whose hold cannot grow."""
+    cost_rules: CostRules = NOT_JUDGED
+    """`cost_to_serve`; off without the section."""
+    sla_credit_ppm: int = 0
+    """What an answer costs less that missed its target."""
     minted_keys: tuple[MintedKey, ...] = field(default=())
     egress: Egress = Egress()
     tolerances: Tolerances = EVERYBODY_ALIKE

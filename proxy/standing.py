@@ -11,14 +11,13 @@ Pure but for a table of what was found before: the same input gets the same tupl
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
 
-from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind
-from metering.ids import is_id, scope_id
-from metering.tenants import ANY_FEATURE, ApiKey, CapRule, SpendLimits, Tenant
+from metering.caps import Cap, Scope, ScopeKind
+from metering.ids import is_id
+from metering.tenant_caps import Labels, caps_under, scopes_of
+from metering.tenants import ANY_FEATURE, ApiKey, Tenant
 from proxy.errors import ContextTooLong, InvalidRequest, LabelPinned
 
 KEPT_MAX = 4_096
@@ -38,15 +37,6 @@ _HEADER_NAMES = tuple(HEADERS.values())
 _USER_LENGTH_MAX = 256
 
 
-class Labels(NamedTuple):
-    """What a request belongs to, beside its key; `user` is any text, the others are ids."""
-
-    feature: str | None = None
-    user: str | None = None
-    session: str | None = None
-    run: str | None = None
-
-
 _SAID_NOTHING = Labels()
 
 
@@ -57,6 +47,19 @@ class Standing:
 
     caps: tuple[Cap, ...]
     stops: tuple[Scope, ...]
+
+
+def refuse_contradictions(said_in: Callable[[str], Sequence[str]]) -> None:
+    """Raises InvalidRequest for a label that is named twice and not alike: whoever is in front of
+    us may have believed the other one. `said_in` gives every value of a header."""
+    for name in HEADERS.values():
+        said = said_in(name)
+        if len(said) > 1 and len(set(said)) > 1:
+            raise InvalidRequest(
+                f"The header `{name}` comes {len(said)} times and says different things; send it "
+                "once.",
+                param=name,
+            )
 
 
 def labels_of(key: ApiKey, headers: Mapping[str, str], user: str | None) -> Labels:
@@ -129,7 +132,7 @@ class Standings:
         asked = (id(tenant), key.id, key.project, labels)
         found = self._found.get(asked)
         if found is None:
-            stops = scopes_of(key, labels)
+            stops = scopes_of(key.project, key.id, labels)
             standing = Standing(self._caps_under(tenant, key, labels, stops), stops)
             found = self._found[asked] = (tenant, standing)
             if len(self._found) > self._kept_max:
@@ -159,53 +162,6 @@ class Standings:
 
 
 _Asked = tuple[int, str, str, Labels]
-
-
-def scopes_of(key: ApiKey, labels: Labels) -> tuple[Scope, ...]:
-    """Every scope of a request but its tenant's, the widest first."""
-    user = None if labels.user is None else scope_id(labels.user)
-    named = (
-        (ScopeKind.FEATURE, labels.feature),
-        (ScopeKind.USER, user),
-        (ScopeKind.SESSION, labels.session),
-        (ScopeKind.RUN, labels.run),
-    )
-    return (
-        Scope(ScopeKind.PROJECT, key.project),
-        Scope(ScopeKind.KEY, key.id),
-        *(Scope(kind, name) for kind, name in named if name is not None),
-    )
-
-
-def caps_under(tenant: Tenant, stops: tuple[Scope, ...]) -> tuple[Cap, ...]:
-    """The tenant's daily cap, and for every scope the rules that go for it."""
-    scopes = (Scope(ScopeKind.TENANT), *stops)
-    return (
-        daily_cap(tenant.limits),
-        *(_cap(rule, scope) for scope in scopes for rule in _rules_for(scope, tenant.cap_rules)),
-    )
-
-
-@lru_cache(maxsize=4_096)
-def daily_cap(limits: SpendLimits) -> Cap:
-    """`limits.tenant`: always there, even unlimited, so that a tenant's own spend counts."""
-    return Cap(
-        scope=Scope(ScopeKind.TENANT),
-        window=ROLLING_DAY,
-        limit=Limit(nano=limits.daily_cap_nano),
-        marks_ppm=limits.marks_ppm,
-    )
-
-
-def _rules_for(scope: Scope, rules: tuple[CapRule, ...]) -> list[CapRule]:
-    """Those of its kind; one with its id takes the place of the one without."""
-    mine = [rule for rule in rules if rule.kind is scope.kind and rule.id in (None, scope.id)]
-    named = {rule.slot for rule in mine if rule.id is not None}
-    return [rule for rule in mine if rule.id is not None or rule.slot not in named]
-
-
-def _cap(rule: CapRule, scope: Scope) -> Cap:
-    return Cap(scope, rule.window, rule.limit, rule.mode, rule.marks_ppm)
 
 
 def _check(kind: ScopeKind, value: str) -> None:

@@ -89,7 +89,7 @@ class StreamGuard:
             if held is not None:
                 self._allowance.grown(held)
                 self._meter.output_max = max(
-                    self._meter.output_max or 0, self._allowance.held_tokens
+                    self._meter.output_max or 0, self._allowance.counted_tokens
                 )
                 self._aim()
 

@@ -15,6 +15,19 @@ from proxy.limit_words import limit_headers
 from routing.fallback import FALLS_BACK
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an exchange that was served: what the client still has to get.
+
+    `body` and `headers` are those of a whole answer; for a stream `tail` is its withheld end.
+    """
+
+    status: int
+    headers: dict[str, str]
+    body: bytes | None = None
+    tail: bytes = b""
+
+
 @dataclass(slots=True)
 class Told:
     """What the headers of an answer say, as far as it is known."""

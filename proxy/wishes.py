@@ -10,6 +10,9 @@ from proxy.errors import InvalidRequest
 
 NO_DEGRADE = "x-weir-no-degrade"
 NO_CLAMP = "x-weir-no-clamp"
+TARGET = "x-weir-target-latency-ms"
+
+_TARGET_MAX_MS = 3_600_000
 
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
@@ -20,6 +23,8 @@ class Wishes:
 
     degrade: bool = True
     clamp: bool = True
+    target_ms: int | None = None
+    """How fast its answer is to be."""
 
 
 USUAL = Wishes()
@@ -31,7 +36,8 @@ def wishes_of(headers: Mapping[str, str], tenant: Tenant) -> Wishes:
     A wish that is not granted is refused and not dropped: whoever sends it counts on its effect.
     """
     no_degrade, no_clamp = _is_set(headers, NO_DEGRADE), _is_set(headers, NO_CLAMP)
-    if not no_degrade and not no_clamp:
+    target_ms = target_of(headers)
+    if not no_degrade and not no_clamp and target_ms is None:
         return USUAL
     if no_degrade and not tenant.may_decline_steps:
         raise InvalidRequest(
@@ -39,7 +45,21 @@ def wishes_of(headers: Mapping[str, str], tenant: Tenant) -> Wishes:
             "`limits.allow_no_degrade` in the configuration.",
             param=NO_DEGRADE,
         )
-    return Wishes(degrade=not no_degrade, clamp=not no_clamp)
+    return Wishes(degrade=not no_degrade, clamp=not no_clamp, target_ms=target_ms)
+
+
+def target_of(headers: Mapping[str, str]) -> int | None:
+    """`x-weir-target-latency-ms`; InvalidRequest when it is no such time."""
+    value = headers.get(TARGET)
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit() and len(value) <= 9:
+        target_ms = int(value)
+        if 1 <= target_ms <= _TARGET_MAX_MS:
+            return target_ms
+    raise InvalidRequest(
+        f"The header `{TARGET}` must be a whole number from 1 to {_TARGET_MAX_MS}.", param=TARGET
+    )
 
 
 def _is_set(headers: Mapping[str, str], name: str) -> bool:

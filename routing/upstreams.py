@@ -42,6 +42,8 @@ class Model:
     fallbacks: tuple[str, ...] = ()
     abilities: Abilities = ANY
     steps: Steps | None = None
+    target_latency_ms: int | None = None
+    """How fast its answers are to be, unless a request says otherwise."""
 
 
 Models = Mapping[str, Model]

@@ -103,6 +103,7 @@ def settings(
     models: dict[str, Model] | None = None,
     rules: tuple[PriceRule, ...] = (rule("*"),),
     server: Server | None = None,
+    clamps: bool = True,
     **providers: Any,
 ) -> Settings:
     """Settings with one provider per entry of `upstreams` (name to URL) and a model `m` on all."""
@@ -130,6 +131,7 @@ def settings(
         tenants={who.id: who},
         metering=Metering(),
         default_output_tokens=1000,
+        clamp_max_tokens=clamps,
     )
 
 

@@ -45,7 +45,7 @@ class Open:
     async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
         self.placed += 1
         return await self.caps.reserve(
-            self.hold, candidates, owner="p", ttl_ms=HOLD_TTL_MS, facts=b"facts"
+            self.hold, candidates, owner="p", ttl_ms=HOLD_TTL_MS, facts=b"facts", runs=True
         )
 
     def checkpoint(self) -> bytes:

@@ -141,6 +141,19 @@ def test_every_name_has_a_row(page: str, names: list[str]) -> None:
     assert [name for name in names if name not in _first_cells(_page(page)) | shared] == []
 
 
+def test_every_fault_of_an_event_is_documented() -> None:
+    """What an item of `POST /v1/events` can be told has a row, and every row is one of these."""
+    sources = [(ROOT / f"proxy/{name}.py").read_text() for name in EVENT_SOURCES]
+    said = {code for source in sources for code in re.findall(r'ItemError\(\s*"(\w+)"', source)}
+    said |= {code for source in sources for code in re.findall(r'code="(\w+)"', source)}
+    rows = _page("events-api").partition("\n| Code |")[2].partition("\n\n")[0]
+
+    assert _first_cells(rows) == said
+
+
+EVENT_SOURCES = ("event_items", "event_booking", "events_api")
+
+
 def test_no_metric_is_made_up() -> None:
     """Every metric that the page names is one, with the labels that stand beside it."""
     page = _page("metrics")

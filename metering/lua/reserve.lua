@@ -5,7 +5,8 @@
 --       per scope hash and zset.
 -- ARGV: as in scopes.lua, then as in admission.lua, then the stairs: number of stages (0 = no stairs);
 --       if any: name ('' = not remembered), dwell_ms, 0 or 1 for shadow, per stage enter and leave
---       in parts per million of a money cap. Then owner, ttl_ms, facts ('' = none).
+--       in parts per million of a money cap. Then owner, ttl_ms, facts ('' = none), 0 or 1: 1 says that
+--       the exchange runs and its hold was lost, so that only a flag may stand in its way.
 -- Returns strings: held|repeat, candidate (from 0), stage in force, vector held if less than asked
 --                  ("nano tokens requests" or ''), caps in shadow that would have refused, states
 --              or: denied, reason, cap (from 1, or ''), dimension, reset_ms, stop (from 1, or ''),
@@ -28,9 +29,10 @@ if stages > 0 then
   for i = 1, stages do stairs[i] = {enter = take_amount('enter'), leave = take_amount('leave')} end
 end
 local owner, ttl, facts = take(), take_amount('ttl_ms'), take()
+local runs = take() == '1'
 if fault then return redis.error_reply(fault) end
 
-if call('EXISTS', KEYS[1]) == 0 then return {'denied', 'rebuilding'} end
+if not runs and call('EXISTS', KEYS[1]) == 0 then return {'denied', 'rebuilding'} end
 if call('HEXISTS', KEYS[4], exchange) == 1 then
   return redis.error_reply('ENDED exchange ' .. exchange .. ' has ended')
 end
@@ -95,19 +97,25 @@ if stairs then  -- the stage in force, its floor considered; what can last is re
   stage = max(reached, min(floor(tonumber(kept[2] or nil) or 0), #stairs))
 end
 local level = stairs and not stairs.shadow and stage or 0
-local index, vector = choose(candidates, caps, level)
+local index, vector = 1, nil
+if not runs then index, vector = choose(candidates, caps, level) end
 local denial, worst = nil, nil
 if not index then denial, worst = deny(candidates, caps, scopes, now, stairs, level) end
 if fault then return redis.error_reply(fault) end
 if denial then
   if worst and worst.reason == 'spent' and worst.dimension == 1 then
-    -- told once, see spending.lua for when it is news again
+    -- told once, see spending.lua for when it is news again; and once more when the cap is full,
+    -- if a large request was refused long before
     local cap = caps[worst.cap]
     local scope, window = cap.scope, cap.window
     local limit = cap.limits[1]
-    local again = text(share(min(window.spent[1], limit), REARM_PPM))
-    if redis.pcall('HSETNX', scope.c, 'refused:' .. window.label, again) == 1 then
-      tell(KEYS[6], 'cap_refuses', scope, window, {ppm = 1000000, limit = limit}, now, tenant)
+    local key, field, full = scope.c, 'refused:' .. window.label, share(limit, REARM_PPM)
+    local stood = tonumber(call('HGET', key, field) or nil)
+    if not stood or (window.spent[1] >= full and stood < share(full, REARM_PPM)) then
+      local again = text(share(min(window.spent[1], limit), REARM_PPM))
+      if type(redis.pcall('HSET', key, field, again)) == 'number' then
+        tell(KEYS[6], 'cap_refuses', scope, window, {ppm = 1000000, limit = limit}, now, tenant)
+      end
     end
   end
   return denial

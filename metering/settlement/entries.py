@@ -137,6 +137,7 @@ def _check(event: UsageEvent) -> None:
     _check_int("latency_ms", event.latency_ms, QUANTITY_MAX)
     _check_int("cost_nano", event.cost_nano, QUANTITY_MAX)
     _check_int("admission_nano", event.admission_nano, QUANTITY_MAX)
+    _check_int("sla_credit_nano", event.sla_credit_nano, QUANTITY_MAX)
     if event.spool_seq is not None:
         _check_int("spool_seq", event.spool_seq, QUANTITY_MAX)
     if event.spool_events is not None:

@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from metering.events import UsageEvent, served_model
-from metering.money import amount_nano
+from metering.money import PICO_PER_NANO, amount_nano
 from metering.prices import Rates, RatesByModel
 from metering.settlement.entries import QUANTITY_MAX
 from metering.usage import TOKEN_CLASSES
+
+SLA_CREDIT = "sla_credit"
+"""The unit under which an invoice shows what late answers cost less; no unit of an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,22 @@ def rate_at(event: UsageEvent, cost: Rates | None, sell: Rates | None) -> RatedE
                 0 if sell_rate is None else amount_nano(quantity, sell_rate),
                 0 if cost_rate is None else amount_nano(quantity, cost_rate),
             )
+    if event.billable and event.sla_credit_nano:
+        amounts[SLA_CREDIT] = _sla_credit(event, amounts)
     sell_nano = sum([one.sell_nano for one in amounts.values()])
     cost_nano = sum([one.cost_nano for one in amounts.values()])
     if max(abs(sell_nano), abs(cost_nano)) > QUANTITY_MAX:
         raise ValueError(f"an event that sells for {sell_nano} nano-USD is not usage")
     return RatedEvent(event, amounts, sell_nano, cost_nano, tuple(unpriced))
+
+
+def _sla_credit(event: UsageEvent, amounts: Mapping[str, UnitAmount]) -> UnitAmount:
+    """What is taken off because the answer was late, as a unit of one nano-USD each."""
+    credit_nano = event.sla_credit_nano
+    sold_nano = sum([one.sell_nano for one in amounts.values()])
+    if SLA_CREDIT in amounts or abs(credit_nano) > abs(sold_nano) or credit_nano * sold_nano < 0:
+        raise ValueError(f"a credit of {credit_nano} nano-USD on a sale of {sold_nano} is none")
+    return UnitAmount(credit_nano, -PICO_PER_NANO, -credit_nano, 0)
 
 
 def _rate_of(unit: str, rates: Rates | None) -> int | None:

@@ -129,8 +129,7 @@ class ScopeWatch:
     async def _compare(
         self, reader: StreamReader, shard: int, series: Series, tenants: Sequence[str]
     ) -> list[ScopeDrift]:
-        seconds, _ = await self._redis.time()
-        now_ms = int(seconds) * 1_000
+        now_ms = await self._now_ms()
         begin = await settled_id(reader, self._redis, self._keys.stream(shard), shard)
         recount = Recount(
             self._ledger,
@@ -149,10 +148,11 @@ class ScopeWatch:
         for start in range(0, len(places), _TOGETHER):
             batch = places[start : start + _TOGETHER]
             found = await self._read(recount, batch)
+            read_ms = await self._now_ms()  # what left the window since, Redis may have dropped
             drifted = [
                 each
                 for place, fields in zip(batch, found, strict=False)
-                for each in differences(place, fields, recount.spent[place], now_ms=now_ms)
+                for each in differences(place, fields, recount.spent[place], now_ms=read_ms)
                 if each.bucket not in doubtful
             ]
             await self._alert(drifted)
@@ -173,6 +173,10 @@ class ScopeWatch:
                 ]
             await recount.catch_up()
         return []
+
+    async def _now_ms(self) -> int:
+        seconds, _ = await self._redis.time()
+        return int(seconds) * 1_000
 
     def _doubtful(self, shard: int, series: Series, now_ms: int) -> set[int]:
         since_ms = bucket_start_ms(series.window, oldest_bucket(series.window, now_ms))

@@ -55,6 +55,8 @@ def parse_request(raw: bytes) -> ChatRequest:
     if options is not None and not isinstance(options, dict):
         raise InvalidRequest("`stream_options` must be an object.", param="stream_options")
     user = body.get("user")
+    if user is not None and not isinstance(user, str):
+        raise InvalidRequest("`user` must be a string.", param="user")
     return ChatRequest(
         model=model,
         body=body,
@@ -63,7 +65,7 @@ def parse_request(raw: bytes) -> ChatRequest:
         output_limit=_output_limit(body),
         choices=_choices(body, "n"),
         candidates=max(_choices(body, "n"), _choices(body, "best_of")),
-        user=user[:_TEXT_MAX] if isinstance(user, str) and user else None,
+        user=user[:_TEXT_MAX] if user else None,
     )
 
 

@@ -15,7 +15,7 @@ from caps_samples import (
     hold,
     stairs,
 )
-from fixtures_caps import denied, held, reserve, spend
+from fixtures_caps import TTL_MS, denied, held, reserve, spend
 
 from metering.caps import (
     Commit,
@@ -302,3 +302,32 @@ async def test_an_amount_out_of_range_is_refused(subject: Subject, nano: int) ->
         await reserve(subject, exchange, ask(nano))
     with pytest.raises(ValueError, match="2\\^53"):
         await subject.caps.commit(exchange, Vector(nano), [])
+
+
+async def test_what_runs_is_held_whatever_stands_in_its_way(subject: Subject) -> None:
+    """Its hold was lost and it spends all the same: so it counts, and somebody can recover it."""
+    full, lost = cap(100), hold(cap(100))
+    await spend(subject, full, nano=90)
+    await subject.empty()
+
+    answer = await subject.caps.reserve(
+        lost, [ask(500)], owner="proxy-1", ttl_ms=TTL_MS, facts=b"facts", runs=True
+    )
+    again = await subject.caps.reserve(lost, [ask(500)], owner="p", ttl_ms=TTL_MS, runs=True)
+    subject.clock.ms += TTL_MS + 1
+    [found] = await subject.lost("acme", grace_ms=0)
+
+    assert isinstance(answer, Reservation) and isinstance(again, Reservation)
+    assert (answer.states[0].held.nano, again.repeat) == (500, True)
+    assert (found.hold.exchange_id, found.facts) == (lost.exchange_id, b"facts")
+
+
+async def test_what_runs_and_was_killed_is_not_held(subject: Subject) -> None:
+    """A flag is the one thing that ends it."""
+    await subject.set_flag("acme", "killed")
+
+    answer = await subject.caps.reserve(
+        hold(cap(100)), [ask(1)], owner="p", ttl_ms=TTL_MS, runs=True
+    )
+
+    assert answer == Denial(DenialReason.KILLED)

@@ -212,3 +212,18 @@ async def test_a_cap_that_begins_to_refuse_is_told_once(subject: Subject) -> Non
 
     assert [(note["kind"], note["scope"]) for note in once] == [("cap_refuses", "key/k1")]
     assert [note["spent_nano"] for note in await subject.notes("acme")] == ["1000", "1200"]
+
+
+async def test_a_large_request_that_was_refused_early_does_not_hide_that_a_cap_is_full(
+    subject: Subject,
+) -> None:
+    """It is told for the one, and for the other once more."""
+    bound = cap(1_000)
+    await spend(subject, bound, nano=10)
+    for _ in range(2):
+        await denied(subject, hold(bound), ask(995))
+    await spend(subject, bound, nano=960)
+    for _ in range(2):
+        await denied(subject, hold(bound), ask(90))
+
+    assert [note["spent_nano"] for note in await subject.notes("acme")] == ["10", "970"]

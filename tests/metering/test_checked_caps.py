@@ -19,6 +19,7 @@ async def test_nothing_is_asked_while_there_is_a_reason_not_to() -> None:
 
     for call in (
         lambda: caps.reserve(what, [ask(10)], owner="p", ttl_ms=1_000),
+        lambda: caps.look(what, [ask(10)]),
         lambda: caps.swap(what, ask(10)),
         lambda: caps.commit(what, Vector(nano=1), [b"{}"]),
         lambda: caps.release(what),
@@ -30,6 +31,7 @@ async def test_nothing_is_asked_while_there_is_a_reason_not_to() -> None:
 
     why[0] = ""
     assert isinstance(await caps.reserve(what, [ask(10)], owner="p", ttl_ms=1_000), Reservation)
+    assert (await caps.look(hold(*what.caps), [ask(10)])).states
     assert await caps.renew(what, ttl_ms=1_000)
     assert isinstance(await caps.swap(what, ask(10)), Reservation)
     await caps.commit(what, Vector(nano=1), [b"{}"])

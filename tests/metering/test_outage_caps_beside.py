@@ -207,3 +207,22 @@ async def test_what_ended_in_the_spool_while_it_is_placed_waits_for_its_replay()
 
     assert held == ("cheap", 10)
     assert (done.states[0].spent.nano, done.states[0].held.nano) == (60, 0)
+
+
+async def test_a_local_exchange_is_not_in_its_own_way() -> None:
+    """As many run as may at once: each of them may still grow, and no more may begin."""
+    bound = cap(1_000, concurrent=2)
+    site = Site("local")
+    known = hold(bound)
+    await site.reserve(known, CHEAP)
+    await site.caps.commit(known, Vector(0), ())
+    site.redis.is_up = False
+    running = [hold(bound), hold(bound)]
+    for each in running:
+        await site.reserve(each, Candidate("u", Vector(nano=10)))
+
+    grown = [await site.caps.swap(each, Candidate("u", Vector(nano=20))) for each in running]
+
+    assert all(isinstance(each, Reservation) for each in grown)
+    with pytest.raises(CapsUnavailableError):
+        await site.reserve(hold(bound), Candidate("u", Vector(nano=1)))

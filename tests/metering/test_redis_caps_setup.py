@@ -67,9 +67,12 @@ async def test_a_script_refuses_arguments_that_are_no_amounts(
 ) -> None:
     """NaN compares false with every cap: it must not get as far as a comparison."""
     args = ["", "acme", "id", "1", "tenant", "1", "24h", "300000", "288"]
-    args += ["1", "1", "1", "1000", "", ""]
-    args += ["1", "upstream", "100", "0", "1", "0", "owner", "60000", ""]
-    keys = [f"{{x}}{name}" for name in ("epoch", "state", "hold", "done", "open", "c", "z")]
+    args += ["1", "1", "1", "enforce", "1000", "", "", ""]
+    args += ["1", "upstream", "100", "0", "1", "0", "0"]
+    args += ["0", "0", "owner", "60000", "", "0"]
+    keys = [
+        f"{{x}}{name}" for name in ("epoch", "state", "hold", "done", "open", "notes", "c", "z")
+    ]
     await redis_link.eval(load_script("reserve"), keys, args)
 
     with pytest.raises(RedisReplyError, match=r"^BADARG"):

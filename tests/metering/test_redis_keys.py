@@ -28,6 +28,7 @@ def test_all_keys_of_a_tenant_share_a_slot(tenant: str, scope: Scope) -> None:
         keys.holds(tenant),
         keys.state(tenant),
         keys.done(tenant, 1_700_000_000_000),
+        keys.claim(tenant, "an-exchange"),
         keys.epoch(keys.shard(tenant)),
         keys.settled(keys.shard(tenant)),
         keys.stream(keys.shard(tenant)),

@@ -8,7 +8,7 @@ import pytest
 
 from metering.scripts import load_script
 
-VERBS = ("reserve", "swap", "commit", "release", "renew", "recover")
+VERBS = ("reserve", "swap", "commit", "release", "renew", "recover", "peek")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -58,9 +58,10 @@ class ShrinkingCaps(MemoryCaps):
         ttl_ms: int,
         facts: bytes = b"",
         stairs: Stairs | None = None,
+        runs: bool = False,
     ) -> Reservation | Denial:
         answer = await super().reserve(
-            hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=facts, stairs=stairs
+            hold, candidates, owner=owner, ttl_ms=ttl_ms, facts=facts, stairs=stairs, runs=runs
         )
         assert isinstance(answer, Reservation)
         full = candidates[answer.index].vector

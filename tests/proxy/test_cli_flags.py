@@ -84,6 +84,9 @@ def test_a_tenant_is_paused_and_resumed(config: Path) -> None:
         (["--tenant", "acme", "--project", "x"], 3, "no project 'x'"),
         (["--tenant", "acme", "--run", "a", "--session", "b"], 2, "name one of --run, --session"),
         (["--tenant", "acme", "--run", ""], 2, "--run needs a name"),
+        (["--tenant", "acme", "--run", "a b"], 2, "--run takes 1 to 64 letters"),
+        (["--tenant", "acme", "--session", "a/b"], 2, "as `x-weir-session` does"),
+        (["--tenant", "acme", "--feature", "x" * 65], 2, "--feature takes 1 to 64"),
         (["--tenant", "acme", "--reason", " "], 2, "say with --reason why"),
     ],
     ids=lambda value: str(value)[:30],
@@ -119,3 +122,22 @@ def test_redis_that_is_away(tmp_path: Path) -> None:
 
     assert result.exit_code == 1
     assert "Redis cannot be asked" in result.stderr
+
+
+def test_flags_of_nobody_are_a_typing_error(config: Path) -> None:
+    """A tenant that is not in the file and has no flag is exit code 3."""
+    asked = _run(config, "flags", "--tenant", "acmee")
+
+    assert (asked.exit_code, asked.stdout) == (3, "")
+    assert "no tenant 'acmee'" in asked.stderr
+
+
+def test_flags_of_a_tenant_that_left_the_file_are_shown(config: Path) -> None:
+    """They stand until somebody takes them down."""
+    _run(config, "pause", "--tenant", "acme", "--reason", "unpaid", "--by", "bob")
+    config.write_text(config.read_text("utf-8").replace("id: acme", "id: other"), encoding="utf-8")
+
+    asked = _run(config, "flags", "--tenant", "acme")
+
+    assert asked.exit_code == 0
+    assert "unpaid" in asked.stdout

@@ -19,9 +19,9 @@ from metering.ids import scope_id, uuid7
 from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
+from metering.tenant_caps import caps_under
 from proxy.cli import weir
 from proxy.config import load
-from proxy.standing import caps_under
 
 FILE = """
 redis: {{url: "{url}", prefix: {prefix}}}
@@ -150,6 +150,21 @@ def test_limits_for_people(site: Site) -> None:
     assert "key:* rolling_24h (shadow): 5000 tokens; name one with --key" in shown
 
 
+def test_a_run_has_steps_and_those_at_once_have_no_window(site: Site) -> None:
+    """The table says `steps`, as refusals do, and promises no time to those who wait for others."""
+    spend(site)
+
+    shown = site.weir("limits", "--tenant", "acme", "--run", "r1").stdout
+    others = site.weir("limits", "--tenant", "acme").stdout
+
+    [steps] = [line for line in shown.splitlines() if "run:r1" in line and " 50 " in line]
+    [at_once] = [line for line in shown.splitlines() if "at once" in line]
+    assert " steps " in steps
+    assert "rolling_24h" in steps
+    assert "rolling" not in at_once
+    assert "run:* rolling_24h (enforce): 50 steps, 3 concurrent" in others
+
+
 def test_a_run_that_nobody_has_started(site: Site) -> None:
     """A scope without any spend has all of its caps left."""
     body = json.loads(site.weir("limits", "--tenant", "acme", "--run", "new", "--json").stdout)
@@ -162,8 +177,9 @@ def test_a_run_that_nobody_has_started(site: Site) -> None:
 
 
 def test_flags_are_shown(site: Site) -> None:
-    """Who has paused what, why and since when; a flag that is off is not shown."""
-    raised = json.dumps({"by": "ann", "why": "loop", "at_ms": 1_000})
+    """Who has paused what, why and since when, as `weir flags` says it and never in the future; a
+    flag that is off is not shown."""
+    raised = json.dumps({"by": "ann", "why": "loop", "at_ms": 1_999})
 
     async def work(link: RedisLink) -> None:
         state = site.keys.state("acme")

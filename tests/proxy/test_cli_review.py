@@ -103,6 +103,19 @@ def test_what_waits_is_listed(config: Path, ledger: Ledger) -> None:
     assert "20.000000" in text
 
 
+def test_who_is_paused_is_listed_as_paused(config: Path, ledger: Ledger) -> None:
+    """Also when the alarm is over and the degradation lifted: the pause waits for a decision."""
+    _item(ledger, *PAUSED, Step.CALM, Step.DEGRADE_LIFTED)
+
+    listed = _run(config, "list").stdout
+    _run(config, "keep", "1", *WHO)
+    kept = _run(config, "list", "--all").stdout
+
+    assert "paused" in listed
+    assert "lifted" not in listed
+    assert "keep" in kept
+
+
 def test_an_item_is_shown_with_its_story(config: Path, ledger: Ledger) -> None:
     """Numbers, steps, decisions; a number that is none is exit code 3."""
     _item(ledger, *PAUSED)
@@ -114,6 +127,8 @@ def test_an_item_is_shown_with_its_story(config: Path, ledger: Ledger) -> None:
     assert [each["verdict"] for each in shown["decisions"]] == ["keep"]
     text = _run(config, "show", "1").stdout
     assert "keep by ann: a launch" in text
+    assert "seen: $20.000000\n" in text
+    assert "nano" not in text
     assert "2026-11-01T00:00:00Z pause" in text
     assert _run(config, "show", "9").exit_code == 3
 

@@ -104,7 +104,6 @@ def test_the_published_template_loads(tmp_path: Path) -> None:
         "cache_ttl_seconds",
         "exclude_cache_from_billing",
         "consumer_concurrency",
-        "idempotency_window_hours",
         "reconciliation_schedule",
     ]
 

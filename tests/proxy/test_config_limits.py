@@ -262,6 +262,19 @@ tenants: [{id: a}, {id: b}]
     assert "limits.caps[0].usd: below the price of the smallest request to 'big'" in warnings[0]
 
 
+def test_a_cap_of_fewer_tokens_than_a_request_is_warned_of(tmp_path: Path) -> None:
+    """With 64 tokens of output at least, and one of the prompt, 65 fit under it and 64 do not."""
+    text = """
+limits:
+  caps: [{scope: key, window: 1h, tokens: 64}, {scope: user, window: 1h, tokens: 65}]
+tenants: [{id: a}, {id: b}]
+"""
+
+    [warning] = loaded(tmp_path, BASE + text).warnings
+
+    assert "limits.caps[0].tokens: fewer than the 65 tokens of the smallest" in str(warning)
+
+
 def test_a_daily_cap_below_the_smallest_request_is_warned_of(tmp_path: Path) -> None:
     """So is a daily cap, for its tenant; one of zero shuts a tenant out and is meant."""
     caps = (

@@ -22,7 +22,7 @@ from metering.caps import (
     Vector,
 )
 from metering.steps import Step
-from proxy.degraded import Degraded, Steps, only_cached, step_headers, steps_taken
+from proxy.degraded import Degraded, Steps, only_cached, passed_over, step_headers, steps_taken
 from proxy.settings import Settings
 from routing.abilities import Abilities
 
@@ -192,6 +192,42 @@ async def test_tools_never_go_to_a_model_without(
     assert answer.headers["x-weir-model"] == "dear"
     assert answer.headers["x-weir-degrade-skipped"] == "cheap; lacks=tools"
     assert "x-weir-degraded" not in answer.headers
+
+
+async def test_a_refusal_says_who_could_not_serve_it(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Where a step would have led past the cap but for what its model lacks."""
+    door = await open_door(
+        served(Step(500_000, to="cheap"), url=upstream.url, cheap=Abilities(tools=False))
+    )
+    upstream.scripts = [[completion(prompt=0, output=1)]]
+
+    body = {"model": "dear", "messages": [], "max_tokens": 100_000}
+    headers = {"Authorization": f"Bearer {KEY}", "x-weir-no-clamp": "1"}
+    refused, served_cheaper = [
+        await door.http.post(
+            f"{door.url}/v1/chat/completions", json={**body, **tools}, headers=headers
+        )
+        for tools in ({"tools": TOOLS}, {})
+    ]
+    door.answers += [refused, served_cheaper]
+
+    assert refused.status == 400
+    assert refused.headers["x-weir-degrade-skipped"] == "cheap; lacks=tools"
+    assert (served_cheaper.status, served_cheaper.headers["x-weir-model"]) == (200, "cheap")
+
+
+@pytest.mark.parametrize("reason", [DenialReason.PAUSED, DenialReason.REBUILDING])
+def test_a_refusal_by_no_cap_says_nothing_of_steps(reason: DenialReason) -> None:
+    """Another model would not have helped; nor is anything told of steps in shadow."""
+    configured = three_models(*DOWN, cheap=Abilities(tools=False))
+    plan = planned(configured, tools=TOOLS, max_tokens=1000)
+    on_trial = planned(shadowed(configured), tools=TOOLS, max_tokens=1000)
+
+    assert passed_over(plan, Denial(reason)) == {}
+    assert passed_over(on_trial, Denial(DenialReason.SPENT)) == {}
+    assert passed_over(plan, Denial(DenialReason.SPENT)) != {}
 
 
 async def test_a_fallback_that_was_not_asked_is_told(

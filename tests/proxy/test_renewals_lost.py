@@ -10,9 +10,10 @@ from fixtures_door import CollectingLog
 from renewals_samples import CountingCaps, ManualClock, held, soon
 
 from metering.background import spawn
-from metering.caps import Candidate, Vector
+from metering.caps import Candidate, Denial, Hold, Reservation, Vector
 from metering.clock import monotonic_s
 from metering.memory_caps import MemoryCaps
+from proxy.door import HOLD_TTL_MS
 from proxy.renewals import RENEW_AGAIN_S, TOGETHER, Renewals
 
 
@@ -121,3 +122,31 @@ async def test_a_renewal_that_was_under_way_at_the_loss_counts_for_nothing() -> 
     await renewals.turn(now_s)
 
     assert caps.answered == 2
+
+
+async def test_a_hold_that_grew_while_it_was_placed_again_keeps_what_it_grew_to() -> None:
+    """The slice was granted just before what was known then is placed: it is not undone."""
+    clock = ManualClock()
+
+    class Growing(MemoryCaps):
+        async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
+            if exchange.held == candidate == first:
+                await super().swap(hold, more)
+                answer = await super().swap(hold, candidate)
+                exchange.held = more  # whose answer comes first
+                return answer
+            return await super().swap(hold, candidate)
+
+    caps = Growing(now_ms=clock)
+    renewals = Renewals(caps, CollectingLog())
+    exchange = await held(caps, clock, 1)
+    first, more = (Candidate("u", Vector(nano=nano)) for nano in (10, 30))
+    exchange.held = first
+    renewals.add(exchange)
+    clock.now_ms += HOLD_TTL_MS
+    await held(caps, clock, 2)  # which notices that the first has lapsed
+
+    await renewals.turn(soon())
+
+    record = caps.model.records["acme", exchange.hold.exchange_id]
+    assert (record.state, record.vector) == ("held", more.vector)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from metering.caps import (
     CapsUnavailableError,
     Denial,
     Hold,
+    HoldEndedError,
     Reservation,
     Scope,
     ScopeKind,
@@ -84,6 +86,53 @@ async def test_a_hold_that_was_lost_is_placed_anew(
 
     assert raw.endswith(FINISH + DONE)
     assert tokens(door) == 200
+
+
+class RenewedCaps(MemoryCaps):
+    """A hold that is lost is placed again by a renewal just before the stream would do it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[int] = []
+        self.first: Candidate | None = None
+
+    async def reserve(
+        self, hold: Hold, candidates: Sequence[Candidate], **more: Any
+    ) -> Reservation | Denial:
+        self.first = self.first or candidates[0]
+        return await super().reserve(hold, candidates, **more)
+
+    async def swap(self, hold: Hold, candidate: Candidate) -> Reservation | Denial:
+        try:
+            answer = await super().swap(hold, candidate)
+        except HoldEndedError:
+            assert self.first is not None
+            await super().reserve(hold, [self.first], owner="p", ttl_ms=60_000)
+            raise
+        self.held.append(self.model.records[hold.tenant, hold.exchange_id].vector.nano)
+        return answer
+
+
+async def test_a_hold_that_a_renewal_placed_first_is_grown_all_the_same(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """What was placed is less than what the stream asks for: it does not take the one for the
+    other, and asks for the difference at once."""
+    caps = RenewedCaps()
+    door = await open_door(small(upstream.url, cap="1.00"), caps)
+    script = words(200)
+    upstream.scripts = [[*script[:20], Act.WAIT, *script[20:]]]
+
+    answer = await door.chat(stream=True)
+    await answer.content.readany()
+    caps.model.records.clear()
+    caps.model.scopes.clear()
+    upstream.proceed.set()
+    await answer.read()
+
+    assert tokens(door) == 200
+    assert caps.first is not None
+    assert caps.held[0] == caps.first.vector.nano + SLICE * TOKEN_NANO
 
 
 # -- through a real Redis ----------------------------------------------------------------------

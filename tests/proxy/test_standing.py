@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from metering.caps import ROLLING_DAY, Cap, CapMode, Limit, Scope, ScopeKind
 from metering.ids import is_id, scope_id
+from metering.tenant_caps import Labels
 from metering.tenants import (
     ANY_FEATURE,
     ApiKey,
@@ -28,7 +29,13 @@ from metering.tenants import (
 )
 from metering.window import rolling
 from proxy.errors import ContextTooLong, InvalidRequest, LabelPinned
-from proxy.standing import HEADERS, Labels, Standings, check_context, labels_of
+from proxy.standing import (
+    HEADERS,
+    Standings,
+    check_context,
+    labels_of,
+    refuse_contradictions,
+)
 
 KEY = ApiKey("k1", "0" * 64, "web")
 MINUTE = rolling(60)
@@ -314,3 +321,13 @@ async def test_answers_tell_of_the_tightest_rate(
     assert int(served["x-ratelimit-remaining-tokens"]) == 100_000 - 15
     assert re.fullmatch(r"(1m)?[0-9.]+m?s", served["x-ratelimit-reset-requests"])
     assert 1 <= int(refused["Retry-After"]) <= 61
+
+
+def test_a_label_is_named_once_or_alike() -> None:
+    """Two values of one header: whoever stands in front of us may have believed the other."""
+    once = {"x-weir-run": ["a", "a"], "x-weir-session": ["b"]}
+    twice = {"x-weir-run": ["a", "b"]}
+
+    refuse_contradictions(lambda name: once.get(name, []))
+    with pytest.raises(InvalidRequest, match="x-weir-run"):
+        refuse_contradictions(lambda name: twice.get(name, []))

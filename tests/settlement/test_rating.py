@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from fixtures_ledger import BOOK, CARDS, COST, SELL, make_event
 
@@ -90,3 +92,31 @@ def test_cards_name_the_versions_they_lack() -> None:
     event = make_event()
 
     assert RateCards().missing(event) == (BOOK.cost_version, BOOK.sell_version)
+
+
+def test_a_credit_is_a_unit_of_its_own_that_is_taken_off() -> None:
+    """What was late is rated in full, less what the event says; the cost stays."""
+    rated = rate(make_event(sla_credit_nano=550_001), COST_CARD, SELL_CARD)
+
+    assert rated.sell_nano == 5_500_000 - 550_001
+    assert rated.cost_nano == 5_500_000
+    assert rated.amounts["sla_credit"] == UnitAmount(550_001, -1_000, -550_001, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sla_credit_nano": 5_500_001},
+        {"sla_credit_nano": -1},
+        {"sla_credit_nano": 1, "units": {"sla_credit": 1, "input_uncached": 500}},
+    ],
+)
+def test_a_credit_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
+    """More than the sale, less than nothing, or written among the units."""
+    with pytest.raises(ValueError, match="is none"):
+        rate(make_event(admission_nano=0, cost_nano=0, **changes), COST_CARD, SELL_CARD)
+
+
+def test_what_is_not_billable_has_no_credit() -> None:
+    """There is no sale to take it off from."""
+    assert rate(make_event(billable=False, sla_credit_nano=7), COST_CARD, SELL_CARD).sell_nano == 0

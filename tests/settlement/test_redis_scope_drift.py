@@ -32,7 +32,7 @@ from metering.recovery import reversal
 from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
-from metering.settlement.counting import TENANT, Rules, bucket_of
+from metering.settlement.counting import TENANT, Rules, bucket_of, bucket_start_ms
 from metering.settlement.entries import Entry
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.store import Ledger
@@ -316,3 +316,32 @@ def test_the_oldest_buckets_of_a_rolling_window_are_not_compared() -> None:
     assert [each.bucket for each in differences(week, fields, {}, now_ms=now_ms)] == [first + 2]
     old = {f"{here - 1}:n": 1, f"{here}:n": 1}
     assert [each.bucket for each in differences(month, old, {}, now_ms=now_ms)] == [here]
+
+
+async def test_a_period_that_ends_while_it_is_counted_is_no_difference(site: Site) -> None:
+    """Counted in one month, read in the next: Redis has dropped what the ledger summed, and must
+    not get it back, nor anybody an alert."""
+    month = bucket_of(MONTH, site.now_ms)
+    began_ms = bucket_start_ms(MONTH, month) - 1_000
+    await site.redis.set(site.keys.epoch(site.shard), "1")
+    await site.build()
+    site.settle(make_event(user="Zoë"), ago_ms=site.now_ms - began_ms)
+
+    class Late(Redis):
+        """The first look at the clock was long ago."""
+
+        asked = 0
+
+        async def time(self, **options: Any) -> Any:
+            self.asked += 1
+            return (began_ms // 1_000, 0) if self.asked == 1 else await super().time(**options)
+
+    only = Rules({"acme": (RULES.by_tenant["acme"][1],)})
+    async with Late(connection_pool=site.redis.connection_pool) as late:
+        watch = ScopeWatch(site.ledger, late, site.keys, only, writing=asyncio.Lock())
+        drifted = await watch.look(site.reader)
+
+    assert drifted == []
+    assert site.alerts() == []
+    assert await site.window(USER, MONTH) == (0, 0, 0)
+    assert late.asked > 1

@@ -9,10 +9,11 @@ from fixtures_upstream import ScriptedUpstream, completion
 from raw_http import BEARER, BODY, one
 
 OPEN, KEYED, REFUSED = "open", "keyed", "refused"
-METERED, FREE = "metered", "free"
+METERED, FREE, REPORTED = "metered", "free", "reported"
 
 DECISIONS = {
     ("POST", "/v1/chat/completions"): (KEYED, METERED),
+    ("POST", "/v1/events"): (KEYED, REPORTED),
     ("GET", "/v1/models"): (KEYED, FREE),
     ("GET", "/v1/models/{model}"): (KEYED, FREE),
     ("GET", "/healthz"): (OPEN, FREE),
@@ -21,8 +22,8 @@ DECISIONS = {
     ("HEAD", "/readyz"): (OPEN, FREE),
     ("*", "/{path:.*}"): (REFUSED, FREE),
 }
-"""Whoever adds a route says here who may call it and whether it costs: metered, or free because
-nothing is sent to an upstream."""
+"""Whoever adds a route says here who may call it and whether it costs: metered, free because
+nothing is sent to an upstream, or reported: usage that its sender had elsewhere."""
 
 
 ASKED = [each for each in DECISIONS if each[0] != "HEAD"]
@@ -83,7 +84,8 @@ async def test_t51_what_reaches_an_upstream_is_metered(
     said = await one(door.url, request(method, path, BEARER))
 
     who, cost = DECISIONS[method, path]
-    assert said.status == (404 if who == REFUSED else 200)
+    # a chat is no event
+    assert said.status == (404 if who == REFUSED else 400 if cost == REPORTED else 200)
     assert len(upstream.received) == len(door.events) == (cost == METERED)
     assert all(event.admission_nano > 0 for event in door.events)
 

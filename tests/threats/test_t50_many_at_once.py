@@ -31,7 +31,7 @@ redis: {{url: "unix://{path}", prefix: t50, timeout_ms: 5000}}
 providers: {{sim: {{type: simulator}}}}
 models: {{m: {{upstreams: [{{provider: sim, model: "demo?tokens=1000&first_ms=500&chunk_ms=0"}}]}}}}
 pricing: {{rules: [{{model: m, input_per_mtok: 0.001, output_per_mtok: 100}}]}}
-limits: {{tenant: {{daily_cap: 1.01}}}}
+limits: {{tenant: {{daily_cap: 1.01}}, clamp_max_tokens: false}}
 tenants:
 {tenants}
 """

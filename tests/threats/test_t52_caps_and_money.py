@@ -100,7 +100,12 @@ async def test_t53_a_dearer_fallback_holds_the_difference_first(
 ) -> None:
     """What the first try holds is too little for the second: it is asked for, or not called."""
     caps = NotingCaps()
-    both = settings({"one": upstream.url, "two": other_upstream.url}, who=tenant(cap), rules=PRICES)
+    both = settings(
+        {"one": upstream.url, "two": other_upstream.url},
+        who=tenant(cap),
+        rules=PRICES,
+        clamps=False,
+    )
     door = await open_door(both, caps)
     upstream.scripts = [[body(b"", 500)]]
     other_upstream.scripts = [[completion(prompt=10, output=1000)]]
@@ -135,6 +140,30 @@ async def test_t53_a_fallback_of_another_model_is_priced_as_itself(
 
     assert answer.status == 200
     assert door.events[1].admission_nano == 10 * 9_000 + 100 * 36_000
+
+
+@pytest.mark.parametrize(("cap", "is_served"), [("0.05", True), ("0.03", False)])
+async def test_t53_a_dearer_name_for_the_same_upstream_holds_the_difference_first(
+    open_door: OpenDoor, upstream: ScriptedUpstream, cap: str, *, is_served: bool
+) -> None:
+    """Two names of ours for one model there, each with its price: the second is not yet held."""
+    caps = NotingCaps()
+    models = {
+        "m": Model("m", (Upstream("one", "up-m", "m"),), fallbacks=("dear",)),
+        "dear": Model("dear", (Upstream("one", "up-m", "dear"),)),
+    }
+    rules = (rule("m", "1.00"), rule("dear", "9.00"))
+    who = tenant(cap)
+    one = settings({"one": upstream.url}, models=models, rules=rules, who=who, clamps=False)
+    door = await open_door(one, caps)
+    upstream.scripts = [[body(b"", 500)], [completion(prompt=10, output=1000)]]
+
+    answer = await door.chat(max_tokens=1000)
+
+    assert answer.status == (200 if is_served else 500)
+    first, second = caps.asked
+    assert second.nano == 9 * first.nano
+    assert held(door) == []
 
 
 HOLDS: dict[str, tuple[dict[str, Any], int]] = {
@@ -202,9 +231,11 @@ async def test_t54_what_cannot_be_held_is_refused(
 
 
 async def test_t54_the_largest_numbers_never_fit(
-    door: RunningDoor, upstream: ScriptedUpstream
+    open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
     """10^9 tokens in each of 128 choices is more than any cap: refused as such, not overflowed."""
+    door = await open_door(settings({"one": upstream.url}, clamps=False))
+
     answer = await door.chat(max_tokens=10**9, n=128)
 
     assert (answer.status, (await answer.json())["error"]["code"]) == (

@@ -29,6 +29,7 @@ from metering.settlement.invoices import (
 from metering.settlement.ledger.rows import decode_amounts
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.tables import quantity_column, usage_event, watermark
+from metering.settlement.rating import SLA_CREDIT
 from metering.usage import TOKEN_CLASSES
 
 _EVENT = usage_event.c
@@ -142,7 +143,7 @@ def invoice_in(
 def _charges(row: Row[Any]) -> list[Charge]:
     return [
         Charge(
-            kind=line_kind(row.kind),
+            kind="credit" if unit == SLA_CREDIT else line_kind(row.kind),
             project=row.project,
             model=row.model_upstream,
             unit=unit,

@@ -66,6 +66,7 @@ REFUSED = {
     "zero_n": (request(n=0), "n"),
     "many_n": (request(n=129), "n"),
     "wrong_best_of": (request(best_of=0), "best_of"),
+    "user_number": (request(user=5), "user"),
 }
 
 

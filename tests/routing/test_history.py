@@ -1,0 +1,118 @@
+"""What is remembered of upstreams: times, failures, how busy they are, and pauses."""
+
+import pytest
+
+from metering.money import PPM
+from routing.fallback import Outcome
+from routing.history import COLD_AFTER_S, NOTHING_KNOWN, SAMPLES_MIN, History
+from routing.upstreams import Upstream
+
+
+def fed(*times_ms, at=1000.0, stream=False, outcome=Outcome.SERVED, history=None):
+    """One attempt after the other, each as long as said."""
+    history = history or History()
+    for took_ms in times_ms:
+        is_cold = history.begin("a/m", at)
+        history.end("a/m", outcome, at, took_ms=took_ms, stream=stream, is_cold=is_cold)
+    return history
+
+
+def test_nothing_is_known_of_whom_nobody_asked():
+    """An upstream without a history is neither slow nor failing."""
+    assert History().look("a/m", 0.0, stream=True) == NOTHING_KNOWN
+
+
+def test_a_percentile_takes_enough_answers():
+    """Few answers say nothing; of enough the 95th percentile is told, streams apart."""
+    few = fed(*[100] * (SAMPLES_MIN - 1))
+    enough = fed(*range(1, 101))
+
+    assert few.look("a/m", 1000.0, stream=False).p95_ms is None
+    assert enough.look("a/m", 1000.0, stream=False).p95_ms == 95
+    assert enough.look("a/m", 1000.0, stream=True).p95_ms is None
+
+
+def test_a_percentile_follows_new_answers():
+    """A percentile that was asked for is made anew when more has come."""
+    history = fed(*[100] * SAMPLES_MIN)
+    assert history.look("a/m", 1000.0, stream=False).p95_ms == 100
+
+    fed(*[900] * SAMPLES_MIN, history=history)
+
+    assert history.look("a/m", 1000.0, stream=False).p95_ms == 900
+
+
+@pytest.mark.parametrize(
+    ("outcome", "grows"),
+    [
+        (Outcome.SERVER_ERROR, True),
+        (Outcome.RATE_LIMITED, True),
+        (Outcome.REFUSED, False),
+        (Outcome.CLIENT_GONE, False),
+        (Outcome.STOPPED, False),
+    ],
+)
+def test_what_counts_as_a_failure(outcome, grows):
+    """A failure is what has to be done again elsewhere; what a client did is none."""
+    history = fed(None, None, outcome=outcome)
+
+    assert (history.look("a/m", 1000.0, stream=False).failures_ppm > 0) is grows
+
+
+def test_failures_come_near_their_share_and_are_forgotten():
+    """Half of all attempts failing is told as about half; after many successes as hardly any."""
+    history = History()
+    for number in range(600):
+        outcome = Outcome.SERVER_ERROR if number % 2 else Outcome.SERVED
+        fed(10, outcome=outcome, history=history)
+    assert history.look("a/m", 1000.0, stream=False).failures_ppm == pytest.approx(
+        PPM // 2, rel=0.03
+    )
+
+    fed(*[10] * 1000, history=history)
+
+    assert history.look("a/m", 1000.0, stream=False).failures_ppm < 100
+
+
+def test_slower_counts_only_while_it_is_busier_than_usual():
+    """Slow answers alone are no queue; with more under way than usual they are."""
+    history = fed(*[100] * 200, *[300] * 4)
+    assert history.look("a/m", 1000.0, stream=False).slower_ppm == 0
+
+    history.begin("a/m", 1000.0)
+
+    found = history.look("a/m", 1000.0, stream=False)
+    assert found.in_flight == 1
+    assert 500_000 < found.slower_ppm <= PPM
+
+
+def test_a_pause_makes_it_cold_once_that_was_seen_to_cost():
+    """First answers after a pause are timed apart, and told only after another pause."""
+    history = fed(*[100] * SAMPLES_MIN)
+    later = 1000.0 + COLD_AFTER_S + 1
+    assert history.look("a/m", later, stream=False).cold_ppm == 0
+
+    fed(150, at=later, history=history)
+
+    assert history.look("a/m", later, stream=False).cold_ppm == 0
+    asleep = history.look("a/m", later + COLD_AFTER_S + 1, stream=False)
+    assert asleep.cold_ppm == 500_000
+    assert asleep.p95_ms == 100
+
+
+def test_late_upstreams_go_last_within_their_model():
+    """A target moves an upstream that misses it behind the others of its model, not behind
+    another model; without a target nothing moves."""
+    history = fed(*[500] * SAMPLES_MIN)
+    slow, quick, other = (
+        Upstream("a", "m", "m"),
+        Upstream("b", "m", "m"),
+        Upstream("c", "x", "x"),
+    )
+
+    def order(target_ms):
+        return history.order([slow, quick, other], lambda each: each, target_ms, stream=False)
+
+    assert order(None) == [slow, quick, other]
+    assert order(500) == [slow, quick, other]
+    assert order(499) == [quick, slow, other]
