@@ -16,14 +16,14 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix bench bench-ledger streams overshoot soak faults lock clean
+.PHONY: help run test check fix bench bench-ledger bench-scopes streams overshoot soak faults lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
 	@echo 'make test   run the test suite, in two processes (ARGS="-k caps" for options, JOBS=0 for one)'
 	@echo 'make check  formatting, lint, types and tests: the whole gate'
 	@echo 'make fix    mend what the formatter and the linter can'
-	@echo 'make bench  measure against a bare relay (make bench-ledger: both databases)'
+	@echo 'make bench  measure against a bare relay (bench-ledger: both databases, bench-scopes: caps)'
 	@echo 'make streams  thousands of open streams, through one process and two'
 	@echo 'make overshoot  by how much streams at the edge of a cap pass it'
 	@echo 'make soak   half an hour of mixed load: memory and descriptors must be flat'
@@ -52,6 +52,9 @@ bench: $(DEV_STAMP)
 
 bench-ledger: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.ledger $(ARGS)
+
+bench-scopes: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks.scopes $(ARGS)
 
 streams: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.streams $(ARGS)
