@@ -235,14 +235,12 @@ class StreamReader:
 
     def feed(self, chunk: bytes) -> bytes:
         """Meter the events these bytes complete; returns what to relay."""
-        events = self._decoder.feed(chunk)
-        if len(events) == 1 and not self._waiting:  # as nearly always: nothing is left to wait
+        if len(events := self._decoder.feed(chunk)) == 1 and not self._waiting:  # as nearly always
             return self._read(events[0])
-        self._waiting.extend(events)
+        self._waiting += events
         passed = []
         while self._waiting:
-            passing = self._read(self._waiting.popleft())
-            if passing:
+            if passing := self._read(self._waiting.popleft()):
                 passed.append(passing)
             if self._waiting and self.must_wait:
                 break
@@ -262,8 +260,7 @@ class StreamReader:
 
     def flush(self) -> bytes:
         """The upstream closed: what is left to relay."""
-        event = self._decoder.flush()
-        return b"" if event is None else self._read(event)
+        return b"" if (event := self._decoder.flush()) is None else self._read(event)
 
     def _read(self, event: Event) -> bytes:
         """Read an event; what of it may go on now. What follows the end goes out with the end."""
