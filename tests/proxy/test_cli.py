@@ -87,12 +87,12 @@ def test_config_check_finds_the_file_by_the_environment() -> None:
 def test_unenforced_keys_are_listed(tmp_path: Path) -> None:
     """A key without effect is named with the reason, and is no fault."""
     path = tmp_path / "c.yaml"
-    path.write_text("metering: {idempotency_window_hours: 48}\n")
+    path.write_text("metering: {consumer_concurrency: 9}\n")
 
     result = run("config", "check", str(path))
 
     assert result.exit_code == 0
-    assert f"{path}:1:38 not enforced yet: metering.idempotency_window_hours: " in result.stdout
+    assert f"{path}:1:34 not enforced yet: metering.consumer_concurrency: " in result.stdout
 
 
 @pytest.mark.parametrize(

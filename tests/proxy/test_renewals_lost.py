@@ -61,8 +61,8 @@ async def test_what_was_ended_by_others_is_not_placed_anew(ended: str) -> None:
     assert [name for name, _ in log.lines] == ["hold_lapsed"]
 
 
-async def test_while_windows_are_rebuilt_it_is_tried_again_every_second() -> None:
-    """Not a minute later, without a word, and without holding up those that can be renewed."""
+async def test_what_was_lost_is_held_again_while_windows_are_rebuilt() -> None:
+    """At once, with what it has come to: a kill before they are whole would leave no trace."""
     clock = ManualClock()
     caps = MemoryCaps(now_ms=clock)
     renewals = Renewals(caps, log := CollectingLog())
@@ -75,16 +75,35 @@ async def test_while_windows_are_rebuilt_it_is_tried_again_every_second() -> Non
     kept = await held(caps, clock, TOGETHER)
     renewals.add(kept)
     caps.model.is_rebuilt = False
+
+    await renewals.turn(soon())
+
+    assert [record.checkpoint for record in caps.model.records.values()] == [b"seen 7"] * (
+        TOGETHER + 1
+    )
+    assert {name for name, _ in log.lines} == {"hold_placed_again"}
+
+
+async def test_what_has_lapsed_waits_for_its_windows() -> None:
+    """Its record is there to be recovered from; it is tried again a second later."""
+    clock = ManualClock()
+    caps = MemoryCaps(now_ms=clock)
+    renewals = Renewals(caps, log := CollectingLog())
+    lapsed = await held(caps, clock, 1)
+    lapsed.held = Candidate("u", Vector(nano=10))
+    renewals.add(lapsed)
+    clock.now_ms += HOLD_TTL_MS + 1
+    await held(caps, clock, 2)  # whoever comes next finds that it has lapsed
+    caps.model.is_rebuilt = False
     now_s = soon()
 
     await renewals.turn(now_s)
-    before = dict(caps.model.records)
+    told = list(log.lines)
     caps.model.is_rebuilt = True
     await renewals.turn(now_s + RENEW_AGAIN_S)
 
-    assert [record.checkpoint for record in before.values()] == [b"seen 7"]
-    assert len(caps.model.records) == TOGETHER + 1
-    assert {name for name, _ in log.lines} == {"hold_placed_again"}
+    assert told == []
+    assert [name for name, _ in log.lines] == ["hold_placed_again"]
 
 
 async def test_hurry_has_all_renewed_and_noted_whatever_was_said_before() -> None:

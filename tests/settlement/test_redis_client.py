@@ -122,15 +122,22 @@ async def test_every_shard_of_a_cluster_is_settled(redis_cluster: Cluster, run: 
         assert "settlement_retries" not in dict(site.log.said)
 
 
+def total(cluster: Cluster) -> int:
+    return sum(connections(node) for node in cluster.masters)
+
+
 async def test_lanes_keep_a_bounded_number_of_connections(redis_cluster: Cluster, run: Any) -> None:
     """Each lane waits on one of its own; what served a burst of commands before is kept too."""
     site = run(redis_cluster.url)
-    before = sum(connections(node) for node in redis_cluster.masters)
+    before = total(redis_cluster)
     async with site.redis:
         working = site.start()
         await site.commit(*tenants_of(site.keys))
+        async with asyncio.timeout(15):  # the first turn of a lane has a lot to look after
+            while (now := total(redis_cluster)) - before < SHARDS:
+                await asyncio.sleep(0.02)
         await asyncio.sleep(0.5)
-        now = sum(connections(node) for node in redis_cluster.masters)
+        now = total(redis_cluster)
         site.stop.set()
         await working
 

@@ -14,6 +14,7 @@ METERED, FREE, REPORTED = "metered", "free", "reported"
 DECISIONS = {
     ("POST", "/v1/chat/completions"): (KEYED, METERED),
     ("POST", "/v1/events"): (KEYED, REPORTED),
+    ("POST", "/v1/meter"): (KEYED, FREE),
     ("GET", "/v1/models"): (KEYED, FREE),
     ("GET", "/v1/models/{model}"): (KEYED, FREE),
     ("GET", "/healthz"): (OPEN, FREE),

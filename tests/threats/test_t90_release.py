@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = re.compile(
     r"(?:(?:proxy|routing|metering)/.+\.(?:py|lua|xz|json|md|mako|typed|html|css|js|svg)"
     r"|tests/.+\.(?:py|json|txt|jsonl|sse|yaml|png|md|html)|docs/.+\.(?:md|svg)"
-    r"|benchmarks/.+\.(?:py|md)"
+    r"|(?:benchmarks|examples)/.+\.(?:py|md)"
     r"|config\.yaml|Makefile|[A-Z]+\.md|(?:.+/)?LICENSE[.a-z]*|NOTICE|PKG-INFO|pyproject\.toml|\.gitignore)"
 )
 """Every kind of file that has a place in a source distribution."""
