@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -48,12 +49,17 @@ def start_redis(binary: Path, folder: Path) -> RedisServer:
     command = [str(binary), "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)
     deadline = time.monotonic() + 5
-    while not Path(path).exists():
+    while not _listens(path):  # the socket is there before anybody listens on it
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             raise RuntimeError(f"{binary} did not start")
         time.sleep(0.01)
     return RedisServer(process, path)
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as asking:
+        return asking.connect_ex(path) == 0
 
 
 def stop_redis(server: RedisServer) -> None:

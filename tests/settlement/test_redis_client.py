@@ -30,7 +30,7 @@ from metering.settlement.redis_client import connect, is_cluster
 from metering.settlement.redis_stream import stream_pending
 from metering.settlement.timing import Timing
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 FAST = Timing(block_ms=20, upkeep_every_s=0.2, retry_first_s=0.02, retry_max_s=0.1)
@@ -83,9 +83,9 @@ class Run:
             return int(usage_report(ledger, None, None, pending=0)["totals"]["requests"])
 
     async def until_booked(self, count: int) -> None:
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(90):  # sixteen lanes share what a busy machine leaves them
             while self.booked() < count:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
 
 
 def tenants_of(keys: RedisKeys) -> Iterator[str]:
