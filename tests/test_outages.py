@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from statistics import median
 from typing import Literal
 
 import aiohttp
 import pytest
 from fixtures_outage import (
     REFUSAL_S,
+    TIMEOUT_MS,
     OpenSite,
     all_booked,
     begin_stream,
@@ -117,12 +119,14 @@ async def test_f07_local_goes_on_while_redis_is_stopped(open_site: OpenSite) -> 
     await site.served()
 
     site.redis.pause()
-    started_s = time.monotonic()
-    await site.served(5)
-    took_s = time.monotonic() - started_s
+    took_s = []
+    for _ in range(5):
+        started_s = time.monotonic()
+        await site.served()
+        took_s.append(time.monotonic() - started_s)
     site.redis.resume()
 
-    assert took_s < 2 * REFUSAL_S
+    assert median(took_s) < TIMEOUT_MS / 1000  # the disk may hold up one of them, not most
     await site.until_ready()
     await all_booked(site, 6)
 
