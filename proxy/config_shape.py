@@ -112,10 +112,10 @@ class ProviderShape:
 
     __pydantic_config__ = FORBID
 
-    type: Annotated[Literal["openai", "simulator"], BeforeValidator(_text)]
-    """Whose API it speaks."""
+    type: Text
+    """Whose API it speaks: one of the [vendors](providers.md)."""
     base_url: Text | None = None
-    """Address up to and including `/v1`; OpenAI's own, or the bundled simulator's, if left out."""
+    """Address up to and including `/v1`; the vendor's own if left out."""
     api_key: Text | None = None
     """Credential, as `${NAME}`; while NAME is unset this provider's routes answer 503."""
     timeout_s: Seconds = Decimal(300)
@@ -130,6 +130,10 @@ class ProviderShape:
     """Largest answer, in MiB; one that is not streamed is held in memory and at most 64."""
     ca_file: Text | None = None
     """Certificates (PEM) that may vouch for it, instead of the system's."""
+    options: Mapping[Text, Text] = field(default_factory=dict)
+    """What its vendor wants to know besides, by name: see [providers](providers.md)."""
+    drop_unsupported: Flag = False
+    """Whether what cannot be said in its wire format is left out of requests instead of refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,10 @@ class Provider:
     max_answer_mb: int = 256
     ca_file: Path | None = None
     unavailable: str | None = None
+    options: Mapping[str, str | Secret] = field(default_factory=dict, hash=False)
+    """What its vendor wants to know besides: see `OPTIONS` of its module."""
+    drop_unsupported: bool = False
+    """Whether what a wire format cannot carry is left out instead of refused."""
 
     @property
     def max_answer_bytes(self) -> int:
