@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from proxy.changes import instructed
-from proxy.chat import ChatRequest
+from proxy.chat import UNSUPPORTED, ChatRequest
 from proxy.errors import InvalidRequest
 from proxy.wire import Sending
 from proxy.wire.bedrock_converse.messages import conversation, has_tools
@@ -49,9 +49,10 @@ _HINTS = frozenset(
         "store",
         "stream_options",
         "user",
+        UNSUPPORTED,
     }
 )
-"""What means nothing for the answer, or nothing at AWS."""
+"""What means nothing for the answer, or nothing at AWS; the last is named by the passage."""
 
 _AS_IS: Mapping[str, Sequence[object]] = {
     "best_of": (1,),

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 TRANSLATES = True
+ANSWER_FIELD = "output"
 USAGE_FIELD = "usage"
 
 
