@@ -1,4 +1,4 @@
-"""Bedrock's streams as bytes: events packed into frames as AWS does it."""
+"""Bedrock as AWS does it: events packed into frames, and requests signed once more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from proxy.vendors.bedrock.sigv4 import Keys
 
 
 def frame(payload: bytes, headers: Mapping[str, str]) -> bytes:
@@ -60,3 +65,23 @@ def _packed(kind: str, said: Any) -> bytes:
     if kind == "exception":
         return exception(said["type"], said["message"])
     return event(kind, said)
+
+
+def resigned(url: str, headers: Mapping[str, str], body: bytes, keys: Keys, region: str) -> str:
+    """The `Authorization` that botocore gives the same request, at the time that stands in it."""
+    signed = headers["authorization"].split("SignedHeaders=")[1].partition(",")[0].split(";")
+    request = AWSRequest(
+        "POST",
+        url,
+        data=body,
+        headers={name: headers[name] for name in signed},
+    )
+    request.context["timestamp"] = headers["x-amz-date"]
+    signer = SigV4Auth(
+        Credentials(keys.access_key_id, keys.secret_access_key, keys.token), "bedrock", region
+    )
+    text = signer.string_to_sign(request, signer.canonical_request(request))
+    names = signer.signed_headers(signer.headers_to_sign(request))
+    scope = signer.scope(request)
+    signature = signer.signature(text, request)
+    return f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={names}, Signature={signature}"

@@ -42,13 +42,12 @@ def signature_headers(
     sent = {"X-Amz-Date": stamp}
     if keys.token is not None:
         sent["X-Amz-Security-Token"] = keys.token
-    parts = urlsplit(url)
-    signed = {"content-type": content_type, "host": parts.netloc}
+    host, path, query = _target(url)
+    signed = {"content-type": content_type, "host": host}
     signed |= {name.lower(): value for name, value in sent.items()}
     names = ";".join(sorted(signed))
     lines = "".join([f"{name}:{' '.join(signed[name].split())}\n" for name in sorted(signed)])
-    path = quote(parts.path or "/", safe="/~")
-    canonical = f"POST\n{path}\n{parts.query}\n{lines}\n{names}\n{body_sha256}"
+    canonical = f"POST\n{path}\n{query}\n{lines}\n{names}\n{body_sha256}"
     scope = f"{stamp[:8]}/{region}/{SERVICE}/aws4_request"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}"
@@ -59,6 +58,13 @@ def signature_headers(
         f"{_ALGORITHM} {credential}, SignedHeaders={names}, Signature={signature}"
     )
     return sent
+
+
+@lru_cache(maxsize=256)
+def _target(url: str) -> tuple[str, str, str]:
+    """Host, path and query as they are signed; URLs are made of settings, so there are few."""
+    parts = urlsplit(url)
+    return parts.netloc, quote(parts.path or "/", safe="/~"), parts.query
 
 
 @lru_cache(maxsize=64)

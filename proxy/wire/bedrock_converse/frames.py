@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -33,6 +34,8 @@ _HEADER_WIDTHS = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 _TEXT = 7
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MESSAGE_MAX = 4096
+_USUAL_BYTES_MAX = 256
+"""Headers up to this are remembered; those of AWS have some 90 bytes."""
 
 
 class _CorruptError(ValueError):
@@ -129,7 +132,8 @@ def _event(frame: bytes, header_bytes: int) -> Event:
     if zlib.crc32(frame[:body_end]) != _CRC.unpack_from(frame, body_end)[0]:
         raise _CorruptError("the checksum of a frame is wrong")
     payload_at = _PRELUDE_BYTES + header_bytes
-    headers = _headers(frame[_PRELUDE_BYTES:payload_at])
+    block = frame[_PRELUDE_BYTES:payload_at]
+    headers = _usual_headers(block) if header_bytes <= _USUAL_BYTES_MAX else _headers(block)
     payload = frame[payload_at:body_end]
     kind = headers.get(":message-type", "event")
     if kind == "event":
@@ -140,6 +144,12 @@ def _event(frame: bytes, header_bytes: int) -> Event:
     if kind == "exception":
         return _failure(frame, headers.get(":exception-type", ""), _message(payload))
     return _failure(frame, headers.get(":error-code", ""), headers.get(":error-message", ""))
+
+
+@lru_cache(maxsize=64)
+def _usual_headers(block: bytes) -> dict[str, str]:
+    """The same; all events of a type have the same headers, byte for byte."""
+    return _headers(block)
 
 
 def _headers(block: bytes) -> dict[str, str]:
