@@ -9,6 +9,7 @@ has the wrong type is passed over.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -36,6 +37,7 @@ _THINKING_MAX = 4 * 1024 * 1024
 """Characters of a block of thinking that are kept for the signature at its end."""
 
 _ID_TEXT_MAX = 4096
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 def finish_reason(reason: object) -> str:
@@ -56,15 +58,20 @@ def answer_id(request: ChatRequest, created_s: int) -> str:
 def read_whole(
     answer: dict[str, Any], request: ChatRequest, *, created_s: int
 ) -> dict[str, Any] | None:
-    """A whole answer as a chat completion; None when it is nothing of the kind."""
+    """A whole answer as a chat completion; None when it is nothing of the kind, or when a call in
+    it is nested more deeply than can be written."""
     output = answer.get("output")
     said = output.get("message") if isinstance(output, dict) else None
     blocks = said.get("content") if isinstance(said, dict) else None
     if not isinstance(blocks, list):
         return None
+    try:
+        message = _message([block for block in blocks if isinstance(block, dict)])
+    except orjson.JSONEncodeError:
+        return None
     choice: dict[str, Any] = {
         "index": 0,
-        "message": _message([block for block in blocks if isinstance(block, dict)]),
+        "message": message,
         "logprobs": None,
         "finish_reason": finish_reason(answer.get("stopReason")),
         **_met_stop(answer),
@@ -180,8 +187,8 @@ class EventSource:
         delta = said.get("delta")
         if not isinstance(delta, dict):
             return Reading()
-        if isinstance(text := delta.get("text"), str):
-            return self._delta({"content": text}) if text else Reading()
+        if text := _text(delta, "text"):
+            return self._delta({"content": text})
         if isinstance(use := delta.get("toolUse"), dict):
             return self._arguments(_index(said), _text(use, "input"))
         if isinstance(thought := delta.get("reasoningContent"), dict):
@@ -265,18 +272,22 @@ def _index(said: dict[str, Any]) -> int:
 
 
 def _text(said: dict[str, Any], name: str) -> str:
+    """What stands there, if it is text; half a surrogate pair is no letter and cannot be sent."""
     value = said.get(name)
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    if value.isascii() or not _LONE.search(value):
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _tier(said: dict[str, Any]) -> str | None:
     tier = said.get("serviceTier")
-    found = tier.get("type") if isinstance(tier, dict) else None
-    return found if isinstance(found, str) else None
+    return (_text(tier, "type") or None) if isinstance(tier, dict) else None
 
 
 def _met_stop(said: dict[str, Any]) -> dict[str, Any]:
     """Which of the stops was met, where the model tells it (see `requests.stop_paths`)."""
     more = said.get("additionalModelResponseFields")
-    met = more.get("stop_sequence") if isinstance(more, dict) else None
-    return {"stop_sequence": met} if isinstance(met, str) else {}
+    met = _text(more, "stop_sequence") if isinstance(more, dict) else ""
+    return {"stop_sequence": met} if met else {}

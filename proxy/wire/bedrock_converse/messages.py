@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from proxy import json_bounds
 from proxy.errors import InvalidRequest
 from proxy.wire.bedrock_converse import media
 
@@ -40,10 +41,29 @@ def conversation(messages: Any, lacks: list[str]) -> tuple[list[Block], list[Blo
     """The system blocks and the turns."""
     if not isinstance(messages, list):
         raise InvalidRequest("`messages` must be a list.", param="messages")
+    _check_calls(messages)
     writer = _Writer(lacks)
     for place, message in enumerate(messages):
         writer.add(message, f"messages[{place}]")
     return writer.system, writer.turns
+
+
+def _check_calls(messages: list[Any]) -> None:
+    """The bounds of `proxy.json_bounds`, for the JSON that stands in strings: there it was not
+    weighed when it came. An argument that hides the next ones is malformed, so it is refused before
+    they are read."""
+    written = [
+        arguments.encode("utf-8", "replace")
+        for message in messages
+        if isinstance(message, dict) and isinstance(calls := message.get("tool_calls"), list)
+        for call in calls
+        if isinstance(call, dict) and isinstance(function := call.get("function"), dict)
+        if isinstance(arguments := function.get("arguments"), str)
+    ]
+    if written and (fault := json_bounds.fault_in(b",".join(written))) is not None:
+        raise InvalidRequest(
+            fault.replace("The body", "The arguments of all tool calls", 1), param="messages"
+        )
 
 
 def has_tools(turns: Iterable[Block]) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bedrock_frames import resigned
+from config_samples import faults, loaded
 
 from metering.clock import now_ns
 from proxy.pool import HttpTransport
@@ -155,3 +157,37 @@ async def test_a_machine_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(TransportError, match="no AWS credentials: nothing here"):
         await prepared(provider(region="us-east-1"), call("https://h/model/m/converse"))
+
+
+WRITTEN = """
+providers:
+  aws:
+    type: bedrock
+    options: {region: us-east-1, access_key_id: "${ID}", secret_access_key: "${SECRET}"}
+models:
+  m: {upstreams: [{provider: aws, model: "amazon.nova-lite-v1:0"}]}
+pricing:
+  rules: [{provider: aws, model: "*", input_per_mtok: 1, output_per_mtok: 4}]
+"""
+
+
+def test_the_settings_of_the_documentation(tmp_path: Path) -> None:
+    """They load without an API key and without a base URL, and secrets print as stars."""
+    found = loaded(tmp_path, WRITTEN, ID="AKIDEXAMPLE", SECRET=SECRET)
+
+    configured = found.settings.providers["aws"]
+    assert configured.unavailable is None
+    assert SECRET not in repr(found)
+    assert bedrock.url(
+        configured, format="bedrock_converse", model="amazon.nova-lite-v1:0", stream=False
+    ) == ("https://bedrock-runtime.us-east-1.amazonaws.com/model/amazon.nova-lite-v1%3A0/converse")
+
+
+def test_settings_without_a_region(tmp_path: Path) -> None:
+    """It is missed before anything is served."""
+    text = WRITTEN.replace("region: us-east-1, ", "")
+
+    (fault,) = faults(tmp_path, text, ID="AKIDEXAMPLE", SECRET=SECRET)
+
+    assert "providers.aws.options" in fault
+    assert "lacks 'region'" in fault

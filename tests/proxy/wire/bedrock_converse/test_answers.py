@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from bedrock_frames import packed
+from bedrock_frames import frame, packed
 from botocore.parsers import create_parser
 from botocore.session import Session
 from format_samples import CREATED_S, asked
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
+from proxy.reply import Reply, read_object
 from proxy.stream_reader import StreamReader
 from proxy.wire.bedrock_converse.answers import finish_reason, read_whole, source
 from proxy.wire.bedrock_converse.frames import FrameDecoder
@@ -227,7 +227,7 @@ def test_thinking_past_its_bound_is_told_without_its_seal() -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -251,15 +251,38 @@ EVENT = st.recursive(
 @given(st.lists(st.dictionaries(FIELDS, EVENT, max_size=2), max_size=8))
 def test_no_event_breaks_the_source(events: list[dict[str, Any]]) -> None:
     """Whatever JSON comes, what is read of it are chunks, and the meter takes them."""
-    reader = StreamReader(
-        source(REQUEST, created_s=1), FrameDecoder(), meter(), writer=writer(REQUEST)
-    )
-    found = source(REQUEST, created_s=1)
+    found, counted, reply, told = source(REQUEST, created_s=1), meter(), Reply(), writer(REQUEST)
 
     for each in events:
         for chunk in found.read(each).chunks:
-            assert chunk["object"] == "chat.completion.chunk"
-    assert isinstance(reader.feed(b""), bytes)
+            read_object(chunk, reply, counted, "delta")
+            assert told.write(chunk) or chunk.get("error")
+    assert told.end(counted.final().units)
+
+
+def test_half_a_letter_is_replaced() -> None:
+    """Half a surrogate pair, which some JSON has, cannot be written; the answer goes on."""
+    half = event_bytes("contentBlockDelta", b'{"delta": {"text": "a\\ud83db"}}')
+    calls = event_bytes("contentBlockDelta", b'{"delta": {"toolUse": {"input": "\\ude00"}}}')
+
+    _, told, _ = relayed([half, calls, packed([{"messageStop": {"stopReason": "end_turn"}}])])
+
+    assert merged(told)["content"] == "a\ufffdb"
+    assert merged(told)["finish_reason"] == "stop"
+
+
+def event_bytes(kind: str, payload: bytes) -> bytes:
+    return frame(payload, {":message-type": "event", ":event-type": kind})
+
+
+def test_a_call_that_is_too_deep_is_no_answer() -> None:
+    """What can be read but not written is refused as nonsense."""
+    deep = orjson.loads('{"a":' * 400 + "1" + "}" * 400)
+    content = [{"toolUse": {"toolUseId": "t", "name": "f", "input": deep}}]
+
+    answer = {"output": {"message": {"content": content}}}
+
+    assert read_whole(answer, REQUEST, created_s=1) is None
 
 
 @given(EVENT, EVENT, EVENT)
@@ -275,6 +298,3 @@ def test_no_answer_breaks_the_reader(content: Any, usage: Any, reason: Any) -> N
 
     assert (completion is None) is not isinstance(content, list)
     assert completion is None or orjson.dumps(completion)
-    blocks = list(itertools.chain([content] if isinstance(content, dict) else []))
-    wrapped = {"output": {"message": {"content": blocks}}}
-    assert read_whole(orjson.loads(orjson.dumps(wrapped)), REQUEST, created_s=1) is not None
