@@ -57,6 +57,7 @@ _HINTS = frozenset(
 _AS_IS: Mapping[str, Sequence[object]] = {
     "best_of": (1,),
     "frequency_penalty": (0,),
+    "functions": ([],),
     "logit_bias": ({},),
     "logprobs": (False,),
     "modalities": (["text"],),
@@ -182,7 +183,9 @@ def _add_model_fields(body: dict[str, Any], chat: Mapping[str, Any], model: str)
     if (thinking := chat.get("thinking")) is not None:
         if not isinstance(thinking, dict):
             raise InvalidRequest("`thinking` must be an object.", param="thinking")
-        fields["thinking"] = thinking
+        # only Claude has to be told not to; what an ARN stands for is not known
+        if thinking.get("type") != "disabled" or "anthropic." in model or model[:4] == "arn:":
+            fields["thinking"] = thinking
     if (effort := chat.get("reasoning_effort")) is not None:
         if effort not in _EFFORTS:
             raise InvalidRequest(

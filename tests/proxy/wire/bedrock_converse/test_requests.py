@@ -195,6 +195,7 @@ def test_what_asks_for_nothing_is_carried() -> None:
         "logit_bias": {},
         "frequency_penalty": 0,
         "presence_penalty": 0.0,
+        "functions": [],
         "modalities": ["text"],
         "parallel_tool_calls": False,
         "seed": None,
@@ -284,6 +285,17 @@ def test_an_instruction_is_one_more_system_block() -> None:
 
     assert body["system"] == [{"text": "Be kind."}, {"text": "Be brief."}]
     assert chat["messages"] == [{"role": "system", "content": "Be kind."}, *HI]
+
+
+@pytest.mark.parametrize(
+    ("model", "is_told"),
+    [(CLAUDE, True), ("arn:aws:bedrock:r:1:inference-profile/x", True), ("amazon.nova-x", False)],
+)
+def test_only_claude_is_told_not_to_think(model: str, *, is_told: bool) -> None:
+    """Others would refuse a word that they do not know, and do not think unless asked."""
+    body = written({"messages": HI, "thinking": {"type": "disabled"}}, model)
+
+    assert ("additionalModelRequestFields" in body) is is_told
 
 
 def test_the_output_limit_is_the_least_of_all() -> None:
