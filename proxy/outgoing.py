@@ -7,6 +7,7 @@ in signs that a header may have, without the provider's credential.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from proxy import vendors
@@ -76,7 +77,9 @@ def call_to(
 async def prepared(provider: Provider, call: Call, transport: Transport) -> Call:
     """The call, signed where its vendor wants that; TransportError where it cannot be."""
     signing = vendors.signing(vendors.vendor(provider.type))
-    return call if signing is None else await signing.prepare(provider, call, transport)
+    if signing is None:
+        return call
+    return replace(await signing.prepare(provider, call, transport), is_signed=True)
 
 
 @lru_cache(maxsize=256)
