@@ -69,21 +69,24 @@ class Candidate:
         call = part.get("functionCall")
         if isinstance(call, dict):
             return self._call(call, signature)
-        text = part.get("text")
-        if isinstance(text, str) and part.get("thought") is True:
-            self.thinking.append(clean(text))
-            return {"reasoning_content": self.thinking[-1]} if text else {}
-        delta: dict[str, Any] = {}
+        text, delta = part.get("text"), {}
         if isinstance(text, str):
-            if text:
-                self.has_text = True
-                self.thinking.clear()
-                delta["content"] = clean(text)
+            delta = self._text(clean(text), is_thought=part.get("thought") is True)
             if signature:
                 delta["extra_content"] = extra_content(signature)
         elif (image := _image(part.get("inlineData"))) is not None:
-            delta["images"] = [image]
+            delta = {"images": [image]}
         return delta
+
+    def _text(self, text: str, *, is_thought: bool) -> dict[str, Any]:
+        if not text:
+            return {}
+        if is_thought:
+            self.thinking.append(text)
+            return {"reasoning_content": text}
+        self.has_text = True
+        self.thinking.clear()
+        return {"content": text}
 
     def _call(self, call: dict[str, Any], signature: str | None) -> dict[str, Any]:
         name = call.get("name")

@@ -101,13 +101,13 @@ class ContentsWriter:
         parts = self._content(message, at)
         if isinstance(refusal := message.get("refusal"), str) and refusal:
             parts.append({"text": refusal})
-        signature = signature_in(message) or signature_in_blocks(message.get("thinking_blocks"))
-        calls = self._calls(message, at)
-        if calls:
-            if "thoughtSignature" not in calls[0] and (signature or self._must_sign):
-                calls[0]["thoughtSignature"] = signature or UNSIGNED
-        elif parts and signature:
+        if parts and (signature := signature_in(message)) is not None:
             parts[-1]["thoughtSignature"] = signature
+        calls = self._calls(message, at)
+        if calls and "thoughtSignature" not in calls[0]:
+            kept = signature_in_blocks(message.get("thinking_blocks"))
+            if kept is not None or self._must_sign:
+                calls[0]["thoughtSignature"] = kept or UNSIGNED
         return parts + calls
 
     def _calls(self, message: dict[str, Any], at: str) -> list[Part]:
