@@ -129,6 +129,7 @@ def read_answer(
         candidate = Candidate(call_id_seed(shared["id"], index))
         message = _message(list(candidate.deltas(parts_of(told))))
         choice = {"index": index, "message": message, "logprobs": logprobs_of(told)}
+        choice["finish_reason"] = None
         if (reason := reason_of(told)) is not None:
             choice["finish_reason"] = candidate.finish_reason(reason)
             choice["native_finish_reason"] = reason

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from proxy.chat import UNSUPPORTED
 from proxy.wire.gemini.contents import lacks_in
 from proxy.wire.gemini.generation import (
     CANDIDATES_MAX,
@@ -40,7 +41,7 @@ _CARRIED = frozenset(
         "top_logprobs",
     }
 )
-_HINTS = frozenset(
+_LEFT_OUT = frozenset(
     {
         "user",
         "metadata",
@@ -52,6 +53,7 @@ _HINTS = frozenset(
         "prompt_cache_retention",
         "prediction",
         "cache_control",
+        UNSUPPORTED,
     }
 )
 
@@ -80,7 +82,7 @@ def cannot_carry(chat: Mapping[str, Any]) -> list[str]:
     """The fields that are set to something that matters and has no place at Gemini."""
     lacking = []
     for name, value in chat.items():
-        if value is None or name in _CARRIED or name in _HINTS:
+        if value is None or name in _CARRIED or name in _LEFT_OUT:
             continue
         check = _CHECKS.get(name)
         if not check(value) if check else bool(value):

@@ -47,13 +47,14 @@ _MIME_TYPES = {
     "mpeg": "video/mpeg",
 }
 _AUDIO_FORMATS = frozenset({"mp3", "wav", "aac", "flac", "ogg", "aiff", "m4a"})
-_MEDIA_TYPES = {"image_url": "url", "video_url": "url"}
+_URL_TYPES = ("image_url", "video_url")
+_MEDIA_TYPES = (*_URL_TYPES, "input_audio", "file")
 
 
 def media_part(part: dict[str, Any]) -> dict[str, Any] | None:
     """The part for an image, sound, video or file; None for what cannot be carried."""
     kind = part.get("type")
-    if kind in _MEDIA_TYPES:
+    if kind in _URL_TYPES:
         held = part.get(kind)
         return _from_url(held.get("url") if isinstance(held, dict) else held)
     if kind == "input_audio":
@@ -65,14 +66,16 @@ def media_part(part: dict[str, Any]) -> dict[str, Any] | None:
 
 def is_media(part: dict[str, Any]) -> bool:
     """Whether `media_part` is to be asked about this part."""
-    return part.get("type") in {*_MEDIA_TYPES, "input_audio", "file"}
+    return part.get("type") in _MEDIA_TYPES
 
 
 def _audio(audio: object) -> dict[str, Any] | None:
     if not isinstance(audio, dict):
         return None
     data, sound = audio.get("data"), audio.get("format")
-    if not isinstance(data, str) or not data or sound not in _AUDIO_FORMATS:
+    if not isinstance(data, str) or not data or not isinstance(sound, str):
+        return None
+    if sound not in _AUDIO_FORMATS:
         return None
     return _inline(_MIME_TYPES[sound], data)
 

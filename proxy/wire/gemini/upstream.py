@@ -18,6 +18,7 @@ from proxy.wire.gemini.usage import read_usage
 __all__ = ["cannot_carry", "classify_error", "read_error", "read_usage"]
 
 TRANSLATES = True
+ANSWER_FIELD = "candidates"
 USAGE_FIELD = "usageMetadata"
 
 
