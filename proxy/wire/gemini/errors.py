@@ -65,9 +65,9 @@ def read_error(status: int, body: bytes) -> ErrorWords:
         return ErrorWords(status, body[:_TEXT_MAX].decode("utf-8", "replace"))
     message = _text(error.get("message")) or "The upstream gave no reason."
     kind, code = _kind(status, error, message)
-    rpc_status = _text(error.get("status"))
-    metadata = {"status": rpc_status} if rpc_status else None
-    return ErrorWords(status, message, kind, code, _field(error), metadata)
+    told = {"status": _text(error.get("status")), "retry_delay": _retry_delay(error)}
+    metadata = {name: value for name, value in told.items() if value is not None}
+    return ErrorWords(status, message, kind, code, _field(error), metadata or None)
 
 
 def _kind(status: int, error: dict[str, Any], message: str) -> tuple[str, str | None]:
@@ -93,9 +93,7 @@ def _is_quota(error: dict[str, Any] | None) -> bool:
     if quotas:
         return any("perday" in name.lower() or value == "0" for name, value in quotas)
     said = _text(error.get("message")) or ""
-    return _BILLING_WORDS in said and not any(
-        _is_a(each, "google.rpc.RetryInfo") for each in _details(error)
-    )
+    return _BILLING_WORDS in said and _retry_delay(error) is None
 
 
 def _quotas(error: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
@@ -136,6 +134,14 @@ def _field(error: dict[str, Any]) -> str | None:
         violations = detail.get("fieldViolations")
         if isinstance(violations, list) and violations and isinstance(violations[0], dict):
             return _text(violations[0].get("field"))
+    return None
+
+
+def _retry_delay(error: dict[str, Any]) -> str | None:
+    """When to come back, as Google writes it: `36s`."""
+    for detail in _details(error):
+        if _is_a(detail, "google.rpc.RetryInfo"):
+            return _text(detail.get("retryDelay"))
     return None
 
 

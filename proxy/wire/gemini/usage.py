@@ -35,6 +35,7 @@ _COUNTS = (
     *OUTPUT_COUNTS,
     "totalTokenCount",
 )
+_NONE: Mapping[str, int] = {}
 _DETAILS_MAX = 64  # there are half a dozen modalities; more is no list of them
 
 
@@ -83,12 +84,11 @@ def _input(
         cached = prompt
     left = prompt - cached + (counts["toolUsePromptTokenCount"] or 0)
     split = {INPUT_CACHE_READ: cached}
+    prompted = _modalities(usage, "promptTokensDetails")
+    cached_of = _modalities(usage, "cacheTokensDetails")
+    used = _modalities(usage, "toolUsePromptTokensDetails")
     for unit, modality in ((INPUT_AUDIO, "AUDIO"), (INPUT_IMAGE, "IMAGE")):
-        part = (
-            _modality(usage, "promptTokensDetails", modality)
-            - _modality(usage, "cacheTokensDetails", modality)
-            + _modality(usage, "toolUsePromptTokensDetails", modality)
-        )
+        part = prompted.get(modality, 0) - cached_of.get(modality, 0) + used.get(modality, 0)
         if not 0 <= part <= left:
             doubt.append(f"the {modality} tokens are more or less than the prompt can hold")
             part = max(0, min(part, left))
@@ -109,23 +109,25 @@ def _output(
     said, thought = candidates or 0, thoughts or 0
     if total == prompt + said and 0 < thought <= said:
         said -= thought  # they were within
-    audio = _modality(usage, "candidatesTokensDetails", "AUDIO")
+    made = _modalities(usage, "candidatesTokensDetails")
+    audio = made.get("AUDIO", 0)
     if audio > said:
         doubt.append("the AUDIO tokens are more than candidatesTokenCount holds")
         audio = said
-    if _modality(usage, "candidatesTokensDetails", "IMAGE"):
+    if made.get("IMAGE"):
         doubt.append("the tokens of images in the answer are counted as text")
     return {OUTPUT_TEXT: said - audio, OUTPUT_REASONING: thought, OUTPUT_AUDIO: audio}
 
 
-def _modality(usage: Mapping[str, Any], name: str, modality: str) -> int:
+def _modalities(usage: Mapping[str, Any], name: str) -> Mapping[str, int]:
+    """Tokens by modality."""
     details = usage.get(name)
     if not isinstance(details, list):
-        return 0
-    return sum(
-        each["tokenCount"]
-        for each in details[:_DETAILS_MAX]
-        if isinstance(each, dict)
-        and each.get("modality") == modality
-        and is_count(each.get("tokenCount"))
-    )
+        return _NONE
+    tokens: dict[str, int] = {}
+    for each in details[:_DETAILS_MAX]:
+        if isinstance(each, dict) and isinstance(modality := each.get("modality"), str):
+            count = each.get("tokenCount")
+            if count is not None and is_count(count):
+                tokens[modality] = tokens.get(modality, 0) + count
+    return tokens

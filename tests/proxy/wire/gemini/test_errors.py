@@ -126,6 +126,13 @@ def test_an_error_names_the_field() -> None:
     assert words.param == "generation_config.top_k"
 
 
+def test_an_error_says_when_to_come_back() -> None:
+    """Google's own word for it, which stands in no header."""
+    words = read_error(429, told(429, EXHAUSTED, PLAN, quota(PER_MINUTE), RETRY))
+
+    assert words.metadata == {"status": EXHAUSTED, "retry_delay": "36s"}
+
+
 def test_an_error_of_another_shape_is_its_text() -> None:
     """A page of a proxy between is told as it is, as far as it is short."""
     assert read_error(502, b"<html>\xff" + b"x" * 9999).message.startswith("<html>\ufffdx")
