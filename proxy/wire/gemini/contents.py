@@ -160,7 +160,9 @@ class ContentsWriter:
         if known is not None:
             response["id"] = own
         parts = self._content(message, at)
-        response["response"] = self._response("".join(part.get("text", "") for part in parts))
+        text = "".join(part.get("text", "") for part in parts)
+        has_failed = message.get("is_error") is True
+        response["response"] = {"error": text} if has_failed else self._response(text)
         if media := [part for part in parts if "text" not in part]:
             response["parts"] = media
         return {"functionResponse": response}

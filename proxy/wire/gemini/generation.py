@@ -20,13 +20,15 @@ STOPS_MAX = 5
 
 CANDIDATES_MAX = 8
 
-EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 _LEVELS_SINCE = 3
 """The first generation whose thinking is set by level; those before it have a budget."""
 
-_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576}
-"""As Google's own OpenAI-compatible API maps `reasoning_effort`."""
+_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192}
+_BUDGET_MAX = 24_576
+"""As Google's own OpenAI-compatible API maps `reasoning_effort`; more than this some models do not
+take."""
 
 _NUMBERS = {
     "temperature": "temperature",
@@ -118,10 +120,11 @@ def _thinking(chat: Mapping[str, Any], model: str, lacking: Collection[str]) -> 
     if effort is None:
         return {"includeThoughts": True} if kind else {}
     if generation(model) < _LEVELS_SINCE:
-        return {"thinkingBudget": _BUDGETS[effort], "includeThoughts": True}
+        return {"thinkingBudget": _BUDGETS.get(effort, _BUDGET_MAX), "includeThoughts": True}
     if effort == "minimal" and "pro" in model:
         effort = "low"  # the least that the larger models know, and what Google maps it to
-    return {"thinkingLevel": effort.upper(), "includeThoughts": True}
+    level = "XHIGH" if effort == "max" else effort.upper()
+    return {"thinkingLevel": level, "includeThoughts": True}
 
 
 def tool_fields(chat: Mapping[str, Any], lacking: Collection[str]) -> dict[str, Any]:

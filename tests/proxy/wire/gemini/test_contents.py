@@ -85,6 +85,16 @@ def test_the_result_of_a_tool(name: str) -> None:
     ]
 
 
+def test_a_tool_that_failed() -> None:
+    """Its text is the error that Gemini has a name for."""
+    failed = {"role": "tool", "tool_call_id": "c", "content": "no such city", "is_error": True}
+
+    body = written(user(), call(), failed)
+
+    response = body["contents"][2]["parts"][0]["functionResponse"]["response"]
+    assert response == {"error": "no such city"}
+
+
 def test_functions_of_old_clients() -> None:
     """`function_call` and the role `function` are calls and results without an id."""
     body = written(

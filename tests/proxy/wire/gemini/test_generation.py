@@ -39,6 +39,16 @@ THINKING: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"reasoning_effort": "minimal"},
         {"thinkingLevel": "LOW", "includeThoughts": True},
     ),
+    "most": (
+        "gemini-3.5-flash",
+        {"reasoning_effort": "max"},
+        {"thinkingLevel": "XHIGH", "includeThoughts": True},
+    ),
+    "most_by_budget": (
+        "gemini-2.5-pro",
+        {"reasoning_effort": "max"},
+        {"thinkingBudget": 24_576, "includeThoughts": True},
+    ),
     "a_number_goes_first": (
         "gemini-3-pro",
         {"reasoning_effort": "low", "thinking": {"type": "enabled", "budget_tokens": 2000}},
