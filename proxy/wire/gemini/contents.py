@@ -228,4 +228,6 @@ def lacks_in(messages: object) -> list[str]:
 def _is_carried(part: dict[str, Any], role: object) -> bool:
     if part.get("type") in (*_TEXT_TYPES, "refusal"):
         return True
-    return role not in _SYSTEM_ROLES and is_media(part) and media_part(part) is not None
+    if role in _SYSTEM_ROLES or not is_media(part):
+        return False
+    return media_part(part, with_data=False) is not None

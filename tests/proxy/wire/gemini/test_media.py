@@ -76,6 +76,7 @@ def test_media_is_carried(name: str) -> None:
     assert found is not None
     assert found[field].get("mimeType") == mime_type
     assert held in found[field].values()
+    assert media_part(part, with_data=False) is not None
 
 
 REFUSED = {
@@ -84,6 +85,9 @@ REFUSED = {
     "files_api": image("https://generativelanguage.googleapis.com/v1beta/files/abc"),
     "files_api_disguised": image("HTTPS://x@GenerativeLanguage.googleapis.com./v1beta/files/abc"),
     "files_api_dot": image("https://generativelanguage.googleapis.com./v1beta/files/abc"),
+    "files_api_escaped": image("https://generativelanguage%2Egoogleapis.com/v1beta/files/abc"),
+    "files_api_wide_dot": image("https://generativelanguage\u3002googleapis.com/v1beta/files/abc"),
+    "files_api_backslash": image("https://e.test\\@generativelanguage.googleapis.com/files/abc"),
     "metadata": image("https://metadata.google.internal/x"),
     "user": image("https://user:pass@e.test/a.png"),
     "broken": image("https://[::1/a.png"),
@@ -109,3 +113,4 @@ REFUSED = {
 def test_media_that_cannot_be_carried(name: str) -> None:
     """No address that is opened with our credential, nothing without a type, nothing malformed."""
     assert media_part(REFUSED[name]) is None
+    assert media_part(REFUSED[name], with_data=False) is None
