@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from proxy.chat import UNSUPPORTED
+
 _CARRIED = frozenset(
     {
         "model",
@@ -93,7 +95,7 @@ def is_message_uncarried(message: object) -> bool:
 
 def _fields(chat: Mapping[str, Any]) -> Iterator[str]:
     for name, value in chat.items():
-        if name in _CARRIED or name in _HINTS or value is None:
+        if name in _CARRIED or name in _HINTS or name == UNSUPPORTED or value is None:
             continue
         if name in _ALWAYS_MATTER:
             yield name

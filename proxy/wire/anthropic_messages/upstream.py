@@ -19,6 +19,7 @@ from proxy.wire.anthropic_messages.writing import from_chat
 __all__ = ["classify_error", "from_chat", "read_error", "read_usage", "read_whole"]
 
 TRANSLATES = True
+ANSWER_FIELD = "content"
 USAGE_FIELD = "usage"
 
 

@@ -58,10 +58,12 @@ def _sampling(chat: Mapping[str, Any], sending: Sending) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, default in (("temperature", 1), ("top_p", 1), ("top_k", None)):
         value = chat.get(name)
-        if value is None or value == default:
+        if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidRequest(f"`{name}` must be a number.", param=name)
+        if value == default:
+            continue
         is_dropped = sending.drop_unsupported and (
             refuses_sampling(sending.model) or (name == "temperature" and value > 1)
         )
