@@ -64,7 +64,7 @@ def test_nonsense_is_no_answer(answer: dict[str, Any]) -> None:
 
 
 def test_tools_of_the_provider_are_metered_and_not_passed_on() -> None:
-    """A client of another format could not answer such a call; its words are output all the same."""
+    """A client of another format could not answer such a call; its words are output as any."""
     call = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "x"}}
     answer = {"content": [call, {"type": "text", "text": "a"}], "stop_reason": "end_turn"}
 

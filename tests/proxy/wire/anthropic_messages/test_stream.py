@@ -165,7 +165,8 @@ def test_an_error_loses_our_credential_on_its_way() -> None:
     relaying = reader(meter(), relays=True, redaction=Redaction([key]))
     error = b'event: error\ndata: {"type":"error","error":{"type":"x","message":"no %s"}}\n\n'
     unknown = b'data: {"type":"something_new","x":"%s"}\n\n'
-    text = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%s"}}\n\n'
+    delta = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%s"}}'
+    text = b"data: " + delta + b"\n\n"
     sent = key.encode()
 
     assert relaying.feed(error % sent) == error % b"***"

@@ -291,9 +291,13 @@ def test_hostile_chats_are_written_or_refused(
     chat = {"model": "m", "messages": messages, **fields}
     request = ChatRequest("m", chat, False, False, None, 1, 1, None)
 
+    sending = Sending("claude-x", drop_unsupported=drop)
+
+    assert _sent_or_refused(request, sending)
+
+
+def _sent_or_refused(request: ChatRequest, sending: Sending) -> object:
     try:
-        sent = UPSTREAM.from_chat(request, Sending("claude-x", drop_unsupported=drop))
+        return orjson.loads(orjson.dumps(UPSTREAM.from_chat(request, sending)))["messages"]
     except InvalidRequest as error:
-        assert error.param
-    else:
-        assert orjson.loads(orjson.dumps(sent))["messages"]
+        return error.param
