@@ -1,9 +1,9 @@
 """`python -m benchmarks.translation`: what a chunk of a stream costs that is written anew for a
 client of another format, beside one that is relayed.
 
-In one process and without sockets, in CPU time: bytes of events in, bytes for the client out, metered in both
-cases. Each way takes its turn in every round, and the medians of all rounds are compared. A format
-takes part when it has a sample here.
+In one process and without sockets, in CPU time: bytes of events in, bytes for the client out,
+metered in both cases. Each way takes its turn in every round, and the medians of all rounds are
+compared. A format takes part when it has a sample here.
 """
 
 from __future__ import annotations

@@ -29,10 +29,10 @@ from proxy.wire.anthropic_messages.usage import RunningUsage, usage_of
 _NOTHING: Final = Reading()
 _END: Final = Reading(is_end=True)
 _UNKNOWN: Final = Reading(is_odd=True)
-_OPEN_MAX = 1024
+_OPEN_MAX = 32
 """Blocks that are open at once; the API opens one at a time."""
-_KEPT_MAX = 4 * 1024 * 1024
-"""Characters of one thought that are kept to be given out whole: far more than any answer has."""
+_KEPT_MAX = 1024 * 1024
+"""Characters of one thought that are kept to be given out whole: more than any answer has."""
 
 _SPOKEN = ("text", "thinking", "compaction")
 

@@ -27,6 +27,20 @@ from metering.usage import (
 )
 
 _INPUT_FIELDS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_FIELDS = frozenset(
+    {
+        *_INPUT_FIELDS,
+        "cache_creation",
+        "output_tokens",
+        "output_tokens_details",
+        "server_tool_use",
+        "iterations",
+        "speed",
+        "inference_geo",
+    }
+)
+"""What is kept from one event of a stream to the next: no upstream is given the memory for more."""
+
 _ITERATIONS_MAX = 256
 """More samplings than one request can take."""
 
@@ -62,7 +76,8 @@ class RunningUsage:
         Zeros that would make the input less than it was are passed over: some servers send them
         with the last event. Input that is less all the same is billed, and doubted.
         """
-        before, told = self._told, {name: each for name, each in usage.items() if each is not None}
+        before = self._told
+        told = {name: usage[name] for name in _FIELDS if usage.get(name) is not None}
         merged = {**before, **told}
         was, became = _input_total(before), _input_total(merged)
         if became < was:

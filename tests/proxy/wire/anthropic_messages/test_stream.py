@@ -261,7 +261,22 @@ def test_endless_blocks_are_not_kept() -> None:
             {"type": "content_block_start", "index": index, "content_block": {"type": "text"}}
         )
 
-    assert source.end_softly([], {}).count(b"content_block_stop") == 2 * 1024
+    assert source.end_softly([], {}).count(b"content_block_stop") == 2 * 32
+
+
+def test_an_endless_thought_is_not_kept() -> None:
+    """It goes on as it comes, and is not given out whole once more."""
+    source = MessageSource(ASKED, created_s=CREATED_S)
+    start = {"type": "thinking", "thinking": "", "signature": "s"}
+    delta = {"type": "thinking_delta", "thinking": "x" * 600_000}
+    source.read({"type": "content_block_start", "index": 0, "content_block": start})
+
+    said = [
+        source.read({"type": "content_block_delta", "index": 0, "delta": delta}) for _ in range(2)
+    ]
+
+    assert all(each.chunks for each in said)
+    assert source.read({"type": "content_block_stop", "index": 0}).chunks == ()
 
 
 json_values = st.recursive(
