@@ -27,6 +27,9 @@ REQUEST_HEADERS = {
 }
 """Sent with every call, beside those by which the vendor knows us."""
 
+CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
+"""Those by which vendors know us; what else they want to be sent is no secret."""
+
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid")
 """OpenAI's, Anthropic's and Amazon's."""
 
@@ -86,8 +89,10 @@ async def prepared(provider: Provider, call: Call, transport: Transport) -> Call
 def redaction_of(provider: Provider) -> Redaction:
     """What hides the credentials by which this provider knows us."""
     sent = vendors.vendor(provider.type).headers(provider)
+    keys = [value for name, value in sent.items() if name.lower() in CREDENTIAL_HEADERS]
     secrets = [each.reveal() for each in provider.options.values() if isinstance(each, Secret)]
-    return Redaction([*credentials_in(sent.values()), *secrets])
+    own = [provider.api_key.reveal()] if provider.api_key is not None else []
+    return Redaction([*credentials_in(keys), *secrets, *own])
 
 
 def request_id_of(answer: Answer, redaction: Redaction) -> str | None:

@@ -165,6 +165,9 @@ class UpstreamFormat(Protocol):
     USAGE_FIELD: str
     """Where a whole answer has its usage."""
 
+    LIMIT_REQUIRED: bool
+    """Whether a request must say how much output it wants at most."""
+
     def cannot_carry(self, chat: Mapping[str, Any]) -> Sequence[str]:
         """The fields of a chat request (`param`, as OpenAI names them) that cannot be written in
         this format: every one that is set to something that matters."""

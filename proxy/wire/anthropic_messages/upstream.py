@@ -21,6 +21,7 @@ __all__ = ["classify_error", "from_chat", "read_error", "read_usage", "read_whol
 TRANSLATES = True
 ANSWER_FIELD = "content"
 USAGE_FIELD = "usage"
+LIMIT_REQUIRED = True
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:

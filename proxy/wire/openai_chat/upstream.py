@@ -18,6 +18,7 @@ __all__ = ["classify_error", "read_error", "read_usage"]
 TRANSLATES = True
 ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
+LIMIT_REQUIRED = False
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control"})
