@@ -9,7 +9,8 @@ Beyond OpenAI's fields the neutral form has these, which formats pass on where t
 them: `reasoning_content` of a message or delta (the text of its thinking) and `thinking_blocks`
 (`{"type": "thinking", "thinking", "signature"}` and `{"type": "redacted_thinking", "data"}`, which
 an upstream wants back as they were); `cache_control` of a content part, message or tool;
-`stop_sequence` of a choice (which of the stops was met); `top_k` and `thinking` of a request.
+`is_error` of a message with a tool's result; `stop_sequence` of a choice (which of the stops was
+met); `top_k` and `thinking` of a request.
 """
 
 from __future__ import annotations

@@ -19,8 +19,6 @@ from proxy.wire import StreamWriter
 from proxy.wire.anthropic_messages.client_answer import message_of
 from proxy.wire.anthropic_messages.client_chat import (
     chat_of,
-    foreign_fields,
-    is_own_tool,
     stops_of,
     user_of,
 )
@@ -122,5 +120,4 @@ def _request(body: dict[str, Any], limit: int | None) -> ChatRequest:
         user=user[:_TEXT_MAX] if user else None,
         format=FORMAT,
         as_chat=chat_of(body),
-        foreign=foreign_fields(body),
     )

@@ -1,8 +1,9 @@
 """A request to the Messages API as the body of a chat completion.
 
 Only what is named here is taken over: a field of another API in the body (`n`, `best_of`) must not
-slip into a request that is priced without it. What has no name in chat completions is listed by
-`foreign_fields`, for the planner to refuse where it would have to be translated.
+slip into a request that is priced without it. What chat completions have no place for is listed
+under `UNSUPPORTED`, so that it is refused by name where it would have to be translated; tools and
+content of that kind stay in the body all the same, for their tokens count.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from proxy.chat import UNSUPPORTED
 from proxy.wire.anthropic_messages.client_content import (
     chat_messages,
+    has_native_part,
     marked,
     system_message,
     with_cache_control,
@@ -69,21 +72,30 @@ def chat_of(body: Mapping[str, Any]) -> dict[str, Any]:
     tier = text_or_none(body, "service_tier")
     if tier in _TIERS:
         chat["service_tier"] = _TIERS[tier]
-    return {**chat, **_tools(body), **_reasoning(body), **_response_format(body)}
+    chat = {**chat, **_tools(body), **_reasoning(body), **_response_format(body)}
+    if foreign := _foreign(body, chat):
+        chat[UNSUPPORTED] = foreign
+    return chat
 
 
-def foreign_fields(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields that are set and that chat completions have no name for."""
+def _foreign(body: Mapping[str, Any], chat: Mapping[str, Any]) -> list[str]:
+    """What is set and has no place in chat completions: fields, tools and parts by their paths."""
     names = [name for name in body if name not in _SAID and name not in _HINTS]
     found = [
         name
         for name in names
         if body[name] is not None and (name, body[name]) != ("speed", "standard")
     ]
-    for name in mapping_or_none(body, "output_config") or {}:
-        if name not in ("effort", "format"):
-            found.append(f"output_config.{name}")
-    return tuple(name[:_NAME_MAX] for name in sorted(found)[:_NAMES_MAX])
+    config = mapping_or_none(body, "output_config") or {}
+    found += [f"output_config.{name}" for name in config if name not in ("effort", "format")]
+    found += [
+        f"tools.{at}"
+        for at, tool in enumerate(chat.get("tools", ()))
+        if tool["type"] != "function" or any(name in tool for name in _TOOL_EXTRAS)
+    ]
+    if any(has_native_part(message) for message in chat["messages"]):
+        found.append("messages")
+    return [name[:_NAME_MAX] for name in sorted(found)[:_NAMES_MAX]]
 
 
 def stops_of(body: Mapping[str, Any]) -> list[str]:
@@ -100,11 +112,6 @@ def user_of(body: Mapping[str, Any]) -> str | None:
     """Whom the client says this is for."""
     metadata = mapping_or_none(body, "metadata")
     return None if metadata is None else text_or_none(metadata, "user_id", "metadata")
-
-
-def is_own_tool(tool: Mapping[str, Any]) -> bool:
-    """Whether a tool is the client's own, described by a schema; others are Anthropic's."""
-    return tool.get("type") in (None, "custom")
 
 
 def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,8 +142,9 @@ def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     """A tool of the client's as a function; one of Anthropic's as it is, under its own type."""
-    if not is_own_tool(tool):
-        text(tool, "type", where)
+    if tool.get("type") not in (None, "custom"):
+        if text(tool, "type", where) == "function":
+            raise wrong(f"{where}.type", "`custom`, or the type of one of Anthropic's tools")
         return tool
     function: dict[str, Any] = {"name": text(tool, "name", where)}
     if (about := text_or_none(tool, "description", where)) is not None:

@@ -26,6 +26,7 @@ from proxy.wire.anthropic_messages.client_values import (
 Part = dict[str, Any]
 
 _FILE_NAME = "document.pdf"
+_PLAIN = frozenset({"text", "image_url", "file"})
 _CITED = "cited_text"
 """The text of a document that the answer should cite: no chat completion can ask for that."""
 
@@ -56,6 +57,12 @@ def chat_messages(message: Mapping[str, Any], where: str) -> list[dict[str, Any]
     if others or not results:
         results.append({"role": role, "content": _simple(others)})
     return results
+
+
+def has_native_part(message: Mapping[str, Any]) -> bool:
+    """Whether something in this message has no place in a chat completion."""
+    content = message["content"]
+    return isinstance(content, list) and any(part["type"] not in _PLAIN for part in content)
 
 
 def with_cache_control(messages: list[dict[str, Any]], control: object) -> list[dict[str, Any]]:
@@ -148,7 +155,10 @@ def _simple(parts: list[Part]) -> str | list[Part]:
 
 
 def _parts(block: dict[str, Any], where: str) -> list[Part]:
-    make = _MAKERS.get(text(block, "type", where))
+    kind = text(block, "type", where)
+    if kind in _PLAIN and kind != "text":
+        raise wrong(f"{where}.type", "a type of Anthropic's")
+    make = _MAKERS.get(kind)
     return [block] if make is None else make(block, where)
 
 

@@ -95,7 +95,7 @@ class MessageWriter:
         self._id = message_id(chunk)
         own = chunk.get("model")
         usage = usage_of({INPUT_UNCACHED: self._prompt_tokens})
-        message = {
+        message: dict[str, Any] = {
             "id": self._id,
             "type": "message",
             "role": "assistant",
@@ -138,7 +138,7 @@ class MessageWriter:
         """A thinking block, or a piece of one. Its text may have been told as `reasoning_content`:
         in this chunk, or bit by bit before it."""
         if block["type"] == "redacted_thinking":
-            self._close()
+            self._finish()
             self._begin("redacted_thinking", dict(block))
             self._close()
             return
