@@ -191,8 +191,11 @@ def _calls(said: Mapping[str, Any], message: str) -> list[dict[str, Any]]:
 
 def _input(arguments: object) -> dict[str, Any]:
     """The arguments as the object that a tool's input is here; as they came if they are none."""
-    if isinstance(arguments, dict):
-        return arguments
+    if isinstance(arguments, dict):  # as some servers have it; how deep it is, nobody has looked
+        try:
+            arguments = orjson.dumps(arguments).decode()
+        except orjson.JSONEncodeError:
+            return {UNREADABLE: "nested too deeply"}
     if not isinstance(arguments, str) or not arguments.strip():
         return {}
     raw = arguments.encode("utf-8", "surrogatepass")

@@ -17,6 +17,7 @@ from proxy.wire.anthropic_messages.client_content import (
     has_native_part,
     marked,
     system_message,
+    wants_citations,
     with_cache_control,
 )
 from proxy.wire.anthropic_messages.client_values import (
@@ -93,7 +94,7 @@ def _foreign(body: Mapping[str, Any], chat: Mapping[str, Any]) -> list[str]:
         for at, tool in enumerate(chat.get("tools", ()))
         if tool["type"] != "function" or any(name in tool for name in _TOOL_EXTRAS)
     ]
-    if any(has_native_part(message) for message in chat["messages"]):
+    if any(map(has_native_part, chat["messages"])) or any(map(wants_citations, body["messages"])):
         found.append("messages")
     return [name[:_NAME_MAX] for name in sorted(found)[:_NAMES_MAX]]
 

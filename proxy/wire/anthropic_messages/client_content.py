@@ -1,10 +1,10 @@
 """Messages and their content blocks as the messages of a chat completion.
 
 What chat completions have no name for stays in the content as the block that it was, with its own
-`type`: a server tool's result, a file by its id, a document with citations. Other formats find
-parts there that they do not know, and say so. Rules: results of tools stand in messages of their
-own, before the rest of the turn they came in, as chat completions want them; thinking without a
-signature is passed on as text only, since no maker's server would take it back as a block.
+`type`, and `has_native_part` finds it: a server tool's result, a file by its id. Rules: results of
+tools stand in messages of their own, before the rest of the turn they came in, as chat completions
+want them; thinking without a signature is passed on as text only, since no maker's server would
+take it back as a block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import orjson
 
 from proxy.wire.anthropic_messages.client_values import (
     mapping,
-    mapping_or_none,
     mappings,
     text,
     text_or_none,
@@ -27,8 +26,6 @@ Part = dict[str, Any]
 
 _FILE_NAME = "document.pdf"
 _PLAIN = frozenset({"text", "image_url", "file"})
-_CITED = "cited_text"
-"""The text of a document that the answer should cite: no chat completion can ask for that."""
 
 
 def system_message(system: object) -> dict[str, Any]:
@@ -57,6 +54,20 @@ def chat_messages(message: Mapping[str, Any], where: str) -> list[dict[str, Any]
     if others or not results:
         results.append({"role": role, "content": _simple(others)})
     return results
+
+
+def wants_citations(message: Mapping[str, Any]) -> bool:
+    """Whether the answer is to cite a document of this message of Anthropic's."""
+    blocks = message.get("content")
+    for block in blocks if isinstance(blocks, list) else ():
+        if not isinstance(block, dict):
+            continue
+        citations = block.get("citations")
+        if isinstance(citations, dict) and citations.get("enabled"):
+            return True
+        if block.get("type") == "tool_result" and wants_citations(block):
+            return True
+    return False
 
 
 def has_native_part(message: Mapping[str, Any]) -> bool:
@@ -188,11 +199,9 @@ def _address(source: Mapping[str, Any], where: str) -> str | None:
 
 def _document(block: dict[str, Any], where: str) -> list[Part]:
     source = mapping(block.get("source"), f"{where}.source")
-    citations = mapping_or_none(block, "citations", where) or {}
-    is_cited = bool(citations.get("enabled"))
     heads = [text_or_none(block, name, where) for name in ("title", "context")]
     match source.get("type"):
-        case "base64" if not is_cited:
+        case "base64":
             data = _address(source, f"{where}.source")
             file = {"filename": heads[0] or _FILE_NAME, "file_data": data}
             context = [{"type": "text", "text": heads[1]}] if heads[1] else []
@@ -205,8 +214,6 @@ def _document(block: dict[str, Any], where: str) -> list[Part]:
         case _:
             return [block]
     parts = [{"type": "text", "text": head} for head in heads if head] + parts
-    if is_cited:
-        parts = [{**part, "type": _CITED} if part["type"] == "text" else part for part in parts]
     return [*parts[:-1], marked(parts[-1], block)] if parts else []
 
 
