@@ -80,6 +80,14 @@ def written(chunks: Iterable[dict[str, Any]], units: dict[str, int], **fields: A
     return b"".join([*[writer.write(each) for each in chunks], writer.end(units)])
 
 
+def _input(arguments: str) -> Any:
+    """A tool's input as clients are told to keep one that was cut."""
+    try:
+        return orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return {"INVALID_JSON": arguments}
+
+
 def accumulated(raw: bytes) -> dict[str, Any]:
     """The message that a client puts together, by the rules of Anthropic's streams.
 
@@ -107,7 +115,7 @@ def accumulated(raw: bytes) -> dict[str, Any]:
         block = message["content"][-1]
         if event["type"] == "content_block_stop":
             if block["type"] == "tool_use" and inputs:
-                block["input"] = orjson.loads("".join(inputs))
+                block["input"] = _input("".join(inputs))
             is_open = False
             continue
         match event["delta"]:

@@ -108,12 +108,12 @@ class MessageWriter:
         self._tell("message_start", message=message)
 
     def _say(self, delta: Mapping[str, Any]) -> None:
+        blocks = blocks_of(delta) if delta.get("thinking_blocks") else []
         thought = thought_of(delta)
-        if thought:
+        if thought and not any(block.get("thinking") for block in blocks):
             self._think(thought)
-        if delta.get("thinking_blocks"):
-            for block in blocks_of(delta):
-                self._take_block(block, is_told=bool(thought))
+        for block in blocks:
+            self._take_block(block)
         refusal = delta.get("refusal")
         if refusal and isinstance(refusal, str):
             self._is_refusal = True
@@ -134,9 +134,9 @@ class MessageWriter:
         self._thought.append(thought)
         self._delta(self._index, "thinking_delta", thinking=thought)
 
-    def _take_block(self, block: Mapping[str, Any], *, is_told: bool) -> None:
-        """A thinking block, or a piece of one. Its text may have been told as `reasoning_content`:
-        in this chunk, or bit by bit before it."""
+    def _take_block(self, block: Mapping[str, Any]) -> None:
+        """A thinking block, or a piece of one. Where it is whole, its text may have been told
+        before, bit by bit as `reasoning_content`."""
         if block["type"] == "redacted_thinking":
             self._finish()
             self._begin("redacted_thinking", dict(block))
@@ -144,7 +144,7 @@ class MessageWriter:
             return
         text = block["thinking"]
         is_repeated = self._kind == "thinking" and "".join(self._thought) == text
-        if text and not is_told and not is_repeated:
+        if text and not is_repeated:
             self._think(text)
         if signature := block["signature"]:
             self._open("thinking")

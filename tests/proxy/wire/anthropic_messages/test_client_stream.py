@@ -196,6 +196,33 @@ def test_a_thought_is_told_once(name: str) -> None:
     assert message["content"] == [{"type": "thinking", "thinking": "Hm.", "signature": "s"}]
 
 
+@pytest.mark.parametrize("name", golden("whole"))
+def test_a_whole_answer_may_come_as_one_chunk(name: str) -> None:
+    """For an upstream that knows no streams; each thought keeps the signature that is its own."""
+    recorded = load(name, "whole")
+    answer = orjson.dumps(recorded["completion"])
+    found = passage("anthropic_messages", ("openai_chat",))
+    assert found is not None
+
+    request = message_request(stream=True, stop_sequences=STOP)
+    meter = Meter(tokenizer_for("gpt-4o"), 7)
+    made = found.read_reply(answer, request, meter, created_s=CREATED_S)
+
+    assert made is not None
+    assert accumulated(made.body + made.tail)["content"] == recorded["message"]["content"]
+
+
+def test_each_thought_keeps_its_own_signature() -> None:
+    """Two signed thoughts in one chunk are two blocks, whatever their text is joined to beside."""
+    blocks = [{"type": "thinking", "thinking": each, "signature": each * 2} for each in "ab"]
+
+    message = accumulated(
+        written([chunk({"reasoning_content": "ab", "thinking_blocks": blocks})], UNITS)
+    )
+
+    assert message["content"] == blocks
+
+
 def test_half_a_pair_is_told() -> None:
     """Text cut between the halves of a surrogate pair ends no stream."""
     raw = written([chunk({"content": "\ud83d"})], UNITS)
