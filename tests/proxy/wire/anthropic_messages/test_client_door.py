@@ -8,6 +8,7 @@ import anthropic
 import pytest
 from fixtures_door import KEY, OpenDoor, RunningDoor, held, settings, tenant
 from fixtures_upstream import (
+    DONE,
     Act,
     ScriptedUpstream,
     body,
@@ -137,4 +138,4 @@ async def test_an_upstreams_error_is_told_in_anthropics_words(
             await sdk.messages.create(**ASKED)
 
     assert caught.value.api_message == "Too long."
-    assert caught.value.error_code == code
+    assert caught.value.error_code == "context_length_exceeded"
