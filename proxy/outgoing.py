@@ -33,6 +33,7 @@ ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 """Passed on with an upstream's error that is relayed."""
 
 
+@lru_cache(maxsize=256)
 def passage_to(provider: Provider, client: str) -> Passage | None:
     """The way from a client's format to one that this provider speaks; None where there is none."""
     return passage(client, tuple(vendors.vendor(provider.type).formats(provider)))

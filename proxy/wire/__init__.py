@@ -139,6 +139,20 @@ class ClientFormat(Protocol):
         ...
 
 
+class CountingFormat(ClientFormat, Protocol):
+    """A client format that can be asked how long a prompt is."""
+
+    COUNT_PATH: str
+
+    def parse_count(self, raw: bytes) -> ChatRequest:
+        """The request whose prompt is to be counted; InvalidRequest names what is wrong."""
+        ...
+
+    def count_answer(self, request: ChatRequest, tokens: int) -> dict[str, Any]:
+        """The answer, for a prompt of so many tokens."""
+        ...
+
+
 class UpstreamFormat(Protocol):
     """A format that upstreams speak."""
 
@@ -195,6 +209,11 @@ class UpstreamFormat(Protocol):
 def client_format(name: str) -> ClientFormat:
     """The format of that name as clients speak it; KeyError when there is none."""
     return cast("ClientFormat", _side(name, "client", "parse_request"))
+
+
+def counting(found: ClientFormat) -> CountingFormat | None:
+    """The format, if it can be asked how long a prompt is."""
+    return cast("CountingFormat", found) if hasattr(found, "COUNT_PATH") else None
 
 
 @cache
