@@ -139,3 +139,17 @@ async def test_an_upstreams_error_is_told_in_anthropics_words(
 
     assert caught.value.api_message == "Too long."
     assert caught.value.error_code == "context_length_exceeded"
+
+
+async def test_a_prompt_is_counted_here(door: RunningDoor, upstream: ScriptedUpstream) -> None:
+    """Nothing is sent anywhere for it, and nothing is billed."""
+    asked = {name: value for name, value in ASKED.items() if name != "max_tokens"}
+
+    async with sdk_of(door) as sdk:
+        short = await sdk.messages.count_tokens(**asked)
+        longer = await sdk.messages.count_tokens(system="Be brief. " * 100, **asked)
+
+    assert 0 < short.input_tokens < 20
+    assert 200 < longer.input_tokens - short.input_tokens < 400
+    assert upstream.received == []
+    assert door.events == []
