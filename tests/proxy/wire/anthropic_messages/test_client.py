@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from message_samples import JSON, body, chunk, events, golden, load, message_request, said
 
@@ -226,6 +226,7 @@ NEARLY = st.recursive(
 """JSON with the words and the fields of this format in it, wherever."""
 
 
+@settings(max_examples=50)  # JSON is slow to make up
 @given(st.dictionaries(KNOWN, NEARLY, max_size=10), NEARLY, st.booleans())
 def test_nothing_but_a_refusal_is_raised(
     fields: dict[str, Any], content: Any, is_list: bool
@@ -246,6 +247,7 @@ def test_nothing_but_a_refusal_is_raised(
     )
 
 
+@settings(max_examples=50)  # JSON is slow to make up
 @given(NEARLY)
 def test_a_whole_answer_is_written_from_anything(answer: Any) -> None:
     """An upstream that says nonsense is answered with a message all the same, and JSON."""

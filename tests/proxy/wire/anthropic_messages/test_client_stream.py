@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from format_samples import CREATED_S
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from message_samples import (
     GOLDEN,
@@ -277,6 +277,7 @@ def test_a_stream_tells_what_the_whole_tells(
     assert {**streamed, "content": by_id} == whole
 
 
+@settings(max_examples=50)  # JSON is slow to make up
 @given(st.lists(JSON | st.dictionaries(st.sampled_from(["choices", "id", "model", "error"]), JSON)))
 def test_chunks_of_anything_make_a_stream(found: list[Any]) -> None:
     """Whatever stands in a chunk, what goes out is events that a client can put together."""
@@ -294,6 +295,7 @@ INNER = st.dictionaries(
 )
 
 
+@settings(max_examples=50)  # JSON is slow to make up
 @given(st.lists(st.dictionaries(FIELDS, JSON | INNER | st.lists(INNER, max_size=2)), max_size=5))
 def test_deltas_of_anything_make_a_stream(deltas: list[Any]) -> None:
     """The same for what stands in the fields that are read."""
