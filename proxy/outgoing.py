@@ -7,6 +7,7 @@ in signs that a header may have, without the provider's credential.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -61,20 +62,29 @@ def call_to(
     sending = Sending(
         model=model,
         output_max=output_max,
-        limit_field="" if output_max is None else vendor.output_limit_field(provider),
+        limit_field=vendor.output_limit_field(provider),
         instruct=instruct,
         inject_usage=provider.stream_usage == "inject",
         drop_unsupported=provider.drop_unsupported,
     )
     return Call(
         url=vendor.url(provider, format=way.format, model=model, stream=request.stream),
-        headers={**REQUEST_HEADERS, **vendor.headers(provider)},
+        headers=_headers(vendor.headers(provider), request.headers if way.is_same else {}),
+        is_signed=bool(way.is_same and request.headers),
         body=way.body(request, sending),
         timeout_s=provider.timeout_s,
         connect_timeout_s=provider.connect_timeout_s,
         max_answer_s=provider.max_answer_s,
         ca_file=provider.ca_file,
     )
+
+
+def _headers(of_vendor: Mapping[str, str], of_client: Mapping[str, str]) -> dict[str, str]:
+    """All that is sent; what both name is a list, and has the words of both."""
+    headers = {**REQUEST_HEADERS, **of_vendor}
+    for name, value in of_client.items():
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
 
 
 async def prepared(provider: Provider, call: Call, transport: Transport) -> Call:
