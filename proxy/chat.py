@@ -12,6 +12,10 @@ from typing import Any
 OPENAI_CHAT = "openai_chat"
 """The wire format that is our neutral one, too."""
 
+UNSUPPORTED = "x_unsupported"
+"""The field of `as_chat` that lists what a client's format can say and a chat completion cannot, by
+the names of its own fields. It is for whoever chooses an upstream, and is sent to none."""
+
 CHOICES_MAX = 128
 """OpenAI's own bound for `n`."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy import sse
 from proxy.changes import instructed
-from proxy.chat import ChatRequest
+from proxy.chat import UNSUPPORTED, ChatRequest
 from proxy.wire import Decoder, Reading, Sending
 from proxy.wire.openai_chat.endings import shared_fields, soft_end
 from proxy.wire.openai_chat.errors import classify_error, read_error
@@ -44,7 +44,8 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     body["messages"] = [_plain(message) for message in body["messages"]]
     if isinstance(tools := body.get("tools"), list):
         body["tools"] = [_plain(tool) for tool in tools]
-    body.pop("thinking", None)
+    for name in ("thinking", UNSUPPORTED):
+        body.pop(name, None)
     return body
 
 
