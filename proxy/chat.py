@@ -13,8 +13,8 @@ OPENAI_CHAT = "openai_chat"
 """The wire format that is our neutral one, too."""
 
 UNSUPPORTED = "x_unsupported"
-"""The field of `as_chat` that lists what a client's format can say and a chat completion cannot, by
-the names of its own fields. It is for whoever chooses an upstream, and is sent to none."""
+"""Under this name `as_chat` lists the fields of a request that chat completions have no place for;
+it is never sent."""
 
 CHOICES_MAX = 128
 """OpenAI's own bound for `n`."""

@@ -16,6 +16,7 @@ from proxy.wire.openai_chat.usage import read_usage
 __all__ = ["classify_error", "read_error", "read_usage"]
 
 TRANSLATES = True
+ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
@@ -90,11 +91,11 @@ class ChunkSource:
         """The chunk, and its usage. An injected usage chunk is withheld."""
         self._shared = self._shared or shared_fields(data)
         usage, choices = data.get("usage"), data.get("choices")
-        is_told = isinstance(usage, dict)
+        reported = read_usage(usage) if isinstance(usage, dict) else None
         return Reading(
             (data,),
-            read_usage(usage) if is_told else None,
-            is_withheld=self._strip_usage and is_told and not choices,
+            reported,
+            is_withheld=self._strip_usage and reported is not None and not choices,
             is_odd=bool(data.get("error")) or not isinstance(choices, list),
         )
 
