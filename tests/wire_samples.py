@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from proxy.chat import ChatRequest
+from proxy.errors import InvalidRequest
 from proxy.passage import Passage, passage
 from proxy.stream_reader import StreamReader
 
@@ -46,9 +49,17 @@ def read_cut(
     used = meter()
     reader = between.reader(request, used, created_s=1)
     edges = [0, *cuts, len(stream)]
-    relayed = b"".join(reader.feed(stream[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    relayed = b"".join(reader.feed(stream[start:end]) for start, end in pairwise(edges))
     relayed += reader.flush()
     return relayed, reader.tail, reader, used
+
+
+def read_or_refused(parse: Callable[[bytes], ChatRequest], body: Any) -> ChatRequest | str | None:
+    """The request behind a body, or the field that it was refused for."""
+    try:
+        return parse(orjson.dumps(body))
+    except InvalidRequest as refused:
+        return refused.param
 
 
 def any_json(*names: str) -> st.SearchStrategy[Any]:

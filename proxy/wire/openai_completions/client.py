@@ -102,7 +102,7 @@ def _as_chat(
         "best_of": is_best_of,
         "echo": bool(body.get("echo")),
         "suffix": bool(body.get("suffix")),
-        "logprobs": body.get("logprobs") not in (None, False),
+        "logprobs": body.get("logprobs") is not None and body["logprobs"] is not False,
     }
     chat.pop(UNSUPPORTED, None)
     if named := [name for name, is_used in unsupported.items() if is_used]:

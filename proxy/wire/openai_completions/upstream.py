@@ -21,6 +21,7 @@ from proxy.wire.openai_completions.prompts import read_prompts, text_of
 __all__ = ["classify_error", "read_error", "read_usage"]
 
 TRANSLATES = False
+ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
 
 

@@ -15,6 +15,7 @@ from proxy.wire.openai_chat.errors import classify_error, read_error
 __all__ = ["classify_error", "read_error"]
 
 TRANSLATES = False
+ANSWER_FIELD = "data"
 USAGE_FIELD = "usage"
 
 

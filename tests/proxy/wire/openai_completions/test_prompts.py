@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from wire_samples import any_json
 
 from metering.tokenizer import tokenizer_for
 from proxy.wire.openai_completions.prompts import TOKEN_MAX, count_prompts, read_prompts, text_of
-from wire_samples import any_json
 
 GPT_4O = tokenizer_for("gpt-4o")
 

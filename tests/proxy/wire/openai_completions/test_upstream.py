@@ -8,6 +8,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wire_samples import any_json, golden, meter, read_cut, way
 
 from proxy.chat import ChatRequest
 from proxy.errors import InvalidRequest
@@ -21,7 +22,6 @@ from proxy.wire.openai_completions.upstream import (
     same_format,
     source,
 )
-from wire_samples import any_json, golden, meter, read_cut, way
 
 FORM = "openai_completions"
 SAME = way(FORM, FORM)
@@ -82,7 +82,7 @@ def test_a_stream_that_breaks_off_is_metered(name: str) -> None:
     """What came is billed: what was counted, or reported if that is more."""
     asked, _, _ = STREAMS[name]
     stream = golden(FORM, name)
-    middle = stream.index(b"\n\n", len(stream) // 2) + 2
+    middle = stream.index(b"\n\n") + 2
 
     _, _, reader, used = read_cut(SAME, asked, stream[:middle])
 
@@ -187,9 +187,7 @@ def test_without_usage_the_text_is_counted() -> None:
     ],
     ids=str,
 )
-def test_a_limit_is_always_sent(
-    fields: dict[str, Any], output_max: int | None, sent: int
-) -> None:
+def test_a_limit_is_always_sent(fields: dict[str, Any], output_max: int | None, sent: int) -> None:
     """What was held is what the upstream is told, whatever its own default is."""
     asked = request(**fields)
 
@@ -208,7 +206,9 @@ def test_usage_is_asked_for_whatever_the_client_said() -> None:
 
     assert body["stream_options"] == {"include_usage": True, "other": 1}
     assert "stream_options" not in same_format(request(), Sending("up"))
-    assert "stream_options" not in same_format(request(stream=True), Sending("up", inject_usage=False))
+    assert "stream_options" not in same_format(
+        request(stream=True), Sending("up", inject_usage=False)
+    )
 
 
 def test_a_chat_cannot_be_sent_as_a_completion() -> None:
