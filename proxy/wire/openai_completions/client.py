@@ -153,7 +153,8 @@ class TextWriter:
         choices = chunk.get("choices")
         if chunk.get("error") or not isinstance(choices, list):
             return b""
-        self._shared = self._shared or shared_fields(chunk)
+        if "id" not in self._shared:
+            self._shared = shared_fields(chunk)
         written = [
             each for each in _choices(choices, "delta") if each["text"] or each["finish_reason"]
         ]

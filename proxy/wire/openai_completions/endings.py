@@ -19,10 +19,10 @@ def shared_fields(chunk: Mapping[str, Any]) -> dict[str, Any]:
     """What an answer repeats on each chunk, of a completion or of a chat completion."""
     own = chunk.get("id")
     found: dict[str, Any] = {"object": "text_completion"}
-    if isinstance(own, str):
+    if isinstance(own, str) and own:  # Azure's first chunk has it empty
         found["id"] = _ID + own.removeprefix(_CHAT_ID) if own.startswith(_CHAT_ID) else own
     for name in _NAMED:
-        if isinstance(chunk.get(name), str | int):
+        if isinstance(chunk.get(name), str | int) and chunk[name]:
             found[name] = chunk[name]
     return found
 

@@ -70,7 +70,8 @@ class TextSource:
 
     def read(self, data: dict[str, Any]) -> Reading:
         """The chunk's texts as deltas, and its usage. An injected usage chunk is withheld."""
-        self._shared = self._shared or shared_fields(data)
+        if "id" not in self._shared:
+            self._shared = shared_fields(data)
         usage, choices = data.get("usage"), data.get("choices")
         spoken = _spoken(choices, "delta", self._echo) if isinstance(choices, list) else []
         is_told = isinstance(usage, dict)
