@@ -1,4 +1,4 @@
-"""Legacy completions, embeddings and Azure, end to end: held, sent, relayed or rewritten, billed."""
+"""Legacy completions, embeddings and Azure, end to end: held, sent, relayed, billed."""
 
 from __future__ import annotations
 
