@@ -147,9 +147,8 @@ def _mp3_bytes_per_s(raw: bytes) -> int:
     """The bit rate of the first frame of an MPEG-1 layer III stream; 0 where there is none."""
     at = 0
     if raw[:3] == b"ID3" and len(raw) >= 10:  # a tag, its size in four times seven bits
-        at = 10 + sum(
-            (byte & 0x7F) << shift for byte, shift in zip(raw[6:10], (21, 14, 7, 0), strict=True)
-        )
+        sizes = zip(raw[6:10], (21, 14, 7, 0), strict=True)
+        at = 10 + sum((byte & 0x7F) << shift for byte, shift in sizes)
     head = raw[at : at + 3]
     if len(head) < 3 or head[0] != 0xFF or head[1] & 0xFE != 0xFA:
         return 0

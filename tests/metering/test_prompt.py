@@ -74,8 +74,8 @@ def as_url(kind: str, raw: bytes) -> str:
 @pytest.mark.parametrize(
     ("part", "tokens"),
     [
-        ({"type": "file", "file": {"file_data": as_url("application/pdf", PDF)}}, 3 * 2105),
-        ({"type": "input_file", "file_data": as_url("application/pdf", PDF)}, 3 * 2105),
+        ({"type": "file", "file": {"file_data": as_url("application/pdf", PDF)}}, 3 * 1765),
+        ({"type": "input_file", "file_data": as_url("application/pdf", PDF)}, 3 * 1765),
         (
             {
                 "type": "document",
@@ -85,7 +85,7 @@ def as_url(kind: str, raw: bytes) -> str:
                     "data": base64.b64encode(PDF).decode(),
                 },
             },
-            3 * 2105,
+            3 * 1765,
         ),
         ({"type": "document", "source": {"type": "url", "url": "https://x.test/a.pdf"}}, 10_000),
         ({"type": "document", "source": {"type": "text", "data": "hello world"}}, 2),
@@ -156,8 +156,10 @@ _json = st.recursive(
     max_leaves=25,
 )
 _kinds = st.sampled_from(
-    ["text", "image_url", "input_audio", "file", "object", "array", "string", "video_url"]
-    + ["document", "data:application/pdf;base64,JVBERi0=", "data:audio/wav;base64,UklGRg=="]
+    [
+        *("text", "image_url", "input_audio", "file", "object", "array", "string", "video_url"),
+        *("document", "data:application/pdf;base64,JVBERi0=", "data:audio/wav;base64,UklGRg=="),
+    ]
 )
 _fields = st.dictionaries(_keys, _json | _kinds, max_size=6)
 
