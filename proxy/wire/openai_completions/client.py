@@ -18,7 +18,7 @@ from proxy.error_words import ErrorWords
 from proxy.errors import InvalidRequest
 from proxy.wire import StreamWriter
 from proxy.wire.openai_chat.endings import usage_of
-from proxy.wire.openai_completions.endings import shared_fields, stream_end
+from proxy.wire.openai_completions.endings import AS_SAID, shared_fields, stream_end
 from proxy.wire.openai_completions.prompts import Prompt, count_prompts, read_prompts
 
 PATH = "/v1/completions"
@@ -169,23 +169,33 @@ class TextWriter:
 
 
 def _choices(choices: list[Any], part: str) -> list[dict[str, Any]]:
-    """Each choice with what it says as a text: a refusal is one, too, and thinking is none."""
+    """Each choice with what it says as a text."""
     written = []
     for position, choice in enumerate(choices):
         if not isinstance(choice, dict):
             continue
-        said = choice.get(part)
-        fields = said if isinstance(said, dict) else {}
+        text, logprobs = _said(choice, part)
         index, reason = choice.get("index"), choice.get("finish_reason")
         written.append(
             {
-                "text": _text(fields.get("content")) + _text(fields.get("refusal")),
+                "text": text,
                 "index": index if type(index) is int else position,
-                "logprobs": None,
+                "logprobs": logprobs,
                 "finish_reason": _REASONS.get(reason, reason) if isinstance(reason, str) else None,
             }
         )
     return written
+
+
+def _said(choice: Mapping[str, Any], part: str) -> tuple[str, Any]:
+    """Its own text if it was a completion, else that of its message: a refusal is one, too, and
+    thinking is none."""
+    own = choice.get(AS_SAID)
+    if isinstance(own, dict) and isinstance(own.get("text"), str):
+        return own["text"], own.get("logprobs")
+    said = choice.get(part)
+    fields = said if isinstance(said, dict) else {}
+    return _text(fields.get("content")) + _text(fields.get("refusal")), None
 
 
 def _text(value: object) -> str:

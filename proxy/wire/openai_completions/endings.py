@@ -10,6 +10,10 @@ import orjson
 from proxy.sse import DONE
 from proxy.wire.openai_chat.endings import FINISH_REASON, usage_of
 
+AS_SAID = "x_completion"
+"""The field of a neutral choice that holds a completion's own text and logprobs, where a whole
+answer is told to a client of this same format as a stream."""
+
 _NAMED = ("created", "model", "system_fingerprint")
 _ID = "cmpl-"
 _CHAT_ID = "chatcmpl-"

@@ -15,7 +15,7 @@ from proxy.errors import InvalidRequest
 from proxy.wire import Decoder, Reading, Sending
 from proxy.wire.openai_chat.errors import classify_error, read_error
 from proxy.wire.openai_chat.usage import read_usage
-from proxy.wire.openai_completions.endings import shared_fields, stream_end
+from proxy.wire.openai_completions.endings import AS_SAID, shared_fields, stream_end
 from proxy.wire.openai_completions.prompts import read_prompts, text_of
 
 __all__ = ["classify_error", "read_error", "read_usage"]
@@ -101,14 +101,19 @@ def read_whole(
     if not isinstance(choices, list):
         return None
     spoken = _spoken(choices, "message", _echo_of(request))
+    if request.stream:  # it is told as a stream then, its echo and logprobs with it
+        for said, choice in zip(spoken, filter(_is_choice, choices), strict=True):
+            said[AS_SAID] = {name: choice.get(name) for name in ("text", "logprobs")}
     return {**answer, "object": "chat.completion", "choices": spoken}
+
+
+def _is_choice(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def _spoken(choices: list[Any], part: str, echo: _Echo | None) -> list[dict[str, Any]]:
     spoken = []
-    for choice in choices:
-        if not isinstance(choice, dict):
-            continue
+    for choice in filter(_is_choice, choices):
         text, index = choice.get("text"), choice.get("index")
         said = text if isinstance(text, str) else ""
         if echo is not None and said:

@@ -159,9 +159,28 @@ def test_whole_answers_are_metered_as_they_come(
     read = SAME.read_reply(raw, request(), used, created_s=1)
 
     assert read is not None
-    assert read[1] == raw
-    assert read[0].finish_reason == reason
+    assert read.body == raw
+    assert read.reply.finish_reason == reason
     assert used.final().units == units
+
+
+def test_a_whole_answer_to_a_streamed_request_is_told_as_a_stream() -> None:
+    """Of an upstream that does not stream: with its echo and logprobs, metered without them."""
+    logprobs = {"tokens": ["hello"], "text_offset": [8]}
+    choice = {"text": "Say this hello", "index": 0, "finish_reason": "stop", "logprobs": logprobs}
+    used = meter()
+
+    read = SAME.read_reply(
+        orjson.dumps({"id": "cmpl-1", "choices": [choice]}),
+        request(stream=True, echo=True, logprobs=1),
+        used,
+        created_s=1,
+    )
+
+    assert read is not None
+    assert orjson.loads(read.body[6:])["choices"] == [choice]
+    assert read.tail == DONE
+    assert used.final().units == {"input_uncached": 7, "output_text": 1}
 
 
 def test_without_usage_the_text_is_counted() -> None:

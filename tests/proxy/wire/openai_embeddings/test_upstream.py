@@ -42,7 +42,7 @@ def test_vectors_pass_untouched(name: str, tokens: int) -> None:
     read = SAME.read_reply(raw, request(), used, created_s=1)
 
     assert read is not None
-    assert read[1] == raw
+    assert read.body == raw
     assert used.final().units == {"input_uncached": tokens}
     assert used.final().source == "provider"
     assert used.final().suspect is None
@@ -68,7 +68,7 @@ def test_more_vectors_than_are_parsed_are_billed_by_their_usage() -> None:
     SAME.read_reply(b'{"data":[%s]}' % vector, request(), silent, created_s=1)
 
     assert read is not None
-    assert read[1] == raw % vector
+    assert read.body == raw % vector
     assert used.final().units == {"input_uncached": 8}
     assert silent.final().units == {"input_uncached": 7}
 
