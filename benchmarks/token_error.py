@@ -1,4 +1,4 @@
-"""`python -m benchmarks.token_error`: how far our counts are from what providers and tokenizers say.
+"""`python -m benchmarks.token_error`: how far our counts are from those of providers.
 
 Prints the tables of docs/token-counting.md. Prompts and images are those of the tests, with counts
 that OpenAI's API returned or billed. The families without a tokenizer of ours were measured once
