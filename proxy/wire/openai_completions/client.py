@@ -91,11 +91,11 @@ def _as_chat(
 ) -> dict[str, Any]:
     """The same as a chat completion; what cannot be said there is named under `UNSUPPORTED`."""
     chat = {name: value for name, value in body.items() if name not in _OWN}
-    chat["messages"] = [
-        {"role": "user", "content": each} for each in prompts if isinstance(each, str)
-    ]
-    chat["max_tokens"] = output_limit
     is_plain = len(prompts) == 1 and isinstance(prompts[0], str)
+    # Where the prompt cannot be said there is no conversation: an upstream that is asked all the
+    # same, because `drop_unsupported` lets it be, refuses that. A part of it would be answered.
+    chat["messages"] = [{"role": "user", "content": prompts[0]}] if is_plain else []
+    chat["max_tokens"] = output_limit
     unsupported = {
         "prompt": not is_plain,
         "max_tokens": output_limit == 0,

@@ -170,6 +170,12 @@ def test_what_a_chat_cannot_say_is_named(fields: dict[str, Any], named: list[str
     assert UNSUPPORTED not in sent
 
 
+@pytest.mark.parametrize("prompt", [["a", "b"], [1], [[1]]], ids=str)
+def test_a_prompt_that_cannot_be_said_is_never_said_in_part(prompt: Any) -> None:
+    """Even where what is unsupported is dropped, no half of a prompt is answered."""
+    assert parse_request(request(prompt)).chat["messages"] == []
+
+
 def test_a_chats_answer_is_written_as_a_completion() -> None:
     """Golden: chunks of a chat become completion chunks; roles and thinking are none."""
     parsed = parse_request(request(stream=True, stream_options={"include_usage": True}))
