@@ -9,6 +9,7 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import NoReturn
 
 import orjson

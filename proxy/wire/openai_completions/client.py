@@ -23,6 +23,8 @@ from proxy.wire.openai_completions.prompts import Prompt, count_prompts, read_pr
 
 PATH = "/v1/completions"
 TRANSLATES = True
+REQUEST_ID = "x-request-id"
+PASSES: tuple[str, ...] = ()
 
 OUTPUT_TOKENS_DEFAULT = 16
 """OpenAI's, where a request sets no `max_tokens`."""

@@ -23,6 +23,7 @@ __all__ = ["classify_error", "read_error", "read_usage"]
 TRANSLATES = False
 ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
+LIMIT_REQUIRED = False
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:

@@ -17,6 +17,7 @@ __all__ = ["classify_error", "read_error"]
 TRANSLATES = False
 ANSWER_FIELD = "data"
 USAGE_FIELD = "usage"
+LIMIT_REQUIRED = False
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:
