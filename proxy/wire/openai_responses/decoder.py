@@ -8,6 +8,7 @@ where everything else in it has been read before.
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import orjson
@@ -28,6 +29,7 @@ _ID = re.compile(rb'"id"\s*:\s*("resp[\w-]{1,200}")')
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]{1,200}")')
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]|\{[^{}]*+\})*+\})')
 _USAGE_BYTES_MAX = 4096
+_USAGES_LOOKED_AT = 4
 
 
 class ResponseDecoder:
@@ -66,10 +68,20 @@ def _outline(data: bytes) -> dict[str, object]:
     for name, pattern in (("id", _ID), ("model", _MODEL)):
         if match := pattern.search(data[:_HEAD_BYTES]):
             found[name] = orjson.loads(match[1])
-    at = data.rfind(b'"usage"')
-    if at > 0 and (match := _USAGE.match(data[at : at + _USAGE_BYTES_MAX])):
-        try:
-            found["usage"] = orjson.loads(match[1])
-        except orjson.JSONDecodeError:
-            return found
+    if (usage := _usage(data)) is not None:
+        found["usage"] = usage
     return found
+
+
+def _usage(data: bytes) -> object:
+    """The last object of that name; a client's own `metadata` comes after it, where it may have
+    called a text so."""
+    at = len(data)
+    for _ in range(_USAGES_LOOKED_AT):
+        if (at := data.rfind(b'"usage"', 0, at)) < 0:
+            break
+        match = _USAGE.match(data[at : at + _USAGE_BYTES_MAX])
+        if match and b'"input_tokens"' in match[1]:
+            with contextlib.suppress(orjson.JSONDecodeError):
+                return orjson.loads(match[1])
+    return None
