@@ -9,7 +9,9 @@ Beyond OpenAI's fields the neutral form has these, which formats pass on where t
 them: `reasoning_content` of a message or delta (the text of its thinking) and `thinking_blocks`
 (`{"type": "thinking", "thinking", "signature"}` and `{"type": "redacted_thinking", "data"}`, which
 an upstream wants back as they were); `cache_control` of a content part, message or tool;
-`stop_sequence` of a choice (which of the stops was met); `top_k` and `thinking` of a request.
+`stop_sequence` of a choice (which of the stops was met); `top_k` and `thinking` of a request, and
+`x_unsupported` of one: the fields of the client's own format that have no place here, which no
+upstream is sent (`["previous_response_id", "tools[1].type"]`).
 """
 
 from __future__ import annotations

@@ -22,6 +22,9 @@ _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control"})
 """Fields of messages, parts and tools that strict servers refuse."""
 
+_NEUTRAL_FIELDS = ("thinking", "x_unsupported")
+"""And of the request: the second names what could not even be said in this form."""
+
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:
     """Nothing: it is the neutral form itself."""
@@ -44,7 +47,8 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     body["messages"] = [_plain(message) for message in body["messages"]]
     if isinstance(tools := body.get("tools"), list):
         body["tools"] = [_plain(tool) for tool in tools]
-    body.pop("thinking", None)
+    for name in _NEUTRAL_FIELDS:
+        body.pop(name, None)
     return body
 
 

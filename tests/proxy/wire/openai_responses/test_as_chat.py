@@ -26,7 +26,7 @@ def test_a_recorded_request_is_said_as_chat(name: str) -> None:
     assert found.body == pair["body"]
 
 
-NAMED = {
+NAMED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "tool_choice": ({"tool_choice": {"type": "mcp", "server_label": "x"}}, ["tool_choice"]),
     "choice_of_odd_tools": (
         {"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp"}]}},

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.tokenizer import tokenizer_for
@@ -109,7 +109,7 @@ def test_the_prompt_counts_as_the_same_chat_does() -> None:
     assert found == 3 + (3 + 1 + 3) + (3 + 1 + 2)  # priming; frame, role, text of each
 
 
-CONTEXTS = {
+CONTEXTS: dict[str, tuple[dict[str, Any], int]] = {
     "previous": ({"previous_response_id": "resp_1"}, CONTEXT_TOKENS_ASSUMED),
     "conversation": ({"conversation": {"id": "conv_1"}}, CONTEXT_TOKENS_ASSUMED),
     "template": ({"prompt": {"id": "pmpt_1"}}, CONTEXT_TOKENS_ASSUMED),
@@ -175,23 +175,63 @@ JSON = st.recursive(
     max_leaves=8,
 )
 NAMES = st.sampled_from(
-    (
-        "input instructions tools tool_choice text reasoning include user conversation "
-        "prompt top_logprobs max_output_tokens stream truncation "
-    ).split()
+    [
+        "input",
+        "instructions",
+        "tools",
+        "tool_choice",
+        "text",
+        "reasoning",
+        "include",
+        "user",
+        "conversation",
+        "prompt",
+        "top_logprobs",
+        "max_output_tokens",
+        "stream",
+        "truncation",
+    ]
 )
 KINDS = st.sampled_from(
-    (
-        "message reasoning function_call function_call_output custom_tool_call input_text "
-        "input_image input_file refusal item_reference image_thing function custom "
-        "allowed_tools json_schema web_search "
-    ).split()
+    [
+        "message",
+        "reasoning",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "input_text",
+        "input_image",
+        "input_file",
+        "refusal",
+        "item_reference",
+        "image_thing",
+        "function",
+        "custom",
+        "allowed_tools",
+        "json_schema",
+        "web_search",
+    ]
 )
 KEYS = st.sampled_from(
-    (
-        "type role content text call_id name arguments output summary encrypted_content "
-        "image_url file_id format tools input effort id "
-    ).split()
+    [
+        "type",
+        "role",
+        "content",
+        "text",
+        "call_id",
+        "name",
+        "arguments",
+        "output",
+        "summary",
+        "encrypted_content",
+        "image_url",
+        "file_id",
+        "format",
+        "tools",
+        "input",
+        "effort",
+        "id",
+    ]
 )
 ROLES = st.sampled_from(["user", "assistant", "system", "developer"])
 SHAPED = st.recursive(
@@ -205,6 +245,7 @@ SHAPED = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(NAMES | st.text(max_size=4), SHAPED, max_size=6), st.lists(SHAPED))
 def test_whatever_is_sent_is_refused_or_counted(fields: dict[str, Any], items: list[Any]) -> None:
     """Nothing in a request raises anything but a refusal."""
@@ -219,6 +260,7 @@ def test_whatever_is_sent_is_refused_or_counted(fields: dict[str, Any], items: l
     assert orjson.loads(raw) == found.body
 
 
+@settings(max_examples=40)
 @given(JSON | SHAPED)
 def test_whatever_completed_is_written(message: Any) -> None:
     """A completion with anything in it becomes a response."""

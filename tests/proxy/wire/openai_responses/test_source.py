@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.meter import Meter
@@ -321,6 +321,7 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(EVENTS, max_size=6), st.sampled_from(["completed", "incomplete", "failed"]), JSON)
 def test_nothing_an_upstream_sends_raises(
     events: list[dict[str, Any]], ending: str, response: Any

@@ -69,3 +69,17 @@ def test_errors_are_read_as_openais() -> None:
     assert spoken.classify_error(429, raw) is Outcome.QUOTA
     assert spoken.classify_error(429, b"") is Outcome.RATE_LIMITED
     assert spoken.read_error(429, raw).param == "p"
+
+
+def test_what_chat_cannot_say_is_not_sent() -> None:
+    """The names of what has no place in chat are for us: a strict server would refuse them."""
+    raw = b'{"model": "m", "input": "hi", "previous_response_id": "resp_1"}'
+    request = parse_request(raw)
+    found = passage("openai_responses", ("openai_chat",))
+
+    assert request.chat["x_unsupported"] == ["previous_response_id"]
+    assert found is not None
+    assert orjson.loads(found.body(request, Sending("real"))) == {
+        "model": "real",
+        "messages": [{"role": "user", "content": "hi"}],
+    }

@@ -76,7 +76,7 @@ def test_reasoning_beside_the_output_is_seen_in_the_total() -> None:
     assert found.doubt is None
 
 
-LIES = {
+LIES: dict[str, dict[str, Any]] = {
     "negative": {"input_tokens": -1},
     "huge": {"output_tokens": COUNT_MAX + 1},
     "nan": {"input_tokens": float("nan")},
@@ -94,7 +94,7 @@ def test_a_lie_is_suspect(name: str) -> None:
     assert read_usage(usage(**LIES[name])).suspect
 
 
-ODD = {
+ODD: dict[str, dict[str, Any]] = {
     "total": {"total_tokens": 151},
     "total_text": {"total_tokens": "150"},
     "more_reasoning": {"output_tokens_details": {"reasoning_tokens": 51}},

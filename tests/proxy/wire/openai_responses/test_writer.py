@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
@@ -273,6 +273,7 @@ CHUNK = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(CHUNK, max_size=6))
 def test_whatever_the_chunks_hold_the_stream_is_whole(chunks: list[dict[str, Any]]) -> None:
     """Every item that begins ends once, and the response holds all of them."""

@@ -121,7 +121,9 @@ async def test_the_asynchronous_library_reads_the_same() -> None:
     with served(stream("plain")) as url:
         async with AsyncOpenAI(base_url=url, api_key="k") as found:
             events = await found.responses.create(model="m", input="hi", stream=True)
-            texts = [each.delta async for each in events if "output_text.delta" in each.type]
+            texts = [
+                each.delta async for each in events if each.type == "response.output_text.delta"
+            ]
 
     assert "".join(texts) == "Hello 🙂"
 
