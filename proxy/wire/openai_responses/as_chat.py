@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from proxy.chat import UNSUPPORTED
 from proxy.wire.openai_responses.items import Conversation
 from proxy.wire.openai_responses.thinking import ASKED_BY as _ENCRYPTED
-
-UNSUPPORTED = "x_unsupported"
-"""The field of a neutral body that names what could not be said in it."""
 
 LOGPROBS = "message.output_text.logprobs"
 """What stands in `include` of a request that wants them."""

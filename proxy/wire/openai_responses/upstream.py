@@ -16,6 +16,7 @@ from proxy.wire.openai_responses.whole import read_whole
 __all__ = ["classify_error", "read_error", "read_usage", "read_whole"]
 
 TRANSLATES = False
+ANSWER_FIELD = "output"
 USAGE_FIELD = "usage"
 
 

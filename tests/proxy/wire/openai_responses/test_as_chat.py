@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.wire.openai_responses.as_chat import UNSUPPORTED, say
+from proxy.chat import UNSUPPORTED
+from proxy.wire.openai_responses.as_chat import say
 from proxy.wire.openai_responses.client import parse_request
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openai_responses"

@@ -50,10 +50,9 @@ def test_a_whole_answer_is_metered(name: str) -> None:
     found = SAME.read_reply(raw, REQUEST, metered, created_s=1)
 
     assert found is not None
-    reply, passed = found
-    assert passed == raw
-    assert reply.finish_reason == expected["finish_reason"]
-    assert reply.is_finished
+    assert found.body == raw
+    assert found.reply.finish_reason == expected["finish_reason"]
+    assert found.reply.is_finished
     if "units" in expected:
         assert metered.final().units == expected["units"]
     else:
@@ -85,7 +84,7 @@ def test_a_failed_answer_is_a_failure() -> None:
     found = SAME.read_reply(raw, REQUEST, meter(), created_s=1)
 
     assert found is not None
-    assert not found[0].is_finished
+    assert not found.reply.is_finished
 
 
 def test_what_is_no_response_is_none() -> None:
