@@ -239,7 +239,8 @@ class ResponseSource:
         last = {name: response.get(name) for name in ("model", "service_tier")}
         if kind == "response.failed" or response.get("error"):
             chunks += [last, *_failure(response).chunks]
-            return Reading(chunks, usage, is_end=True, is_odd=True)
+            # not withheld as an end is: what follows it says no more of why it failed
+            return Reading(chunks, usage, is_odd=True)
         reason = finish_reason(response, kind)
         choice = {"index": 0, "delta": {}, "finish_reason": reason}
         return Reading([*chunks, {**last, "choices": [choice]}], usage, is_end=True)

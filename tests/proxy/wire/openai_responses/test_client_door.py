@@ -193,3 +193,25 @@ async def test_a_stream_past_its_cap_ends_as_an_incomplete_one(
     assert last.response.usage is not None
     assert last.response.usage.output_tokens == units(door)["output_text"]
     assert last.response.output_text.startswith(" word word")
+
+
+@pytest.mark.parametrize("name", ["failed", "error_nested", "error_flat"])
+async def test_a_failure_of_the_upstreams_reaches_the_client(
+    open_door: OpenDoor, upstream: ScriptedUpstream, name: str
+) -> None:
+    """A relayed stream that ends in a failure does not look whole, and is billed."""
+    said, failed = golden(name).rsplit(b"event: ", 1)
+    upstream.scripts = [
+        [stream_head(), chunk(said), Act.PAUSE, chunk(b"event: " + failed), LAST_CHUNK]
+    ]
+    door = await relay(open_door, upstream)
+    kinds: list[str] = []
+    async with library(door) as client:
+        events = await client.responses.create(model="m", input="hi", stream=True)
+        with pytest.raises(openai.APIError):
+            async for event in events:
+                kinds.append(event.type)
+
+    assert ("response.failed" in kinds) == (name == "failed")
+    assert "response.completed" not in kinds
+    assert units(door)["output_text"] > 0
