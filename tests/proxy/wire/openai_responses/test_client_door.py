@@ -24,7 +24,8 @@ from fixtures_upstream import (
     streamed,
     usage_event,
 )
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, AsyncStream
+from openai.types.responses import ResponseStreamEvent
 
 from metering.usage import TOKEN_CLASSES
 from proxy.settings import Settings
@@ -53,6 +54,12 @@ def units(door: RunningDoor) -> Mapping[str, int]:
     """The tokens that the one exchange is billed."""
     (event,) = door.events
     return {name: count for name, count in event.units.items() if name in TOKEN_CLASSES}
+
+
+async def note_kinds(events: AsyncStream[ResponseStreamEvent], kinds: list[str]) -> None:
+    """Read them all, and keep what each is called: they may end in an exception."""
+    async for event in events:
+        kinds += [event.type]
 
 
 async def relay(open_door: OpenDoor, upstream: ScriptedUpstream, **fields: Any) -> RunningDoor:
@@ -163,8 +170,7 @@ async def test_a_stream_that_breaks_off_raises_and_is_billed(
     async with library(door) as client:
         events = await client.responses.create(model="m", input="hi", stream=True)
         with pytest.raises(openai.APIError) as caught:
-            async for _ in events:
-                pass
+            await note_kinds(events, [])
 
     assert caught.value.code == "upstream_error"
     assert units(door)["output_text"] > 0
@@ -209,8 +215,7 @@ async def test_a_failure_of_the_upstreams_reaches_the_client(
     async with library(door) as client:
         events = await client.responses.create(model="m", input="hi", stream=True)
         with pytest.raises(openai.APIError):
-            async for event in events:
-                kinds.append(event.type)
+            await note_kinds(events, kinds)
 
     assert ("response.failed" in kinds) == (name == "failed")
     assert "response.completed" not in kinds
