@@ -161,7 +161,9 @@ class ResponseSource:
         if draft is not None:
             index = data.get(text.number) if text.number is not None else 0
             draft.part(text.place, index if type(index) is int else 0, text.kind).add(delta)
-        return _said(_delta_of(text.field, delta, _slot(data)))
+        if text.field is None:
+            return _said(_delta_of(None, delta, _slot(data)))
+        return Reading(({"choices": [{"index": 0, "delta": {text.field: delta}}]},))
 
     def _done(self, data: Mapping[str, Any], text: _Text) -> Reading:
         """A text once more as a whole: what of it has not come in deltas counts."""

@@ -46,6 +46,8 @@ class ResponseWriter:
         self._drafts: list[Draft] = []
         self._speech: Draft | None = None
         """The message or the thinking that goes on."""
+        self._text: tuple[Part, dict[str, Any]] | None = None
+        """The part of a message that goes on, and its place."""
         self._calls: dict[int, _Call] = {}
         self._call_ids: set[str] = set()
         self._blocks: list[dict[str, Any]] = []
@@ -153,7 +155,8 @@ class ResponseWriter:
             part.add(content)
             told = logprobs.get("content") if isinstance(logprobs, dict) else None
             told = told if isinstance(told, list) else []
-            part.extra.setdefault("logprobs", []).extend(told)
+            if told:
+                part.extra.setdefault("logprobs", []).extend(told)
             self._emit("response.output_text.delta", **where, delta=content, logprobs=told)
         if refusal and isinstance(refusal, str):
             part, where = self._text_part("refusal")
@@ -164,12 +167,14 @@ class ResponseWriter:
             if (flat := _annotation(note)) is not None:
                 part, where = self._text_part("output_text")
                 kept = part.extra.setdefault("annotations", [])
-                where["annotation_index"] = len(kept)
+                at = {**where, "annotation_index": len(kept)}
                 kept.append(flat)
-                self._emit("response.output_text.annotation.added", **where, annotation=flat)
+                self._emit("response.output_text.annotation.added", **at, annotation=flat)
 
     def _text_part(self, kind: str) -> tuple[Part, dict[str, Any]]:
         """The part of the message that text of this kind goes on with, and its place."""
+        if self._text is not None and self._text[0].kind == kind:
+            return self._text
         draft = self._speak("message", role="assistant", content=[])
         found = [index for (_, index), part in draft.parts.items() if part.kind == kind]
         place = found[0] if found else len(draft.parts)
@@ -177,7 +182,8 @@ class ResponseWriter:
         part = draft.part("content", place, kind)
         if not found:
             self._emit("response.content_part.added", **where, part=part.whole())
-        return part, where
+        self._text = part, where
+        return self._text
 
     def _speak(self, kind: str, **fields: Any) -> Draft:
         """The item of this kind that goes on; another one ends."""
@@ -188,6 +194,7 @@ class ResponseWriter:
         return self._speech
 
     def _end_speech(self, status: str) -> None:
+        self._text = None
         if self._speech is None:
             return
         if self._blocks:
