@@ -73,6 +73,15 @@ def load_event(data: bytes) -> Any:
             raise ValueError("nested too deeply") from None
 
 
+def dump(value: Any) -> bytes:
+    """JSON of what was read so liberally: half a surrogate pair becomes a question mark."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return text.encode("utf-8", "replace")
+
+
 def _outside_strings(raw: bytes, values_max: int) -> bytes | None:
     """The text with its strings empty, None if it has more than that many values."""
     plain = raw

@@ -7,6 +7,7 @@ in signs that a header may have, without the provider's credential.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from proxy import vendors
@@ -33,6 +34,7 @@ ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 """Passed on with an upstream's error that is relayed."""
 
 
+@lru_cache(maxsize=256)
 def passage_to(provider: Provider, client: str) -> Passage | None:
     """The way from a client's format to one that this provider speaks; None where there is none."""
     return passage(client, tuple(vendors.vendor(provider.type).formats(provider)))
@@ -75,7 +77,9 @@ def call_to(
 async def prepared(provider: Provider, call: Call, transport: Transport) -> Call:
     """The call, signed where its vendor wants that; TransportError where it cannot be."""
     signing = vendors.signing(vendors.vendor(provider.type))
-    return call if signing is None else await signing.prepare(provider, call, transport)
+    if signing is None:
+        return call
+    return replace(await signing.prepare(provider, call, transport), is_signed=True)
 
 
 @lru_cache(maxsize=256)

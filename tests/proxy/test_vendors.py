@@ -58,3 +58,41 @@ def test_where_a_limit_is_written(url: str, field: str) -> None:
     provider = Provider(name="p", type="openai", base_url=url)
 
     assert vendor("openai").output_limit_field(provider) == field
+
+
+def gemini(**options: str) -> Provider:
+    return Provider(
+        name="p", type="gemini", base_url="https://g.test", api_key=Secret(SECRET), options=options
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("gemini-2.5-flash", "models/gemini-2.5-flash"),
+        ("models/gemini-2.5-flash", "models/gemini-2.5-flash"),
+        ("tunedModels/mine-1", "tunedModels/mine-1"),
+        ("endpoints/123", "endpoints/123"),
+        ("other/x", "models/other%2Fx"),
+        ("models/../../x", "models/..%2F..%2Fx"),
+        ("a?key=b#c:d e", "models/a%3Fkey%3Db%23c%3Ad%20e"),
+    ],
+)
+def test_gemini_has_the_model_in_its_address(model: str, path: str) -> None:
+    """Quoted, so that a name stays one step of the path; the verb says whether it streams."""
+    url = vendor("gemini").url
+
+    whole = url(gemini(), format="gemini", model=model, stream=False)
+    streamed = url(gemini(), format="gemini", model=model, stream=True)
+
+    assert whole == f"https://g.test/{path}:generateContent"
+    assert streamed == f"https://g.test/{path}:streamGenerateContent?alt=sse"
+
+
+def test_gemini_has_its_key_in_a_header() -> None:
+    """As an API key, or as a token where the option says so; nothing without one."""
+    keyless = Provider(name="p", type="gemini", base_url="https://g.test")
+
+    assert vendor("gemini").headers(gemini()) == {"x-goog-api-key": SECRET}
+    assert vendor("gemini").headers(gemini(auth="bearer")) == {"Authorization": f"Bearer {SECRET}"}
+    assert vendor("gemini").headers(keyless) == {}

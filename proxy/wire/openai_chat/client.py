@@ -123,7 +123,7 @@ class ChunkWriter:
         if chunk.get("error"):
             return b""
         self._shared = self._shared or shared_fields(chunk)
-        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+        return b"data: " + json_bounds.dump(chunk) + b"\n\n"
 
     def end(self, units: Mapping[str, int]) -> bytes:
         """The usage chunk where it was asked for, and `[DONE]`."""
