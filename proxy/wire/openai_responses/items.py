@@ -137,6 +137,8 @@ class Conversation:
             "type": inner,
             inner: {"name": item["name"], field: item[field]},
         }
+        if isinstance(extra := item.get("extra_content"), dict):
+            call["extra_content"] = extra
         self._assistant(is_fresh=False).calls.append(call)
 
     def _result(self, item: dict[str, Any], path: str) -> None:

@@ -24,6 +24,7 @@ _PREFIXES = {
     "reasoning": "rs",
     "function_call": "fc",
     "custom_tool_call": "ctc",
+    "image_generation_call": "ig",
 }
 _NO_ID_SIGN = re.compile(r"[^A-Za-z0-9_-]")
 _STEM_MAX = 64
@@ -123,6 +124,9 @@ class ResponseWriter:
             if blocks := known(delta.get("thinking_blocks")):
                 self._keep(blocks)
             self._say(delta, choice.get("logprobs"))
+            images = delta.get("images")
+            for image in images if isinstance(images, list) else ():
+                self._show(image)
             calls = delta.get("tool_calls")
             for place, call in enumerate(calls if isinstance(calls, list) else ()):
                 if isinstance(call, dict):
@@ -185,6 +189,14 @@ class ResponseWriter:
         self._text = part, where
         return self._text
 
+    def _show(self, image: Any) -> None:
+        """An image that the model made, whole."""
+        if (data := _image_data(image)) is not None:
+            self._end_speech("completed")
+            draft = self._open("image_generation_call", result=None)
+            draft.item["result"] = data
+            self._close(draft, "completed")
+
     def _speak(self, kind: str, **fields: Any) -> Draft:
         """The item of this kind that goes on; another one ends."""
         if self._speech is not None and self._speech.item["type"] == kind:
@@ -218,7 +230,8 @@ class ResponseWriter:
         """Say what is known of a call: its item once it has a name, and what was said since."""
         if call.draft is None:
             call_id = self._unique(call.call_id)
-            call.draft = self._open(call.kind, call_id=call_id, name=call.name, **{call.field: ""})
+            fields = {"call_id": call_id, "name": call.name, call.field: "", **call.extra}
+            call.draft = self._open(call.kind, **fields)
             call.draft.part(call.field, 0, call.field)
         if call.waiting:
             text, call.waiting = "".join(call.waiting), []
@@ -270,12 +283,14 @@ _CALL_DELTA = {
 class _Call:
     """A call that is being made; some servers say its name after its first arguments."""
 
-    __slots__ = ("call_id", "draft", "field", "kind", "name", "waiting")
+    __slots__ = ("call_id", "draft", "extra", "field", "kind", "name", "waiting")
 
     def __init__(self) -> None:
         self.kind, self.field = "function_call", "arguments"
         self.call_id = self.name = ""
         self.waiting: list[str] = []
+        self.extra: dict[str, Any] = {}
+        """What an upstream wants back with it, where clients send items back as they got them."""
         self.draft: Draft | None = None
 
     def learn(self, delta: Mapping[str, Any]) -> None:
@@ -285,12 +300,24 @@ class _Call:
         inner = delta.get("custom" if self.field == "input" else "function")
         if isinstance(call_id := delta.get("id"), str):
             self.call_id = self.call_id or call_id
+        if isinstance(extra := delta.get("extra_content"), dict):
+            self.extra = {"extra_content": extra}
         if not isinstance(inner, dict):
             return
         if isinstance(name := inner.get("name"), str):
             self.name = self.name or name
         if isinstance(text := inner.get(self.field), str) and text:
             self.waiting.append(text)
+
+
+def _image_data(image: Any) -> str | None:
+    """The base64 text of an image; one that stands elsewhere has no place in this format."""
+    inner = image.get("image_url") if isinstance(image, dict) else None
+    url = inner.get("url") if isinstance(inner, dict) else None
+    if not isinstance(url, str) or not url.startswith("data:"):
+        return None
+    _, mark, data = url.partition(";base64,")
+    return data if mark else None
 
 
 def _annotation(note: Any) -> dict[str, Any] | None:

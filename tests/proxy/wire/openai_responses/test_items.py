@@ -74,6 +74,15 @@ def test_signed_thinking_comes_back() -> None:
     assert found["thinking_blocks"] == blocks
 
 
+def test_what_an_upstream_wants_back_with_a_call_comes_back() -> None:
+    """Google signs calls, and clients send items back as they got them."""
+    extra = {"google": {"thought_signature": "x"}}
+
+    (found,) = messages({**call("a"), "extra_content": extra})
+
+    assert found["tool_calls"][0]["extra_content"] == extra
+
+
 def test_thinking_that_says_nothing_is_nothing() -> None:
     """An item without a word of it makes no message."""
     assert messages({"type": "reasoning", "id": "rs_1", "summary": []}) == []

@@ -209,6 +209,32 @@ def test_signed_thinking_goes_to_those_who_ask_for_it() -> None:
     assert unpacked(asked[0]["encrypted_content"]) == blocks
 
 
+def test_what_an_upstream_wants_back_with_a_call_goes_out() -> None:
+    """Google signs calls; the signature stands in the item from its first event on."""
+    extra = {"google": {"thought_signature": "x"}}
+    call = {"index": 0, "id": "c", "function": {"name": "f"}, "extra_content": extra}
+
+    events = written(writer(), chunk({"tool_calls": [call]}))
+
+    items = [event["item"] for event in events if "item" in event]
+    assert [item["extra_content"] for item in items] == [extra, extra]
+
+
+def test_an_image_is_an_item() -> None:
+    """It stands where an image of OpenAI's own tool would; one elsewhere has no place."""
+    images = [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
+    ]
+
+    events = written(writer(), chunk({"content": "Here:"}), chunk({"images": images}, "stop"))
+
+    assert [item["type"] for item in output(events)] == ["message", "image_generation_call"]
+    assert output(events)[1]["result"] == "iVBORw0KGgo="
+    for event in events:
+        EVENT.validate_python(event)
+
+
 def test_other_choices_and_errors_are_not_written() -> None:
     """There is one answer in this format, and its failure is written elsewhere."""
     write = writer()
@@ -255,6 +281,7 @@ DELTA = st.fixed_dictionaries(
         "tool_calls": st.lists(CALL, max_size=3) | JSON,
         "function_call": CALL | JSON,
         "annotations": JSON,
+        "images": JSON,
         "thinking_blocks": JSON,
     },
 )
