@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn
 
@@ -83,7 +84,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
     door = request.app[DOOR]
-    client = WebClient(request, request_id)
+    client = WebClient(request, request_id, spoken.REQUEST_ID)
     try:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
@@ -185,7 +186,7 @@ def refusal(error: ApiError, request_id: str, spoken: ClientFormat | None = None
         headers={
             **EVERY_ANSWER,
             "Content-Type": "application/json",
-            "x-request-id": request_id,
+            **_ids(request_id, spoken),
             **error.headers(),
         },
     )
@@ -215,8 +216,22 @@ async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
         if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
-            return await asyncio.to_thread(spoken.parse_request, raw)
-        return spoken.parse_request(raw)
+            chat = await asyncio.to_thread(spoken.parse_request, raw)
+        else:
+            chat = spoken.parse_request(raw)
+    passing = {name: _passing(name, request) for name in spoken.PASSES if name in request.headers}
+    return replace(chat, headers=passing) if passing else chat
+
+
+def _passing(name: str, request: web.Request) -> str:
+    """A header that goes on: a list of plain words, and not a long one."""
+    value = ",".join(request.headers.getall(name))
+    if _PLAIN_LIST.fullmatch(value) is None:
+        raise InvalidRequest(f"The header `{name}` must be a list of plain words.", param=name)
+    return value
+
+
+_PLAIN_LIST = re.compile(r"[A-Za-z0-9._, -]{1,1024}")
 
 
 async def _serve(exchange: Exchange, client: WebClient) -> Finished:
@@ -267,10 +282,16 @@ async def _answer(
         headers={
             **EVERY_ANSWER,
             "Content-Type": "application/json",
-            "x-request-id": request_id,
+            **_ids(request_id, spoken),
             **finished.headers,
         },
     )
+
+
+def _ids(request_id: str, spoken: ClientFormat | None) -> dict[str, str]:
+    """The id under every name that somebody looks for."""
+    ids = {"x-request-id": request_id}
+    return ids if spoken is None else {**ids, spoken.REQUEST_ID: request_id}
 
 
 def _whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True) -> int | None:

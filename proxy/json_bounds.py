@@ -73,13 +73,13 @@ def load_event(data: bytes) -> Any:
             raise ValueError("nested too deeply") from None
 
 
-def dump(value: Any) -> bytes:
-    """JSON of what was read so liberally: half a surrogate pair becomes a question mark."""
+def load_writable(data: bytes) -> Any:
+    """The same for what is to be written again: half a surrogate pair becomes a question mark."""
     try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        return text.encode("utf-8", "replace")
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        found = json.dumps(load_event(data), ensure_ascii=False)
+        return json.loads(found.encode("utf-8", "replace"))
 
 
 def _outside_strings(raw: bytes, values_max: int) -> bytes | None:

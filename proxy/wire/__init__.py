@@ -11,9 +11,10 @@ them: `reasoning_content` of a message or delta (the text of its thinking) and `
 an upstream wants back as they were; a signature that is not Claude's begins with the name of its
 format and a colon); `extra_content` of a tool call, message or delta (Google wants it back);
 `images` of a message or delta; `native_finish_reason` of a choice; `cache_control` of a content
-part, message or tool; `stop_sequence` of a choice (which of the stops was met); `top_k` and
-`thinking` of a request, and `x_unsupported` of one: the fields of the client's own format that have
-no place here, which no upstream is sent (`["previous_response_id", "tools[1].type"]`).
+part, message or tool; `is_error` of a message with a tool's result; `stop_sequence` of a choice
+(which of the stops was met); `top_k` and `thinking` of a request, and `x_unsupported` of one: the
+fields of the client's own format that have no place here, which no upstream is sent
+(`["previous_response_id", "tools[1].type"]`).
 """
 
 from __future__ import annotations
@@ -114,6 +115,10 @@ class ClientFormat(Protocol):
     """Where it is served: `/v1/messages`."""
     TRANSLATES: bool
     """Whether its requests can be written as chat completions."""
+    REQUEST_ID: str
+    """The header in which its clients look for the id of a request."""
+    PASSES: tuple[str, ...]
+    """Headers of a client that go on to an upstream of the same format, in lower case."""
 
     def parse_request(self, raw: bytes) -> ChatRequest:
         """The request behind a body; InvalidRequest names the field that is wrong."""
@@ -165,6 +170,9 @@ class UpstreamFormat(Protocol):
     """What every whole answer has."""
     USAGE_FIELD: str
     """Where a whole answer has its usage."""
+
+    LIMIT_REQUIRED: bool
+    """Whether a request must say how much output it wants at most."""
 
     def cannot_carry(self, chat: Mapping[str, Any]) -> Sequence[str]:
         """The fields of a chat request (`param`, as OpenAI names them) that cannot be written in

@@ -36,6 +36,36 @@ def test_openai_sends_a_bearer_key() -> None:
     assert vendor("openai").headers(keyless) == {}
 
 
+def test_anthropic_sends_its_key_and_version() -> None:
+    """The key stands alone in its header; version and beta features are as configured."""
+    plain = Provider(name="p", type="anthropic", base_url="http://x", api_key=Secret(SECRET))
+    options = {"version": " 2026-10-21 ", "beta": "compact-2026-01-12, context-1m-2025-08-07"}
+    keyless = Provider(name="p", type="anthropic", base_url="http://x", options=options)
+
+    assert vendor("anthropic").headers(plain) == {
+        "x-api-key": SECRET,
+        "anthropic-version": "2023-06-01",
+    }
+    assert vendor("anthropic").headers(keyless) == {
+        "anthropic-version": "2026-10-21",
+        "anthropic-beta": "compact-2026-01-12,context-1m-2025-08-07",
+    }
+
+
+def test_anthropic_speaks_messages() -> None:
+    """One path for answers, whole or streamed, and one name for the limit."""
+    anthropic = vendor("anthropic")
+    provider = Provider(name="p", type="anthropic", base_url=anthropic.BASE_URL or "")
+
+    [spoken] = anthropic.formats(provider)
+
+    assert spoken == "anthropic_messages"
+    assert anthropic.output_limit_field(provider) == "max_tokens"
+    for stream in (False, True):
+        url = anthropic.url(provider, format=spoken, model="claude", stream=stream)
+        assert url == "https://api.anthropic.com/v1/messages"
+
+
 def test_an_unknown_vendor() -> None:
     """A type nobody wrote a file for is a KeyError, whatever it looks like."""
     for name in ("nobody", "..", "os", ""):

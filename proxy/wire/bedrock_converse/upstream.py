@@ -25,6 +25,7 @@ __all__ = [
 TRANSLATES = True
 ANSWER_FIELD = "output"
 USAGE_FIELD = "usage"
+LIMIT_REQUIRED = False
 
 
 def same_format(request: ChatRequest, sending: Sending) -> dict[str, Any]:

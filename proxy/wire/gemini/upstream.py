@@ -20,6 +20,7 @@ __all__ = ["cannot_carry", "classify_error", "read_error", "read_usage"]
 TRANSLATES = True
 ANSWER_FIELD = "candidates"
 USAGE_FIELD = "usageMetadata"
+LIMIT_REQUIRED = False
 
 
 def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:

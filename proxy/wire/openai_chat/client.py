@@ -18,6 +18,8 @@ from proxy.wire.openai_chat.endings import shared_fields, soft_end, usage_of
 
 PATH = "/v1/chat/completions"
 TRANSLATES = True
+REQUEST_ID = "x-request-id"
+PASSES: tuple[str, ...] = ()
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TEXT_MAX = 256
@@ -123,7 +125,7 @@ class ChunkWriter:
         if chunk.get("error"):
             return b""
         self._shared = self._shared or shared_fields(chunk)
-        return b"data: " + json_bounds.dump(chunk) + b"\n\n"
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
     def end(self, units: Mapping[str, int]) -> bytes:
         """The usage chunk where it was asked for, and `[DONE]`."""

@@ -20,6 +20,8 @@ from proxy.wire.openai_responses.writer import ResponseWriter
 
 PATH = "/v1/responses"
 TRANSLATES = True
+REQUEST_ID = "x-request-id"
+PASSES: tuple[str, ...] = ()
 FORMAT = "openai_responses"
 
 CONTEXT_TOKENS_ASSUMED = 16_000

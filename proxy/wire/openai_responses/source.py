@@ -152,7 +152,8 @@ class ResponseSource:
         self._response = response
         # zeros before the first word would be taken for what a stream used that breaks off there
         usage = _interim(read_response_usage(response))
-        return Reading(({"model": response.get("model"), "choices": []},), usage)
+        named = {name: response.get(name) for name in ("id", "model")}
+        return Reading(({**named, "choices": []},), usage)
 
     def _delta(self, data: Mapping[str, Any], text: _Text, delta: Any) -> Reading:
         if not isinstance(delta, str) or not delta:
@@ -238,7 +239,7 @@ class ResponseSource:
         usage = read_response_usage(response)
         # a server that has said nothing yet says all at once
         chunks = [] if self._drafts else self._all_at_once(response)
-        last = {name: response.get(name) for name in ("model", "service_tier")}
+        last = {name: response.get(name) for name in ("id", "model", "service_tier")}
         if kind == "response.failed" or response.get("error"):
             chunks += [last, *_failure(response).chunks]
             # not withheld as an end is: what follows it says no more of why it failed

@@ -18,6 +18,7 @@ __all__ = ["classify_error", "read_error", "read_usage", "read_whole"]
 TRANSLATES = False
 ANSWER_FIELD = "output"
 USAGE_FIELD = "usage"
+LIMIT_REQUIRED = False
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:

@@ -146,6 +146,15 @@ def test_labels_are_read() -> None:
     assert (found["model"], found["tier"]) == ("gpt-4.1-2025-04-14", "default")
 
 
+def test_the_id_is_told_with_the_first_event() -> None:
+    """Whoever keeps whose responses are kept knows it before the client can ask for it."""
+    source = ResponseSource(REQUEST, created_s=1)
+
+    read = source.read({"type": "response.created", "response": {"id": "resp_1", "model": "x"}})
+
+    assert list(read.chunks) == [{"id": "resp_1", "model": "x", "choices": []}]
+
+
 def test_what_breaks_off_is_counted() -> None:
     """A stream without its end is metered by the text that came."""
     stream, _ = golden("plain")
