@@ -140,6 +140,10 @@ class RedisKeys:
         """What proxies tell each other of upstreams."""
         return f"{self.prefix}:health"
 
+    def calibration(self, day: int) -> str:
+        """What proxies learned of prompts on a day, counted from 1970."""
+        return f"{self.prefix}:calibration:{day}"
+
     @property
     def meta(self) -> str:
         """What this deployment's data was written with."""

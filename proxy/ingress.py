@@ -205,9 +205,10 @@ def need_room(request: web.Request, *, stream: bool) -> None:
 
 async def count_prompt(request: web.Request, chat: ChatRequest, route: Route) -> PromptCount:
     """The prompt for each upstream of the route; a long one is counted in a thread."""
+    calibration = request.app[DOOR].calibration
     if (request.content_length or THREAD_ABOVE_BYTES + 1) > THREAD_ABOVE_BYTES:
-        return await asyncio.to_thread(count_prompts, chat, route)
-    return count_prompts(chat, route)
+        return await asyncio.to_thread(count_prompts, chat, route, calibration)
+    return count_prompts(chat, route, calibration)
 
 
 async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
