@@ -286,6 +286,47 @@ def test_a_daily_cap_below_the_smallest_request_is_warned_of(tmp_path: Path) -> 
     assert "tenants[0].limits.tenant: below the price of the smallest" in str(warning)
 
 
+def test_a_cap_of_no_money_that_names_nobody_is_warned_of(tmp_path: Path) -> None:
+    """With an id it shuts one out and is meant; on trial it refuses nobody."""
+    text = """
+limits:
+  caps:
+    - {scope: user, window: 1h, usd: 0}
+    - {scope: feature, id: search, window: 1h, usd: 0}
+    - {scope: run, window: 1h, usd: 0, mode: shadow}
+tenants: [{id: a}]
+"""
+
+    [warning] = loaded(tmp_path, BASE + text).warnings
+
+    assert "limits.caps[0].usd: no money for any user: whatever has a price" in str(warning)
+
+
+@pytest.mark.parametrize(
+    ("limits", "warned"),
+    [
+        ("min_output_tokens: 5000", "limits.min_output_tokens: more than the 4096 tokens"),
+        ("default_output_tokens: 60", "limits.min_output_tokens: more than the 60 tokens"),
+        ("default_output_tokens: 64", ""),
+        (
+            "stream_slice_tokens: 8192",
+            "slice_tokens: more than 4096 tokens, a long answer",
+        ),
+        ("stream_slice_tokens: 4096", ""),
+    ],
+)
+def test_output_that_cannot_be_meant_is_warned_of(tmp_path: Path, limits: str, warned: str) -> None:
+    found = [
+        str(each)
+        for each in loaded(
+            tmp_path, f"{BASE}\nlimits: {{{limits}}}\ntenants: [{{id: a}}]\n"
+        ).warnings
+    ]
+
+    assert len(found) == bool(warned), found
+    assert all(warned in each for each in found)
+
+
 PINS = {
     "kind": ("{tenant: x}", "pin.tenant: unknown key (known: feature, run, session, user)"),
     "feature": (
