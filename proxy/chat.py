@@ -9,6 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+OPENAI_CHAT = "openai_chat"
+"""The wire format that is our neutral one, too."""
+
+UNSUPPORTED = "x_unsupported"
+"""Under this name `as_chat` lists the fields of a request that chat completions have no place for;
+it is never sent."""
+
 CHOICES_MAX = 128
 """OpenAI's own bound for `n`."""
 
@@ -18,11 +25,14 @@ OUTPUT_TOKENS_MAX = 10**9
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One request for a chat completion.
+    """One request to a model.
 
     `output_limit` is the largest of the limits the client set, None when it set none; `choices`
     is `n`, `candidates` what is generated for them (`best_of`, where a server has it);
-    `wants_usage` is whether the client asked for the usage chunk of a stream.
+    `wants_usage` is whether the client asked for the usage chunk of a stream. `format` is the wire
+    format that the client speaks, `body` what it sent; `as_chat` the same as the body of an OpenAI
+    chat completion, where the format is another one: prompts are counted, needs are read and other
+    formats are written from that.
     """
 
     model: str
@@ -33,6 +43,13 @@ class ChatRequest:
     choices: int
     candidates: int
     user: str | None
+    format: str = OPENAI_CHAT
+    as_chat: dict[str, Any] | None = None
+
+    @property
+    def chat(self) -> dict[str, Any]:
+        """The request as the body of an OpenAI chat completion."""
+        return self.body if self.as_chat is None else self.as_chat
 
     def output_bound(self, default_output_tokens: int) -> int:
         """How many output tokens the hold must cover, over all choices."""

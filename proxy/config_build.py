@@ -22,23 +22,19 @@ from proxy.config_degrade import build_steps, check_degradation, targets_of
 from proxy.config_ledger import ledger_url_fault
 from proxy.config_limits import check_output
 from proxy.config_network import (
-    build_ca_file,
     build_egress,
     build_tls,
-    check_base_url,
     check_listening,
     check_redis_files,
 )
 from proxy.config_prices import RULES, build_prices
-from proxy.config_shape import FileShape, ModelShape, ProviderShape, ServerShape
-from proxy.config_tenants import Tenants, build_tenants, check_id
+from proxy.config_providers import build_provider
+from proxy.config_shape import FileShape, ModelShape, ServerShape
+from proxy.config_tenants import Tenants, build_tenants
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
 from routing.abilities import Abilities
 from routing.upstreams import Model, Upstream, candidates, fallback_cycle
-
-OPENAI_BASE_URL = "https://api.openai.com/v1"
-"""Where a provider of type openai is when it gives no `base_url`: as in OpenAI's own SDKs."""
 
 
 def build(
@@ -48,7 +44,7 @@ def build(
     _check_rest(shape, data_dir, findings)
     directory = source.parent.resolve()
     providers = {
-        name: _provider(name, provider, findings, directory)
+        name: build_provider(name, provider, findings, directory)
         for name, provider in shape.providers.items()
     }
     models = {name: _model(name, model, shape, findings) for name, model in shape.models.items()}
@@ -104,7 +100,8 @@ def is_loopback(host: str) -> bool:
 
 def _server(written: ServerShape, findings: Findings, directory: FilePath) -> Server:
     tls = build_tls(written.tls, findings, directory)
-    own = {"max_drain_s": float(written.max_drain_s), "tls": tls}
+    seconds = ("keepalive_s", "keepalive_after_s", "max_drain_s")
+    own = {**{name: float(getattr(written, name)) for name in seconds}, "tls": tls}
     return Server(**{**vars(written), **own})
 
 
@@ -157,45 +154,6 @@ def _check_ledger_url(url: str | None, data_dir: FilePath, findings: Findings) -
         findings.fault(("ledger", "url"), *fault)
 
 
-def _provider(
-    name: str, written: ProviderShape, findings: Findings, directory: FilePath
-) -> Provider:
-    path: Path = ("providers", name)
-    check_id(name, path, "provider", (), findings)
-    base_url = (written.base_url or _default_base_url(written)).rstrip("/")
-    check_base_url((*path, "base_url"), base_url, findings, example=OPENAI_BASE_URL)
-    key_path = (*path, "api_key")
-    variable = findings.document.unset.get(key_path)
-    if variable is None and written.api_key and findings.document.literal(key_path):
-        findings.secret(key_path, "a credential in clear text", f"write ${{{_variable_for(name)}}}")
-    unavailable = None
-    if variable is not None:
-        unavailable = f"environment variable {variable} is not set"
-    elif written.api_key == "":
-        unavailable = "its api_key is empty"
-    return Provider(
-        name=name,
-        type=written.type,
-        base_url=base_url,
-        api_key=Secret(written.api_key) if written.api_key else None,
-        timeout_s=float(written.timeout_s),
-        connect_timeout_s=float(written.connect_timeout_s),
-        stream_usage=written.stream_usage,
-        max_answer_s=float(written.max_answer_s),
-        max_answer_mb=written.max_answer_mb,
-        ca_file=build_ca_file((*path, "ca_file"), written.ca_file, findings, directory),
-        unavailable=unavailable,
-    )
-
-
-def _default_base_url(written: ProviderShape) -> str:
-    return OPENAI_BASE_URL if written.type == "openai" else ""
-
-
-def _variable_for(name: str) -> str:
-    return f"{name.upper().replace('-', '_').replace('.', '_')}_API_KEY"
-
-
 def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings) -> Model:
     path: Path = ("models", name)
     if not 0 < len(name) <= 256 or not name.isprintable() or name != name.strip():
@@ -231,6 +189,7 @@ def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings)
         ),
         steps=build_steps(path, written, shape.models, findings),
         target_latency_ms=written.target_latency_ms,
+        drains=None if written.on_disconnect is None else written.on_disconnect == "drain",
     )
 
 

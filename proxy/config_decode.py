@@ -131,8 +131,11 @@ def _inner(hint: Any) -> Any:
 
 
 def is_api_key(path: Path) -> bool:
-    """Whether `path` is a provider's credential: unset, it makes the provider unavailable."""
-    return len(path) == 3 and path[0] == "providers" and path[2] == "api_key"
+    """Whether `path` is a provider's credential, or an option that may be one: unset, it makes the
+    provider unavailable."""
+    if path[:1] != ("providers",):
+        return False
+    return (len(path) == 3 and path[2] == "api_key") or (len(path) == 4 and path[2] == "options")
 
 
 def _report_unset(findings: Findings) -> None:

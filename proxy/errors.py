@@ -37,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-import orjson
+from proxy.error_words import ErrorWords
 
 ERROR_SOURCE = "x-weir-error-source"
 
@@ -70,17 +70,15 @@ class ApiError(Exception):
         self._code = code
         self._headers = dict(headers or {})
 
+    @property
+    def words(self) -> ErrorWords:
+        """What it says, for a wire format to give it its shape."""
+        code = self._code or self.code
+        return ErrorWords(self.status, self.message, self.type, code, self.param, self.metadata)
+
     def body(self) -> bytes:
         """The JSON body, in OpenAI's shape."""
-        error: dict[str, Any] = {
-            "message": self.message,
-            "type": self.type,
-            "param": self.param,
-            "code": self._code or self.code,
-        }
-        if self.metadata:
-            error["metadata"] = dict(self.metadata)
-        return orjson.dumps({"error": error})
+        return self.words.openai_body()
 
     def headers(self) -> dict[str, str]:
         """Headers that belong to the refusal itself, beside those of every answer."""
@@ -381,8 +379,3 @@ class UpstreamTimeout(ApiError):
     type = "timeout_error"
     code = "upstream_timeout"
     from_upstream = True
-
-
-def in_band(error: ApiError) -> bytes:
-    """The refusal as a server-sent event, for a stream whose status has long been sent."""
-    return b"data: " + error.body() + b"\n\n"

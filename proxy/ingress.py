@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
 import orjson
@@ -19,10 +19,10 @@ from metering.ids import uuid7
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts
 from proxy.attempts import Facts
-from proxy.auth import OTHER_CREDENTIALS, Authenticator, bare_key
+from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.backlog import why_refused
 from proxy.chat import ChatRequest
-from proxy.client_connection import ClientConnection, Patience
+from proxy.client_connection import Patience
 from proxy.crowd import Memory
 from proxy.door import Door
 from proxy.errors import (
@@ -34,7 +34,6 @@ from proxy.errors import (
     ModelNotFound,
     Overloaded,
     PathNotFound,
-    in_band,
 )
 from proxy.exchange import Exchange
 from proxy.intake import read_body
@@ -44,7 +43,9 @@ from proxy.planning import plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
 from proxy.telling import Finished
-from proxy.wire import openai_chat
+from proxy.web_client import EVERY_ANSWER, WebClient
+from proxy.wire import ClientFormat, client_format
+from proxy.wire.openai_chat.errors import read_error
 from proxy.wishes import wishes_of
 
 THREAD_ABOVE_BYTES = 16 * 1024
@@ -61,73 +62,24 @@ MEMORY = web.AppKey("memory", Memory)
 
 PARSE_IN_THREAD_ABOVE_BYTES = 1024 * 1024
 
-_EVERY_ANSWER = {"Server": "tokenweir"}
-"""In place of the server library's name and version, which are nobody's business."""
 
+def exchanges(name: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The handler for requests in the wire format of that name, streamed and not."""
+    spoken = client_format(name)
 
-class WebClient:
-    """The client of one exchange, over aiohttp's server."""
-
-    def __init__(self, request: web.Request, request_id: str) -> None:
-        self._request = request
-        self._request_id = request_id
-        self.response: web.StreamResponse | None = None
-
-    async def start_stream(self, headers: Mapping[str, str]) -> None:
-        """Send status and headers; see `relay.Client`."""
-        self.response = web.StreamResponse(
-            headers={
-                **_EVERY_ANSWER,
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-cache",
-                "X-Accel-Buffering": "no",
-                "x-request-id": self._request_id,
-                **headers,
-            }
-        )
+    async def handle(request: web.Request) -> web.StreamResponse:
+        status = 499
         try:
-            await self.response.prepare(self._request)
-        except ConnectionError as error:
-            raise ClientGoneError from error
+            response = await _exchange(request, spoken)
+            status = response.status
+            return response
+        finally:
+            request.app[DOOR].metrics.answered(status)
 
-    async def send(self, data: bytes) -> None:
-        """Send bytes of the stream; see `relay.Client`."""
-        assert self.response is not None
-        connection = self._request.protocol
-        assert isinstance(connection, ClientConnection)
-        try:
-            await self.response.write(data)
-            await connection.writable()
-        except ConnectionError as error:
-            raise ClientGoneError from error
-
-    def drop(self) -> None:
-        """Close the connection at once: nobody is there, and nothing may wait for it."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
-
-    async def end(self, tail: bytes) -> web.StreamResponse:
-        """Send the last bytes and close the stream."""
-        assert self.response is not None
-        try:
-            await self.response.write_eof(tail)
-        except ConnectionError as error:
-            raise ClientGoneError from error
-        return self.response
+    return handle
 
 
-async def chat_completions(request: web.Request) -> web.StreamResponse:
-    """`POST /v1/chat/completions`, streamed and not."""
-    status = 499
-    try:
-        response = await _chat_completions(request)
-        status = response.status
-        return response
-    finally:
-        request.app[DOOR].metrics.answered(status)
-
-
-async def _chat_completions(request: web.Request) -> web.StreamResponse:
+async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamResponse:
     occurred_at = now_ns()
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
@@ -139,7 +91,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
             raise why_refused(door)
         wishes = wishes_of(request.headers, principal.tenant)
         need_room(request, stream=False)
-        chat = await _read(request)
+        chat = await _read(request, spoken)
         need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
         refuse_contradictions(lambda name: request.headers.getall(name, ()))
@@ -174,7 +126,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
-        return await _refuse(client, error, request_id)
+        return await _refuse(client, error, request_id, spoken)
     except ClientGoneError:
         client.drop()
         return client.response or web.Response(status=499)
@@ -182,8 +134,8 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
         door.metrics.refused(internal.label)
-        return await _refuse(client, internal, request_id)
-    return await _answer(client, finished, request_id)
+        return await _refuse(client, internal, request_id, spoken)
+    return await _answer(client, finished, request_id, spoken)
 
 
 async def list_models(request: web.Request) -> web.Response:
@@ -229,6 +181,8 @@ def authenticated(request: web.Request) -> Principal:
     """
     headers = request.headers.getall("Authorization", [])
     others = [value for name in OTHER_CREDENTIALS for value in request.headers.getall(name, [])]
+    if not headers and (keys := request.headers.getall(ANTHROPIC_KEY, [])):
+        headers = [f"Bearer {key}" for key in keys]
     if len({*map(bare_key, headers), *others}) > 1:
         raise InvalidRequest(
             "The request carries two credentials that differ; send one `Authorization` header.",
@@ -243,13 +197,15 @@ def authenticated(request: web.Request) -> Principal:
     return principal
 
 
-def refusal(error: ApiError, request_id: str) -> web.Response:
-    """The refusal as an HTTP answer; what comes after some of them cannot be trusted."""
+def refusal(error: ApiError, request_id: str, spoken: ClientFormat | None = None) -> web.Response:
+    """The refusal as an HTTP answer, in OpenAI's shape or that of a format; what comes after some
+    of them cannot be trusted."""
+    words = error.words
     response = web.Response(
         status=error.status,
-        body=error.body(),
+        body=spoken.error_body(words, request_id) if spoken else words.openai_body(),
         headers={
-            **_EVERY_ANSWER,
+            **EVERY_ANSWER,
             "Content-Type": "application/json",
             "x-request-id": request_id,
             **error.headers(),
@@ -267,19 +223,15 @@ def need_room(request: web.Request, *, stream: bool) -> None:
         raise Overloaded(f"This process is short of memory and takes no new {what} now.")
 
 
-async def _read(request: web.Request) -> ChatRequest:
+async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
     """The request, parsed; its bytes are not kept any longer."""
     app = request.app
     limit_mb = app[DOOR].settings.server.max_body_mb
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
-        return await _parse(raw)
-
-
-async def _parse(raw: bytes) -> ChatRequest:
-    if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
-        return await asyncio.to_thread(openai_chat.parse_request, raw)
-    return openai_chat.parse_request(raw)
+        if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
+            return await asyncio.to_thread(spoken.parse_request, raw)
+        return spoken.parse_request(raw)
 
 
 async def _count(request: web.Request, chat: ChatRequest, route: Route) -> PromptCount:
@@ -305,20 +257,28 @@ def _told_already(error: BaseException) -> None:
     """How an exchange ended is in its log line and its event, whether or not somebody waits."""
 
 
-async def _refuse(client: WebClient, error: ApiError, request_id: str) -> web.StreamResponse:
+async def _refuse(
+    client: WebClient, error: ApiError, request_id: str, spoken: ClientFormat
+) -> web.StreamResponse:
     if client.response is None:
-        return refusal(error, request_id)
+        return refusal(error, request_id, spoken)
     try:
-        return await client.end(in_band(error))
+        return await client.end(spoken.error_event(error.words, request_id))
     except ClientGoneError:
         client.drop()
         return client.response
 
 
-async def _answer(client: WebClient, finished: Finished, request_id: str) -> web.StreamResponse:
+async def _answer(
+    client: WebClient, finished: Finished, request_id: str, spoken: ClientFormat
+) -> web.StreamResponse:
     if client.response is not None:
+        tail = finished.tail
+        if finished.status != 200 and finished.body is not None:  # a ping had begun the stream
+            words = read_error(finished.status, finished.body)
+            tail = spoken.error_event(words, request_id)
         try:
-            return await client.end(finished.tail)
+            return await client.end(tail)
         except ClientGoneError:
             client.drop()
             return client.response
@@ -326,7 +286,7 @@ async def _answer(client: WebClient, finished: Finished, request_id: str) -> web
         status=finished.status,
         body=finished.body,
         headers={
-            **_EVERY_ANSWER,
+            **EVERY_ANSWER,
             "Content-Type": "application/json",
             "x-request-id": request_id,
             **finished.headers,
@@ -367,7 +327,7 @@ def plain_json(body: object, *, status: int = 200, request_id: str | None = None
         status=status,
         body=orjson.dumps(body),
         headers={
-            **_EVERY_ANSWER,
+            **EVERY_ANSWER,
             "Content-Type": "application/json",
             "x-request-id": request_id or fresh_request_id(),
         },

@@ -1,33 +1,62 @@
 """One file per vendor that needs code; the file name is the key of `providers.*.type`.
 
-A vendor module offers `chat_url(provider)`, `headers(provider)` and `wire` (the module of its wire
-format). An OpenAI-compatible server needs no file: it is a row in config.yaml of type `openai`.
+A vendor knows addresses, credentials and which wire formats are spoken there; the formats know the
+rest. An OpenAI-compatible server needs no file: it is a row in config.yaml of type `openai`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol, cast
 
 from proxy.settings import Provider
+from proxy.transport import Call, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class VendorOption:
+    """A key that `providers.NAME.options` may have at this vendor: `about` is for its users."""
+
+    about: str
+    is_secret: bool = False
+    is_required: bool = False
 
 
 class Vendor(Protocol):
     """What a vendor module offers."""
 
-    def chat_url(self, provider: Provider) -> str:
-        """Where chat completions go, absolute; built from settings only."""
+    BASE_URL: str | None
+    """Where it is when the provider gives no `base_url`; None where one has to be given."""
+    OPTIONS: Mapping[str, VendorOption]
+
+    def formats(self, provider: Provider) -> Sequence[str]:
+        """The wire formats that are spoken there. A request in one of them is relayed as it is, any
+        other one translated into the first that can be."""
+        ...
+
+    def url(self, provider: Provider, *, format: str, model: str, stream: bool) -> str:  # noqa: A002
+        """Where a request in this format goes, absolute; built from settings only."""
         ...
 
     def headers(self, provider: Provider) -> Mapping[str, str]:
-        """The headers that authenticate us there."""
+        """The headers that authenticate us there, and others that every call needs."""
         ...
 
     def output_limit_field(self, provider: Provider) -> str:
-        """The field in which a limit is written that the client has not set itself."""
+        """Where a chat completion has the limit that the client has not set itself."""
+        ...
+
+
+class SigningVendor(Vendor, Protocol):
+    """One whose calls need more than headers that are known beforehand."""
+
+    async def prepare(self, provider: Provider, call: Call, transport: Transport) -> Call:
+        """The call, signed or with a token, for which `transport` may be asked; TransportError when
+        none is to be had."""
         ...
 
 
@@ -42,3 +71,8 @@ def vendor(name: str) -> Vendor:
     if name not in vendor_types():
         raise KeyError(name)
     return cast("Vendor", importlib.import_module(f"{__name__}.{name}"))
+
+
+def signing(found: Vendor) -> SigningVendor | None:
+    """The vendor, if its calls have to be prepared."""
+    return cast("SigningVendor", found) if hasattr(found, "prepare") else None

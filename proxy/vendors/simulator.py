@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from proxy.settings import Provider
-from proxy.vendors import openai
+from proxy.vendors import VendorOption, openai
+
+BASE_URL: str | None = ""
+"""Filled in when the simulator has its port."""
+OPTIONS: Mapping[str, VendorOption] = {}
 
 
-def chat_url(provider: Provider) -> str:
-    """As OpenAI's; the base URL is filled in when the simulator has its port."""
-    return openai.chat_url(provider)
+def formats(provider: Provider) -> Sequence[str]:
+    """Chat completions."""
+    return ("openai_chat",)
+
+
+def url(provider: Provider, *, format: str, model: str, stream: bool) -> str:  # noqa: A002
+    """As OpenAI's."""
+    return openai.url(provider, format=format, model=model, stream=stream)
 
 
 def headers(provider: Provider) -> dict[str, str]:

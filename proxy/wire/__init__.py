@@ -1,1 +1,228 @@
-"""One file per wire format, both directions; the file name is the format's key."""
+"""Wire formats: how clients speak to us, and how we speak to upstreams.
+
+A format is a module of this package, or a folder with the modules `client` and `upstream`; the name
+is its key. Rules: a format translates to and from OpenAI's chat completions, never to another
+format; where client and upstream speak the same one, bytes are relayed and only the meter reads
+them; what a format cannot carry is named, and never left out in silence. All of it is pure.
+
+Beyond OpenAI's fields the neutral form has these, which formats pass on where they have a place for
+them: `reasoning_content` of a message or delta (the text of its thinking) and `thinking_blocks`
+(`{"type": "thinking", "thinking", "signature"}` and `{"type": "redacted_thinking", "data"}`, which
+an upstream wants back as they were); `cache_control` of a content part, message or tool;
+`stop_sequence` of a choice (which of the stops was met); `top_k` and `thinking` of a request.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol, cast
+
+from metering.tokenizer import Tokenizer
+from metering.usage import ReportedUsage
+from proxy.chat import ChatRequest
+from proxy.error_words import ErrorWords
+from proxy.sse import Event
+from routing.fallback import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What is changed in a request on its way to an upstream.
+
+    `output_max` is what a choice may say at most, where that is less than was asked for, and
+    `limit_field` where a limit is written that the client has not set; `instruct` is a system
+    message that is added; `inject_usage` asks for the usage of a stream whatever the client said;
+    `drop_unsupported` leaves out what the format cannot carry.
+    """
+
+    model: str
+    output_max: int | None = None
+    limit_field: str = "max_tokens"
+    instruct: str | None = None
+    inject_usage: bool = True
+    drop_unsupported: bool = False
+
+
+class Reading(NamedTuple):
+    """What one event of a streamed answer says.
+
+    `chunks` are chat completion chunks without usage, `usage` is all that is known of it by now.
+    `is_end` is the event after which nothing comes (the client gets it once the usage is recorded),
+    `is_withheld` one that the client has not asked for, `is_odd` one that is no part of an answer
+    (an error, or nothing of this format): a credential of ours may stand in it. A chunk with
+    `error` (`{"message", "type", "code"}`) says that the answer has failed.
+    """
+
+    chunks: Sequence[dict[str, Any]] = ()
+    usage: ReportedUsage | None = None
+    is_end: bool = False
+    is_withheld: bool = False
+    is_odd: bool = False
+
+
+class Source(Protocol):
+    """One streamed answer of an upstream, read event by event."""
+
+    def read(self, data: dict[str, Any]) -> Reading:
+        """What this event says; `data` is the JSON object in it. Nothing in it can be trusted: what
+        has the wrong type is passed over."""
+        ...
+
+    def end_softly(self, choices: Sequence[int], units: Mapping[str, int]) -> bytes:
+        """The events that end what was relayed so far as if the model had run out of tokens:
+        `choices` are those still open, `units` what is billed. For same-format relaying only."""
+        ...
+
+
+class Decoder(Protocol):
+    """Cuts the bytes of a streamed answer into events, however they come."""
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that these bytes complete, in order; the data of each is one JSON object."""
+        ...
+
+    def flush(self) -> Event | None:
+        """What is left when the stream has ended."""
+        ...
+
+
+class StreamWriter(Protocol):
+    """One streamed answer as a client gets it, written from chat completion chunks."""
+
+    def write(self, chunk: dict[str, Any]) -> bytes:
+        """The events for this chunk; none for one with `error`, whose end is written elsewhere."""
+        ...
+
+    def end(self, units: Mapping[str, int]) -> bytes:
+        """The events that end the stream; `units` is the usage to tell, in token classes."""
+        ...
+
+
+class ClientFormat(Protocol):
+    """A format that clients speak."""
+
+    PATH: str
+    """Where it is served: `/v1/messages`."""
+    TRANSLATES: bool
+    """Whether its requests can be written as chat completions."""
+
+    def parse_request(self, raw: bytes) -> ChatRequest:
+        """The request behind a body; InvalidRequest names the field that is wrong."""
+        ...
+
+    def prompt_tokens(self, request: ChatRequest, tokenizer: Tokenizer, model: str) -> int:
+        """The prompt as this model counts it, estimated; long ones are counted in a thread."""
+        ...
+
+    def writer(self, request: ChatRequest) -> StreamWriter:
+        """What writes the stream that answers this request."""
+        ...
+
+    def write_whole(
+        self, completion: dict[str, Any], units: Mapping[str, int], request: ChatRequest
+    ) -> dict[str, Any]:
+        """A whole answer from a chat completion and the usage to tell."""
+        ...
+
+    def error_body(self, words: ErrorWords, request_id: str) -> bytes:
+        """The body of an answer that is a refusal or a failure."""
+        ...
+
+    def error_event(self, words: ErrorWords, request_id: str) -> bytes:
+        """What a stream ends with that has failed after it began."""
+        ...
+
+
+class UpstreamFormat(Protocol):
+    """A format that upstreams speak."""
+
+    TRANSLATES: bool
+    """Whether chat completions can be written in it."""
+    ANSWER_FIELD: str
+    """What every whole answer has."""
+    USAGE_FIELD: str
+    """Where a whole answer has its usage."""
+
+    def cannot_carry(self, chat: Mapping[str, Any]) -> Sequence[str]:
+        """The fields of a chat request (`param`, as OpenAI names them) that cannot be written in
+        this format: every one that is set to something that matters."""
+        ...
+
+    def from_chat(self, request: ChatRequest, sending: Sending) -> dict[str, Any]:
+        """The body for an upstream, from `request.chat`; InvalidRequest for what is malformed."""
+        ...
+
+    def same_format(self, request: ChatRequest, sending: Sending) -> dict[str, Any]:
+        """The body for an upstream from that of a client which speaks this format, changed only
+        where it must be; what it was made from stays as it was."""
+        ...
+
+    def decoder(self) -> Decoder:
+        """What cuts its streams into events."""
+        ...
+
+    def source(self, request: ChatRequest, *, created_s: int) -> Source:
+        """What reads one streamed answer; `created_s` is the UNIX time to tell."""
+        ...
+
+    def read_whole(
+        self, answer: dict[str, Any], request: ChatRequest, *, created_s: int
+    ) -> dict[str, Any] | None:
+        """A whole answer as a chat completion, without usage; None when it is nothing of the kind.
+        For same-format relaying only what is metered has to be right."""
+        ...
+
+    def read_usage(self, usage: Mapping[str, Any]) -> ReportedUsage:
+        """Disjoint token classes from what stands under `USAGE_FIELD` of a whole answer."""
+        ...
+
+    def classify_error(self, status: int, body: bytes) -> Outcome:
+        """What an answer other than 200 means for the next step."""
+        ...
+
+    def read_error(self, status: int, body: bytes) -> ErrorWords:
+        """What such an answer says, in OpenAI's words."""
+        ...
+
+
+@cache
+def client_format(name: str) -> ClientFormat:
+    """The format of that name as clients speak it; KeyError when there is none."""
+    return cast("ClientFormat", _side(name, "client", "parse_request"))
+
+
+@cache
+def upstream_format(name: str) -> UpstreamFormat:
+    """The format of that name as upstreams speak it; KeyError when there is none."""
+    return cast("UpstreamFormat", _side(name, "upstream", "read_whole"))
+
+
+@cache
+def client_formats() -> tuple[str, ...]:
+    """Every format that clients may speak."""
+    return tuple(name for name in _names() if _find(name, "client", "parse_request") is not None)
+
+
+def _names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def _side(name: str, side: str, mark: str) -> ModuleType:
+    found = _find(name, side, mark) if name in _names() else None
+    if found is None:
+        raise KeyError(name)
+    return found
+
+
+def _find(name: str, side: str, mark: str) -> ModuleType | None:
+    module = importlib.import_module(f"{__name__}.{name}")
+    if hasattr(module, "__path__"):
+        if side not in {each.name for each in pkgutil.iter_modules(module.__path__)}:
+            return None
+        module = importlib.import_module(f"{__name__}.{name}.{side}")
+    return module if hasattr(module, mark) else None

@@ -10,13 +10,36 @@ from typing import Any
 
 import orjson
 
-from metering.usage import INPUT_CLASSES, TOKEN_CLASSES
+from metering.usage import (
+    INPUT_AUDIO,
+    INPUT_CACHE_READ,
+    INPUT_CACHE_WRITE_1H,
+    INPUT_CACHE_WRITE_5M,
+    INPUT_CLASSES,
+    INPUT_IMAGE,
+    OUTPUT_AUDIO,
+    OUTPUT_REASONING,
+    TOKEN_CLASSES,
+)
 from proxy.sse import DONE
 
 _NAMED = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
 """Fields that all chunks of a stream share; clients put chunks together by them."""
 
 FINISH_REASON = "length"
+
+_DETAILS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "prompt_tokens_details": {
+        "cached_tokens": (INPUT_CACHE_READ,),
+        "cache_write_tokens": (INPUT_CACHE_WRITE_5M, INPUT_CACHE_WRITE_1H),
+        "audio_tokens": (INPUT_AUDIO,),
+        "image_tokens": (INPUT_IMAGE,),
+    },
+    "completion_tokens_details": {
+        "reasoning_tokens": (OUTPUT_REASONING,),
+        "audio_tokens": (OUTPUT_AUDIO,),
+    },
+}
 
 
 def shared_fields(chunk: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +54,7 @@ def soft_end(
     """A last chunk for each of these choices, the usage chunk where `units` are given, `[DONE]`."""
     ends = [_chunk(shared, choices=[_last(index)]) for index in choices]
     if units is not None:
-        ends.append(_chunk(shared, choices=[], usage=_usage(units)))
+        ends.append(_chunk(shared, choices=[], usage=usage_of(units)))
     return b"".join([*ends, b"data: " + DONE + b"\n\n"])
 
 
@@ -43,11 +66,21 @@ def _chunk(shared: Mapping[str, Any], **fields: Any) -> bytes:
     return b"data: " + orjson.dumps({**shared, **fields}) + b"\n\n"
 
 
-def _usage(units: Mapping[str, int]) -> dict[str, int]:
+def usage_of(units: Mapping[str, int]) -> dict[str, Any]:
+    """Token classes as this format tells usage; its totals are inclusive."""
     prompt = sum(units.get(name, 0) for name in INPUT_CLASSES)
     every = sum(units.get(name, 0) for name in TOKEN_CLASSES)
-    return {
+    usage: dict[str, Any] = {
         "prompt_tokens": prompt,
         "completion_tokens": every - prompt,
         "total_tokens": every,
     }
+    for group, names in _DETAILS.items():
+        told = {
+            name: count
+            for name, classes in names.items()
+            if (count := sum(units.get(each, 0) for each in classes))
+        }
+        if told:
+            usage[group] = told
+    return usage

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 
+from proxy.error_words import ErrorWords
 from routing.fallback import Outcome
 
 _QUOTA_CODES = frozenset(
     {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached"}
 )
+_TEXT_MAX = 4096
 
 
 def classify_error(status: int, body: bytes) -> Outcome:
@@ -24,11 +28,33 @@ def classify_error(status: int, body: bytes) -> Outcome:
     return Outcome.REFUSED if 400 <= status < 500 else Outcome.NONSENSE  # 2xx, 3xx, beyond 599
 
 
+def read_error(status: int, body: bytes) -> ErrorWords:
+    """What such an answer says; its text where it is no JSON of this shape."""
+    error = _error(body)
+    if error is None:
+        return ErrorWords(status, body[:_TEXT_MAX].decode("utf-8", "replace"))
+    return ErrorWords(
+        status,
+        _text(error.get("message")) or "The upstream gave no reason.",
+        _text(error.get("type")) or "api_error",
+        _text(error.get("code")),
+        _text(error.get("param")),
+    )
+
+
 def _error_code(body: bytes) -> str | None:
+    error = _error(body)
+    return None if error is None else _text(error.get("code") or error.get("type"))
+
+
+def _error(body: bytes) -> dict[str, Any] | None:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
     error = answer.get("error") if isinstance(answer, dict) else None
-    code = error.get("code") or error.get("type") if isinstance(error, dict) else None
-    return code if isinstance(code, str) else None
+    return error if isinstance(error, dict) else None
+
+
+def _text(value: object) -> str | None:
+    return value[:_TEXT_MAX] if isinstance(value, str) else None

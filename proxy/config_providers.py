@@ -1,0 +1,103 @@
+"""From the section `providers` to accounts at vendors: what a vendor needs, its module knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path as FilePath
+
+from proxy import vendors
+from proxy.config_decode import Findings, suggest
+from proxy.config_network import build_ca_file, check_base_url
+from proxy.config_shape import ProviderShape
+from proxy.config_tenants import check_id
+from proxy.config_yaml import Path
+from proxy.settings import Provider, Secret
+from proxy.vendors import Vendor
+
+EXAMPLE_URL = "https://api.openai.com/v1"
+
+
+def build_provider(
+    name: str, written: ProviderShape, findings: Findings, directory: FilePath
+) -> Provider:
+    """The account, as far as it is sound; `unavailable` where a variable of it is not set."""
+    path: Path = ("providers", name)
+    check_id(name, path, "provider", (), findings)
+    if written.type not in vendors.vendor_types():
+        known = ", ".join(vendors.vendor_types())
+        hint = suggest(written.type, vendors.vendor_types()) or f"one of {known}"
+        findings.fault((*path, "type"), f"unknown vendor {written.type!r}", hint)
+        return Provider(name=name, type=written.type, base_url="")
+    vendor = vendors.vendor(written.type)
+    base_url = _base_url(path, written, vendor, findings)
+    key_path = (*path, "api_key")
+    variable = findings.document.unset.get(key_path)
+    if variable is None and written.api_key and findings.document.literal(key_path):
+        findings.secret(key_path, "a credential in clear text", f"write ${{{_variable_for(name)}}}")
+    unavailable = None
+    if variable is not None:
+        unavailable = f"environment variable {variable} is not set"
+    elif written.api_key == "":
+        unavailable = "its api_key is empty"
+    options, missing = _options(path, written.options, vendor, findings)
+    return Provider(
+        name=name,
+        type=written.type,
+        base_url=base_url,
+        api_key=Secret(written.api_key) if written.api_key else None,
+        timeout_s=float(written.timeout_s),
+        connect_timeout_s=float(written.connect_timeout_s),
+        first_event_timeout_s=_seconds(written.first_event_timeout_s),
+        stall_timeout_s=_seconds(written.stall_timeout_s),
+        stream_usage=written.stream_usage,
+        max_answer_s=float(written.max_answer_s),
+        max_answer_mb=written.max_answer_mb,
+        ca_file=build_ca_file((*path, "ca_file"), written.ca_file, findings, directory),
+        unavailable=unavailable or missing,
+        options=options,
+        drop_unsupported=written.drop_unsupported,
+    )
+
+
+def _base_url(path: Path, written: ProviderShape, vendor: Vendor, findings: Findings) -> str:
+    if written.base_url is None and vendor.BASE_URL is None:
+        findings.fault((*path, "base_url"), f"a provider of type {written.type} needs one")
+        return ""
+    base_url = (written.base_url or vendor.BASE_URL or "").rstrip("/")
+    check_base_url((*path, "base_url"), base_url, findings, example=EXAMPLE_URL)
+    return base_url
+
+
+def _options(
+    path: Path, written: Mapping[str, str], vendor: Vendor, findings: Findings
+) -> tuple[dict[str, str | Secret], str | None]:
+    """The vendor's options, and why without one of them nothing can be called."""
+    options: dict[str, str | Secret] = {}
+    missing = None
+    for name, value in written.items():
+        at = (*path, "options", name)
+        known = vendor.OPTIONS.get(name)
+        if known is None:
+            hint = suggest(name, vendor.OPTIONS) or f"known here: {', '.join(vendor.OPTIONS)}"
+            findings.fault(at, f"unknown option {name!r}", hint)
+        elif (variable := findings.document.unset.get(at)) is not None:
+            missing = f"environment variable {variable} is not set"
+        elif known.is_secret:
+            if findings.document.literal(at):
+                findings.secret(at, "a credential in clear text", "write ${NAME}")
+            options[name] = Secret(value)
+        else:
+            options[name] = value
+    for name, option in vendor.OPTIONS.items():
+        if option.is_required and name not in written:
+            findings.fault((*path, "options"), f"lacks {name!r}: {option.about}")
+    return options, missing
+
+
+def _seconds(written: Decimal | None) -> float | None:
+    return None if written is None else float(written)
+
+
+def _variable_for(name: str) -> str:
+    return f"{name.upper().replace('-', '_').replace('.', '_')}_API_KEY"

@@ -1,0 +1,182 @@
+"""From a client's wire format to an upstream's and back: relayed where they are one, else written
+anew by way of chat completions. Pure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import orjson
+
+from metering.meter import Meter
+from proxy import json_bounds
+from proxy.chat import UNSUPPORTED, ChatRequest
+from proxy.redaction import NOTHING, Redaction
+from proxy.reply import Reply, read_object
+from proxy.stream_reader import StreamReader
+from proxy.wire import (
+    ClientFormat,
+    Sending,
+    UpstreamFormat,
+    client_format,
+    upstream_format,
+)
+
+
+class Whole(NamedTuple):
+    """A whole answer: what was read in it, and what the client gets. For a client that asked for a
+    stream, `tail` are the events that end it."""
+
+    reply: Reply
+    body: bytes
+    tail: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Two formats, and what lies between them; `is_same` where nothing does."""
+
+    client: ClientFormat
+    upstream: UpstreamFormat
+    format: str
+    """The upstream's."""
+    is_same: bool
+
+    def body(self, request: ChatRequest, sending: Sending) -> bytes:
+        """The body for the upstream. The bounds of `proxy.json_bounds` hold, so it can be written;
+        InvalidRequest where what came cannot be said in its format."""
+        write = self.upstream.same_format if self.is_same else self.upstream.from_chat
+        return orjson.dumps(write(request, sending))
+
+    def lacks(self, request: ChatRequest) -> Sequence[str]:
+        """The fields of this request that cannot be carried."""
+        if self.is_same:
+            return ()
+        return [*request.chat.get(UNSUPPORTED, ()), *self.upstream.cannot_carry(request.chat)]
+
+    def reader(
+        self,
+        request: ChatRequest,
+        meter: Meter,
+        *,
+        created_s: int,
+        redaction: Redaction = NOTHING,
+        must_wait: Callable[[], bool] | None = None,
+    ) -> StreamReader:
+        """What reads the streamed answer to this request."""
+        return StreamReader(
+            self.upstream.source(request, created_s=created_s),
+            self.upstream.decoder(),
+            meter,
+            writer=None if self.is_same else self.client.writer(request),
+            choices=request.choices,
+            redaction=redaction,
+            must_wait=must_wait,
+        )
+
+    def read_reply(
+        self,
+        raw: bytes,
+        request: ChatRequest,
+        meter: Meter,
+        *,
+        created_s: int,
+        redaction: Redaction = NOTHING,
+    ) -> Whole | None:
+        """Meter a whole JSON answer, and what the client gets of it; None when it is not one.
+
+        One with more values than are built in memory is billed as it reports, else by its size. A
+        client that asked for a stream gets one.
+        """
+        if json_bounds.is_too_full(raw):
+            is_relayed = self.is_same and not request.stream
+            return self._read_too_full(raw, meter) if is_relayed else None
+        try:
+            answer = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(answer, dict):
+            return None
+        completion = self.upstream.read_whole(answer, request, created_s=created_s)
+        if completion is None:
+            return None
+        reply = Reply(is_done=True, redaction=redaction)
+        read_object(completion, reply, meter, "message")
+        if isinstance(usage := answer.get(self.upstream.USAGE_FIELD), dict):
+            meter.report(self.upstream.read_usage(usage))
+        if request.stream and reply.error is None:
+            return self._streamed(completion, reply, meter, request)
+        if self.is_same:
+            # it is served as an answer, and may speak of a failure all the same
+            return Whole(reply, raw if reply.error is None else redaction.data(raw))
+        units = meter.final().units
+        return Whole(reply, orjson.dumps(self.client.write_whole(completion, units, request)))
+
+    def _streamed(
+        self, completion: dict[str, Any], reply: Reply, meter: Meter, request: ChatRequest
+    ) -> Whole:
+        """The answer as a stream of one chunk, for an upstream that knows no streams."""
+        writer = self.client.writer(request)
+        chunk = {name: completion[name] for name in _SHARED if name in completion}
+        chunk |= {"object": "chat.completion.chunk", "choices": []}
+        for choice in completion["choices"]:
+            if isinstance(choice, dict):
+                own = {name: value for name, value in choice.items() if name != "message"}
+                chunk["choices"].append({**own, "delta": _delta(choice.get("message"))})
+        return Whole(reply, writer.write(chunk), writer.end(meter.final().units))
+
+    def error_body(self, status: int, body: bytes, request_id: str) -> bytes:
+        """An upstream's error as the client's format has it; as it came where they are one."""
+        if self.is_same:
+            return body
+        return self.client.error_body(self.upstream.read_error(status, body), request_id)
+
+    def _read_too_full(self, raw: bytes, meter: Meter) -> Whole | None:
+        """Meter what is not parsed: its last usage, whose quotes cannot stand within a string."""
+        answer_field = b'"%s"' % self.upstream.ANSWER_FIELD.encode()
+        if not raw.lstrip().startswith(b"{") or answer_field not in raw:
+            return None
+        meter.unread(len(raw))
+        at = raw.rfind(b'"%s"' % self.upstream.USAGE_FIELD.encode())
+        if at > 0 and (found := _USAGE.match(raw[at : at + _USAGE_BYTES_MAX])):
+            with contextlib.suppress(orjson.JSONDecodeError):
+                meter.report(self.upstream.read_usage(orjson.loads(found[1])))
+        return Whole(Reply(is_done=True), raw)
+
+
+def _delta(message: object) -> dict[str, Any]:
+    """A whole message as the delta of a chunk, in which every tool call has its index."""
+    if not isinstance(message, dict):
+        return {}
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return message
+    indexed = [
+        {"index": i, **call} if isinstance(call, dict) else call for i, call in enumerate(calls)
+    ]
+    return {**message, "tool_calls": indexed}
+
+
+_SHARED = ("id", "created", "model", "system_fingerprint", "service_tier")
+
+_USAGE = re.compile(rb'"\w+"\s*:\s*(\{(?:[^{}]|\{[^{}]*+\})*+\})')
+_USAGE_BYTES_MAX = 4096
+
+
+@lru_cache(maxsize=256)
+def passage(client: str, upstreams: tuple[str, ...]) -> Passage | None:
+    """The way from a client's format to one of an upstream's, which are in order of preference;
+    None when there is none: embeddings cannot be said in a format of conversations."""
+    spoken = client_format(client)
+    if client in upstreams:
+        return Passage(spoken, upstream_format(client), client, is_same=True)
+    for name in upstreams:
+        found = upstream_format(name)
+        if found.TRANSLATES and spoken.TRANSLATES:
+            return Passage(spoken, found, name, is_same=False)
+    return None

@@ -1,0 +1,164 @@
+"""Reads one streamed answer: meters it, and says which bytes may go on to the client.
+
+Where client and upstream speak the same format, events pass untouched but for what is hidden in
+those that are no part of an answer (an error may quote our credential); otherwise each is written
+anew. Withheld until the usage is recorded is the end of the stream, and what follows it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from metering.meter import Meter
+from proxy import json_bounds
+from proxy.redaction import NOTHING, Redaction
+from proxy.reply import Reply, read_object
+from proxy.sse import DONE, Event
+from proxy.wire import Decoder, Reading, Source, StreamWriter
+
+FINISH_REASON = "length"
+"""How an answer ends that we end: clients know it, and neither retry nor fail."""
+
+
+class StreamReader:
+    """One streamed answer, fed as it comes; without a `writer` its bytes are relayed.
+
+    After an event at which `must_wait` says so the rest is kept for the next call.
+    """
+
+    __slots__ = (
+        "_decoder",
+        "_first",
+        "_meter",
+        "_must_wait",
+        "_source",
+        "_tail",
+        "_waiting",
+        "_writer",
+        "events",
+        "reply",
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        decoder: Decoder,
+        meter: Meter,
+        *,
+        writer: StreamWriter | None = None,
+        choices: int = 1,
+        redaction: Redaction = NOTHING,
+        must_wait: Callable[[], bool] | None = None,
+    ) -> None:
+        self._source = source
+        self._decoder = decoder
+        self._meter = meter
+        self._writer = writer
+        self._must_wait = must_wait
+        self._waiting: deque[Event] = deque()
+        self._first: dict[str, Any] = {}
+        self._tail: list[bytes] = []
+        self.events = 0
+        """How many have come that say anything."""
+        self.reply = Reply(choices=choices, redaction=redaction)
+
+    @property
+    def tail(self) -> bytes:
+        """What is withheld until the commit: the end of the stream. A written end tells the usage
+        that is billed, so it is asked for when everything has come."""
+        if self._writer is not None and not self._tail and self.reply.is_finished:
+            self._tail.append(self._writer.end(self._meter.final().units))
+        return b"".join(self._tail)
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the answer may not go on yet; one that has ended has nothing to wait for."""
+        return self._must_wait is not None and not self.reply.is_finished and self._must_wait()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Meter the events these bytes complete; returns what to relay."""
+        if len(events := self._decoder.feed(chunk)) == 1 and not self._waiting:  # as nearly always
+            return self._read(events[0])
+        self._waiting += events
+        passed = []
+        while self._waiting:
+            if passing := self._read(self._waiting.popleft()):
+                passed.append(passing)
+            if self._waiting and self.must_wait:
+                break
+        return passed[0] if len(passed) == 1 else b"".join(passed)
+
+    def end_softly(self) -> bytes:
+        """End the answer here, as if its model had run out of tokens; gives the bytes for that.
+
+        What is still withheld is forgotten, and the usage that is told is what is billed.
+        """
+        self._waiting.clear()
+        self._tail.clear()
+        open_choices = sorted(set(range(self.reply.choices)) - self.reply.finished)
+        units = self._meter.final().units
+        self.reply.finish_reason = FINISH_REASON
+        if self._writer is None:
+            return self._source.end_softly(open_choices, units)
+        ends = [self._writer.write(self._last(index)) for index in open_choices]
+        return b"".join([*ends, self._writer.end(units)])
+
+    def flush(self) -> bytes:
+        """The upstream closed: what is left to relay."""
+        return b"" if (event := self._decoder.flush()) is None else self._read(event)
+
+    def _read(self, event: Event) -> bytes:
+        """Read an event; what of it may go on now. What follows the end goes out with the end."""
+        data, raw = event.data, event.raw
+        self.events += event.is_opaque or data is not None
+        is_end = data is not None and data.strip() == DONE
+        read = None if is_end else self._object(event)
+        reading = None if read is None else self._source.read(read)
+        if reading is not None:
+            is_end = self._take(reading)
+        self.reply.is_done |= is_end
+        if self._writer is not None:
+            return self._written(reading, self._writer)
+        if not event.is_opaque and (reading is None or reading.is_odd):
+            raw = self.reply.redaction.data(raw)
+        if is_end or self._tail:
+            self._tail.append(raw)
+            return b""
+        return b"" if reading is not None and reading.is_withheld else raw
+
+    def _take(self, reading: Reading) -> bool:
+        """Meter what an event says; whether it is the last one."""
+        for chunk in reading.chunks:
+            read_object(chunk, self.reply, self._meter, "delta")
+        if reading.usage is not None:
+            self._meter.report(reading.usage)
+        return reading.is_end
+
+    def _written(self, reading: Reading | None, writer: StreamWriter) -> bytes:
+        if reading is None or not reading.chunks:
+            return b""
+        self._first = self._first or reading.chunks[0]
+        return b"".join([writer.write(chunk) for chunk in reading.chunks])
+
+    def _last(self, index: int) -> dict[str, Any]:
+        choice = {"index": index, "delta": {}, "logprobs": None, "finish_reason": FINISH_REASON}
+        return {**self._first, "choices": [choice]}
+
+    def _object(self, event: Event) -> dict[str, Any] | None:
+        """The JSON object in an event's data; None for comments and for what is no object.
+
+        What a client may understand better than we do is noted as unread: it is not for nothing.
+        """
+        if event.is_opaque:
+            self._meter.unread(len(event.raw))
+        if not event.data:
+            return None
+        try:
+            found = json_bounds.load_event(event.data)
+        except ValueError:
+            if event.data.strip():
+                self._meter.unread(len(event.data))
+            return None
+        return found if isinstance(found, dict) else None

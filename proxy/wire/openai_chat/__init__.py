@@ -1,0 +1,1 @@
+"""OpenAI chat completions: how most clients speak, and every upstream that is called compatible."""

@@ -1,0 +1,117 @@
+"""OpenAI chat completions as upstreams speak them: what they are sent, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from proxy import sse
+from proxy.changes import instructed
+from proxy.chat import UNSUPPORTED, ChatRequest
+from proxy.wire import Decoder, Reading, Sending
+from proxy.wire.openai_chat.endings import shared_fields, soft_end
+from proxy.wire.openai_chat.errors import classify_error, read_error
+from proxy.wire.openai_chat.usage import read_usage
+
+__all__ = ["classify_error", "read_error", "read_usage"]
+
+TRANSLATES = True
+ANSWER_FIELD = "choices"
+USAGE_FIELD = "usage"
+
+_LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
+_NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control"})
+"""Fields of messages, parts and tools that strict servers refuse."""
+
+
+def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:
+    """Nothing: it is the neutral form itself."""
+    return ()
+
+
+def same_format(request: ChatRequest, sending: Sending) -> dict[str, Any]:
+    """The object that was priced, with the upstream's model name.
+
+    `output_max` cuts the limits that the client has set for one choice; where it has set none it
+    becomes `limit_field`. A stream asks for usage whatever the client said, so that
+    `include_usage: false` cannot evade metering.
+    """
+    return _body(request.body, request, sending)
+
+
+def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
+    """The same of a request that came in another format, without what is the neutral form's own."""
+    body = _body(request.chat, request, sending)
+    body["messages"] = [_plain(message) for message in body["messages"]]
+    if isinstance(tools := body.get("tools"), list):
+        body["tools"] = [_plain(tool) for tool in tools]
+    for name in ("thinking", UNSUPPORTED):
+        body.pop(name, None)
+    return body
+
+
+def _plain(part: Any) -> Any:
+    if part.__class__ is not dict:
+        return part
+    kept = {name: value for name, value in part.items() if name not in _NEUTRAL_ONLY}
+    if isinstance(content := kept.get("content"), list):
+        kept["content"] = [_plain(each) for each in content]
+    return kept
+
+
+def _body(written: dict[str, Any], request: ChatRequest, sending: Sending) -> dict[str, Any]:
+    if sending.instruct is not None:
+        written = instructed(written, sending.instruct)
+    body = {**written, "model": sending.model}
+    if request.stream and sending.inject_usage:
+        options = written.get("stream_options") or {}
+        body["stream_options"] = {**options, "include_usage": True}
+    if (output_max := sending.output_max) is not None:
+        set_by_client = [name for name in _LIMIT_FIELDS if body.get(name) is not None]
+        for name in set_by_client or [sending.limit_field]:
+            body[name] = min(body.get(name) or output_max, output_max)
+    return body
+
+
+def decoder() -> Decoder:
+    """Server-sent events."""
+    return sse.Decoder()
+
+
+class ChunkSource:
+    """A stream of chat completion chunks: the neutral form itself."""
+
+    __slots__ = ("_shared", "_strip_usage")
+
+    def __init__(self, *, strip_usage: bool) -> None:
+        self._strip_usage = strip_usage
+        self._shared: dict[str, Any] = {}
+
+    def read(self, data: dict[str, Any]) -> Reading:
+        """The chunk, and its usage. An injected usage chunk is withheld."""
+        self._shared = self._shared or shared_fields(data)
+        usage, choices = data.get("usage"), data.get("choices")
+        reported = read_usage(usage) if isinstance(usage, dict) else None
+        return Reading(
+            (data,),
+            reported,
+            is_withheld=self._strip_usage and reported is not None and not choices,
+            is_odd=bool(data.get("error")) or not isinstance(choices, list),
+        )
+
+    def end_softly(self, choices: Sequence[int], units: Mapping[str, int]) -> bytes:
+        """A last chunk for each open choice, the usage chunk where it was asked for, `[DONE]`."""
+        told = None if self._strip_usage else units
+        return soft_end(self._shared, choices=choices, units=told)
+
+
+def source(request: ChatRequest, *, created_s: int) -> ChunkSource:
+    """What reads a stream of chunks."""
+    return ChunkSource(strip_usage=not request.wants_usage)
+
+
+def read_whole(
+    answer: dict[str, Any], request: ChatRequest, *, created_s: int
+) -> dict[str, Any] | None:
+    """The answer itself, if it is a chat completion."""
+    return answer if isinstance(answer.get("choices"), list) else None
