@@ -146,7 +146,7 @@ def _refused(judged: Judged, denial: Denial, tenant: str) -> dict[str, Any]:
     is_throttled = denial.state is not None and is_margin(denial.state)
     return {
         "decision": Verdict.THROTTLE,
-        "model": judged.plan.model,
+        "model": judged.plan.admission.options[0].upstream.public_name,
         "reason": "margin" if is_throttled else error.label,
         "message": error.message,
         "estimate": _estimate(judged, 0),
