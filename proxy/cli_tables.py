@@ -28,7 +28,7 @@ _UNITS = {
     "output_audio": "output, audio",
 }
 
-_PIPED_WIDTH = 160
+_PIPED_WIDTH = 260
 """Wide enough for every column when nobody's terminal says otherwise."""
 
 
@@ -48,7 +48,7 @@ def usage(report: Mapping[str, Any]) -> RenderableType:
     for heading in ("Cost USD", "Charged USD", "Margin USD", "Margin"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report["rows"]:
-        names = [Text(str(row[name] or "-")) for name in by]
+        names = [Text(_named(row[name])[: _TIME_CHARS if name == "at" else None]) for name in by]
         table.add_row(*names, *_figures(row, other))
     table.add_section()
     blanks = [""] * (len(by) - 1)
@@ -181,6 +181,13 @@ def _figures(row: Mapping[str, Any], other: list[str]) -> list[str]:
     counts = [row["requests"], fresh, cached, output, *(units.get(unit, 0) for unit in other)]
     amounts = [money(row[name]) for name in ("cost_nano", "admission_nano", "margin_nano")]
     return [f"{count:,}" for count in counts] + amounts + [_share(row["margin_ppm"])]
+
+
+_TIME_CHARS = len("2026-11-21T18:13:21")
+
+
+def _named(value: Any) -> str:
+    return str(value or "-")
 
 
 def _share(ppm: int | None) -> str:

@@ -66,7 +66,7 @@ def test_usage_by_something_else() -> None:
     text = _text(usage(USAGE | {"by": ["request", "feature"], "rows": [row], "more": 1_200}))
 
     [line] = [line for line in text.splitlines() if "req_1" in line]
-    assert line.split()[1::2][:3] == ["2026-11-21T00:00:00Z", "req_1", "-"]
+    assert line.split()[1::2][:3] == ["2026-11-21T00:00:00", "req_1", "-"]
     assert "-2.500000" in line
     assert line.split()[-2] == "-"
     assert "1,200 more rows" in text
