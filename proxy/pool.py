@@ -185,10 +185,8 @@ def _idle_s(keep_alive: str | None) -> float:
 
 
 @lru_cache(maxsize=256)
-def _target(
-    url: str, ca_file: Path | None, headers: tuple[tuple[str, str], ...]
-) -> tuple[_Origin, bytes]:
-    """Where a URL leads, and what a POST there begins with; all of it comes from settings only."""
+def _target(url: str, ca_file: Path | None) -> tuple[_Origin, bytes]:
+    """Where a URL leads, and how a POST there begins; all of it comes from settings only."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not an http(s) URL")
@@ -197,18 +195,27 @@ def _target(
     if parts.query:
         path = f"{path}?{parts.query}"
     origin = _Origin(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, ca_file)
-    start = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
+    return origin, f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
+
+
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     _check_sendable(headers)
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    return origin, start + f"{lines}Content-Length: ".encode("latin-1")
+    return f"{lines}Content-Length: ".encode("latin-1")
+
+
+_lines_again = lru_cache(maxsize=256)(_lines)
+"""For the headers of a provider, which are the same in every call."""
 
 
 def _head(call: Call) -> tuple[_Origin, bytes]:
     try:
-        origin, start = _target(call.url, call.ca_file, tuple(call.headers.items()))
+        origin, start = _target(call.url, call.ca_file)
     except ValueError as error:
         raise TransportError(Fault.UNREACHABLE, "the URL is not one to send to") from error
-    return origin, b"%b%d\r\n\r\n" % (start, len(call.body))
+    make = _lines if call.is_signed else _lines_again
+    lines = make(tuple(call.headers.items()))
+    return origin, b"%b%b%d\r\n\r\n" % (start, lines, len(call.body))
 
 
 def _check_sendable(headers: tuple[tuple[str, str], ...]) -> None:

@@ -55,6 +55,8 @@ class Call:
     connect_timeout_s: float
     max_answer_s: float = 3600.0
     ca_file: Path | None = None
+    is_signed: bool = False
+    """Whether its headers are of this call alone, and worth nothing to the next."""
 
 
 class Answer(Protocol):
