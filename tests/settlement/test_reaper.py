@@ -258,9 +258,8 @@ async def test_a_commit_that_comes_after_all_leaves_the_truth_in_the_books(
     assert {line["kind"] for line in invoice.invoice["lines"]} == {"usage", "adjustment"}
     assert invoice.unpriced == 0
     with ledger.read() as connection:
-        attempts = [
-            row.quantity for row in connection.execute(rollup.select()) if row.unit == "attempt"
-        ]
+        sums = connection.execute(rollup.select()).all()
+        attempts = [row.quantity for row in sums if row.unit == "attempt"]
         latencies = [row.attempts for row in connection.execute(rollup_latency.select())]
     assert (sum(attempts), sum(latencies)) == (1, 1)
 
