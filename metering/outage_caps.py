@@ -132,8 +132,8 @@ class OutageCaps:
         self._change(None)
         self._broken.discard(hold.tenant)
         if isinstance(answer, Reservation):
-            asked = {"owner": owner, **more}
-            self._known.held(hold, candidates[answer.index], answer.vector, asked)
+            chosen, facts = candidates[answer.index], more.get("facts", b"")
+            self._known.held(hold, chosen, answer.vector, owner, facts)
         self._note_answer(hold, answer)
         return answer
 
@@ -178,10 +178,9 @@ class OutageCaps:
         self, hold: Hold, candidate: Candidate, failure: CapsUnavailableError
     ) -> LocalExchange:
         """From now on local, with what Redis holds of it; `failure` where there is no room here."""
-        known = self._known.find(hold)
         if (local := self._local.get(hold.exchange_id)) is not None:  # by a call beside this one
             return local
-        if known is None or not self._may_admit(hold):
+        if (known := self._known.find(hold)) is None or not self._may_admit(hold):
             raise failure
         local = LocalExchange(
             hold, self._slices, known.candidate, known.asked, True, base=known.candidate.vector
@@ -270,7 +269,8 @@ class OutageCaps:
                 return None
             local.leave()
             if self._local.get(hold.exchange_id) is local:  # else its end was recorded meanwhile
-                self._known.held(hold, placed, answer.vector, local.asked)
+                owner, facts = local.asked["owner"], local.asked.get("facts", b"")
+                self._known.held(hold, placed, answer.vector, owner, facts)
                 self._known.noted(hold, checkpoint)
             self._note_answer(hold, answer)
             if checkpoint is not None:

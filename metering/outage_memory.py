@@ -6,7 +6,7 @@ Pure. `metering.outage_caps` fills and asks it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from metering.caps import Candidate, Hold, Scope, Vector
@@ -26,35 +26,44 @@ class KnownHold:
     checkpoint: bytes | None = None
 
 
+_Kept = tuple[str, Vector, str, bytes, bytes | None]
+"""Upstream, vector, owner, facts, checkpoint: every request pays for this, and hardly one asks."""
+
+
 @dataclass(slots=True)
 class KnownHolds:
     """The open exchanges of this process that Redis holds: as many as are under way."""
 
-    _by_exchange: dict[str, KnownHold] = field(default_factory=dict)
+    _by_exchange: dict[str, _Kept] = field(default_factory=dict)
 
     def find(self, hold: Hold) -> KnownHold | None:
         """What is held there; None of one that Redis did not admit, or that has ended."""
-        return self._by_exchange.get(hold.exchange_id)
+        kept = self._by_exchange.get(hold.exchange_id)
+        if kept is None:
+            return None
+        upstream, vector, owner, facts, checkpoint = kept
+        asked = {"owner": owner, "facts": facts}
+        return KnownHold(Candidate(upstream, vector), asked, checkpoint)
 
     def held(
-        self, hold: Hold, candidate: Candidate, vector: Vector | None, asked: Mapping[str, Any]
+        self, hold: Hold, candidate: Candidate, vector: Vector | None, owner: str, facts: bytes
     ) -> None:
         """It was admitted with this candidate; `vector` where less than that is held."""
-        kept = {"owner": asked["owner"], "facts": asked.get("facts", b"")}
-        self._by_exchange[hold.exchange_id] = KnownHold(_with(candidate, vector), kept)
+        held = candidate.vector if vector is None else vector
+        self._by_exchange[hold.exchange_id] = (candidate.upstream, held, owner, facts, None)
 
     def moved(self, hold: Hold, candidate: Candidate, vector: Vector | None) -> None:
         """It holds this instead; what has ended meanwhile stays ended."""
-        known = self._by_exchange.get(hold.exchange_id)
-        if known is not None:
-            moved = replace(known, candidate=_with(candidate, vector))
-            self._by_exchange[hold.exchange_id] = moved
+        kept = self._by_exchange.get(hold.exchange_id)
+        if kept is not None:
+            held = candidate.vector if vector is None else vector
+            self._by_exchange[hold.exchange_id] = (candidate.upstream, held, *kept[2:])
 
     def noted(self, hold: Hold, checkpoint: bytes | None) -> None:
         """This is what it has come to."""
-        known = self._by_exchange.get(hold.exchange_id)
-        if known is not None and checkpoint is not None:
-            self._by_exchange[hold.exchange_id] = replace(known, checkpoint=checkpoint)
+        kept = self._by_exchange.get(hold.exchange_id)
+        if kept is not None and checkpoint is not None:
+            self._by_exchange[hold.exchange_id] = (*kept[:4], checkpoint)
 
     def ended(self, hold: Hold) -> None:
         """It holds nothing any more."""
@@ -84,7 +93,3 @@ class Stopped:
         """Whether something is that this exchange runs in."""
         scopes = self._scopes
         return bool(scopes) and any((hold.tenant, each) in scopes for each in (None, *hold.stops))
-
-
-def _with(candidate: Candidate, vector: Vector | None) -> Candidate:
-    return Candidate(candidate.upstream, candidate.vector if vector is None else vector)

@@ -14,7 +14,7 @@ def test_what_is_held_is_what_was_answered_last() -> None:
     """A hold that shrank is as small as it is; a move takes its place and keeps the rest."""
     known, what = KnownHolds(), hold(cap(10))
 
-    known.held(what, shrinking(1, 5, rate_pico=1_000), Vector(3, 2, 1), {"owner": "p", "x": 1})
+    known.held(what, shrinking(1, 5, rate_pico=1_000), Vector(3, 2, 1), "p", b"f")
     first = known.find(what)
     known.noted(what, b"seen")
     known.noted(what, None)
@@ -24,13 +24,13 @@ def test_what_is_held_is_what_was_answered_last() -> None:
     assert first is not None and second is not None
     assert (first.candidate.vector, first.candidate.elastic) == (Vector(3, 2, 1), None)
     assert second.candidate.vector == Vector(9, 0, 1)
-    assert (second.checkpoint, second.asked) == (b"seen", {"owner": "p", "facts": b""})
+    assert (second.checkpoint, second.asked) == (b"seen", {"owner": "p", "facts": b"f"})
 
 
 def test_what_has_ended_stays_ended() -> None:
     """An answer that comes late brings nothing back that nobody would take away again."""
     known, what = KnownHolds(), hold(cap(10))
-    known.held(what, ask(1), None, {"owner": "p"})
+    known.held(what, ask(1), None, "p", b"")
 
     known.ended(what)
     known.moved(what, ask(9), None)
