@@ -42,6 +42,8 @@ class Facts:
     """The scopes it runs in, beside the tenant, that can be paused or killed."""
     target_latency_ms: int | None = None
     """How fast its answer is to be."""
+    credit_target_ms: int | None = None
+    """How fast it has to be for its whole price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Promise:
     target_ms: int
     asked_at: int
     credit_ppm: int = 0
+    credit_target_ms: int | None = None
+    """The time that was promised; None where nothing is credited."""
 
 
 @dataclass(slots=True)
@@ -99,6 +103,15 @@ class Attempt:
             return None
         return _ms(self.first_byte_at - self.promise.asked_at) <= self.promise.target_ms
 
+    @property
+    def earns_credit(self) -> bool:
+        """Whether it came later than was promised, and than it was asked for: a request may waive a
+        credit, and cannot make one up."""
+        promise, came_at = self.promise, self.first_byte_at
+        if promise is None or promise.credit_target_ms is None or came_at is None:
+            return False
+        return _ms(came_at - promise.asked_at) > max(promise.target_ms, promise.credit_target_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Charge:
@@ -122,7 +135,7 @@ def promise_of(facts: Facts, credit_ppm: int) -> Promise | None:
     target_ms = facts.target_latency_ms
     if target_ms is None:
         return None
-    return Promise(target_ms, facts.occurred_at, credit_ppm)
+    return Promise(target_ms, facts.occurred_at, credit_ppm, facts.credit_target_ms)
 
 
 _BILLED = {
@@ -208,7 +221,9 @@ def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> C
 
 
 def _credit_nano(attempt: Attempt, sell_nano: int) -> int:
-    return divide_half_even(sell_nano * attempt.promise.credit_ppm, PPM) if attempt.promise else 0
+    if attempt.promise is None or not attempt.earns_credit:
+        return 0
+    return divide_half_even(sell_nano * attempt.promise.credit_ppm, PPM)
 
 
 def _reason(attempt: Attempt, outcome: Outcome | None) -> tuple[Reason, bool]:

@@ -20,6 +20,7 @@ from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_degrade import build_steps, check_degradation, targets_of
 from proxy.config_ledger import ledger_url_fault
+from proxy.config_limits import check_output
 from proxy.config_network import (
     build_egress,
     build_tls,
@@ -56,6 +57,7 @@ def build(
         check_degradation(tenants.places, models, prices, findings)
         check_margins(cost_rules, models, prices, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
+    check_output(shape.limits, findings)
     _warn_of_few_tokens(tenants, shape.limits.min_output_tokens, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)

@@ -39,7 +39,7 @@ from proxy.errors import (
 from proxy.exchange import Exchange
 from proxy.intake import read_body
 from proxy.pace import Pace
-from proxy.paced import asked_of, paced, target_ms
+from proxy.paced import asked_of, credit_target_ms, paced, target_ms
 from proxy.planning import plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
@@ -117,6 +117,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             caps=standing.caps,
             stops=standing.stops,
             target_latency_ms=target_ms(door.settings, chat.model, wishes),
+            credit_target_ms=credit_target_ms(door.settings, principal.tenant, chat.model, wishes),
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))

@@ -67,7 +67,7 @@ class ExchangeMetrics:
         self._tenants = frozenset(sorted(tenants)[:TENANTS_MAX])
 
     def answered(self, status: int) -> None:
-        """A chat request got this status; 499 when its client did not wait for it."""
+        """A request got this status; 499 when its client did not wait for it."""
         self.metrics.counters[_REQUESTS, _CLASSES.get(status // 100, OTHER)] += 1
 
     def refused(self, code: str) -> None:
