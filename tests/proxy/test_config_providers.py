@@ -42,8 +42,8 @@ FAULTS = {
     "lacks_its_region": (
         "{type: bedrock}",
         (
-            "2:3 providers.p.options: lacks 'region': The AWS region, such as `us-east-1`: it stands "
-            "in the host and in every signature."
+            "2:3 providers.p.options: lacks 'region': The AWS region, such as `us-east-1`: it "
+            "stands in the host and in every signature."
         ),
     ),
 }
