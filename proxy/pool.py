@@ -184,11 +184,17 @@ def _idle_s(keep_alive: str | None) -> float:
     return min(IDLE_CONNECTION_S, int(told[1]) - KEEP_ALIVE_MARGIN_S)
 
 
+_METHODS = frozenset({"GET", "POST", "DELETE"})
+
+
 @lru_cache(maxsize=256)
 def _target(
-    url: str, ca_file: Path | None, headers: tuple[tuple[str, str], ...]
+    method: str, url: str, ca_file: Path | None, headers: tuple[tuple[str, str], ...]
 ) -> tuple[_Origin, bytes]:
-    """Where a URL leads, and what a POST there begins with; all of it comes from settings only."""
+    """Where a URL leads, and what a request there begins with; most of them come from settings
+    only, and are met again and again."""
+    if method not in _METHODS:
+        raise ValueError("not a method that is sent")
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not an http(s) URL")
@@ -197,18 +203,26 @@ def _target(
     if parts.query:
         path = f"{path}?{parts.query}"
     origin = _Origin(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, ca_file)
-    start = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
+    if _UNSENDABLE_PATH.search(path):
+        raise ValueError("a path that would end the line")
+    start = f"{method} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
     _check_sendable(headers)
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    return origin, start + f"{lines}Content-Length: ".encode("latin-1")
+    return origin, start + lines.encode("latin-1")
 
 
 def _head(call: Call) -> tuple[_Origin, bytes]:
+    find = _target.__wrapped__ if call.is_one_off else _target
     try:
-        origin, start = _target(call.url, call.ca_file, tuple(call.headers.items()))
+        origin, start = find(call.method, call.url, call.ca_file, tuple(call.headers.items()))
     except ValueError as error:
         raise TransportError(Fault.UNREACHABLE, "the URL is not one to send to") from error
-    return origin, b"%b%d\r\n\r\n" % (start, len(call.body))
+    if call.body or call.method == "POST":
+        return origin, b"%bContent-Length: %d\r\n\r\n" % (start, len(call.body))
+    return origin, start + b"\r\n"
+
+
+_UNSENDABLE_PATH = re.compile(r"[^\x21-\x7e]")
 
 
 def _check_sendable(headers: tuple[tuple[str, str], ...]) -> None:

@@ -43,9 +43,10 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One POST to an upstream. `timeout_s` bounds each silence, `max_answer_s` the whole answer.
+    """One request to an upstream. `timeout_s` bounds each silence, `max_answer_s` the whole answer.
 
     `ca_file` holds the certificates that may vouch for the upstream, in place of the system's.
+    `is_one_off` says that the URL is hardly met again, so nothing is remembered of it.
     """
 
     url: str
@@ -55,6 +56,9 @@ class Call:
     connect_timeout_s: float
     max_answer_s: float = 3600.0
     ca_file: Path | None = None
+    method: str = "POST"
+    """GET and DELETE go out without a length when their body is empty (RFC 9110, 8.6)."""
+    is_one_off: bool = False
 
 
 class Answer(Protocol):
