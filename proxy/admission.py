@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from metering.caps import Stairs
 from metering.prices import Price
-from metering.prompt import count_prompt
 from metering.steps import Steps, burst
 from metering.tenants import DEFAULT_PROJECT, Tenant
 from metering.tokenizer import Tokenizer, tokenizer_for
-from proxy.chat import ChatRequest
+from proxy import vendors
+from proxy.chat import OPENAI_CHAT, ChatRequest
 from proxy.errors import (
     ApiError,
     ModelNotAllowed,
@@ -25,6 +25,7 @@ from proxy.errors import (
     UnpricedModel,
 )
 from proxy.settings import Settings
+from proxy.wire import client_format
 from routing.abilities import ANY, Abilities
 from routing.degrade import Rung, rungs
 from routing.policy import Loser, rank
@@ -39,6 +40,10 @@ class Place:
     price: Price | None
     tokenizer: Tokenizer
     abilities: Abilities = ANY
+    formats: tuple[str, ...] = (OPENAI_CHAT,)
+    """The wire formats that are spoken there."""
+    drops: bool = False
+    """Whether what these cannot carry is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +164,17 @@ class Routes:
     def _places(
         self, upstreams: Sequence[Upstream], prices: Mapping[Upstream, Price | None]
     ) -> tuple[Place, ...]:
-        models = self._settings.models
-        return tuple(
-            Place(each, prices[each], tokenizer_for(each.model), models[each.public_name].abilities)
-            for each in upstreams
+        return tuple(self._place(each, prices[each]) for each in upstreams)
+
+    def _place(self, upstream: Upstream, price: Price | None) -> Place:
+        provider = self._settings.providers[upstream.provider]
+        return Place(
+            upstream,
+            price,
+            tokenizer_for(upstream.model),
+            self._settings.models[upstream.public_name].abilities,
+            tuple(vendors.vendor(provider.type).formats(provider)),
+            provider.drop_unsupported,
         )
 
     def _prices(self, upstreams: Sequence[Upstream]) -> dict[Upstream, Price | None]:
@@ -199,10 +211,10 @@ def count_prompts(request: ChatRequest, route: Route) -> PromptCount:
     Models that share a tokenizer share the count of plain text; what an image costs depends on
     the model it is sent to.
     """
-    messages = request.body["messages"]
+    count = client_format(request.format).prompt_tokens
     is_plain = not any(
         isinstance(message, dict) and isinstance(message.get("content"), list)
-        for message in messages
+        for message in request.chat.get("messages", ())
     )
     counted: dict[str, int] = {}
     by_model: dict[str, int] = {}
@@ -210,7 +222,7 @@ def count_prompts(request: ChatRequest, route: Route) -> PromptCount:
         model = place.upstream.model
         key = place.tokenizer.name if is_plain else model
         if key not in counted:
-            counted[key] = count_prompt(place.tokenizer, {**request.body, "model": model})
+            counted[key] = count(request, place.tokenizer, model)
         by_model[model] = counted[key]
     return PromptCount(by_model)
 

@@ -23,7 +23,7 @@ from proxy.ingress import (
     PATIENCE,
     ROUTES,
     STANDINGS,
-    chat_completions,
+    exchanges,
     get_model,
     list_models,
     not_found,
@@ -33,6 +33,7 @@ from proxy.meter_api import meter
 from proxy.pace import Pace
 from proxy.server import Runner
 from proxy.standing import Standings
+from proxy.wire import client_format, client_formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ def create_app(
     app[STANDINGS] = Standings()
     app[PACE] = Pace(settings.cost_rules, door.history)
     app[READY] = Readiness(ready)
-    app.router.add_post("/v1/chat/completions", chat_completions)
+    for name in client_formats():
+        app.router.add_post(client_format(name).PATH, exchanges(name))
     app.router.add_post("/v1/events", post_events)
     app.router.add_post("/v1/meter", meter)
     app.router.add_get("/v1/models", list_models, allow_head=False)

@@ -14,7 +14,7 @@ from metering.money import PPM, divide_half_even
 from metering.recovery import encode_checkpoint, encode_facts
 from metering.tenants import Principal
 from metering.usage import INPUT_CLASSES, TOKEN_CLASSES, MeteredUsage
-from proxy.wire.openai_chat import Reply
+from proxy.reply import Reply
 from routing.fallback import Outcome
 from routing.policy import Option
 

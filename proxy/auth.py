@@ -16,8 +16,11 @@ from metering.tenants import Principal, Tenant
 BEARER = "bearer "
 KEY_LENGTH_MAX = 512
 
-OTHER_CREDENTIALS = ("x-api-key", "api-key", "x-goog-api-key")
-"""Where other vendors' clients put their keys; no key is taken from there."""
+ANTHROPIC_KEY = "x-api-key"
+"""Where Anthropic's clients put the key; taken from there where no `Authorization` is."""
+
+OTHER_CREDENTIALS = (ANTHROPIC_KEY, "api-key", "x-goog-api-key")
+"""Where other vendors' clients put their keys: none of them may differ from the one we take."""
 
 
 def bare_key(authorization: str) -> str:

@@ -12,6 +12,10 @@ from typing import Any
 OPENAI_CHAT = "openai_chat"
 """The wire format that is our neutral one, too."""
 
+UNSUPPORTED = "x_unsupported"
+"""Under this name `as_chat` lists the fields of a request that chat completions have no place for;
+it is never sent."""
+
 CHOICES_MAX = 128
 """OpenAI's own bound for `n`."""
 

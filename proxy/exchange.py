@@ -20,37 +20,25 @@ from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
-from proxy.allowance import allowance, clamp, covered, is_bounded, part_of
+from proxy.allowance import covered, is_bounded, part_of
 from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress, promise_of
 from proxy.chat import ChatRequest
 from proxy.degraded import only_cached, passed_over, steps_taken
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE, ApiError
+from proxy.forwarding import Forwarding
 from proxy.halt import Halt
-from proxy.outgoing import call_to, error_answer, redaction_of
 from proxy.planning import Plan, upstream_facts
 from proxy.recording import record
-from proxy.redaction import Redaction
 from proxy.refusals import broken_off, denied, failed
 from proxy.relay import (
-    ERROR_BODY_BYTES_MAX,
-    OUTCOME_OF_FAULT,
     Client,
     ClientGoneError,
     Relayed,
-    StreamRelay,
-    is_stream,
-    relay_body,
 )
-from proxy.retry_after import retry_after_s
 from proxy.room import Room
-from proxy.settings import Provider
-from proxy.stream_guard import StreamGuard
-from proxy.telling import Finished, Told, headers, tell, tell_failure
-from proxy.transport import Answer, TransportError
-from proxy.wire import openai_chat
-from proxy.wire.openai_chat import StreamReader
-from proxy.wire.openai_errors import classify_error
+from proxy.telling import Finished, Told, headers, tell
+from proxy.transport import Answer
 from routing.fallback import FallbackPlan, Outcome, Try
 from routing.policy import Option
 from routing.upstreams import Upstream
@@ -64,8 +52,7 @@ class Exchange:
         self._request, self._plan = request, plan
         self._attempts: list[Attempt] = []
         self._answers: list[Answer] = []
-        self._error_answer: tuple[int, dict[str, str], bytes] | None = None
-        self._last: Relayed | None = None
+        self._forwarding: Forwarding | None = None
         self._told = Told()
         self._halt = Halt()
         self._elastic: Elastic | None = None
@@ -156,32 +143,26 @@ class Exchange:
 
     async def _attempt(self, step: Try, client: Client) -> Outcome:
         upstream = step.option.upstream
-        provider = self._door.settings.providers[upstream.provider]
-        started_at = now_ns()
-        attempt = Attempt(
-            number=len(self._attempts) + 1,
-            event_id=uuid7(started_at // 1_000_000, os.urandom(10)),
-            option=step.option,
-            vendor=provider.type,
-            meter=Meter(
-                tokenizer_for(upstream.model),
-                step.option.prompt_tokens,
-                output_max=covered(step.option, self._room.held),
-            ),
-            started_at=started_at,
-            fallback_reason=step.reason,
-            degrade_step=taken.text if (taken := self._told.steps.taken) else None,
-            degrade_shadow=self._told.steps.would,
-            admitted_by=self._room.admitted_by,
-            promise=promise_of(self._facts, self._door.settings.sla_credit_ppm),
-        )
+        attempt = self._new_attempt(step)
         self._attempts.append(attempt)
-        self._error_answer = None
+        forwarding = self._forwarding = Forwarding(
+            self._door,
+            self._facts,
+            self._request,
+            attempt,
+            room=self._room,
+            halt=self._halt,
+            told=self._told,
+            keep=self._answers.append,
+            begin=lambda: self._begin(attempt),
+            drains=lambda: self.drain(asyncio.current_task()),
+            look=lambda: self._door.open.look(self),
+        )
         health, history = self._door.health, self._door.history
         health.begin(upstream.label, monotonic_s())
         is_cold = history.begin(upstream.label, monotonic_s())
         try:
-            attempt.outcome = await self._send(attempt, provider, client)
+            attempt.outcome = await forwarding.run(client)
         except asyncio.CancelledError:
             is_stopped = self._halt.is_pulled
             attempt.outcome = Outcome.STOPPED if is_stopped else Outcome.CLIENT_GONE
@@ -205,102 +186,30 @@ class Exchange:
             )
         return attempt.outcome
 
-    async def _send(self, attempt: Attempt, provider: Provider, client: Client) -> Outcome:
-        option = attempt.option
-        clamped = clamp(option, self._room.held, self._request)
-        self._told.clamped_tokens = clamped
-        attempt.max_tokens = option.changes.max_tokens if clamped is None else clamped
-        call = call_to(
-            provider,
-            self._request,
-            model=option.upstream.model,
-            output_max=attempt.max_tokens,
-            instruct=option.changes.instruct,
+    def _new_attempt(self, step: Try) -> Attempt:
+        upstream, started_at = step.option.upstream, now_ns()
+        vendor = self._door.settings.providers[upstream.provider].type
+        return Attempt(
+            number=len(self._attempts) + 1,
+            event_id=uuid7(started_at // 1_000_000, os.urandom(10)),
+            option=step.option,
+            vendor=vendor,
+            meter=Meter(
+                tokenizer_for(upstream.model),
+                step.option.prompt_tokens,
+                output_max=covered(step.option, self._room.held),
+            ),
+            started_at=started_at,
+            fallback_reason=step.reason,
+            degrade_step=taken.text if (taken := self._told.steps.taken) else None,
+            degrade_shadow=self._told.steps.would,
+            admitted_by=self._room.admitted_by,
+            promise=promise_of(self._facts, self._door.settings.sla_credit_ppm),
         )
-        try:
-            answer = await self._door.transport.send(call, attempt.mark_sent)
-        except TransportError as error:
-            tell_failure(self._log, attempt, str(error))
-            return OUTCOME_OF_FAULT[error.fault]
-        self._answers.append(answer)
-        return await self._receive(attempt, answer, client, provider)
-
-    async def _receive(
-        self, attempt: Attempt, answer: Answer, client: Client, provider: Provider
-    ) -> Outcome:
-        redaction, bytes_max = redaction_of(provider), provider.max_answer_bytes
-        attempt.http_status = answer.status
-        attempt.upstream_request_id = openai_chat.label(answer.header("x-request-id"), redaction)
-        if (answer.header("content-encoding") or "identity").lower() != "identity":
-            tell_failure(self._log, attempt, "an encoded answer to a request for a plain one")
-            return Outcome.NONSENSE
-        if answer.status != 200:
-            return await self._refused(attempt, answer, redaction)
-        if self._request.stream and is_stream(answer.header("content-type")):
-            relayed = await self._stream(attempt, answer, client, provider)
-        else:
-            relayed = await relay_body(answer, attempt.meter, redaction, bytes_max=bytes_max)
-            attempt.first_byte_at = now_ns()
-        self._last = relayed
-        attempt.reply = relayed.reply
-        attempt.client_disconnected = relayed.is_client_gone
-        if relayed.outcome is not Outcome.SERVED:
-            tell_failure(self._log, attempt, relayed.cause or relayed.outcome)
-        return relayed.outcome
-
-    async def _stream(
-        self, attempt: Attempt, answer: Answer, client: Client, provider: Provider
-    ) -> Relayed:
-        size, caps = self._door.settings.stream_slice_tokens, self.hold.caps
-        guard = StreamGuard(
-            attempt.meter,
-            allowance(attempt.option, self._room.held, self._request, size=size, caps=caps),
-            upstream=attempt.option.upstream.label,
-            grow=self._room.grow,
-            look=lambda: self._door.open.look(self),
-        )
-        reader = StreamReader(
-            attempt.meter,
-            strip_usage=not self._request.wants_usage,
-            choices=self._request.choices,
-            redaction=redaction_of(provider),
-            must_wait=guard.must_wait,
-        )
-        relay = StreamRelay(
-            answer,
-            reader,
-            bytes_max=provider.max_answer_bytes,
-            drains=lambda: self.drain(asyncio.current_task()),
-            begin=lambda: self._begin(attempt),
-            lifecycle=self._door.lifecycle,
-            guard=guard,
-            halt=self._halt,
-        )
-        relayed = await relay.run(client)
-        if relayed.outcome is Outcome.EXHAUSTED and self._door.settings.on_exhausted == "soft":
-            relayed.tail = reader.end_softly()
-        return relayed
 
     def _begin(self, attempt: Attempt) -> dict[str, str]:
         attempt.first_byte_at = now_ns()
         return self.headers()
-
-    async def _refused(self, attempt: Attempt, answer: Answer, redaction: Redaction) -> Outcome:
-        try:
-            body = await answer.read(ERROR_BODY_BYTES_MAX)
-        except TransportError as error:
-            tell_failure(self._log, attempt, str(error))
-            return OUTCOME_OF_FAULT[error.fault]
-        outcome = classify_error(answer.status, body)
-        attempt.retry_after_s = retry_after_s(answer.header, now_ns())
-        tell_failure(self._log, attempt, f"status {answer.status}")
-        if outcome in _RELAYED_ERRORS:
-            self._error_answer = error_answer(answer, body, redaction)
-        return outcome
-
-    @property
-    def _log(self) -> Any:
-        return self._door.log.bind(request_id=self._facts.request_id)
 
     # -- settling -----------------------------------------------------------------------------
 
@@ -329,7 +238,8 @@ class Exchange:
     def _finish(self, outcome: Outcome) -> Finished:
         if outcome is Outcome.STOPPED and self._halt.denial is not None:
             raise denied(self._halt.denial, self.hold.tenant)
-        last, upstream = self._last, self._attempts[-1].option.upstream
+        assert self._forwarding is not None  # a plan has an option at least
+        last, upstream = self._forwarding.relayed, self._attempts[-1].option.upstream
         if outcome is Outcome.SERVED and last is not None:
             return Finished(200, self.headers(), last.body, last.tail)
         if outcome is Outcome.CLIENT_GONE:
@@ -338,8 +248,8 @@ class Exchange:
             return self._ended_at_cap(last)
         if outcome is Outcome.TRUNCATED:
             raise broken_off(upstream=upstream.provider, bound=last.bound if last else None)
-        if self._error_answer is not None:
-            status, named, body = self._error_answer
+        if self._forwarding.error_answer is not None:
+            status, named, body = self._forwarding.error_answer
             return Finished(status, {**self.headers(), **named, ERROR_SOURCE: "upstream"}, body)
         error = failed(outcome, upstream=upstream.provider)
         error.add_headers(self.headers())
@@ -387,6 +297,3 @@ class Exchange:
     def checkpoint(self) -> bytes:
         """What to record should the process end here."""
         return checkpoint(self._facts, self._attempts, now_ns=now_ns())
-
-
-_RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})

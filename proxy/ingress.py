@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
 
 import orjson
@@ -19,7 +19,7 @@ from metering.ids import uuid7
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts
 from proxy.attempts import Facts
-from proxy.auth import OTHER_CREDENTIALS, Authenticator, bare_key
+from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.backlog import why_refused
 from proxy.chat import ChatRequest
 from proxy.client_connection import ClientConnection, Patience
@@ -34,7 +34,6 @@ from proxy.errors import (
     ModelNotFound,
     Overloaded,
     PathNotFound,
-    in_band,
 )
 from proxy.exchange import Exchange
 from proxy.intake import read_body
@@ -44,7 +43,7 @@ from proxy.planning import plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
 from proxy.telling import Finished
-from proxy.wire import openai_chat
+from proxy.wire import ClientFormat, client_format
 from proxy.wishes import wishes_of
 
 THREAD_ABOVE_BYTES = 16 * 1024
@@ -116,18 +115,23 @@ class WebClient:
         return self.response
 
 
-async def chat_completions(request: web.Request) -> web.StreamResponse:
-    """`POST /v1/chat/completions`, streamed and not."""
-    status = 499
-    try:
-        response = await _chat_completions(request)
-        status = response.status
-        return response
-    finally:
-        request.app[DOOR].metrics.answered(status)
+def exchanges(name: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The handler for requests in the wire format of that name, streamed and not."""
+    spoken = client_format(name)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        status = 499
+        try:
+            response = await _exchange(request, spoken)
+            status = response.status
+            return response
+        finally:
+            request.app[DOOR].metrics.answered(status)
+
+    return handle
 
 
-async def _chat_completions(request: web.Request) -> web.StreamResponse:
+async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamResponse:
     occurred_at = now_ns()
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
@@ -139,7 +143,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
             raise why_refused(door)
         wishes = wishes_of(request.headers, principal.tenant)
         need_room(request, stream=False)
-        chat = await _read(request)
+        chat = await _read(request, spoken)
         need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
         refuse_contradictions(lambda name: request.headers.getall(name, ()))
@@ -174,7 +178,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
-        return await _refuse(client, error, request_id)
+        return await _refuse(client, error, request_id, spoken)
     except ClientGoneError:
         client.drop()
         return client.response or web.Response(status=499)
@@ -182,7 +186,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
         door.metrics.refused(internal.label)
-        return await _refuse(client, internal, request_id)
+        return await _refuse(client, internal, request_id, spoken)
     return await _answer(client, finished, request_id)
 
 
@@ -229,6 +233,8 @@ def authenticated(request: web.Request) -> Principal:
     """
     headers = request.headers.getall("Authorization", [])
     others = [value for name in OTHER_CREDENTIALS for value in request.headers.getall(name, [])]
+    if not headers and (keys := request.headers.getall(ANTHROPIC_KEY, [])):
+        headers = [f"Bearer {key}" for key in keys]
     if len({*map(bare_key, headers), *others}) > 1:
         raise InvalidRequest(
             "The request carries two credentials that differ; send one `Authorization` header.",
@@ -243,11 +249,13 @@ def authenticated(request: web.Request) -> Principal:
     return principal
 
 
-def refusal(error: ApiError, request_id: str) -> web.Response:
-    """The refusal as an HTTP answer; what comes after some of them cannot be trusted."""
+def refusal(error: ApiError, request_id: str, spoken: ClientFormat | None = None) -> web.Response:
+    """The refusal as an HTTP answer, in OpenAI's shape or that of a format; what comes after some
+    of them cannot be trusted."""
+    words = error.words
     response = web.Response(
         status=error.status,
-        body=error.body(),
+        body=spoken.error_body(words, request_id) if spoken else words.openai_body(),
         headers={
             **_EVERY_ANSWER,
             "Content-Type": "application/json",
@@ -267,19 +275,15 @@ def need_room(request: web.Request, *, stream: bool) -> None:
         raise Overloaded(f"This process is short of memory and takes no new {what} now.")
 
 
-async def _read(request: web.Request) -> ChatRequest:
+async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
     """The request, parsed; its bytes are not kept any longer."""
     app = request.app
     limit_mb = app[DOOR].settings.server.max_body_mb
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
-        return await _parse(raw)
-
-
-async def _parse(raw: bytes) -> ChatRequest:
-    if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
-        return await asyncio.to_thread(openai_chat.parse_request, raw)
-    return openai_chat.parse_request(raw)
+        if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
+            return await asyncio.to_thread(spoken.parse_request, raw)
+        return spoken.parse_request(raw)
 
 
 async def _count(request: web.Request, chat: ChatRequest, route: Route) -> PromptCount:
@@ -305,11 +309,13 @@ def _told_already(error: BaseException) -> None:
     """How an exchange ended is in its log line and its event, whether or not somebody waits."""
 
 
-async def _refuse(client: WebClient, error: ApiError, request_id: str) -> web.StreamResponse:
+async def _refuse(
+    client: WebClient, error: ApiError, request_id: str, spoken: ClientFormat
+) -> web.StreamResponse:
     if client.response is None:
-        return refusal(error, request_id)
+        return refusal(error, request_id, spoken)
     try:
-        return await client.end(in_band(error))
+        return await client.end(spoken.error_event(error.words, request_id))
     except ClientGoneError:
         client.drop()
         return client.response

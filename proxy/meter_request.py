@@ -19,7 +19,7 @@ from proxy.admission import PromptCount, Route
 from proxy.chat import OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.errors import InvalidRequest, TenantNotAllowed
 from proxy.standing import HEADERS
-from proxy.wire.openai_chat import parse_request
+from proxy.wire.openai_chat.client import parse_request
 from proxy.wishes import TARGET
 
 _OWN = ("tenant_id", "input_tokens", "target_latency_ms", "feature", "session", "run")

@@ -7,16 +7,16 @@ in signs that a header may have, without the provider's credential.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 from proxy import vendors
-from proxy.changes import instructed
 from proxy.chat import ChatRequest
+from proxy.passage import Passage, passage
 from proxy.redaction import Redaction, credentials_in
-from proxy.settings import Provider
-from proxy.transport import Answer, Call
-from proxy.wire import openai_chat
+from proxy.reply import label
+from proxy.settings import Provider, Secret
+from proxy.transport import Answer, Call, Transport
+from proxy.wire import Sending
 
 REQUEST_HEADERS = {
     "Content-Type": "application/json",
@@ -26,12 +26,21 @@ REQUEST_HEADERS = {
 }
 """Sent with every call, beside those by which the vendor knows us."""
 
+REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid")
+"""OpenAI's, Anthropic's and Amazon's."""
+
 ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 """Passed on with an upstream's error that is relayed."""
 
 
+def passage_to(provider: Provider, client: str) -> Passage | None:
+    """The way from a client's format to one that this provider speaks; None where there is none."""
+    return passage(client, tuple(vendors.vendor(provider.type).formats(provider)))
+
+
 def call_to(
     provider: Provider,
+    way: Passage,
     request: ChatRequest,
     *,
     model: str,
@@ -44,18 +53,18 @@ def call_to(
     `instruct` is a system message that is added.
     """
     vendor = vendors.vendor(provider.type)
-    if instruct is not None:
-        request = replace(request, body=instructed(request.body, instruct))
+    sending = Sending(
+        model=model,
+        output_max=output_max,
+        limit_field="" if output_max is None else vendor.output_limit_field(provider),
+        instruct=instruct,
+        inject_usage=provider.stream_usage == "inject",
+        drop_unsupported=provider.drop_unsupported,
+    )
     return Call(
-        url=vendor.chat_url(provider),
+        url=vendor.url(provider, format=way.format, model=model, stream=request.stream),
         headers={**REQUEST_HEADERS, **vendor.headers(provider)},
-        body=openai_chat.upstream_body(
-            request,
-            model=model,
-            inject_usage=provider.stream_usage == "inject",
-            output_max=output_max,
-            limit_field="" if output_max is None else vendor.output_limit_field(provider),
-        ),
+        body=way.body(request, sending),
         timeout_s=provider.timeout_s,
         connect_timeout_s=provider.connect_timeout_s,
         max_answer_s=provider.max_answer_s,
@@ -63,20 +72,38 @@ def call_to(
     )
 
 
+async def prepared(provider: Provider, call: Call, transport: Transport) -> Call:
+    """The call, signed where its vendor wants that; TransportError where it cannot be."""
+    signing = vendors.signing(vendors.vendor(provider.type))
+    return call if signing is None else await signing.prepare(provider, call, transport)
+
+
 @lru_cache(maxsize=256)
 def redaction_of(provider: Provider) -> Redaction:
     """What hides the credentials by which this provider knows us."""
     sent = vendors.vendor(provider.type).headers(provider)
-    return Redaction(credentials_in(sent.values()))
+    secrets = [each.reveal() for each in provider.options.values() if isinstance(each, Secret)]
+    return Redaction([*credentials_in(sent.values()), *secrets])
+
+
+def request_id_of(answer: Answer, redaction: Redaction) -> str | None:
+    """What the upstream calls this request, by the header that its vendor has for it."""
+    for name in REQUEST_ID_HEADERS:
+        if (found := label(answer.header(name), redaction)) is not None:
+            return found
+    return None
 
 
 def error_answer(
-    answer: Answer, body: bytes, redaction: Redaction
+    answer: Answer, body: bytes, way: Passage, *, redaction: Redaction, request_id: str
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of an upstream's error as the client gets them."""
     headers = {
         name: value
         for name in ERROR_HEADERS
-        if (value := openai_chat.label(answer.header(name), redaction)) is not None
+        if (value := label(answer.header(name), redaction)) is not None
     }
-    return answer.status, headers, redaction.data(body)
+    if not way.is_same:
+        headers["Content-Type"] = "application/json"
+    told = way.error_body(answer.status, redaction.data(body), request_id)
+    return answer.status, headers, told

@@ -14,7 +14,7 @@ import orjson
 
 from metering.meter import Meter
 from proxy import json_bounds
-from proxy.chat import ChatRequest
+from proxy.chat import UNSUPPORTED, ChatRequest
 from proxy.redaction import NOTHING, Redaction
 from proxy.reply import Reply, read_object
 from proxy.stream_reader import StreamReader
@@ -45,7 +45,9 @@ class Passage:
 
     def lacks(self, request: ChatRequest) -> Sequence[str]:
         """The fields of this request that cannot be carried."""
-        return () if self.is_same else self.upstream.cannot_carry(request.chat)
+        if self.is_same:
+            return ()
+        return [*request.chat.get(UNSUPPORTED, ()), *self.upstream.cannot_carry(request.chat)]
 
     def reader(
         self,
@@ -109,7 +111,8 @@ class Passage:
 
     def _read_too_full(self, raw: bytes, meter: Meter) -> tuple[Reply, bytes] | None:
         """Meter what is not parsed: its last usage, whose quotes cannot stand within a string."""
-        if not raw.lstrip().startswith(b"{"):
+        answer_field = b'"%s"' % self.upstream.ANSWER_FIELD.encode()
+        if not raw.lstrip().startswith(b"{") or answer_field not in raw:
             return None
         meter.unread(len(raw))
         at = raw.rfind(b'"%s"' % self.upstream.USAGE_FIELD.encode())

@@ -18,14 +18,18 @@ from proxy.admission import Place, PromptCount, Route
 from proxy.allowance import elastic
 from proxy.changes import instruction_tokens
 from proxy.chat import ChatRequest
-from proxy.errors import ContextTooLong, ProviderUnavailable
+from proxy.errors import ContextTooLong, InvalidRequest, ProviderUnavailable
 from proxy.needs import needs_of
+from proxy.passage import passage
 from proxy.settings import Settings
 from proxy.wishes import USUAL, Wishes
 from routing.abilities import ANY, Needs, is_too_long, lacks
 from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Skip, climb, effective
 from routing.policy import Admission, Option, admission
 from routing.upstreams import Upstream
+
+ENDPOINT = "endpoint"
+"""What an upstream lacks whose vendor has nothing of the kind that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +118,19 @@ class _Planner:
         first = route.own[0]
         if first.upstream.public_name == route.model:
             self._check_context(first)
-            if not route.spare:
+            if not route.spare and not any(self._uncarried(place) for place in route.own):
                 return route.own, (), ()
         chain, skips = [], {}
         for place in (*route.own, *route.spare):
             model = place.upstream.public_name
-            missing = () if model == route.model else self._lacks(place, NO_CHANGES)
-            if missing:
-                skips[model] = Skip(model, _lacks_text(missing))
-            else:
+            is_own = model == route.model
+            missing = self._uncarried(place) if is_own else self._lacks(place, NO_CHANGES)
+            if not missing:
                 chain.append(place)
+            elif not is_own:
+                skips[model] = Skip(model, _lacks_text(missing))
+        if not chain and first.upstream.public_name == route.model:
+            raise self._not_carried(first)
         if not chain:
             told = "; ".join(f"{skip.model}: {skip.reason}" for skip in skips.values())
             raise ProviderUnavailable(
@@ -254,11 +261,37 @@ class _Planner:
         bounds = [self._request.output_limit, changes.max_tokens]
         return min([each for each in bounds if each is not None], default=1)
 
+    def _uncarried(self, place: Place) -> tuple[str, ...]:
+        """What of the request cannot be said to this upstream: fields by name."""
+        request = self._request
+        if request.format in place.formats:
+            return ()
+        way = passage(request.format, place.formats)
+        if way is None:
+            return (ENDPOINT,)
+        return () if place.drops else tuple(way.lacks(request))
+
+    def _not_carried(self, place: Place) -> InvalidRequest:
+        missing, model = self._uncarried(place), self._route.model
+        if missing == (ENDPOINT,):
+            return InvalidRequest(
+                f"No upstream of the model `{model}` serves this endpoint.", param="model"
+            )
+        names = ", ".join([f"`{name}`" for name in missing])
+        return InvalidRequest(
+            f"The model `{model}` is served in another wire format, which cannot carry {names}. "
+            "Leave it out, or ask for a model that takes it.",
+            param=missing[0],
+            code="unsupported_parameter",
+        )
+
     def _lacks(self, place: Place, changes: Changes) -> tuple[str, ...]:
+        if uncarried := self._uncarried(place):
+            return uncarried
         if place.abilities == ANY:
             return ()
         if self._needs is None:
-            self._needs = needs_of(self._request.body)
+            self._needs = needs_of(self._request.chat)
         return lacks(
             place.abilities,
             self._needs,

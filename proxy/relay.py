@@ -18,11 +18,10 @@ from metering.background import spawn
 from metering.meter import Meter
 from proxy.door import Lifecycle
 from proxy.halt import Halt
-from proxy.redaction import Redaction
+from proxy.reply import Reply
 from proxy.stream_guard import StreamGuard
+from proxy.stream_reader import StreamReader
 from proxy.transport import Answer, Fault, TransportError
-from proxy.wire import openai_chat
-from proxy.wire.openai_chat import Reply, StreamReader
 from routing.fallback import Outcome
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
@@ -30,7 +29,15 @@ BODY_BYTES_MAX = 32 * 1024 * 1024
 
 ERROR_BODY_BYTES_MAX = 256 * 1024
 
-_STREAM_TYPES = frozenset({"text/event-stream", "text/plain", "application/octet-stream", ""})
+_STREAM_TYPES = frozenset(
+    {
+        "text/event-stream",
+        "application/vnd.amazon.eventstream",
+        "text/plain",
+        "application/octet-stream",
+        "",
+    }
+)
 """What servers call a stream when they were asked for one; JSON and HTML are something else."""
 
 
@@ -89,8 +96,12 @@ READ_IN_THREAD_ABOVE_BYTES = 256 * 1024
 """Counting such a body takes 10 ms and more, in which no other stream would move."""
 
 
+ReadWhole = Callable[[bytes], "tuple[Reply, bytes] | None"]
+"""Meters a whole JSON answer; gives what the client gets of it, or None when it is not one."""
+
+
 async def relay_body(
-    answer: Answer, meter: Meter, redaction: Redaction, *, bytes_max: int
+    answer: Answer, read_whole: ReadWhole, meter: Meter, *, bytes_max: int
 ) -> Relayed:
     """Read and meter a whole JSON answer."""
     try:
@@ -98,23 +109,21 @@ async def relay_body(
     except TransportError as error:
         return Relayed(OUTCOME_OF_FAULT[error.fault], Reply(), cause=str(error))
     if len(body) > READ_IN_THREAD_ABOVE_BYTES:
-        reply = await _read_in_thread(body, meter, redaction)
+        read = await _read_in_thread(body, read_whole, meter)
     else:
-        reply = openai_chat.read_reply(body, meter, redaction)
-    if reply is None:
-        return Relayed(Outcome.NONSENSE, Reply(), cause="the body is no chat completion")
-    if (
-        reply.error is not None
-    ):  # it is served as a completion, and speaks of a failure all the same
-        body = redaction.data(body)
-    return Relayed(Outcome.SERVED, reply, body=body)
+        read = read_whole(body)
+    if read is None:
+        return Relayed(Outcome.NONSENSE, Reply(), cause="the body is no answer of its format")
+    reply, told = read
+    return Relayed(Outcome.SERVED, reply, body=told)
 
 
-async def _read_in_thread(body: bytes, meter: Meter, redaction: Redaction) -> Reply | None:
+async def _read_in_thread(
+    body: bytes, read_whole: ReadWhole, meter: Meter
+) -> tuple[Reply, bytes] | None:
     """Whoever cancels us: nobody may ask the meter while the thread still counts."""
     meter.is_in_thread = True
-    read = asyncio.to_thread(openai_chat.read_reply, body, meter, redaction)
-    reading = spawn(read, name="read-reply")
+    reading = spawn(asyncio.to_thread(read_whole, body), name="read-reply")
     try:
         return await asyncio.shield(reading)
     except asyncio.CancelledError:
@@ -193,9 +202,9 @@ class StreamRelay:
                 raise TransportError(Fault.TOO_LARGE, f"the stream is over {self._bytes_max} bytes")
             passed = reader.feed(chunk)
             while True:
+                if reader.reply.error is not None and not self._has_started:
+                    return Outcome.SERVER_ERROR
                 if passed:
-                    if reader.reply.error is not None and not self._has_started:
-                        return Outcome.SERVER_ERROR
                     await self._send(client, passed)
                     if self._is_client_gone and not self._reads_on():
                         return self._end(Outcome.CLIENT_GONE)

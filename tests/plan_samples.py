@@ -13,7 +13,7 @@ from metering.tenants import Tenant
 from proxy.admission import Route, Routes, count_prompts
 from proxy.planning import Plan, plan
 from proxy.settings import Settings
-from proxy.wire.openai_chat import parse_request
+from proxy.wire.openai_chat.client import parse_request
 from proxy.wishes import USUAL, Wishes
 from routing.abilities import Abilities
 from routing.upstreams import Model, Upstream

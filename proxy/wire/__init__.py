@@ -143,6 +143,8 @@ class UpstreamFormat(Protocol):
 
     TRANSLATES: bool
     """Whether chat completions can be written in it."""
+    ANSWER_FIELD: str
+    """What every whole answer has."""
     USAGE_FIELD: str
     """Where a whole answer has its usage."""
 

@@ -207,7 +207,7 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
     "root": ("- a\n", ["1:1 the file must be a mapping of sections"]),
     "choice": (
         "providers: {a: {type: opnai}}\n",
-        ["1:23 providers.a.type: must be 'openai' or 'simulator' (did you mean 'openai'?)"],
+        ["1:23 providers.a.type: unknown vendor 'opnai' (did you mean 'openai'?)"],
     ),
     "missing": ("providers: {a: {}}\n", ["1:13 providers.a.type: is missing"]),
     "unset": (

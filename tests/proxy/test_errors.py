@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from proxy.errors import ApiError, InvalidRequest, SpendExhausted, in_band
+from proxy.errors import ApiError, InvalidRequest, SpendExhausted
 
 
 def leaves(kind: type[ApiError] = ApiError) -> list[type[ApiError]]:
@@ -50,9 +50,3 @@ def test_a_refusal_can_be_said_again() -> None:
 def test_an_exhausted_cap_says_not_to_retry() -> None:
     """T-50: the stock SDKs retry any 429 twice unless told otherwise."""
     assert SpendExhausted("m").headers() == {"x-should-retry": "false"}
-
-
-def test_in_band() -> None:
-    """In a stream the same body travels as one event."""
-    assert in_band(InvalidRequest("m")).startswith(b'data: {"error":')
-    assert in_band(InvalidRequest("m")).endswith(b"\n\n")

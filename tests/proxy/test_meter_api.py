@@ -25,7 +25,7 @@ from metering.window import rolling
 from proxy.admission import Routes, count_prompts
 from proxy.planning import plan
 from proxy.settings import Settings
-from proxy.wire.openai_chat import parse_request
+from proxy.wire.openai_chat.client import parse_request
 from routing.cost_to_serve import Mode
 
 

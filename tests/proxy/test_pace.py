@@ -22,7 +22,7 @@ from proxy.admission import Routes, count_prompts
 from proxy.pace import Asked, Pace, margin_cap, rerouted
 from proxy.planning import Plan, plan
 from proxy.settings import Settings
-from proxy.wire.openai_chat import parse_request
+from proxy.wire.openai_chat.client import parse_request
 from routing.cost_to_serve import CostRules, Mode, Verdict
 from routing.fallback import Outcome
 from routing.history import SAMPLES_MIN, History

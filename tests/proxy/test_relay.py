@@ -18,13 +18,13 @@ from fixtures_upstream import (
     streamed,
     usage_event,
 )
+from format_samples import chat_reader
 
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from proxy.client_connection import Patience
 from proxy.door import Lifecycle
 from proxy.relay import StreamRelay
-from proxy.wire.openai_chat import StreamReader
 from routing.fallback import FALLS_BACK, Outcome
 
 CUTS = {
@@ -293,7 +293,7 @@ async def test_what_is_cancelled_before_a_byte_is_tried_nowhere_else(
     """A stop and a client that left both end the exchange: no other upstream is asked."""
     relay = StreamRelay(
         CutAnswer(),
-        StreamReader(Meter(tokenizer_for("gpt-4o"), 1), strip_usage=True),
+        chat_reader(Meter(tokenizer_for("gpt-4o"), 1), strip_usage=True),
         bytes_max=1000,
         drains=lambda: False,
         begin=dict,

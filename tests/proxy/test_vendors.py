@@ -17,7 +17,9 @@ def test_the_contract(name: str) -> None:
         name="p", type=name, base_url="https://example.test/v1", api_key=Secret(SECRET)
     )
 
-    url = vendor(name).chat_url(provider)
+    url = vendor(name).url(
+        provider, format=vendor(name).formats(provider)[0], model="m", stream=False
+    )
 
     assert url.startswith("https://example.test/v1/")
     assert SECRET not in url

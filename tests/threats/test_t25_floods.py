@@ -22,13 +22,14 @@ from fixtures_upstream import (
     streamed,
     usage_event,
 )
+from format_samples import chat_reader, read_reply
 
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from proxy.json_bounds import VALUES_MAX
+from proxy.reply import Reply
 from proxy.settings import Server, Settings
 from proxy.sse import EVENT_BYTES_MAX
-from proxy.wire.openai_chat import Reply, StreamReader, read_reply
 
 KB = 1024
 MB = 1024 * KB
@@ -51,7 +52,7 @@ FLOODS: dict[str, tuple[bytes, bytes, int]] = {
 def test_t25_a_flood_is_read_in_bounded_memory(name: str) -> None:
     """Of what never means anything, no more than an event and what it is made into is kept."""
     first, piece, times = FLOODS[name]
-    reader = StreamReader(Meter(tokenizer_for("gpt-4o"), 1), strip_usage=True)
+    reader = chat_reader(Meter(tokenizer_for("gpt-4o"), 1), strip_usage=True)
     reader.feed(delta("warm") + first)
     passed = 0
 
@@ -68,7 +69,7 @@ def test_t25_a_flood_is_read_in_bounded_memory(name: str) -> None:
 def test_t25_an_event_that_is_too_long_is_estimated_and_said() -> None:
     """64 MiB in one event: relayed to the byte, counted as an estimate, flagged, never for free."""
     meter = Meter(tokenizer_for("gpt-4o"), 1, output_max=1000)
-    reader = StreamReader(meter, strip_usage=True)
+    reader = chat_reader(meter, strip_usage=True)
     pieces = [b'data: {"choices":[{"delta":{"content":"', *[b"a" * PIECE] * 1024, b'"}}]}\n\n']
 
     relayed = sum(len(reader.feed(piece)) for piece in pieces)
@@ -86,7 +87,7 @@ def test_t25_an_event_that_is_too_long_is_estimated_and_said() -> None:
 def test_t25_the_provider_may_still_say_what_was_not_read() -> None:
     """After an unread event a believable report is billed; that something was unread stays said."""
     meter = Meter(tokenizer_for("gpt-4o"), 1, output_max=1000)
-    reader = StreamReader(meter, strip_usage=True)
+    reader = chat_reader(meter, strip_usage=True)
 
     reader.feed(b"data: " + b"x" * 2 * MB + b"\n\n" + FINISH + usage_event(10, 77))
 
@@ -153,7 +154,7 @@ def test_t25_countless_values_that_are_no_completion(raw: bytes) -> None:
 def test_t25_an_event_of_countless_values_is_not_built() -> None:
     """Relayed, estimated and flagged, like one that is too long."""
     meter = Meter(tokenizer_for("gpt-4o"), 1)
-    reader = StreamReader(meter, strip_usage=True)
+    reader = chat_reader(meter, strip_usage=True)
     event = b'data: {"choices":[],"x":[%s0]}\n\n' % (b"[]," * 60_000)
 
     assert reader.feed(event) == event
@@ -168,7 +169,7 @@ def test_t25_an_event_of_countless_values_is_not_built() -> None:
 def test_t25_what_is_no_json_is_not_for_nothing(data: bytes) -> None:
     """An event that a lenient client may understand and we do not is estimated and flagged."""
     meter = Meter(tokenizer_for("gpt-4o"), 1)
-    reader = StreamReader(meter, strip_usage=True)
+    reader = chat_reader(meter, strip_usage=True)
 
     assert reader.feed(b"data: " + data + b"\n\n") == b"data: " + data + b"\n\n"
 

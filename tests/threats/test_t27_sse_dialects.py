@@ -14,13 +14,13 @@ from fixtures_upstream import (
     chunk,
     stream_head,
 )
+from format_samples import chat_reader, read_reply
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from proxy.sse import Decoder
-from proxy.wire.openai_chat import StreamReader, read_reply
 
 
 def said(text: str, **more: object) -> str:
@@ -79,7 +79,7 @@ DIALECTS: dict[str, tuple[str, str]] = {
 def read(stream: bytes, cuts: list[int]) -> tuple[bytes, int, bool]:
     """What went to the client in all, the tokens counted, whether it had ended."""
     meter = Meter(tokenizer_for("gpt-4o"), 1)
-    reader = StreamReader(meter, strip_usage=False)
+    reader = chat_reader(meter, strip_usage=False)
     edges = sorted({0, len(stream), *(cut for cut in cuts if 0 < cut < len(stream))})
     relayed = b"".join(reader.feed(stream[start:end]) for start, end in pairwise(edges))
     return relayed + reader.flush() + reader.tail, meter.output_tokens, reader.reply.is_finished
@@ -164,7 +164,7 @@ def test_t27_any_bytes_cut_anyhow(parts: list[bytes], cuts: list[int], strips: b
     stream = b"".join(parts)
 
     assert read(stream, cuts) == read(stream, [])
-    reader = StreamReader(Meter(tokenizer_for("gpt-4o"), 1), strip_usage=strips)
+    reader = chat_reader(Meter(tokenizer_for("gpt-4o"), 1), strip_usage=strips)
     passed = reader.feed(stream) + reader.flush() + reader.tail
     assert len(passed) <= len(stream)
     assert strips or passed == stream
@@ -222,7 +222,7 @@ def test_t27_any_json_in_any_place(answer: dict[str, object], choices: list[obje
     raw = orjson.dumps({**answer, "choices": choices})
     streamed, whole = Meter(tokenizer_for("gpt-4o"), 3), Meter(tokenizer_for("gpt-4o"), 3)
 
-    StreamReader(streamed, strip_usage=True).feed(b"data: " + raw + b"\n\n")
+    chat_reader(streamed, strip_usage=True).feed(b"data: " + raw + b"\n\n")
     assert read_reply(raw, whole) is not None
 
     for meter in (streamed, whole):

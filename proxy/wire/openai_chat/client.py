@@ -23,8 +23,6 @@ _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TEXT_MAX = 256
 
 
-
-
 def parse_request(raw: bytes) -> ChatRequest:
     """The request behind a body; InvalidRequest names the field that is wrong."""
     if (fault := json_bounds.fault_in(raw)) is not None:

@@ -28,7 +28,7 @@ _NAMED = ("id", "object", "created", "model", "system_fingerprint", "service_tie
 
 FINISH_REASON = "length"
 
-_DETAILS = {
+_DETAILS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "prompt_tokens_details": {
         "cached_tokens": (INPUT_CACHE_READ,),
         "cache_write_tokens": (INPUT_CACHE_WRITE_5M, INPUT_CACHE_WRITE_1H),

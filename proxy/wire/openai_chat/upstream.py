@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy import sse
 from proxy.changes import instructed
-from proxy.chat import ChatRequest
+from proxy.chat import UNSUPPORTED, ChatRequest
 from proxy.wire import Decoder, Reading, Sending
 from proxy.wire.openai_chat.endings import shared_fields, soft_end
 from proxy.wire.openai_chat.errors import classify_error, read_error
@@ -16,6 +16,7 @@ from proxy.wire.openai_chat.usage import read_usage
 __all__ = ["classify_error", "read_error", "read_usage"]
 
 TRANSLATES = True
+ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
@@ -44,7 +45,8 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     body["messages"] = [_plain(message) for message in body["messages"]]
     if isinstance(tools := body.get("tools"), list):
         body["tools"] = [_plain(tool) for tool in tools]
-    body.pop("thinking", None)
+    for name in ("thinking", UNSUPPORTED):
+        body.pop(name, None)
     return body
 
 
@@ -89,11 +91,11 @@ class ChunkSource:
         """The chunk, and its usage. An injected usage chunk is withheld."""
         self._shared = self._shared or shared_fields(data)
         usage, choices = data.get("usage"), data.get("choices")
-        is_told = isinstance(usage, dict)
+        reported = read_usage(usage) if isinstance(usage, dict) else None
         return Reading(
             (data,),
-            read_usage(usage) if is_told else None,
-            is_withheld=self._strip_usage and is_told and not choices,
+            reported,
+            is_withheld=self._strip_usage and reported is not None and not choices,
             is_odd=bool(data.get("error")) or not isinstance(choices, list),
         )
 

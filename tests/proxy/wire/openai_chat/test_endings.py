@@ -6,13 +6,13 @@ from fixtures_upstream import (
     DONE,
     FINISH,
 )
+from format_samples import chat_reader
 from hypothesis import given
 from hypothesis import strategies as st
 from stream_samples import WORD
 
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
-from proxy.wire.openai_chat import StreamReader
 
 
 @given(
@@ -23,7 +23,7 @@ def test_where_the_bytes_are_cut_makes_no_difference(cuts: list[int], room: int)
     """A stream ends at the same event and with the same bytes, however it arrives."""
     raw, at, sent = WORD * 40 + FINISH + DONE, 0, b""
     meter = Meter(tokenizer_for("gpt-4o"), 1)
-    reader = StreamReader(meter, strip_usage=True, must_wait=lambda: meter.reaches(room))
+    reader = chat_reader(meter, strip_usage=True, must_wait=lambda: meter.reaches(room))
     while at < len(raw) and not reader.must_wait:
         size = cuts.pop(0) if cuts else len(raw)
         sent += reader.feed(raw[at : at + size])

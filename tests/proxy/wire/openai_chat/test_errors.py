@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.wire.openai_errors import classify_error
+from proxy.wire.openai_chat.errors import classify_error
 from routing.fallback import Outcome
 
 ERRORS = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.openai_usage import read_usage
+from proxy.wire.openai_chat.usage import read_usage
 
 USAGES: dict[str, tuple[dict[str, Any], dict[str, int], dict[str, int]]] = {
     "plain": (

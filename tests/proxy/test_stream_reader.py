@@ -6,20 +6,14 @@ from typing import Any
 
 import orjson
 import pytest
+from format_samples import chat_reader, read_reply
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
-from proxy.errors import InvalidRequest
 from proxy.redaction import Redaction
-from proxy.wire.openai_chat import (
-    StreamReader,
-    label,
-    parse_request,
-    read_reply,
-    upstream_body,
-)
+from proxy.reply import label
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -47,87 +41,10 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 USAGE_ONLY = event(choices=[], usage=USAGE)
 DONE = b"data: [DONE]\n\n"
 
-REFUSED = {
-    "not_json": (b"{", None),
-    "not_utf8": (b'{"model": "\xff"}', None),
-    "list": (b"[]", None),
-    "no_model": (b'{"messages": []}', "model"),
-    "empty_model": (request(model=""), "model"),
-    "model_list": (request(model=["m"]), "model"),
-    "no_messages": (b'{"model": "m"}', "messages"),
-    "stream_string": (request(stream="yes"), "stream"),
-    "options_list": (request(stream_options=[]), "stream_options"),
-    "zero_max": (request(max_tokens=0), "max_tokens"),
-    "negative_max": (request(max_tokens=-1), "max_tokens"),
-    "float_max": (request(max_tokens=1.5), "max_tokens"),
-    "string_max": (request(max_tokens="10"), "max_tokens"),
-    "bool_max": (request(max_completion_tokens=True), "max_completion_tokens"),
-    "huge_max": (request(max_tokens=10**10), "max_tokens"),
-    "zero_n": (request(n=0), "n"),
-    "many_n": (request(n=129), "n"),
-    "wrong_best_of": (request(best_of=0), "best_of"),
-    "user_number": (request(user=5), "user"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_wrong_request_is_refused_by_name(name: str) -> None:
-    """T-54: what cannot be priced is refused, and `param` names the field."""
-    raw, param = REFUSED[name]
-
-    with pytest.raises(InvalidRequest) as caught:
-        parse_request(raw)
-
-    assert caught.value.param == param
-
-
-def test_the_larger_of_two_limits_bounds_the_output() -> None:
-    """T-54: `max_tokens: 1` beside a larger `max_completion_tokens` does not shrink the hold."""
-    parsed = parse_request(request(max_tokens=1, max_completion_tokens=10_000, n=2, best_of=3))
-
-    assert parsed.output_bound(default_output_tokens=4096) == 30_000
-
-
-def test_no_limit_means_the_default() -> None:
-    """Without a limit, and with an explicit null, the configured default is held."""
-    parsed = parse_request(request(max_tokens=None))
-
-    assert parsed.output_bound(default_output_tokens=4096) == 4096
-
-
-def test_the_last_duplicate_is_what_is_priced_and_sent() -> None:
-    """T-46: a second `model` key cannot smuggle a dearer model past the price."""
-    raw = b'{"model": "cheap", "model": "dear", "messages": [], "x": {"y": [1, 2.5, null]}}'
-
-    parsed = parse_request(raw)
-    sent = orjson.loads(upstream_body(parsed, model="up", inject_usage=True))
-
-    assert parsed.model == "dear"
-    assert sent == {"model": "up", "messages": [], "x": {"y": [1, 2.5, None]}}
-
-
-@pytest.mark.parametrize("asked", [None, {}, {"include_usage": False}, {"other": 1}])
-def test_usage_is_asked_for_whatever_the_client_said(asked: object) -> None:
-    """A client's `include_usage: false` does not evade metering; its other options survive."""
-    parsed = parse_request(request(stream=True, stream_options=asked))
-
-    sent = orjson.loads(upstream_body(parsed, model="m", inject_usage=True))
-
-    assert sent["stream_options"] == {**(asked or {}), "include_usage": True}
-    assert parsed.wants_usage is False
-
-
-def test_a_bottomless_body_is_refused() -> None:
-    """T-46: JSON can be read deeper than it can be written; that is a 400, not a failure."""
-    raw = b'{"model": "m", "messages": [], "x": ' + b"[" * 300 + b"]" * 300 + b"}"
-
-    with pytest.raises(InvalidRequest):
-        upstream_body(parse_request(raw), model="m", inject_usage=False)
-
 
 def test_the_injected_usage_chunk_is_taken_out() -> None:
     """All but the injected usage chunk and the end is relayed, byte for byte."""
-    reader = StreamReader(used := meter(), strip_usage=True)
+    reader = chat_reader(used := meter(), strip_usage=True)
 
     relayed = reader.feed(content("Hello wor") + content("ld") + FINISH + USAGE_ONLY + DONE)
 
@@ -139,14 +56,14 @@ def test_the_injected_usage_chunk_is_taken_out() -> None:
 
 def test_an_asked_for_usage_chunk_stays() -> None:
     """A client that asked for usage gets the chunk as the upstream wrote it."""
-    reader = StreamReader(meter(), strip_usage=False)
+    reader = chat_reader(meter(), strip_usage=False)
 
     assert reader.feed(FINISH + USAGE_ONLY) == FINISH + USAGE_ONLY
 
 
 def test_usage_on_a_content_chunk_is_taken_and_relayed() -> None:
     """Usage may ride on a chunk with choices; such a chunk is never taken out."""
-    reader = StreamReader(used := meter(), strip_usage=True)
+    reader = chat_reader(used := meter(), strip_usage=True)
     chunk = content("hi", usage=USAGE)
 
     assert reader.feed(chunk) == chunk
@@ -155,7 +72,7 @@ def test_usage_on_a_content_chunk_is_taken_and_relayed() -> None:
 
 def test_cumulative_usage_is_not_summed() -> None:
     """Usage on every chunk is a running total: the last one holds."""
-    reader = StreamReader(used := meter(), strip_usage=True)
+    reader = chat_reader(used := meter(), strip_usage=True)
 
     for tokens in (1, 2, 3):
         reader.feed(content("a", usage={**USAGE, "completion_tokens": tokens}))
@@ -165,7 +82,7 @@ def test_cumulative_usage_is_not_summed() -> None:
 
 def test_a_null_usage_says_nothing() -> None:
     """`usage: null` on the chunks before the last one is not a report of zero."""
-    reader = StreamReader(used := meter(), strip_usage=True)
+    reader = chat_reader(used := meter(), strip_usage=True)
 
     reader.feed(content("Hello world", usage=None) + FINISH + DONE)
 
@@ -195,11 +112,11 @@ STREAM = (
 
 def test_cut_at_every_byte_the_relay_and_the_meter_agree() -> None:
     """Cut anywhere, the bytes relayed and the tokens counted are the same."""
-    whole = StreamReader(whole_meter := meter(), strip_usage=True)
+    whole = chat_reader(whole_meter := meter(), strip_usage=True)
     expected = whole.feed(STREAM)
 
     for cut in range(1, len(STREAM)):
-        reader = StreamReader(cut_meter := meter(), strip_usage=True)
+        reader = chat_reader(cut_meter := meter(), strip_usage=True)
         relayed = reader.feed(STREAM[:cut]) + reader.feed(STREAM[cut:])
         assert relayed == expected
         assert reader.tail == DONE
@@ -208,7 +125,7 @@ def test_cut_at_every_byte_the_relay_and_the_meter_agree() -> None:
 
 def test_end_without_done_is_an_end_when_all_finished() -> None:
     """A finish reason for every open choice is an end; a closed connection alone is none."""
-    reader = StreamReader(meter(), strip_usage=True)
+    reader = chat_reader(meter(), strip_usage=True)
 
     reader.feed(content("a"))
     assert not reader.reply.is_finished
@@ -218,7 +135,7 @@ def test_end_without_done_is_an_end_when_all_finished() -> None:
 
 def test_one_of_two_choices_finished_is_no_end() -> None:
     """With n = 2, the stream ends with the second finish reason, opened before or not."""
-    reader = StreamReader(meter(), strip_usage=True, choices=2)
+    reader = chat_reader(meter(), strip_usage=True, choices=2)
     reader.feed(event(choices=[{"index": 0, "delta": {"content": "a"}}]))
 
     reader.feed(FINISH)
@@ -231,7 +148,7 @@ def test_one_of_two_choices_finished_is_no_end() -> None:
 @pytest.mark.parametrize("error", [{"message": "overloaded"}, "overloaded"], ids=["object", "text"])
 def test_a_stream_with_an_error_has_not_ended_well(error: object) -> None:
     """An error in mid-stream is a failure, in any shape and whatever follows it."""
-    reader = StreamReader(meter(), strip_usage=True)
+    reader = chat_reader(meter(), strip_usage=True)
 
     reader.feed(content("a") + event(error=error) + FINISH + DONE)
 
@@ -241,7 +158,7 @@ def test_a_stream_with_an_error_has_not_ended_well(error: object) -> None:
 
 def test_labels_of_the_upstream_are_cleaned() -> None:
     """T-29: what enters an event from outside is short and printable."""
-    reader = StreamReader(meter(), strip_usage=True)
+    reader = chat_reader(meter(), strip_usage=True)
 
     reader.feed(event(model="m" * 999, system_fingerprint="fp\x00\x1b[31m", choices=[]))
 
@@ -251,7 +168,7 @@ def test_labels_of_the_upstream_are_cleaned() -> None:
 
 def test_what_follows_the_end_goes_out_with_the_end() -> None:
     """Usage after `[DONE]` is taken, and nothing overtakes the end on its way to the client."""
-    reader = StreamReader(used := meter(), strip_usage=True)
+    reader = chat_reader(used := meter(), strip_usage=True)
     late = content("late")
 
     relayed = reader.feed(content("Hello") + FINISH + DONE + USAGE_ONLY + late)
@@ -315,7 +232,7 @@ def test_hostile_shapes_do_not_break_the_reader(value: object) -> None:
     raw = b"data: " + orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS) + b"\n\n"
     used = meter()
 
-    StreamReader(used, strip_usage=True).feed(raw)
+    chat_reader(used, strip_usage=True).feed(raw)
 
     assert used.final().counted
 
@@ -334,7 +251,7 @@ def test_t30_a_label_is_cut_after_the_key_is_hidden() -> None:
 
 def test_t30_errors_in_a_stream_are_searched_and_completions_are_not() -> None:
     """T-30: what is no part of a completion loses the key; a text that has it is a text."""
-    reader = StreamReader(meter(), strip_usage=True, redaction=Redaction([PROVIDER_KEY]))
+    reader = chat_reader(meter(), strip_usage=True, redaction=Redaction([PROVIDER_KEY]))
     text = b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n' % PROVIDER_KEY.encode()
     error = b'data: {"error":{"message":"no %s"},"choices":[]}\n\n'
     others = b': %s\n\ndata: oops %s\n\ndata: {"detail":"%s"}\n\n: %s\ndata: [DONE]\n\n'

@@ -1,0 +1,195 @@
+"""One attempt: a request to one upstream, and its answer to the client.
+
+What came of it stands in the attempt, for the bill, and in `relayed` or `error_answer`, for the end
+of the exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from metering.clock import now_ns
+from proxy.allowance import allowance, clamp
+from proxy.attempts import Attempt, Facts
+from proxy.chat import ChatRequest
+from proxy.door import Door
+from proxy.halt import Halt
+from proxy.outgoing import (
+    call_to,
+    error_answer,
+    passage_to,
+    prepared,
+    redaction_of,
+    request_id_of,
+)
+from proxy.passage import Passage
+from proxy.redaction import Redaction
+from proxy.relay import (
+    ERROR_BODY_BYTES_MAX,
+    OUTCOME_OF_FAULT,
+    Client,
+    Relayed,
+    StreamRelay,
+    is_stream,
+    relay_body,
+)
+from proxy.reply import Reply
+from proxy.retry_after import retry_after_s
+from proxy.room import Room
+from proxy.stream_guard import StreamGuard
+from proxy.telling import Told, tell_failure
+from proxy.transport import Answer, TransportError
+from routing.fallback import Outcome
+
+_RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})
+
+
+class Forwarding:
+    """Forwards one request once; `run` once.
+
+    `keep` is given the answer, to be closed when the exchange has ended; `begin` gives the headers
+    at the first byte for the client, `drains` says whether to read on when it has left, `look`
+    wants the flags of its scopes looked at.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        facts: Facts,
+        request: ChatRequest,
+        attempt: Attempt,
+        *,
+        room: Room,
+        halt: Halt,
+        told: Told,
+        keep: Callable[[Answer], None],
+        begin: Callable[[], Mapping[str, str]],
+        drains: Callable[[], bool],
+        look: Callable[[], None],
+    ) -> None:
+        self._door, self._facts = door, facts
+        self._request, self._attempt = request, attempt
+        self._room, self._halt, self._told = room, halt, told
+        self._keep, self._begin, self._drains, self._look = keep, begin, drains, look
+        self._provider = door.settings.providers[attempt.option.upstream.provider]
+        way = passage_to(self._provider, request.format)
+        assert way is not None  # a plan has no option without one
+        self._way: Passage = way
+        self._redaction: Redaction = redaction_of(self._provider)
+        self.relayed: Relayed | None = None
+        self.error_answer: tuple[int, dict[str, str], bytes] | None = None
+
+    async def run(self, client: Client) -> Outcome:
+        """Send the request, relay the answer; how it ended."""
+        attempt, option = self._attempt, self._attempt.option
+        clamped = clamp(option, self._room.held, self._request)
+        self._told.clamped_tokens = clamped
+        attempt.max_tokens = option.changes.max_tokens if clamped is None else clamped
+        call = call_to(
+            self._provider,
+            self._way,
+            self._request,
+            model=option.upstream.model,
+            output_max=attempt.max_tokens,
+            instruct=option.changes.instruct,
+        )
+        transport = self._door.transport
+        try:
+            call = await prepared(self._provider, call, transport)
+            answer = await transport.send(call, attempt.mark_sent)
+        except TransportError as error:
+            return self._failed(error)
+        self._keep(answer)
+        return await self._receive(answer, client)
+
+    async def _receive(self, answer: Answer, client: Client) -> Outcome:
+        attempt = self._attempt
+        attempt.http_status = answer.status
+        attempt.upstream_request_id = request_id_of(answer, self._redaction)
+        if (answer.header("content-encoding") or "identity").lower() != "identity":
+            tell_failure(self._log, attempt, "an encoded answer to a request for a plain one")
+            return Outcome.NONSENSE
+        if answer.status != 200:
+            return await self._refused(answer)
+        if self._request.stream and is_stream(answer.header("content-type")):
+            relayed = await self._stream(answer, client)
+        else:
+            bytes_max = self._provider.max_answer_bytes
+            relayed = await relay_body(answer, self._read, attempt.meter, bytes_max=bytes_max)
+            attempt.first_byte_at = now_ns()
+        self.relayed = relayed
+        attempt.reply = relayed.reply
+        attempt.client_disconnected = relayed.is_client_gone
+        if relayed.outcome is not Outcome.SERVED:
+            tell_failure(self._log, attempt, relayed.cause or relayed.outcome)
+        return relayed.outcome
+
+    def _read(self, body: bytes) -> tuple[Reply, bytes] | None:
+        return self._way.read_reply(
+            body,
+            self._request,
+            self._attempt.meter,
+            created_s=self._created_s,
+            redaction=self._redaction,
+        )
+
+    async def _stream(self, answer: Answer, client: Client) -> Relayed:
+        attempt, settings, caps = self._attempt, self._door.settings, self._facts.caps
+        size = settings.stream_slice_tokens
+        guard = StreamGuard(
+            attempt.meter,
+            allowance(attempt.option, self._room.held, self._request, size=size, caps=caps),
+            upstream=attempt.option.upstream.label,
+            grow=self._room.grow,
+            look=self._look,
+        )
+        reader = self._way.reader(
+            self._request,
+            attempt.meter,
+            created_s=self._created_s,
+            redaction=self._redaction,
+            must_wait=guard.must_wait,
+        )
+        relay = StreamRelay(
+            answer,
+            reader,
+            bytes_max=self._provider.max_answer_bytes,
+            drains=self._drains,
+            begin=self._begin,
+            lifecycle=self._door.lifecycle,
+            guard=guard,
+            halt=self._halt,
+        )
+        relayed = await relay.run(client)
+        if relayed.outcome is Outcome.EXHAUSTED and settings.on_exhausted == "soft":
+            relayed.tail = reader.end_softly()
+        return relayed
+
+    async def _refused(self, answer: Answer) -> Outcome:
+        attempt = self._attempt
+        try:
+            body = await answer.read(ERROR_BODY_BYTES_MAX)
+        except TransportError as error:
+            return self._failed(error)
+        outcome = self._way.upstream.classify_error(answer.status, body)
+        attempt.retry_after_s = retry_after_s(answer.header, now_ns())
+        tell_failure(self._log, attempt, f"status {answer.status}")
+        if outcome in _RELAYED_ERRORS:
+            request_id = self._facts.request_id
+            self.error_answer = error_answer(
+                answer, body, self._way, redaction=self._redaction, request_id=request_id
+            )
+        return outcome
+
+    def _failed(self, error: TransportError) -> Outcome:
+        tell_failure(self._log, self._attempt, str(error))
+        return OUTCOME_OF_FAULT[error.fault]
+
+    @property
+    def _created_s(self) -> int:
+        return self._facts.occurred_at // 1_000_000_000
+
+    @property
+    def _log(self) -> Any:
+        return self._door.log.bind(request_id=self._facts.request_id)
