@@ -124,10 +124,15 @@ def _terms(written: PassthroughShape, findings: Findings) -> dict[str, Terms]:
     found = {}
     for family, terms in written.paths.items():
         path: Path = (SECTION, "paths", family)
-        found[family] = Terms(
-            _nano((*path, "hold_usd"), terms.hold_usd, findings),
-            _nano((*path, "price_usd"), terms.price_usd, findings),
-        )
+        hold_nano = _nano((*path, "hold_usd"), terms.hold_usd, findings)
+        price_nano = _nano((*path, "price_usd"), terms.price_usd, findings)
+        if hold_nano is not None and price_nano is not None and price_nano > hold_nano:
+            findings.fault(
+                (*path, "price_usd"),
+                f"{terms.price_usd} USD is more than the {terms.hold_usd} USD that are held",
+                "hold at least the price",
+            )
+        found[family] = Terms(hold_nano, price_nano)
     return found
 
 

@@ -11,6 +11,7 @@ from metering.claims import Claims, MemoryClaims
 from metering.fullness import Standing
 from proxy.drains import Drains
 from proxy.metrics_exchange import ExchangeMetrics
+from proxy.passthrough_objects import Ownership
 from proxy.settings import Settings
 from proxy.transport import Transport
 from routing.health import Health
@@ -150,3 +151,5 @@ class Door:
     metrics: ExchangeMetrics = field(default_factory=ExchangeMetrics)
     claims: Claims = field(default_factory=MemoryClaims)
     """What is known of events from outside; in Redis, where every process sees it, when served."""
+    owned: Ownership = field(default_factory=Ownership)
+    """Whose objects at providers are; in Redis when served."""

@@ -146,9 +146,7 @@ ROWS: tuple[Row, ...] = (
     _answers("moderations", "moderations"),
     *_plain("files", "files"),
     Row("files", "GET", f"files/{OWN}/content", is_content=True),
-    *_plain(
-        "uploads", "uploads", does="c", learns=("file.id",), acts="parts complete cancel"
-    ),
+    *_plain("uploads", "uploads", does="c", learns=("file.id",), acts="parts complete cancel"),
     *_plain("batches", "batches", does="clr", spend=Spend.LATER, learns=_BATCH, acts="cancel"),
     *_plain(
         "fine_tuning",
@@ -160,9 +158,7 @@ ROWS: tuple[Row, ...] = (
         acts="cancel pause",
     ),
     _later("fine_tuning", f"fine_tuning/jobs/{OWN}/resume"),
-    *_plain(
-        "vector_stores", "vector_stores", does="clrud", spend=Spend.LATER, reads="files"
-    ),
+    *_plain("vector_stores", "vector_stores", does="clrud", spend=Spend.LATER, reads="files"),
     _later("vector_stores", f"vector_stores/{OWN}/files"),
     _later("vector_stores", f"vector_stores/{OWN}/search"),
     Row("vector_stores", "GET", f"vector_stores/{OWN}/files/{OWN}"),

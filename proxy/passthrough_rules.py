@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from metering.money import PICO_PER_NANO
 from metering.ownership import OBJECTS_MAX
 from metering.prices import PriceRule
 from proxy.passthrough_paths import FAMILIES, ROWS, SECRETS, Row, Spend
@@ -57,7 +58,7 @@ class Passthrough:
 
         A price that was left out is what is held: nobody pays nothing because an answer was mute.
         """
-        found = []
+        found = [_rule(free_name("*"), "api_call", 0)]
         for family in FAMILIES:
             own = self.terms.get(family, NO_TERMS)
             nano = own.price_nano
@@ -66,17 +67,18 @@ class Passthrough:
             if nano is None and family in _BY_ANSWER:
                 nano = self.hold_nano
             if nano is not None:
-                unit = _UNITS.get(family, "api_call")
-                found.append(
-                    PriceRule(
-                        model=flat_name(family),
-                        input_rate_pico=0,
-                        output_rate_pico=0,
-                        class_rates_pico={unit: nano * 1000},
-                        has_token_rates=False,
-                    )
-                )
+                found.append(_rule(flat_name(family), _UNITS.get(family, "api_call"), nano))
         return tuple(found)
+
+
+def _rule(model: str, unit: str, nano: int) -> PriceRule:
+    return PriceRule(
+        model=model,
+        input_rate_pico=0,
+        output_rate_pico=0,
+        class_rates_pico={unit: nano * PICO_PER_NANO},
+        has_token_rates=False,
+    )
 
 
 def flat_name(family: str) -> str:

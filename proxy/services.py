@@ -28,6 +28,7 @@ from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_claims import RedisClaims
 from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
+from metering.redis_owners import RedisOwners
 from metering.spool import Spool
 from proxy import telemetry
 from proxy.adopted import find_abandoned, find_abandoned_journals
@@ -42,6 +43,7 @@ from proxy.metrics_exchange import ExchangeMetrics
 from proxy.metrics_look import ProxyLook
 from proxy.metrics_redis import MeasuredRunner
 from proxy.metrics_report import Reporter, resume
+from proxy.passthrough_objects import Ownership
 from proxy.pool import HttpTransport
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
@@ -129,7 +131,11 @@ async def open_services(
     )
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
-    door = replace(door, claims=RedisClaims(measured, keys))
+    door = replace(
+        door,
+        claims=RedisClaims(measured, keys),
+        owned=Ownership(RedisOwners(measured, keys), log),
+    )
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     async with link, contextlib.AsyncExitStack() as stack:
