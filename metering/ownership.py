@@ -1,7 +1,7 @@
 """Whose an object is that lives at a provider: a file, a batch, a stored response, a thread.
 
 One account at a provider serves many tenants, and who knows an id could read what another tenant
-has put there. So the ids that a tenant was given are kept, and only those are sent on for it. Rules:
+has put there. So the ids that a tenant was given are kept, and only those go on for it. Rules:
 
 - Unknown and foreign look alike: what is not known as the tenant's own is not there for it.
 - Objects that stay until somebody deletes them are **kept** until then; at most `OBJECTS_MAX` of a

@@ -74,13 +74,16 @@ def check_passthrough(
                 "give the tenant a provider with a credential of its own",
             )
         taken[provider] = f"the account of tenant {tenant!r}"
-        _check_unshared(path, tenant, provider, models, tenants, findings)
+        _check_unshared(
+            path, tenant, provider, models=models, tenants=tenants, findings=findings
+        )
 
 
 def _check_unshared(
     path: Path,
     tenant: str,
     provider: str,
+    *,
     models: Mapping[str, Model],
     tenants: Mapping[str, Tenant],
     findings: Findings,

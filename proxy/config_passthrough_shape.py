@@ -17,7 +17,7 @@ class PathTermsShape:
     __pydantic_config__ = FORBID
 
     hold_usd: Number | None = None
-    """USD held under the caps for a request, per image or second of video where that is the unit."""
+    """USD held under the caps for a request; per image, and per second of video."""
     price_usd: Number | None = None
     """USD for a request whose answer tells no usage that has a price, per unit as `hold_usd`; what
     is held if left out."""

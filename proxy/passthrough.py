@@ -41,7 +41,7 @@ from proxy.intake import read_body
 from proxy.passthrough_bodies import NOTHING_SENT, Sent, read_sent
 from proxy.passthrough_exchange import Passing
 from proxy.passthrough_forwarding import Relaying
-from proxy.passthrough_paths import Row, Target, find
+from proxy.passthrough_paths import REALTIME, Row, Target, find
 from proxy.passthrough_plan import Asked, Planned, plan_errand
 from proxy.passthrough_rules import Passthrough
 from proxy.relay import ClientGoneError
@@ -54,11 +54,12 @@ _PREFIX = "/v1/"
 async def pass_through(request: web.Request) -> web.StreamResponse:
     """Any method on any path below `/v1/` that no other handler has."""
     raw_path, _, query = request.raw_path.partition("?")
-    found = find(request.method, raw_path.removeprefix(_PREFIX))
-    if found is None or not raw_path.startswith(_PREFIX):
-        return await not_found(request)
-    if request.app[DOOR].settings.passthrough is None:
+    path = raw_path.removeprefix(_PREFIX) if raw_path.startswith(_PREFIX) else ""
+    found = find(request.method, path)
+    if request.app[DOOR].settings.passthrough is None and (found or path == REALTIME.template):
         return await _not_configured(request)
+    if found is None:
+        return await not_found(request)
     status = 499
     try:
         response = await _pass_through(request, found, query)

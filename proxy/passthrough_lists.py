@@ -1,8 +1,8 @@
 """Lists of an account that several tenants share: each sees its own rows, and pages through them.
 
-The provider's pages are read one after the other, as large as it gives them, until there are as many
-rows of the tenant as it asked for. Rules: no id of anybody else reaches the client, not as a cursor
-either; what is asked for besides (`order`, `purpose`, ...) goes on as it is.
+The provider's pages are read one after the other, as large as it gives them, until there are as
+many rows of the tenant as it asked for. Rules: no id of anybody else reaches the client, not as a
+cursor either; what is asked for besides (`order`, `purpose`, ...) goes on as it is.
 
 Pure.
 """

@@ -80,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A row that was found, the path for the upstream and the ids in it that must be the tenant's."""
+    """A row, the path for the upstream, and the ids in it that must be the tenant's."""
 
     row: Row
     path: str

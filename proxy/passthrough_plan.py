@@ -1,4 +1,4 @@
-"""From a request for a path of the table to an errand: who is asked, on which terms, for what. Pure.
+"""From a request for a path of the table to an errand: who is asked, on which terms. Pure.
 
 Raises the refusal that stands in its way. Rules: a tenant under a money cap is served only where
 something can be held and something has a price; a tenant with an allow-list of models gets no
@@ -170,13 +170,16 @@ def _check_shared(row: Row, sent: Sent, upstream: Upstream | None, settings: Set
             f"A source of type `{sent.sources[0]}` reads what every tenant has stored in the "
             "account. Upload the rows as a file."
         )
-    if upstream is not None and upstream.public_name not in settings.models:
-        if upstream.model.startswith("ft:") or ":ft-" in upstream.model:
-            raise ModelNotFound(
-                f"The model `{upstream.model[:100]}` does not exist here. A fine-tuned model is "
-                "served once an operator has added it to `models`.",
-                param="model",
-            )
+    if (
+        upstream is not None
+        and upstream.public_name not in settings.models
+        and (upstream.model.startswith("ft:") or ":ft-" in upstream.model)
+    ):
+        raise ModelNotFound(
+            f"The model `{upstream.model[:100]}` does not exist here. A fine-tuned model is "
+            "served once an operator has added it to `models`.",
+            param="model",
+        )
 
 
 def _ids(asked: Asked, wanted: Wanted | None) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ def tariff(
 
 
 def _covers(price: Price, told: Mapping[str, int]) -> bool:
-    """Whether this price has a rate for what was told: for each of its tokens, and for something."""
+    """Whether this price has a rate for what was told: each of its tokens, and something."""
     for rates in (price.sell.rates_pico, price.cost.rates_pico):
         if any(unit in TOKEN_CLASSES and unit not in rates for unit in told):
             return False
