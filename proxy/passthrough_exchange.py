@@ -139,9 +139,11 @@ class Passing:
         try:
             attempt.outcome = await work(attempt)
         except asyncio.CancelledError:
-            is_stopped = self._halt.is_pulled
-            attempt.outcome = Outcome.STOPPED if is_stopped else Outcome.CLIENT_GONE
-            attempt.client_disconnected = not (is_stopped or self._door.lifecycle.is_stopping)
+            if self._halt.is_pulled:
+                attempt.outcome = Outcome.STOPPED
+            elif attempt.outcome is None:  # else it had ended already, in good order
+                attempt.outcome = Outcome.CLIENT_GONE
+                attempt.client_disconnected = not self._door.lifecycle.is_stopping
             raise
         except Exception:
             # a bug of ours: what the client has seen is billed, and the caller tells it

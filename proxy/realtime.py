@@ -185,7 +185,7 @@ class _Session:
                 asyncio.timeout(self._job.provider.max_answer_s),
                 asyncio.TaskGroup() as both,
             ):
-                talking = both.create_task(self._to_provider(client, provider))
+                talking = both.create_task(self._to_provider(attempt, client, provider))
                 outcome = await self._to_client(attempt, client, connection, provider)
                 talking.cancel()
         except TimeoutError:
@@ -196,12 +196,17 @@ class _Session:
         return outcome
 
     async def _to_provider(
-        self, client: web.WebSocketResponse, provider: aiohttp.ClientWebSocketResponse
+        self,
+        attempt: Attempt,
+        client: web.WebSocketResponse,
+        provider: aiohttp.ClientWebSocketResponse,
     ) -> None:
         with contextlib.suppress(ConnectionError, aiohttp.ClientError):
             async for message in client:
                 await _send(provider, message)
         self._has_client_closed = True
+        if client.close_code in _REGULAR:  # whoever cancels us while the provider says goodbye
+            attempt.outcome = Outcome.SERVED
         await provider.close()
 
     async def _to_client(
