@@ -106,7 +106,8 @@ def is_loopback(host: str) -> bool:
 
 def _server(written: ServerShape, findings: Findings, directory: FilePath) -> Server:
     tls = build_tls(written.tls, findings, directory)
-    own = {"max_drain_s": float(written.max_drain_s), "tls": tls}
+    seconds = ("keepalive_s", "keepalive_after_s", "max_drain_s")
+    own = {**{name: float(getattr(written, name)) for name in seconds}, "tls": tls}
     return Server(**{**vars(written), **own})
 
 
@@ -194,6 +195,7 @@ def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings)
         ),
         steps=build_steps(path, written, shape.models, findings),
         target_latency_ms=written.target_latency_ms,
+        drains=None if written.on_disconnect is None else written.on_disconnect == "drain",
     )
 
 

@@ -74,9 +74,7 @@ def check_passthrough(
                 "give the tenant a provider with a credential of its own",
             )
         taken[provider] = f"the account of tenant {tenant!r}"
-        _check_unshared(
-            path, tenant, provider, models=models, tenants=tenants, findings=findings
-        )
+        _check_unshared(path, tenant, provider, models=models, tenants=tenants, findings=findings)
 
 
 def _check_unshared(

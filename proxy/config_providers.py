@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path as FilePath
 
 from proxy import vendors
@@ -47,6 +48,8 @@ def build_provider(
         api_key=Secret(written.api_key) if written.api_key else None,
         timeout_s=float(written.timeout_s),
         connect_timeout_s=float(written.connect_timeout_s),
+        first_event_timeout_s=_seconds(written.first_event_timeout_s),
+        stall_timeout_s=_seconds(written.stall_timeout_s),
         stream_usage=written.stream_usage,
         max_answer_s=float(written.max_answer_s),
         max_answer_mb=written.max_answer_mb,
@@ -90,6 +93,10 @@ def _options(
         if option.is_required and name not in written:
             findings.fault((*path, "options"), f"lacks {name!r}: {option.about}")
     return options, missing
+
+
+def _seconds(written: Decimal | None) -> float | None:
+    return None if written is None else float(written)
 
 
 def _variable_for(name: str) -> str:

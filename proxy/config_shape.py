@@ -21,7 +21,17 @@ from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_passthrough_shape import PassthroughShape
-from proxy.config_values import FORBID, Count, Flag, Number, Port, Seconds, Share, Text
+from proxy.config_values import (
+    FORBID,
+    Count,
+    Flag,
+    Number,
+    Port,
+    Seconds,
+    SecondsOrNone,
+    Share,
+    Text,
+)
 from proxy.config_values import text as _text
 from proxy.config_values import whole as _whole
 
@@ -68,6 +78,10 @@ class ServerShape:
     """Memory of each proxy process from which on exchanges are refused with 503, in MiB."""
     on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] = "abort"
     """When the client leaves: stop the upstream, or read its answer to the end."""
+    keepalive_s: SecondsOrNone = Decimal(15)
+    """Silence of a stream after which its client is sent a comment, in seconds; 0 for none."""
+    keepalive_after_s: Seconds = Decimal(10)
+    """How long nothing at all is sent, so that another upstream may still answer instead."""
     max_drains: Annotated[int, Field(ge=0, le=100_000), BeforeValidator(_whole)] = 100
     """Answers per process that `drain` reads on for nobody; beyond them it is `abort`."""
     max_drain_s: Seconds = Decimal(300)
@@ -123,6 +137,10 @@ class ProviderShape:
     """Longest silence of the upstream, in seconds."""
     connect_timeout_s: Seconds = Decimal(5)
     """Longest wait for a connection, in seconds."""
+    first_event_timeout_s: Seconds | None = None
+    """Longest wait for the first event of a stream, in seconds; `timeout_s` if left out."""
+    stall_timeout_s: Seconds | None = None
+    """Longest time between two events of a stream, in seconds; comments do not count."""
     stream_usage: Annotated[Literal["inject", "never"], BeforeValidator(_text)] = "inject"
     """Whether streams are asked for their usage; `never` for servers that refuse the field."""
     max_answer_s: Seconds = Decimal(3600)
@@ -179,6 +197,8 @@ class ModelShape:
     """Most tokens of prompt and answer together."""
     target_latency_ms: Count | None = None
     """How fast its answers are to be, in milliseconds; a request may say otherwise."""
+    on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] | None = None
+    """When the client leaves, for requests for this model; the server's if left out."""
     degrade: tuple[StepShape, ...] | None = None
     """Steps near a cap for requests for this model, instead of the tenant's."""
     degrade_hysteresis: Share | None = None

@@ -74,6 +74,13 @@ Seconds = Annotated[
     BeforeValidator(number),
     WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 86_400}),
 ]
+SecondsOrNone = Annotated[
+    Decimal,
+    Field(ge=0, le=86_400),
+    BeforeValidator(number),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 86_400}),
+]
+"""Seconds, of which 0 stands for never."""
 Share = Annotated[
     Decimal,
     Field(ge=0, le=1),

@@ -23,11 +23,11 @@ class Drains:
         return len(self._ends)
 
     def begin(self, server: Server, task: asyncio.Task[Any] | None) -> bool:
-        """Whether the exchange in `task` may go on without its client.
+        """Whether the exchange in `task`, which is one that drains, may go on without its client.
 
         If so the task is cancelled after `max_drain_s`; asking again changes nothing.
         """
-        if server.on_disconnect != "drain" or task is None or task.done():
+        if task is None or task.done():
             return False
         if task in self._ends:
             return True

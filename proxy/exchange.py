@@ -155,6 +155,7 @@ class Exchange:
             told=self._told,
             keep=self._answers.append,
             begin=lambda: self._begin(attempt),
+            headers=self.headers,
             drains=lambda: self.drain(asyncio.current_task()),
             look=lambda: self._door.open.look(self),
         )
@@ -268,11 +269,15 @@ class Exchange:
     @property
     def drains(self) -> bool:
         """Whether the upstream is to be read to its end when the client leaves."""
-        return self._door.settings.server.on_disconnect == "drain"
+        settings = self._door.settings
+        model = settings.models.get(self._facts.model_requested)
+        if model is None or model.drains is None:
+            return settings.server.on_disconnect == "drain"
+        return model.drains
 
     def drain(self, task: asyncio.Task[Any] | None) -> bool:
         """The client has left; whether this exchange, run by `task`, goes on for the meter."""
-        return self._door.drains.begin(self._door.settings.server, task)
+        return self.drains and self._door.drains.begin(self._door.settings.server, task)
 
     @property
     def held(self) -> Candidate | None:

@@ -15,6 +15,7 @@ from proxy.attempts import Attempt, Facts
 from proxy.chat import ChatRequest
 from proxy.door import Door
 from proxy.halt import Halt
+from proxy.inflate import unpacked
 from proxy.outgoing import (
     call_to,
     error_answer,
@@ -23,23 +24,24 @@ from proxy.outgoing import (
     redaction_of,
     request_id_of,
 )
-from proxy.passage import Passage
+from proxy.passage import Passage, Whole
 from proxy.redaction import Redaction
 from proxy.relay import (
     ERROR_BODY_BYTES_MAX,
     OUTCOME_OF_FAULT,
     Client,
+    ClientGoneError,
     Relayed,
     StreamRelay,
     is_stream,
     relay_body,
 )
-from proxy.reply import Reply
 from proxy.retry_after import retry_after_s
 from proxy.room import Room
+from proxy.stream_clock import StreamClock
 from proxy.stream_guard import StreamGuard
 from proxy.telling import Told, tell_failure
-from proxy.transport import Answer, TransportError
+from proxy.transport import Answer, Call, TransportError
 from routing.fallback import Outcome
 
 _RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})
@@ -48,9 +50,9 @@ _RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERV
 class Forwarding:
     """Forwards one request once; `run` once.
 
-    `keep` is given the answer, to be closed when the exchange has ended; `begin` gives the headers
-    at the first byte for the client, `drains` says whether to read on when it has left, `look`
-    wants the flags of its scopes looked at.
+    `keep` is given the answer, to be closed when the exchange has ended; `headers` gives those that
+    are known, `begin` does at the first byte for the client; `drains` says whether to read on when
+    it has left, `look` wants the flags of its scopes looked at.
     """
 
     def __init__(
@@ -65,18 +67,22 @@ class Forwarding:
         told: Told,
         keep: Callable[[Answer], None],
         begin: Callable[[], Mapping[str, str]],
+        headers: Callable[[], Mapping[str, str]],
         drains: Callable[[], bool],
         look: Callable[[], None],
     ) -> None:
         self._door, self._facts = door, facts
         self._request, self._attempt = request, attempt
         self._room, self._halt, self._told = room, halt, told
-        self._keep, self._begin, self._drains, self._look = keep, begin, drains, look
+        self._keep, self._begin, self._headers = keep, begin, headers
+        self._drains, self._look = drains, look
         self._provider = door.settings.providers[attempt.option.upstream.provider]
         way = passage_to(self._provider, request.format)
         assert way is not None  # a plan has no option without one
         self._way: Passage = way
         self._redaction: Redaction = redaction_of(self._provider)
+        self._clock: StreamClock | None = None
+        self._relay: StreamRelay | None = None
         self.relayed: Relayed | None = None
         self.error_answer: tuple[int, dict[str, str], bytes] | None = None
 
@@ -94,20 +100,33 @@ class Forwarding:
             output_max=attempt.max_tokens,
             instruct=option.changes.instruct,
         )
+        if not self._request.stream:
+            return await self._send(call, client)
+        clock = self._clock = self._new_clock(client)
+        try:
+            async with clock:
+                return await self._send(call, client)
+        except TimeoutError:
+            if clock.stalled_s is None:
+                raise
+            tell_failure(self._log, attempt, f"nothing came for {clock.stalled_s:g} s")
+            return Outcome.TIMEOUT
+
+    async def _send(self, call: Call, client: Client) -> Outcome:
         transport = self._door.transport
         try:
             call = await prepared(self._provider, call, transport)
-            answer = await transport.send(call, attempt.mark_sent)
+            answer = await transport.send(call, self._attempt.mark_sent)
         except TransportError as error:
             return self._failed(error)
         self._keep(answer)
         return await self._receive(answer, client)
 
-    async def _receive(self, answer: Answer, client: Client) -> Outcome:
+    async def _receive(self, packed: Answer, client: Client) -> Outcome:
         attempt = self._attempt
-        attempt.http_status = answer.status
-        attempt.upstream_request_id = request_id_of(answer, self._redaction)
-        if (answer.header("content-encoding") or "identity").lower() != "identity":
+        attempt.http_status = packed.status
+        attempt.upstream_request_id = request_id_of(packed, self._redaction)
+        if (answer := unpacked(packed)) is None:
             tell_failure(self._log, attempt, "an encoded answer to a request for a plain one")
             return Outcome.NONSENSE
         if answer.status != 200:
@@ -115,9 +134,7 @@ class Forwarding:
         if self._request.stream and is_stream(answer.header("content-type")):
             relayed = await self._stream(answer, client)
         else:
-            bytes_max = self._provider.max_answer_bytes
-            relayed = await relay_body(answer, self._read, attempt.meter, bytes_max=bytes_max)
-            attempt.first_byte_at = now_ns()
+            relayed = await self._whole(answer, client)
         self.relayed = relayed
         attempt.reply = relayed.reply
         attempt.client_disconnected = relayed.is_client_gone
@@ -125,7 +142,36 @@ class Forwarding:
             tell_failure(self._log, attempt, relayed.cause or relayed.outcome)
         return relayed.outcome
 
-    def _read(self, body: bytes) -> tuple[Reply, bytes] | None:
+    async def _whole(self, answer: Answer, client: Client) -> Relayed:
+        """Relay a JSON answer; to a client that asked for a stream, as one."""
+        meter, bytes_max = self._attempt.meter, self._provider.max_answer_bytes
+        relayed = await relay_body(answer, self._read, meter, bytes_max=bytes_max)
+        if relayed.body is None or not (self._request.stream and relayed.tail):
+            self._attempt.first_byte_at = now_ns()
+            return relayed
+        events, relayed.body = relayed.body, None
+        try:
+            await client.start_stream(self._begin())
+            await client.send(events)
+        except ClientGoneError:
+            relayed.is_client_gone = True
+        return relayed
+
+    def _new_clock(self, client: Client) -> StreamClock:
+        provider, server = self._provider, self._door.settings.server
+        return StreamClock(
+            first_s=provider.first_event_timeout_s,
+            stall_s=provider.stall_timeout_s,
+            quiet_after_s=server.keepalive_after_s,
+            quiet_s=server.keepalive_s,
+            on_quiet=lambda: self._ping(client),
+        )
+
+    def _ping(self, client: Client) -> None:
+        if self._relay is None or self._relay.is_between_events:
+            client.ping(self._headers())
+
+    def _read(self, body: bytes) -> Whole | None:
         return self._way.read_reply(
             body,
             self._request,
@@ -151,7 +197,7 @@ class Forwarding:
             redaction=self._redaction,
             must_wait=guard.must_wait,
         )
-        relay = StreamRelay(
+        relay = self._relay = StreamRelay(
             answer,
             reader,
             bytes_max=self._provider.max_answer_bytes,
@@ -160,6 +206,7 @@ class Forwarding:
             lifecycle=self._door.lifecycle,
             guard=guard,
             halt=self._halt,
+            clock=self._clock,
         )
         relayed = await relay.run(client)
         if relayed.outcome is Outcome.EXHAUSTED and settings.on_exhausted == "soft":

@@ -22,7 +22,7 @@ from proxy.attempts import Facts
 from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.backlog import why_refused
 from proxy.chat import ChatRequest
-from proxy.client_connection import ClientConnection, Patience
+from proxy.client_connection import Patience
 from proxy.crowd import Memory
 from proxy.door import Door
 from proxy.errors import (
@@ -43,7 +43,9 @@ from proxy.planning import plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
 from proxy.telling import Finished
+from proxy.web_client import EVERY_ANSWER, WebClient
 from proxy.wire import ClientFormat, client_format
+from proxy.wire.openai_chat.errors import read_error
 from proxy.wishes import wishes_of
 
 THREAD_ABOVE_BYTES = 16 * 1024
@@ -59,60 +61,6 @@ PATIENCE = web.AppKey("patience", Patience)
 MEMORY = web.AppKey("memory", Memory)
 
 PARSE_IN_THREAD_ABOVE_BYTES = 1024 * 1024
-
-_EVERY_ANSWER = {"Server": "tokenweir"}
-"""In place of the server library's name and version, which are nobody's business."""
-
-
-class WebClient:
-    """The client of one exchange, over aiohttp's server."""
-
-    def __init__(self, request: web.Request, request_id: str) -> None:
-        self._request = request
-        self._request_id = request_id
-        self.response: web.StreamResponse | None = None
-
-    async def start_stream(self, headers: Mapping[str, str]) -> None:
-        """Send status and headers; see `relay.Client`."""
-        self.response = web.StreamResponse(
-            headers={
-                **_EVERY_ANSWER,
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-cache",
-                "X-Accel-Buffering": "no",
-                "x-request-id": self._request_id,
-                **headers,
-            }
-        )
-        try:
-            await self.response.prepare(self._request)
-        except ConnectionError as error:
-            raise ClientGoneError from error
-
-    async def send(self, data: bytes) -> None:
-        """Send bytes of the stream; see `relay.Client`."""
-        assert self.response is not None
-        connection = self._request.protocol
-        assert isinstance(connection, ClientConnection)
-        try:
-            await self.response.write(data)
-            await connection.writable()
-        except ConnectionError as error:
-            raise ClientGoneError from error
-
-    def drop(self) -> None:
-        """Close the connection at once: nobody is there, and nothing may wait for it."""
-        if self._request.transport is not None:
-            self._request.transport.abort()
-
-    async def end(self, tail: bytes) -> web.StreamResponse:
-        """Send the last bytes and close the stream."""
-        assert self.response is not None
-        try:
-            await self.response.write_eof(tail)
-        except ConnectionError as error:
-            raise ClientGoneError from error
-        return self.response
 
 
 def exchanges(name: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -187,7 +135,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
         door.metrics.refused(internal.label)
         return await _refuse(client, internal, request_id, spoken)
-    return await _answer(client, finished, request_id)
+    return await _answer(client, finished, request_id, spoken)
 
 
 async def list_models(request: web.Request) -> web.Response:
@@ -257,7 +205,7 @@ def refusal(error: ApiError, request_id: str, spoken: ClientFormat | None = None
         status=error.status,
         body=spoken.error_body(words, request_id) if spoken else words.openai_body(),
         headers={
-            **_EVERY_ANSWER,
+            **EVERY_ANSWER,
             "Content-Type": "application/json",
             "x-request-id": request_id,
             **error.headers(),
@@ -321,10 +269,16 @@ async def _refuse(
         return client.response
 
 
-async def _answer(client: WebClient, finished: Finished, request_id: str) -> web.StreamResponse:
+async def _answer(
+    client: WebClient, finished: Finished, request_id: str, spoken: ClientFormat
+) -> web.StreamResponse:
     if client.response is not None:
+        tail = finished.tail
+        if finished.status != 200 and finished.body is not None:  # a ping had begun the stream
+            words = read_error(finished.status, finished.body)
+            tail = spoken.error_event(words, request_id)
         try:
-            return await client.end(finished.tail)
+            return await client.end(tail)
         except ClientGoneError:
             client.drop()
             return client.response
@@ -332,7 +286,7 @@ async def _answer(client: WebClient, finished: Finished, request_id: str) -> web
         status=finished.status,
         body=finished.body,
         headers={
-            **_EVERY_ANSWER,
+            **EVERY_ANSWER,
             "Content-Type": "application/json",
             "x-request-id": request_id,
             **finished.headers,
@@ -374,7 +328,7 @@ def plain_json(body: object, *, status: int = 200, request_id: str | None = None
         status=status,
         body=orjson.dumps(body),
         headers={
-            **_EVERY_ANSWER,
+            **EVERY_ANSWER,
             "Content-Type": "application/json",
             "x-request-id": request_id or fresh_request_id(),
         },

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,6 +26,15 @@ from proxy.wire import (
     client_format,
     upstream_format,
 )
+
+
+class Whole(NamedTuple):
+    """A whole answer: what was read in it, and what the client gets. For a client that asked for a
+    stream, `tail` are the events that end it."""
+
+    reply: Reply
+    body: bytes
+    tail: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +87,15 @@ class Passage:
         *,
         created_s: int,
         redaction: Redaction = NOTHING,
-    ) -> tuple[Reply, bytes] | None:
+    ) -> Whole | None:
         """Meter a whole JSON answer, and what the client gets of it; None when it is not one.
 
-        One with more values than are built in memory is billed as it reports, else by its size.
+        One with more values than are built in memory is billed as it reports, else by its size. A
+        client that asked for a stream gets one.
         """
         if json_bounds.is_too_full(raw):
-            return self._read_too_full(raw, meter) if self.is_same else None
+            is_relayed = self.is_same and not request.stream
+            return self._read_too_full(raw, meter) if is_relayed else None
         try:
             answer = orjson.loads(raw)
         except orjson.JSONDecodeError:
@@ -97,11 +109,26 @@ class Passage:
         read_object(completion, reply, meter, "message")
         if isinstance(usage := answer.get(self.upstream.USAGE_FIELD), dict):
             meter.report(self.upstream.read_usage(usage))
+        if request.stream and reply.error is None:
+            return self._streamed(completion, reply, meter, request)
         if self.is_same:
             # it is served as an answer, and may speak of a failure all the same
-            return reply, raw if reply.error is None else redaction.data(raw)
+            return Whole(reply, raw if reply.error is None else redaction.data(raw))
         units = meter.final().units
-        return reply, orjson.dumps(self.client.write_whole(completion, units, request))
+        return Whole(reply, orjson.dumps(self.client.write_whole(completion, units, request)))
+
+    def _streamed(
+        self, completion: dict[str, Any], reply: Reply, meter: Meter, request: ChatRequest
+    ) -> Whole:
+        """The answer as a stream of one chunk, for an upstream that knows no streams."""
+        writer = self.client.writer(request)
+        chunk = {name: completion[name] for name in _SHARED if name in completion}
+        chunk |= {"object": "chat.completion.chunk", "choices": []}
+        for choice in completion["choices"]:
+            if isinstance(choice, dict):
+                own = {name: value for name, value in choice.items() if name != "message"}
+                chunk["choices"].append({**own, "delta": _delta(choice.get("message"))})
+        return Whole(reply, writer.write(chunk), writer.end(meter.final().units))
 
     def error_body(self, status: int, body: bytes, request_id: str) -> bytes:
         """An upstream's error as the client's format has it; as it came where they are one."""
@@ -109,7 +136,7 @@ class Passage:
             return body
         return self.client.error_body(self.upstream.read_error(status, body), request_id)
 
-    def _read_too_full(self, raw: bytes, meter: Meter) -> tuple[Reply, bytes] | None:
+    def _read_too_full(self, raw: bytes, meter: Meter) -> Whole | None:
         """Meter what is not parsed: its last usage, whose quotes cannot stand within a string."""
         answer_field = b'"%s"' % self.upstream.ANSWER_FIELD.encode()
         if not raw.lstrip().startswith(b"{") or answer_field not in raw:
@@ -119,8 +146,23 @@ class Passage:
         if at > 0 and (found := _USAGE.match(raw[at : at + _USAGE_BYTES_MAX])):
             with contextlib.suppress(orjson.JSONDecodeError):
                 meter.report(self.upstream.read_usage(orjson.loads(found[1])))
-        return Reply(is_done=True), raw
+        return Whole(Reply(is_done=True), raw)
 
+
+def _delta(message: object) -> dict[str, Any]:
+    """A whole message as the delta of a chunk, in which every tool call has its index."""
+    if not isinstance(message, dict):
+        return {}
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return message
+    indexed = [
+        {"index": i, **call} if isinstance(call, dict) else call for i, call in enumerate(calls)
+    ]
+    return {**message, "tool_calls": indexed}
+
+
+_SHARED = ("id", "created", "model", "system_fingerprint", "service_tier")
 
 _USAGE = re.compile(rb'"\w+"\s*:\s*(\{(?:[^{}]|\{[^{}]*+\})*+\})')
 _USAGE_BYTES_MAX = 4096

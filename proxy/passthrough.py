@@ -30,7 +30,6 @@ from proxy.ingress import (
     PARSE_IN_THREAD_ABOVE_BYTES,
     PATIENCE,
     STANDINGS,
-    WebClient,
     authenticated,
     need_room,
     not_found,
@@ -47,6 +46,7 @@ from proxy.passthrough_rules import Passthrough
 from proxy.relay import ClientGoneError
 from proxy.standing import labels_of, refuse_contradictions
 from proxy.telling import Finished
+from proxy.web_client import EVERY_ANSWER, WebClient
 
 _PREFIX = "/v1/"
 
@@ -241,5 +241,5 @@ async def _answer(client: WebClient, finished: Finished, request_id: str) -> web
     return web.Response(
         status=finished.status,
         body=finished.body,
-        headers={"Server": "tokenweir", "x-request-id": request_id, **finished.headers},
+        headers={**EVERY_ANSWER, "x-request-id": request_id, **finished.headers},
     )

@@ -19,6 +19,7 @@ from proxy import json_bounds
 from proxy.attempts import Attempt
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE
+from proxy.inflate import unpacked
 from proxy.outgoing import ERROR_HEADERS, redaction_of, request_id_of
 from proxy.passthrough_exchange import Job, Passing
 from proxy.passthrough_lists import PAGES_MAX, Page, Wanted, own_rows, read_page, shown
@@ -121,9 +122,10 @@ class Relaying:
             if (value := label(answer.header(name), self._redaction)) is not None
         }
 
-    async def _relay(self, attempt: Attempt, answer: Answer, client: Client) -> Outcome:
-        if (answer.header("content-encoding") or "identity").lower() != "identity":
-            tell_failure(self._log, attempt, "an encoded answer to a request for a plain one")
+    async def _relay(self, attempt: Attempt, packed: Answer, client: Client) -> Outcome:
+        answer = unpacked(packed)
+        if answer is None:
+            tell_failure(self._log, attempt, "an answer in an encoding that is not known here")
             return Outcome.NONSENSE
         kind = (answer.header("content-type") or "").partition(";")[0].strip().lower()
         row, bytes_max = self._errand.target.row, self._errand.job.provider.max_answer_bytes
@@ -223,7 +225,8 @@ class Relaying:
         answer = await self._ask(attempt, replace(call, url=f"{call.url}?{wanted.query(after)}"))
         if answer.status != 200:
             return await self._refused(attempt, answer)
-        page = read_page(await answer.read(JSON_BYTES_MAX))
+        plain = unpacked(answer)
+        page = None if plain is None else read_page(await plain.read(JSON_BYTES_MAX))
         self._close_answers()
         if page is None:
             tell_failure(self._log, attempt, "the answer is no list")

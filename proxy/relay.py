@@ -18,7 +18,9 @@ from metering.background import spawn
 from metering.meter import Meter
 from proxy.door import Lifecycle
 from proxy.halt import Halt
+from proxy.passage import Whole
 from proxy.reply import Reply
+from proxy.stream_clock import StreamClock
 from proxy.stream_guard import StreamGuard
 from proxy.stream_reader import StreamReader
 from proxy.transport import Answer, Fault, TransportError
@@ -46,6 +48,9 @@ def is_stream(content_type: str | None) -> bool:
     return (content_type or "").partition(";")[0].strip().lower() in _STREAM_TYPES
 
 
+_COMMENTS_BYTES_MAX = 4096
+"""Of comments before the first event; beyond that they are left out."""
+
 _BOUND_OF_FAULT = {Fault.ENDLESS: "max_answer_s", Fault.TOO_LARGE: "max_answer_mb"}
 """Faults that are our own bounds, by the key of `providers.*` that sets them."""
 
@@ -58,11 +63,17 @@ class Client(Protocol):
     """The other end of an exchange. Every method raises ClientGoneError when it has left."""
 
     async def start_stream(self, headers: Mapping[str, str]) -> None:
-        """Send status 200, these headers and those of an event stream."""
+        """Send status 200, these headers and those of an event stream, unless a ping has done so
+        already."""
         ...
 
     async def send(self, data: bytes) -> None:
         """Send bytes of the stream; waits while the client reads slower than we write."""
+        ...
+
+    def ping(self, headers: Mapping[str, str]) -> None:
+        """Tell that the stream goes on, starting it where it has not; returns at once. Nothing is
+        told to a client that has yet to read what was sent."""
         ...
 
 
@@ -96,7 +107,7 @@ READ_IN_THREAD_ABOVE_BYTES = 256 * 1024
 """Counting such a body takes 10 ms and more, in which no other stream would move."""
 
 
-ReadWhole = Callable[[bytes], "tuple[Reply, bytes] | None"]
+ReadWhole = Callable[[bytes], Whole | None]
 """Meters a whole JSON answer; gives what the client gets of it, or None when it is not one."""
 
 
@@ -114,13 +125,10 @@ async def relay_body(
         read = read_whole(body)
     if read is None:
         return Relayed(Outcome.NONSENSE, Reply(), cause="the body is no answer of its format")
-    reply, told = read
-    return Relayed(Outcome.SERVED, reply, body=told)
+    return Relayed(Outcome.SERVED, read.reply, tail=read.tail, body=read.body)
 
 
-async def _read_in_thread(
-    body: bytes, read_whole: ReadWhole, meter: Meter
-) -> tuple[Reply, bytes] | None:
+async def _read_in_thread(body: bytes, read_whole: ReadWhole, meter: Meter) -> Whole | None:
     """Whoever cancels us: nobody may ask the meter while the thread still counts."""
     meter.is_in_thread = True
     reading = spawn(asyncio.to_thread(read_whole, body), name="read-reply")
@@ -154,8 +162,12 @@ class StreamRelay:
         lifecycle: Lifecycle,
         guard: StreamGuard | None = None,
         halt: Halt | None = None,
+        clock: StreamClock | None = None,
     ) -> None:
         self._answer = answer
+        self._clock = clock
+        self._events = 0
+        self._ending = self._comments = b""
         self._guard, self._halt = guard, halt
         self._reader = reader
         self._bytes_max = bytes_max
@@ -175,7 +187,9 @@ class StreamRelay:
             outcome, cause = self._end(OUTCOME_OF_FAULT[error.fault]), str(error)
             bound = _BOUND_OF_FAULT.get(error.fault)
         except asyncio.CancelledError:
-            if self._halt is not None and self._halt.is_pulled:
+            if self._clock is not None and (bound_s := self._clock.stalled_s) is not None:
+                outcome, cause = self._end(Outcome.TIMEOUT), f"no event came for {bound_s:g} s"
+            elif self._halt is not None and self._halt.is_pulled:
                 outcome, cause = self._end(Outcome.STOPPED, cut=Outcome.STOPPED), "it was stopped"
             else:
                 # the server cancels the handler of a client that left, and of all when it must
@@ -201,10 +215,13 @@ class StreamRelay:
             if size > self._bytes_max:
                 raise TransportError(Fault.TOO_LARGE, f"the stream is over {self._bytes_max} bytes")
             passed = reader.feed(chunk)
+            if self._clock is not None and reader.events != self._events:
+                self._events = reader.events
+                self._clock.heard()
             while True:
                 if reader.reply.error is not None and not self._has_started:
                     return Outcome.SERVER_ERROR
-                if passed:
+                if passed and (passed := self._due(passed)):
                     await self._send(client, passed)
                     if self._is_client_gone and not self._reads_on():
                         return self._end(Outcome.CLIENT_GONE)
@@ -221,6 +238,21 @@ class StreamRelay:
             await self._send(client, rest)
         return self._end(Outcome.NONSENSE)
 
+    def _due(self, passed: bytes) -> bytes:
+        """What is sent of it now. Comments before the first event wait for it: they are no answer,
+        and another upstream may still give one."""
+        if self._has_started or self._reader.events:
+            held, self._comments = self._comments, b""
+            return held + passed if held else passed
+        if len(self._comments) + len(passed) <= _COMMENTS_BYTES_MAX:
+            self._comments += passed
+        return b""
+
+    @property
+    def is_between_events(self) -> bool:
+        """Whether a comment may be put in here: an event too long to be kept goes out in pieces."""
+        return not self._ending or self._ending.endswith((b"\n\n", b"\r\r", b"\n\r\n"))
+
     def _reads_on(self) -> bool:
         if self._is_draining is None:
             self._is_draining = self._drains()
@@ -235,7 +267,10 @@ class StreamRelay:
                 self._has_started = True
                 await client.start_stream(headers)
             if data:
+                self._ending = data[-3:]
                 await client.send(data)
+                if self._clock is not None:
+                    self._clock.told()
         except ClientGoneError:
             self._is_client_gone = True
 

@@ -61,6 +61,11 @@ class Provider:
     timeout_s: float = 300.0
     connect_timeout_s: float = 5.0
     stream_usage: Literal["inject", "never"] = "inject"
+    first_event_timeout_s: float | None = None
+    """How long a stream may take to its first event; None for as long as it is not silent."""
+    stall_timeout_s: float | None = None
+    """How long a stream may go without an event once it has begun; None for `timeout_s`, which
+    counts every byte, also those of comments."""
     max_answer_s: float = 3600.0
     max_answer_mb: int = 256
     ca_file: Path | None = None
@@ -122,6 +127,10 @@ class Server:
     max_connections_per_ip: int | None = None
     memory_limit_mb: int | None = None
     on_disconnect: Literal["abort", "drain"] = "abort"
+    keepalive_s: float = 15.0
+    """How long a stream may be silent before its client is told that it goes on; 0 for never."""
+    keepalive_after_s: float = 10.0
+    """How long nothing is said at all, so that another upstream may still answer."""
     max_drains: int = 100
     max_drain_s: float = 300.0
     tls: Tls | None = None

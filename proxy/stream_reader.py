@@ -37,6 +37,7 @@ class StreamReader:
         "_tail",
         "_waiting",
         "_writer",
+        "events",
         "reply",
     )
 
@@ -59,6 +60,8 @@ class StreamReader:
         self._waiting: deque[Event] = deque()
         self._first: dict[str, Any] = {}
         self._tail: list[bytes] = []
+        self.events = 0
+        """How many have come that say anything."""
         self.reply = Reply(choices=choices, redaction=redaction)
 
     @property
@@ -109,6 +112,7 @@ class StreamReader:
     def _read(self, event: Event) -> bytes:
         """Read an event; what of it may go on now. What follows the end goes out with the end."""
         data, raw = event.data, event.raw
+        self.events += event.is_opaque or data is not None
         is_end = data is not None and data.strip() == DONE
         read = None if is_end else self._object(event)
         reading = None if read is None else self._source.read(read)

@@ -42,6 +42,8 @@ class Model:
     fallbacks: tuple[str, ...] = ()
     abilities: Abilities = ANY
     steps: Steps | None = None
+    drains: bool | None = None
+    """Whether answers are read to their end when the client leaves; None: as the server does."""
     target_latency_ms: int | None = None
     """How fast its answers are to be, unless a request says otherwise."""
 

@@ -25,6 +25,8 @@ class Act(Enum):
     """Send nothing more until the other side leaves."""
     WAIT = auto()
     """Go on when the test says so by `proceed`."""
+    PAUSE = auto()
+    """Go on after a hundredth of a second."""
 
 
 Step = bytes | Act
@@ -169,6 +171,8 @@ class ScriptedUpstream:
             elif step is Act.WAIT:
                 await self.proceed.wait()
                 self.proceed.clear()
+            elif step is Act.PAUSE:
+                await asyncio.sleep(0.01)
             elif step is Act.HANG:
                 await reader.read()
                 self.left.set()

@@ -52,7 +52,10 @@ async def test_a_json_body_goes_on_as_it_came(
     )
 
     assert (answer.status, await answer.read()) == (200, said)
-    assert (upstream.received[0].path, upstream.received[0].body) == ("/v1/images/generations", sent)
+    assert (upstream.received[0].path, upstream.received[0].body) == (
+        "/v1/images/generations",
+        sent,
+    )
     (made,) = door.events
     assert (made.model_requested, made.units) == (
         "dall-e-3",
@@ -68,7 +71,9 @@ async def test_multipart_and_binary_go_on_untouched(
     """A form with a file arrives as it was sent, and its answer as it was said."""
     upstream.scripts = [[body({"text": "hello", "usage": {"type": "duration", "seconds": 2.2}})]]
     door = await open_door(
-        passing_settings(upstream.url, rules=(rule("whisper-1", class_rates_pico={"second": 10**8}),))
+        passing_settings(
+            upstream.url, rules=(rule("whisper-1", class_rates_pico={"second": 10**8}),)
+        )
     )
     answer = await ask(
         door,
@@ -154,7 +159,9 @@ async def test_events_are_withheld_until_recorded(
 
     assert await answer.read() == partial + done
     (made,) = door.events
-    assert {unit: made.units[unit] for unit in ("input_uncached", "input_image", "output_text")} == {
+    assert {
+        unit: made.units[unit] for unit in ("input_uncached", "input_image", "output_text")
+    } == {
         "input_uncached": 10,
         "input_image": 40,
         "output_text": 4000,
@@ -168,9 +175,7 @@ async def test_a_model_of_ours_is_asked_under_its_own_name(
     """The model's name is the upstream's there, in JSON and in a form; nothing else changes."""
     upstream.scripts = [[body({"data": [{}]})]]
     models = {"art": Model("art", (Upstream("one", "dall-e-3", "art"),))}
-    door = await open_door(
-        passing_settings(upstream.url, models=models, rules=(rule("dall-e-3"),))
-    )
+    door = await open_door(passing_settings(upstream.url, models=models, rules=(rule("dall-e-3"),)))
 
     await ask(door, "POST", "/v1/images/generations", json={"model": "art", "prompt": "x"})
     await ask(

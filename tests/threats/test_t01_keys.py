@@ -172,7 +172,21 @@ async def test_t05_the_tenant_comes_from_the_key_alone(
     assert value not in str(upstream.received[0].headers)
 
 
-ELSEWHERE = ["x-api-key: {}", "api-key: {}", "x-goog-api-key: {}", "Cookie: key={}"]
+ELSEWHERE = ["api-key: {}", "x-goog-api-key: {}", "Cookie: key={}"]
+
+
+async def test_the_header_of_anthropics_clients_is_taken(
+    door: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """Their SDK sends the key as `x-api-key`, and no Authorization."""
+    upstream.scripts = [[completion()]]
+
+    said = await one(door.url, request(f"x-api-key: {KEY}"))
+
+    assert said.status == 200
+    assert door.events[0].tenant == "acme"
+    assert KEY not in str(upstream.received[0].headers)
+    assert (await one(door.url, request("x-api-key: sk-weir-guess"))).status == 401
 
 
 @pytest.mark.parametrize("line", ELSEWHERE)

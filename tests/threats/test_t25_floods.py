@@ -368,7 +368,7 @@ async def test_t25_a_million_empty_events_then_an_answer(
     raw = await answer.read()
 
     assert raw.endswith(delta("Hi") + FINISH + DONE)
-    assert len(raw) == 2_000_000 + len(delta("Hi") + FINISH + DONE)
+    assert len(raw) < 200_000  # what came before the first event, and was not read with it
     assert door.events[0].units["output_text"] == 1
     assert door.events[0].usage_suspect is None
 
