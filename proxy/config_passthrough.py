@@ -73,6 +73,7 @@ def check_passthrough(
                 f"{provider!r} is {taken[provider]}, so others could read what is kept there",
                 "give the tenant a provider with a credential of its own",
             )
+            continue
         taken[provider] = f"the account of tenant {tenant!r}"
         _check_unshared(path, tenant, provider, models=models, tenants=tenants, findings=findings)
 

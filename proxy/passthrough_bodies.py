@@ -117,8 +117,9 @@ def references(body: object) -> Iterator[str]:
         if isinstance(value, list):
             waiting += value
         elif isinstance(value, dict):
-            if value.get("type") in _NAMED_BY_ID and isinstance(value.get("id"), str):
-                yield value["id"]
+            kind, own = value.get("type"), value.get("id")
+            if isinstance(kind, str) and kind in _NAMED_BY_ID and isinstance(own, str):
+                yield own
             for name, inner in value.items():
                 if name in REFERENCES:
                     yield from _ids(inner)

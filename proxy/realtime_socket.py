@@ -36,6 +36,17 @@ class RefusedError(Exception):
         self.outcome: Outcome = classify_error(status, b"")
 
 
+async def _stay(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Follow no redirect, which aiohttp does for sockets and cannot be told not to."""
+    response = await handler(request)
+    if 300 <= response.status < 400:
+        response.close()
+        raise RefusedError(response.status)
+    return response
+
+
 @contextlib.asynccontextmanager
 async def connected(
     egress: Egress, provider: Provider, query: Mapping[str, str], headers: Mapping[str, str]
@@ -58,6 +69,7 @@ async def connected(
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         skip_auto_headers=("User-Agent",),
+        middlewares=(_stay,),
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=provider.connect_timeout_s, sock_read=provider.timeout_s
         ),
