@@ -86,7 +86,7 @@ def test_counts(said: object, count: int) -> None:
     assert sent({"n": said}).count("n", 4) == count
 
 
-@pytest.mark.parametrize("said", [-1, 1000, "many", 1.5, True, [1], "", "١"])
+@pytest.mark.parametrize("said", [-1, 1000, "many", 1.5, True, [1], "", "\u0661"])
 def test_counts_that_are_none(said: object) -> None:
     """Who asks for so many cannot be held for."""
     with pytest.raises(InvalidRequest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -76,7 +77,7 @@ STREAM = b"data: one\n\n: note\n\ndata: usage\n\ndata: after\r\n\r\ndata: half"
 def test_no_byte_changes_however_it_is_cut(cuts: list[int]) -> None:
     """What was sent and what is withheld are together what came."""
     edges = sorted({0, len(STREAM), *cuts})
-    chunks = [STREAM[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    chunks = [STREAM[a:b] for a, b in pairwise(edges)]
     reader = Reader()
 
     ended = asyncio.run(pump(CutAnswer(chunks)).run(reader))

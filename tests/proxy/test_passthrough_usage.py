@@ -70,15 +70,25 @@ def test_lies_are_named(said: dict[str, Any]) -> None:
     assert read_usage(said).suspect is not None
 
 
+NAMES = (
+    "usage",
+    "input_tokens",
+    "output_tokens",
+    "input_token_details",
+    "audio_tokens",
+    "cached_tokens",
+    "cached_tokens_details",
+    "type",
+    "seconds",
+    "response",
+)
+
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["usage", "input_tokens", "output_tokens", "input_token_details", "audio_tokens"]
-                + ["cached_tokens", "cached_tokens_details", "type", "seconds", "response"]
-            ),
+            st.sampled_from(NAMES),
             inner,
             max_size=4,
         )
