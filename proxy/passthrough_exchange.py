@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 from metering.caps import Candidate, Denial, Hold, Reservation, Vector
@@ -24,7 +24,8 @@ from proxy.door import Door
 from proxy.errors import ApiError
 from proxy.halt import Halt
 from proxy.passthrough_paths import Spend
-from proxy.passthrough_prices import Billing, Tariff
+from proxy.passthrough_plan import Job
+from proxy.passthrough_prices import Billing
 from proxy.passthrough_usage import FlatMeter
 from proxy.recording import record
 from proxy.refusals import denied
@@ -35,17 +36,6 @@ from routing.fallback import Outcome
 from routing.policy import Option
 
 Work = Callable[[Attempt], Awaitable[Outcome]]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Where it goes, by which prices it may be billed, and what is held for it."""
-
-    provider: Provider
-    tariff: Tariff
-    hold_nano: int
-    model: str | None = None
-    """What the client calls the model, if it named one."""
 
 
 class Passing:

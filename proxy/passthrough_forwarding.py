@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -21,10 +21,11 @@ from proxy.door import Door
 from proxy.errors import ERROR_SOURCE
 from proxy.inflate import unpacked
 from proxy.outgoing import ERROR_HEADERS, redaction_of, request_id_of
-from proxy.passthrough_exchange import Job, Passing
+from proxy.passthrough_exchange import Passing
 from proxy.passthrough_lists import PAGES_MAX, Page, Wanted, own_rows, read_page, shown
 from proxy.passthrough_objects import learnt
-from proxy.passthrough_paths import Lives, Spend, Target
+from proxy.passthrough_paths import Lives, Spend
+from proxy.passthrough_plan import Errand
 from proxy.passthrough_relay import Pump, Pumped
 from proxy.passthrough_usage import NOTHING_TOLD, Usage, images_in, usage_in, usage_in_event
 from proxy.refusals import broken_off, failed
@@ -45,18 +46,6 @@ ANSWER_HEADERS = ("Content-Type", "Content-Disposition")
 """Passed on with an answer, beside those of ours."""
 
 _RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """What is to be relayed. `owner` is whose the objects are that it makes, None where the account
-    is one tenant's alone; `wanted` is set where its list is paged through."""
-
-    target: Target
-    call: Call
-    job: Job
-    owner: str | None
-    wanted: Wanted | None = None
 
 
 class Relaying:

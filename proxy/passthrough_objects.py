@@ -12,7 +12,8 @@ from typing import Any
 
 from metering.background import spawn
 from metering.caps import CapsUnavailableError
-from metering.ownership import MemoryOwners, Owners
+from metering.memory_owners import MemoryOwners
+from metering.ownership import Owners
 from proxy.errors import ObjectNotFound, TooManyObjects
 from proxy.passthrough_paths import ID, Row
 from proxy.refusals import backend_unavailable

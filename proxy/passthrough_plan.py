@@ -24,8 +24,6 @@ from proxy.errors import (
     UnpricedModel,
 )
 from proxy.passthrough_bodies import REFERENCES, Sent
-from proxy.passthrough_exchange import Job
-from proxy.passthrough_forwarding import Errand
 from proxy.passthrough_lists import Wanted, read_wanted
 from proxy.passthrough_paths import QUERY, Lives, Row, Spend, Target
 from proxy.passthrough_prices import Tariff, tariff
@@ -46,6 +44,29 @@ _MODELS_UNREAD = frozenset({"batches", "evals", "realtime_secrets"})
 """Families whose requests name models in places that are not read."""
 
 _CURSORS = frozenset({"after", "before"})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Where it goes, by which prices it may be billed, and what is held for it."""
+
+    provider: Provider
+    tariff: Tariff
+    hold_nano: int
+    model: str | None = None
+    """What the client calls the model, if it named one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What is to be relayed. `owner` is whose the objects are that it makes, None where the account
+    is one tenant's alone; `wanted` is set where its list is paged through."""
+
+    target: Target
+    call: Call
+    job: Job
+    owner: str | None
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,16 @@ from proxy.door import Door
 from proxy.errors import ApiError, InternalError, InvalidRequest, UnpricedModel
 from proxy.ingress import DOOR, authenticated, need_room, refusal
 from proxy.passthrough import check_open, facts_of
-from proxy.passthrough_exchange import Job, Passing
+from proxy.passthrough_exchange import Passing
 from proxy.passthrough_paths import REALTIME
-from proxy.passthrough_plan import check_query, find_model, holdable, sent_headers, usable
+from proxy.passthrough_plan import (
+    Job,
+    check_query,
+    find_model,
+    holdable,
+    sent_headers,
+    usable,
+)
 from proxy.passthrough_prices import Billing, Tariff, tariff
 from proxy.passthrough_rules import Passthrough
 from proxy.realtime_socket import MESSAGE_BYTES_MAX, RefusedError, connected

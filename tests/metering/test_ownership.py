@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from metering.ownership import PASSING_MS, MemoryOwners, Owners
+from metering.memory_owners import MemoryOwners
+from metering.ownership import PASSING_MS, Owners
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.redis_owners import RedisOwners

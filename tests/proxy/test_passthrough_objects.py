@@ -13,7 +13,8 @@ from fixtures_upstream import ScriptedUpstream, body, event, streamed
 from passthrough_samples import OTHER_KEY, ask, other_tenant, passing_settings, terms
 
 from metering.caps import CapsUnavailableError
-from metering.ownership import Looked, MemoryOwners
+from metering.memory_owners import MemoryOwners
+from metering.ownership import Looked
 from proxy.errors import BudgetBackendUnavailable, ObjectNotFound, TooManyObjects
 from proxy.passthrough_objects import Ownership, learnt
 from proxy.passthrough_paths import ROWS, Row
