@@ -12,17 +12,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 VENV_STAMP := $(VENV)/.made
 RUN_STAMP := $(VENV)/.run
 DEV_STAMP := $(VENV)/.dev
+CLIENTS := tests/clients
+CLIENTS_VENV := .venv-clients
+CLIENTS_STAMP := $(CLIENTS_VENV)/.made
+NODE_STAMP := $(CLIENTS)/node_modules/.made
 LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix bench bench-ledger bench-scopes streams overshoot soak faults lock clean
+.PHONY: help run test check fix clients bench bench-ledger bench-scopes streams overshoot soak faults lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
 	@echo 'make test   run the test suite, in two processes (ARGS="-k caps" for options, JOBS=0 for one)'
 	@echo 'make check  formatting, lint, types and tests: the whole gate'
 	@echo 'make fix    mend what the formatter and the linter can'
+	@echo 'make clients  install the clients that the suite runs (openai, anthropic, LangChain, ...)'
 	@echo 'make bench  measure against a bare relay (bench-ledger: both databases, bench-scopes: caps)'
 	@echo 'make streams  thousands of open streams, through one process and two'
 	@echo 'make overshoot  by how much streams at the edge of a cap pass it'
@@ -34,14 +39,19 @@ help:
 run: $(RUN_STAMP)
 	@$(BIN)/weir serve $(ARGS)
 
-test: $(DEV_STAMP)
+test: $(DEV_STAMP) clients
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-check: $(DEV_STAMP)
+check: $(DEV_STAMP) clients
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+# The clients that people use, with pins of their own. Those for Node are tested where npm works.
+clients: $(CLIENTS_STAMP)
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE_STAMP) \
+		|| echo 'npm failed: the clients for Node are not tested'; fi
 
 fix: $(DEV_STAMP)
 	$(BIN)/ruff check --fix .
@@ -72,9 +82,12 @@ faults: $(DEV_STAMP)
 lock:
 	$(LOCK) --extra postgres --group build --output-file requirements.lock $(ARGS)
 	$(LOCK) --extra postgres --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
+	cd $(CLIENTS) && $(UV) pip compile requirements.in --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" --output-file requirements.lock $(ARGS)
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS_VENV) $(CLIENTS)/node_modules dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find proxy routing metering tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV_STAMP):
@@ -93,4 +106,15 @@ $(RUN_STAMP): $(VENV_STAMP) requirements.lock pyproject.toml
 $(DEV_STAMP): $(RUN_STAMP) requirements-dev.lock
 	@echo 'Installing what the tests need ...'
 	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(CLIENTS_STAMP): $(CLIENTS)/requirements.lock
+	@echo 'Installing the clients that the tests run ...'
+	@$(PYTHON) -m venv $(CLIENTS_VENV)
+	@$(CLIENTS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install \
+		--require-hashes -r $(CLIENTS)/requirements.lock
+	@touch $@
+
+$(NODE_STAMP): $(CLIENTS)/package-lock.json
+	@cd $(CLIENTS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -1,5 +1,5 @@
-"""`MemoryOwners`: whose objects at providers are, as one process knows it: for tests, and for trying
-things out. As `metering.ownership` says.
+"""`MemoryOwners`: whose objects at providers are, as one process knows it. For tests, and for
+trying things out; as `metering.ownership` says.
 """
 
 from __future__ import annotations

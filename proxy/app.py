@@ -24,18 +24,17 @@ from proxy.ingress import (
     ROUTES,
     STANDINGS,
     exchanges,
-    get_model,
-    list_models,
     not_found,
     plain_json,
 )
 from proxy.meter_api import meter
+from proxy.models_api import counts, get_model, list_models
 from proxy.pace import Pace
 from proxy.passthrough import pass_through
 from proxy.realtime import realtime
 from proxy.server import Runner
 from proxy.standing import Standings
-from proxy.wire import client_format, client_formats
+from proxy.wire import client_format, client_formats, counting
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,10 @@ def create_app(
     app[PACE] = Pace(settings.cost_rules, door.history)
     app[READY] = Readiness(ready)
     for name in client_formats():
-        app.router.add_post(client_format(name).PATH, exchanges(name))
+        spoken = client_format(name)
+        app.router.add_post(spoken.PATH, exchanges(name))
+        if (asked := counting(spoken)) is not None:
+            app.router.add_post(asked.COUNT_PATH, counts(asked))
     app.router.add_post("/v1/events", post_events)
     app.router.add_post("/v1/meter", meter)
     app.router.add_get("/v1/models", list_models, allow_head=False)

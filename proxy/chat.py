@@ -6,7 +6,8 @@ upstream's, `body` travels on with only the fields changed that must be.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 OPENAI_CHAT = "openai_chat"
@@ -45,6 +46,8 @@ class ChatRequest:
     user: str | None
     format: str = OPENAI_CHAT
     as_chat: dict[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of the client that go on to an upstream of the same format."""
 
     @property
     def chat(self) -> dict[str, Any]:

@@ -11,9 +11,19 @@ from decimal import Decimal
 
 from metering.money import PPM, rate_pico_per_mtok, rate_pico_per_token, to_ppm
 from metering.prices import PriceBook, PriceRule
-from metering.usage import INPUT_CACHE_READ, OTHER_UNITS
+from metering.usage import (
+    INPUT_AUDIO,
+    INPUT_CACHE_READ,
+    INPUT_CACHE_WRITE_1H,
+    INPUT_CACHE_WRITE_5M,
+    INPUT_IMAGE,
+    OTHER_UNITS,
+    OUTPUT_AUDIO,
+    OUTPUT_REASONING,
+)
 from proxy.config_decode import Findings, suggest
-from proxy.config_shape import FileShape, RuleShape
+from proxy.config_prices_shape import RuleShape
+from proxy.config_shape import FileShape
 from proxy.config_yaml import Path
 
 USD_PER_MTOK_MAX = 1000
@@ -86,18 +96,31 @@ def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule:
             has_token_rates=False,
         )
     rates = {side: _rate_pico(rule, side, path, findings) for side in _SIDES}
-    cached = rates["cache_read"]
+    of_classes = {
+        unit: rate for side, unit in _CLASSES.items() if (rate := rates[side]) is not None
+    }
     return PriceRule(
         model=rule.model,
         provider=rule.provider,
         input_rate_pico=rates["input"] or 0,
         output_rate_pico=rates["output"] or 0,
-        class_rates_pico=of_units if cached is None else {INPUT_CACHE_READ: cached, **of_units},
+        class_rates_pico={**of_classes, **of_units},
         multiplier_ppm=multiplier_ppm,
     )
 
 
-_SIDES = ("input", "output", "cache_read")
+_CLASSES = {
+    "cache_read": INPUT_CACHE_READ,
+    "cache_write_5m": INPUT_CACHE_WRITE_5M,
+    "cache_write_1h": INPUT_CACHE_WRITE_1H,
+    "input_audio": INPUT_AUDIO,
+    "input_image": INPUT_IMAGE,
+    "output_reasoning": OUTPUT_REASONING,
+    "output_audio": OUTPUT_AUDIO,
+}
+"""Rates of single token classes by the head of their keys; all may be left out."""
+
+_SIDES = ("input", "output", *_CLASSES)
 
 
 def _has_token_rates(rule: RuleShape) -> bool:
@@ -146,7 +169,7 @@ def _rate_pico(rule: RuleShape, side: str, path: Path, findings: Findings) -> in
         return None
     if per_token is None and per_mtok is None:
         broken = any(findings.is_broken((*path, key)) for key in (rate_key, mtok_key))
-        if side == "cache_read" or broken:
+        if side in _CLASSES or broken:
             return None
         if not rule.free:
             findings.fault(path, f"{rate_key} or {mtok_key} is missing")

@@ -21,11 +21,11 @@ from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_passthrough_shape import PassthroughShape
+from proxy.config_prices_shape import NO_PRICES, PricingShape
 from proxy.config_values import (
     FORBID,
     Count,
     Flag,
-    Number,
     Port,
     Seconds,
     SecondsOrNone,
@@ -208,72 +208,6 @@ class ModelShape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitRatesShape:
-    """What is billed by something else than tokens, in USD per unit."""
-
-    __pydantic_config__ = FORBID
-
-    api_call: Number | None = None
-    """USD per call; only in a rule without token rates."""
-    inference: Number | None = None
-    """USD per answered call; only in a rule without token rates."""
-    image: Number | None = None
-    """USD per image."""
-    second: Number | None = None
-    """USD per second."""
-    compute_credit: Number | None = None
-    """USD per compute credit."""
-    custom: Number | None = None
-    """USD per unit of a meter of your own, whose name is the rule's `model`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuleShape:
-    """What a model costs; each rate per token or per million tokens, one of the two."""
-
-    __pydantic_config__ = FORBID
-
-    model: Text
-    """Upstream or public model name, or a glob; exact goes before glob, the longest glob wins."""
-    provider: Text | None = None
-    """Only for this provider."""
-    input_rate: Number | None = None
-    """USD per input token."""
-    input_per_mtok: Number | None = None
-    """USD per million input tokens."""
-    output_rate: Number | None = None
-    """USD per output token."""
-    output_per_mtok: Number | None = None
-    """USD per million output tokens."""
-    cache_read_rate: Number | None = None
-    """USD per input token read from the provider's cache; the input rate if left out."""
-    cache_read_per_mtok: Number | None = None
-    """USD per million input tokens read from the provider's cache."""
-    multiplier: Number = Decimal(1)
-    """What the tenant pays is the cost times this."""
-    free: Flag = False
-    """Allows rates of zero."""
-    unit_rates: UnitRatesShape | None = None
-    """Prices of [events from outside](events-api.md); with them token rates may be left out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PricingShape:
-    """What models cost us and what tenants pay."""
-
-    __pydantic_config__ = FORBID
-
-    currency: Text = "USD"
-    """USD; there is no other."""
-    rounding: Annotated[Literal["nearest_cent"], BeforeValidator(_text)] = "nearest_cent"
-    """Cents appear once, half-even, at the total of an invoice; everything else is exact."""
-    effective_from: Text | None = None
-    """Since when the rules hold, RFC 3339 or a date (UTC)."""
-    rules: tuple[RuleShape, ...] = ()
-    """The price list."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class MeteringShape:
     """How usage events travel to the ledger."""
 
@@ -348,7 +282,7 @@ class FileShape:
     """How upstreams are reached from here."""
     models: Mapping[Text, ModelShape] = field(default_factory=dict)
     """Routes: the models that clients may ask for, by name."""
-    pricing: PricingShape = PricingShape()
+    pricing: PricingShape = NO_PRICES
     """What models cost us and what tenants pay."""
     limits: LimitsShape = NO_LIMITS
     """Limits of every tenant that does not set its own."""

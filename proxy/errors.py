@@ -10,8 +10,8 @@
     |-- InvalidApiKey                 401 invalid_api_key
     |-- ModelNotAllowed, TenantNotAllowed, LabelPinned                             403
     |-- ScopePaused, ScopeKilled      403 tenant_paused, run_killed, and so for every scope
-    |-- PathNotAllowed, PathNotHeld, TooManyObjects                                403
-    |-- ModelNotFound, PathNotFound, ObjectNotFound     404
+    |-- ModelNotFound, PathNotFound                     404
+    |-- (those of `proxy.passthrough_errors`)       403, 404
     |-- MethodNotAllowed              405
     |-- RequestTimeout                408
     |-- BodyTooLarge                  413
@@ -219,41 +219,6 @@ class PathNotFound(ApiError):
     status = 404
     type = "invalid_request_error"
     code = "unknown_url"
-
-
-class ObjectNotFound(ApiError):
-    """No such object at the provider for this tenant: it is gone, or another's."""
-
-    status = 404
-    type = "invalid_request_error"
-    code = "object_not_found"
-
-
-class PathNotAllowed(ApiError):
-    """The path is relayed for nobody here, or not for this tenant."""
-
-    status = 403
-    type = "permission_error"
-    code = "path_not_allowed"
-    should_retry = False
-
-
-class PathNotHeld(ApiError):
-    """What the path spends cannot be held under the tenant's money cap, and no flat hold is set."""
-
-    status = 403
-    type = "permission_error"
-    code = "path_not_held"
-    should_retry = False
-
-
-class TooManyObjects(ApiError):
-    """The tenant keeps as many objects at the provider as it may."""
-
-    status = 403
-    type = "permission_error"
-    code = "too_many_objects"
-    should_retry = False
 
 
 class MethodNotAllowed(ApiError):

@@ -97,7 +97,7 @@ class Forwarding:
             self._way,
             self._request,
             model=option.upstream.model,
-            output_max=attempt.max_tokens,
+            output_max=self._output_max(),
             instruct=option.changes.instruct,
         )
         if not self._request.stream:
@@ -111,6 +111,13 @@ class Forwarding:
                 raise
             tell_failure(self._log, attempt, f"nothing came for {clock.stalled_s:g} s")
             return Outcome.TIMEOUT
+
+    def _output_max(self) -> int | None:
+        """What a choice may say at most, where the client's own limit does not say it."""
+        limit, attempt = self._request.output_limit, self._attempt
+        if attempt.max_tokens is None and limit is None and self._way.upstream.LIMIT_REQUIRED:
+            attempt.max_tokens = self._door.settings.default_output_tokens
+        return attempt.max_tokens
 
     async def _send(self, call: Call, client: Client) -> Outcome:
         transport = self._door.transport

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import NoReturn
 
 import orjson
 from aiohttp import hdrs, web
@@ -31,7 +33,6 @@ from proxy.errors import (
     InvalidApiKey,
     InvalidRequest,
     MethodNotAllowed,
-    ModelNotFound,
     Overloaded,
     PathNotFound,
 )
@@ -84,7 +85,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
     door = request.app[DOOR]
-    client = WebClient(request, request_id)
+    client = WebClient(request, request_id, spoken.REQUEST_ID)
     try:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
@@ -117,7 +118,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             stops=standing.stops,
             target_latency_ms=target_ms(door.settings, chat.model, wishes),
         )
-        prompt = await _count(request, chat, route)
+        prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
         planned = plan(route, chat, prompt, wishes)
         judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
@@ -136,27 +137,6 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         door.metrics.refused(internal.label)
         return await _refuse(client, internal, request_id, spoken)
     return await _answer(client, finished, request_id, spoken)
-
-
-async def list_models(request: web.Request) -> web.Response:
-    """`GET /v1/models`: the models this tenant may ask for."""
-    try:
-        models = _visible_models(request)
-    except ApiError as error:
-        return refusal(error, fresh_request_id())
-    return plain_json({"object": "list", "data": models})
-
-
-async def get_model(request: web.Request) -> web.Response:
-    """`GET /v1/models/{model}`: one of them."""
-    name = request.match_info["model"]
-    try:
-        for model in _visible_models(request):
-            if model["id"] == name:
-                return plain_json(model)
-        raise ModelNotFound(f"The model `{name[:100]}` does not exist here.", param="model")
-    except ApiError as error:
-        return refusal(error, fresh_request_id())
 
 
 async def not_found(request: web.Request) -> web.Response:
@@ -207,7 +187,7 @@ def refusal(error: ApiError, request_id: str, spoken: ClientFormat | None = None
         headers={
             **EVERY_ANSWER,
             "Content-Type": "application/json",
-            "x-request-id": request_id,
+            **_ids(request_id, spoken),
             **error.headers(),
         },
     )
@@ -223,6 +203,13 @@ def need_room(request: web.Request, *, stream: bool) -> None:
         raise Overloaded(f"This process is short of memory and takes no new {what} now.")
 
 
+async def count_prompt(request: web.Request, chat: ChatRequest, route: Route) -> PromptCount:
+    """The prompt for each upstream of the route; a long one is counted in a thread."""
+    if (request.content_length or THREAD_ABOVE_BYTES + 1) > THREAD_ABOVE_BYTES:
+        return await asyncio.to_thread(count_prompts, chat, route)
+    return count_prompts(chat, route)
+
+
 async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
     """The request, parsed; its bytes are not kept any longer."""
     app = request.app
@@ -230,14 +217,22 @@ async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
         if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
-            return await asyncio.to_thread(spoken.parse_request, raw)
-        return spoken.parse_request(raw)
+            chat = await asyncio.to_thread(spoken.parse_request, raw)
+        else:
+            chat = spoken.parse_request(raw)
+    passing = {name: _passing(name, request) for name in spoken.PASSES if name in request.headers}
+    return replace(chat, headers=passing) if passing else chat
 
 
-async def _count(request: web.Request, chat: ChatRequest, route: Route) -> PromptCount:
-    if (request.content_length or THREAD_ABOVE_BYTES + 1) > THREAD_ABOVE_BYTES:
-        return await asyncio.to_thread(count_prompts, chat, route)
-    return count_prompts(chat, route)
+def _passing(name: str, request: web.Request) -> str:
+    """A header that goes on: a list of plain words, and not a long one."""
+    value = ",".join(request.headers.getall(name))
+    if _PLAIN_LIST.fullmatch(value) is None:
+        raise InvalidRequest(f"The header `{name}` must be a list of plain words.", param=name)
+    return value
+
+
+_PLAIN_LIST = re.compile(r"[A-Za-z0-9._, -]{1,1024}")
 
 
 async def _serve(exchange: Exchange, client: WebClient) -> Finished:
@@ -288,10 +283,16 @@ async def _answer(
         headers={
             **EVERY_ANSWER,
             "Content-Type": "application/json",
-            "x-request-id": request_id,
+            **_ids(request_id, spoken),
             **finished.headers,
         },
     )
+
+
+def _ids(request_id: str, spoken: ClientFormat | None) -> dict[str, str]:
+    """The id under every name that somebody looks for."""
+    ids = {"x-request-id": request_id}
+    return ids if spoken is None else {**ids, spoken.REQUEST_ID: request_id}
 
 
 def whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True) -> int | None:
@@ -306,15 +307,6 @@ def whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True)
 
 def _bad_header(name: str, wanted: str) -> NoReturn:
     raise InvalidRequest(f"The header `{name}` must be {wanted}.", param=name)
-
-
-def _visible_models(request: web.Request) -> list[dict[str, Any]]:
-    principal = authenticated(request)
-    return [
-        {"id": name, "object": "model", "created": 0, "owned_by": "tokenweir"}
-        for name in request.app[DOOR].settings.models
-        if principal.tenant.may_use(name)
-    ]
 
 
 def fresh_request_id() -> str:

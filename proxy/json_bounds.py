@@ -73,6 +73,15 @@ def load_event(data: bytes) -> Any:
             raise ValueError("nested too deeply") from None
 
 
+def load_writable(data: bytes) -> Any:
+    """The same for what is to be written again: half a surrogate pair becomes a question mark."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        found = json.dumps(load_event(data), ensure_ascii=False)
+        return json.loads(found.encode("utf-8", "replace"))
+
+
 def _outside_strings(raw: bytes, values_max: int) -> bytes | None:
     """The text with its strings empty, None if it has more than that many values."""
     plain = raw

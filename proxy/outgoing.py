@@ -7,6 +7,8 @@ in signs that a header may have, without the provider's credential.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from proxy import vendors
@@ -26,6 +28,9 @@ REQUEST_HEADERS = {
 }
 """Sent with every call, beside those by which the vendor knows us."""
 
+CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
+"""Those by which vendors know us; what else they want to be sent is no secret."""
+
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid")
 """OpenAI's, Anthropic's and Amazon's."""
 
@@ -33,6 +38,7 @@ ERROR_HEADERS = ("Content-Type", "Retry-After", "retry-after-ms")
 """Passed on with an upstream's error that is relayed."""
 
 
+@lru_cache(maxsize=256)
 def passage_to(provider: Provider, client: str) -> Passage | None:
     """The way from a client's format to one that this provider speaks; None where there is none."""
     return passage(client, tuple(vendors.vendor(provider.type).formats(provider)))
@@ -56,14 +62,15 @@ def call_to(
     sending = Sending(
         model=model,
         output_max=output_max,
-        limit_field="" if output_max is None else vendor.output_limit_field(provider),
+        limit_field=vendor.output_limit_field(provider),
         instruct=instruct,
         inject_usage=provider.stream_usage == "inject",
         drop_unsupported=provider.drop_unsupported,
     )
     return Call(
         url=vendor.url(provider, format=way.format, model=model, stream=request.stream),
-        headers={**REQUEST_HEADERS, **vendor.headers(provider)},
+        headers=_headers(vendor.headers(provider), request.headers if way.is_same else {}),
+        is_signed=bool(way.is_same and request.headers),
         body=way.body(request, sending),
         timeout_s=provider.timeout_s,
         connect_timeout_s=provider.connect_timeout_s,
@@ -72,18 +79,30 @@ def call_to(
     )
 
 
+def _headers(of_vendor: Mapping[str, str], of_client: Mapping[str, str]) -> dict[str, str]:
+    """All that is sent; what both name is a list, and has the words of both."""
+    headers = {**REQUEST_HEADERS, **of_vendor}
+    for name, value in of_client.items():
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
 async def prepared(provider: Provider, call: Call, transport: Transport) -> Call:
     """The call, signed where its vendor wants that; TransportError where it cannot be."""
     signing = vendors.signing(vendors.vendor(provider.type))
-    return call if signing is None else await signing.prepare(provider, call, transport)
+    if signing is None:
+        return call
+    return replace(await signing.prepare(provider, call, transport), is_signed=True)
 
 
 @lru_cache(maxsize=256)
 def redaction_of(provider: Provider) -> Redaction:
     """What hides the credentials by which this provider knows us."""
     sent = vendors.vendor(provider.type).headers(provider)
+    keys = [value for name, value in sent.items() if name.lower() in CREDENTIAL_HEADERS]
     secrets = [each.reveal() for each in provider.options.values() if isinstance(each, Secret)]
-    return Redaction([*credentials_in(sent.values()), *secrets])
+    own = [provider.api_key.reveal()] if provider.api_key is not None else []
+    return Redaction([*credentials_in(keys), *secrets, *own])
 
 
 def request_id_of(answer: Answer, redaction: Redaction) -> str | None:

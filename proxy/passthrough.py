@@ -15,15 +15,9 @@ from metering.ids import uuid7
 from metering.tenants import Principal
 from proxy.attempts import Facts
 from proxy.backlog import why_refused
+from proxy.crowd import BodyShare
 from proxy.door import Door
-from proxy.errors import (
-    ApiError,
-    InternalError,
-    InvalidRequest,
-    MethodNotAllowed,
-    PathNotAllowed,
-    PathNotFound,
-)
+from proxy.errors import ApiError, InternalError, InvalidRequest, MethodNotAllowed, PathNotFound
 from proxy.ingress import (
     DOOR,
     MEMORY,
@@ -38,6 +32,7 @@ from proxy.ingress import (
 )
 from proxy.intake import read_body
 from proxy.passthrough_bodies import NOTHING_SENT, Sent, read_sent
+from proxy.passthrough_errors import PathNotAllowed
 from proxy.passthrough_exchange import Passing
 from proxy.passthrough_forwarding import Relaying
 from proxy.passthrough_paths import REALTIME, Row, Target, find
@@ -89,49 +84,11 @@ async def _pass_through(
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
     door = request.app[DOOR]
-    client = WebClient(request, request_id)
+    client = WebClient(request, request_id, "x-request-id")
     try:
-        principal = authenticated(request)
-        if isinstance(found, frozenset):
-            raise MethodNotAllowed(
-                f"{request.method} is not allowed on {request.path[:200]}.",
-                headers={"Allow": ", ".join(sorted(found))},
-            )
-        check_open(door, found.row)
-        need_room(request, stream=False)
-        with request.app[MEMORY].body() as share:
-            sent = NOTHING_SENT
-            if found.row.method == "POST":
-                limit_mb = door.settings.server.max_body_mb
-                raw = await read_body(
-                    request, limit_mb=limit_mb, patience=request.app[PATIENCE], share=share
-                )
-                sent = await _read(raw, request.headers.get("Content-Type", ""))
-            elif request.can_read_body:
-                raise InvalidRequest(f"{request.method} takes no body.")
-            need_room(request, stream=sent.is_stream)
-            planned = plan_errand(
-                door.settings, principal, Asked(found, sent, query, request.headers)
-            )
-            facts = facts_of(
-                request,
-                principal,
-                found.row,
-                model=sent.model,
-                user=sent.user,
-                is_stream=sent.is_stream,
-                exchange_id=exchange_id,
-                occurred_at=occurred_at,
-            )
-            errand = planned.errand
-            if errand.owner is not None:
-                await door.owned.check(
-                    errand.owner,
-                    errand.job.provider.name,
-                    planned.ids,
-                    makes_max=planned.makes_max,
-                )
-            finished = await _serve(door, facts, planned, client)
+        finished = await _finished(
+            request, found, query, client, exchange_id=exchange_id, occurred_at=occurred_at
+        )
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
@@ -145,6 +102,45 @@ async def _pass_through(
         door.metrics.refused(internal.label)
         return await _refuse(client, internal, request_id)
     return await _answer(client, finished, request_id)
+
+
+async def _finished(
+    request: web.Request,
+    found: Target | frozenset[str],
+    query: str,
+    client: WebClient,
+    *,
+    exchange_id: str,
+    occurred_at: int,
+) -> Finished:
+    """The exchange, from the key to its commit; raises the refusal."""
+    app, door = request.app, request.app[DOOR]
+    principal = authenticated(request)
+    if isinstance(found, frozenset):
+        raise MethodNotAllowed(
+            f"{request.method} is not allowed on {request.path[:200]}.",
+            headers={"Allow": ", ".join(sorted(found))},
+        )
+    check_open(door, found.row)
+    need_room(request, stream=False)
+    with app[MEMORY].body() as share:
+        sent = await _read(request, found.row, share)
+        need_room(request, stream=sent.is_stream)
+        planned = plan_errand(door.settings, principal, Asked(found, sent, query, request.headers))
+        facts = facts_of(
+            request,
+            principal,
+            found.row,
+            model=sent.model,
+            user=sent.user,
+            is_stream=sent.is_stream,
+            exchange_id=exchange_id,
+            occurred_at=occurred_at,
+        )
+        owner, provider = planned.errand.owner, planned.errand.job.provider.name
+        if owner is not None:
+            await door.owned.check(owner, provider, planned.ids, makes_max=planned.makes_max)
+        return await _serve(door, facts, planned, client)
 
 
 def check_open(door: Door, row: Row) -> Passthrough:
@@ -196,7 +192,16 @@ def facts_of(
     )
 
 
-async def _read(raw: bytes, content_type: str) -> Sent:
+async def _read(request: web.Request, row: Row, share: BodyShare) -> Sent:
+    """The body, of methods that have one."""
+    app = request.app
+    if row.method != "POST":
+        if request.can_read_body:
+            raise InvalidRequest(f"{row.method} takes no body.")
+        return NOTHING_SENT
+    limit_mb = app[DOOR].settings.server.max_body_mb
+    raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
+    content_type = request.headers.get("Content-Type", "")
     if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
         return await asyncio.to_thread(read_sent, raw, content_type)
     return read_sent(raw, content_type)

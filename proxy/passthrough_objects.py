@@ -14,7 +14,7 @@ from metering.background import spawn
 from metering.caps import CapsUnavailableError
 from metering.memory_owners import MemoryOwners
 from metering.ownership import Owners
-from proxy.errors import ObjectNotFound, TooManyObjects
+from proxy.passthrough_errors import ObjectNotFound, TooManyObjects
 from proxy.passthrough_paths import ID, Row
 from proxy.refusals import backend_unavailable
 

@@ -18,12 +18,11 @@ from proxy.errors import (
     InvalidRequest,
     ModelNotAllowed,
     ModelNotFound,
-    PathNotAllowed,
-    PathNotHeld,
     ProviderUnavailable,
     UnpricedModel,
 )
 from proxy.passthrough_bodies import REFERENCES, Sent
+from proxy.passthrough_errors import PathNotAllowed, PathNotHeld
 from proxy.passthrough_lists import Wanted, read_wanted
 from proxy.passthrough_paths import QUERY, Lives, Row, Spend, Target
 from proxy.passthrough_prices import Tariff, tariff

@@ -188,11 +188,8 @@ _METHODS = frozenset({"GET", "POST", "DELETE"})
 
 
 @lru_cache(maxsize=256)
-def _target(
-    method: str, url: str, ca_file: Path | None, headers: tuple[tuple[str, str], ...]
-) -> tuple[_Origin, bytes]:
-    """Where a URL leads, and what a request there begins with; most of them come from settings
-    only, and are met again and again."""
+def _target(method: str, url: str, ca_file: Path | None) -> tuple[_Origin, bytes]:
+    """Where a URL leads, and how a request there begins; most of them come from settings only."""
     if method not in _METHODS:
         raise ValueError("not a method that is sent")
     parts = urlsplit(url)
@@ -205,21 +202,29 @@ def _target(
     origin = _Origin(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, ca_file)
     if _UNSENDABLE_PATH.search(path):
         raise ValueError("a path that would end the line")
-    start = f"{method} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
+    return origin, f"{method} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
+
+
+def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     _check_sendable(headers)
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    return origin, start + lines.encode("latin-1")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+
+
+_lines_again = lru_cache(maxsize=256)(_lines)
+"""For the headers of a provider, which are the same in every call."""
 
 
 def _head(call: Call) -> tuple[_Origin, bytes]:
     find = _target.__wrapped__ if call.is_one_off else _target
     try:
-        origin, start = find(call.method, call.url, call.ca_file, tuple(call.headers.items()))
+        origin, start = find(call.method, call.url, call.ca_file)
     except ValueError as error:
         raise TransportError(Fault.UNREACHABLE, "the URL is not one to send to") from error
+    make = _lines if call.is_signed or call.is_one_off else _lines_again
+    lines = make(tuple(call.headers.items()))
     if call.body or call.method == "POST":
-        return origin, b"%bContent-Length: %d\r\n\r\n" % (start, len(call.body))
-    return origin, start + b"\r\n"
+        return origin, b"%b%bContent-Length: %d\r\n\r\n" % (start, lines, len(call.body))
+    return origin, b"%b%b\r\n" % (start, lines)
 
 
 _UNSENDABLE_PATH = re.compile(r"[^\x21-\x7e]")

@@ -131,11 +131,7 @@ async def open_services(
     )
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
-    door = replace(
-        door,
-        claims=RedisClaims(measured, keys),
-        owned=Ownership(RedisOwners(measured, keys), log),
-    )
+    door = _with_stores(door, measured, keys)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     async with link, contextlib.AsyncExitStack() as stack:
@@ -157,6 +153,12 @@ async def open_services(
             stack.push_async_callback(_stopped, task)
         await _prepared(services)
         yield services
+
+
+def _with_stores(door: Door, runner: MeasuredRunner, keys: RedisKeys) -> Door:
+    """The door with what every process has to see in Redis."""
+    owned = Ownership(RedisOwners(runner, keys), door.log)
+    return replace(door, claims=RedisClaims(runner, keys), owned=owned)
 
 
 def _health_sync(door: Door, link: RedisRunner, keys: RedisKeys, log: Any) -> HealthSync:

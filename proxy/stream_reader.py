@@ -155,8 +155,9 @@ class StreamReader:
             self._meter.unread(len(event.raw))
         if not event.data:
             return None
+        load = json_bounds.load_event if self._writer is None else json_bounds.load_writable
         try:
-            found = json_bounds.load_event(event.data)
+            found = load(event.data)
         except ValueError:
             if event.data.strip():
                 self._meter.unread(len(event.data))

@@ -46,7 +46,6 @@ class Call:
     """One request to an upstream. `timeout_s` bounds each silence, `max_answer_s` the whole answer.
 
     `ca_file` holds the certificates that may vouch for the upstream, in place of the system's.
-    `is_one_off` says that the URL is hardly met again, so nothing is remembered of it.
     """
 
     url: str
@@ -59,6 +58,9 @@ class Call:
     method: str = "POST"
     """GET and DELETE go out without a length when their body is empty (RFC 9110, 8.6)."""
     is_one_off: bool = False
+    """Whether neither its URL nor its headers are likely to be met again."""
+    is_signed: bool = False
+    """Whether its headers are of this call alone, and worth nothing to the next."""
 
 
 class Answer(Protocol):

@@ -22,9 +22,10 @@ PING = b": keepalive\n\n"
 class WebClient:
     """The client of one exchange, over aiohttp's server."""
 
-    def __init__(self, request: web.Request, request_id: str) -> None:
+    def __init__(self, request: web.Request, request_id: str, id_header: str) -> None:
+        """`id_header` is where clients of its format look for the id of the request."""
         self._request = request
-        self._request_id = request_id
+        self._ids = {"x-request-id": request_id, id_header: request_id}
         self._pinging: asyncio.Task[None] | None = None
         self._is_sending = False
         self.response: web.StreamResponse | None = None
@@ -43,7 +44,7 @@ class WebClient:
                 "Content-Type": "text/event-stream; charset=utf-8",
                 "Cache-Control": "no-cache",
                 "X-Accel-Buffering": "no",
-                "x-request-id": self._request_id,
+                **self._ids,
                 **headers,
             }
         )

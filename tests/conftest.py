@@ -19,6 +19,7 @@ pytest_plugins = [
     "fixtures_settlement",
     "fixtures_tls",
     "fixtures_upstream",
+    "fixtures_provider",
     "fixtures_door",
     "fixtures_weir",
     "fixtures_worker",

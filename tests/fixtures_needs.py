@@ -28,9 +28,15 @@ INSTALL = {
     "redis-cli": "apt-get install redis-tools",
     "postgres": "apt-get install postgresql",
     "chromium": "apt-get install chromium",
+    "curl": "apt-get install curl",
+    "clients": "make clients",
+    "node-clients": "install Node.js 20 or newer and npm, then make clients",
     "hatchling": "pip install hatchling",
     "own-network": "run the tests as root where namespaces are allowed",
 }
+
+ROOT = Path(__file__).parents[1]
+NODE_MODULES = ROOT / "tests" / "clients" / "node_modules"
 
 ALONE = Path(__file__).parent / "threats" / "programs" / "in_own_network.py"
 
@@ -40,6 +46,11 @@ def find(name: str) -> Path | None:
     if name == "hatchling":
         spec = importlib.util.find_spec("hatchling")
         return Path(spec.origin) if spec is not None and spec.origin else None
+    if name == "clients":
+        python = ROOT / ".venv-clients" / "bin" / "python"
+        return python if python.exists() else None
+    if name == "node-clients":
+        return NODE_MODULES if shutil.which("node") and NODE_MODULES.exists() else None
     if name == "own-network":
         tried = subprocess.run([sys.executable, ALONE, "true"], capture_output=True, check=False)
         return ALONE if tried.returncode == 0 else None
@@ -69,7 +80,7 @@ def _has_tls(server: Path) -> bool:
 
 def can_exist(name: str) -> bool:
     """Whether it can be installed at all beside this Python; what cannot is never required."""
-    if name == "own-network":  # a privilege, which is not installed
+    if name in ("own-network", "node-clients"):  # a privilege, and a registry that may be away
         return False
     return name != "redis-6.2" or (sys.version_info < (3, 13) and platform.machine() == "x86_64")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 from fixtures_door import KEY, RunningDoor, settings, tenant, usd
+from yarl import URL
 
 from metering.prices import PriceBook, PriceRule
 from metering.tenants import ApiKey, Tenant
@@ -16,6 +17,8 @@ from proxy.passthrough_rules import Passthrough, Terms
 from proxy.settings import Settings
 
 OTHER_KEY = "sk-weir-other-0123456789"
+
+MP3 = bytes(range(256)) * 400
 
 
 def other_tenant(**limits: Any) -> Tenant:
@@ -66,8 +69,6 @@ async def ask(
     **fields: Any,
 ) -> aiohttp.ClientResponse:
     """A request with the tenant's key; `path` goes out as it is written here."""
-    from yarl import URL
-
     answer = await door.http.request(
         method,
         URL(f"{door.url}{path}", encoded=True),
@@ -76,3 +77,15 @@ async def ask(
     )
     door.answers.append(answer)
     return answer
+
+
+async def refusal(answer: aiohttp.ClientResponse) -> tuple[int, str]:
+    return answer.status, (await answer.json())["error"]["code"]
+
+
+def form_bytes(model: bytes) -> bytes:
+    return (
+        b'--xyz\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + model + b"\r\n"
+        b'--xyz\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n'
+        b"Content-Type: audio/mpeg\r\n\r\n" + MP3 + b"\r\n--xyz--\r\n"
+    )

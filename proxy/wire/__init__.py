@@ -8,8 +8,11 @@ them; what a format cannot carry is named, and never left out in silence. All of
 Beyond OpenAI's fields the neutral form has these, which formats pass on where they have a place for
 them: `reasoning_content` of a message or delta (the text of its thinking) and `thinking_blocks`
 (`{"type": "thinking", "thinking", "signature"}` and `{"type": "redacted_thinking", "data"}`, which
-an upstream wants back as they were); `cache_control` of a content part, message or tool;
-`stop_sequence` of a choice (which of the stops was met); `top_k` and `thinking` of a request.
+an upstream wants back as they were; a signature that is not Claude's begins with the name of its
+format and a colon); `extra_content` of a tool call, message or delta (Google wants it back);
+`images` of a message or delta; `native_finish_reason` of a choice; `cache_control` of a content
+part, message or tool; `is_error` of a message with a tool's result; `stop_sequence` of a choice
+(which of the stops was met); `top_k` and `thinking` of a request.
 """
 
 from __future__ import annotations
@@ -110,6 +113,10 @@ class ClientFormat(Protocol):
     """Where it is served: `/v1/messages`."""
     TRANSLATES: bool
     """Whether its requests can be written as chat completions."""
+    REQUEST_ID: str
+    """The header in which its clients look for the id of a request."""
+    PASSES: tuple[str, ...]
+    """Headers of a client that go on to an upstream of the same format, in lower case."""
 
     def parse_request(self, raw: bytes) -> ChatRequest:
         """The request behind a body; InvalidRequest names the field that is wrong."""
@@ -138,6 +145,20 @@ class ClientFormat(Protocol):
         ...
 
 
+class CountingFormat(ClientFormat, Protocol):
+    """A client format that can be asked how long a prompt is."""
+
+    COUNT_PATH: str
+
+    def parse_count(self, raw: bytes) -> ChatRequest:
+        """The request whose prompt is to be counted; InvalidRequest names what is wrong."""
+        ...
+
+    def count_answer(self, request: ChatRequest, tokens: int) -> dict[str, Any]:
+        """The answer, for a prompt of so many tokens."""
+        ...
+
+
 class UpstreamFormat(Protocol):
     """A format that upstreams speak."""
 
@@ -147,6 +168,9 @@ class UpstreamFormat(Protocol):
     """What every whole answer has."""
     USAGE_FIELD: str
     """Where a whole answer has its usage."""
+
+    LIMIT_REQUIRED: bool
+    """Whether a request must say how much output it wants at most."""
 
     def cannot_carry(self, chat: Mapping[str, Any]) -> Sequence[str]:
         """The fields of a chat request (`param`, as OpenAI names them) that cannot be written in
@@ -194,6 +218,11 @@ class UpstreamFormat(Protocol):
 def client_format(name: str) -> ClientFormat:
     """The format of that name as clients speak it; KeyError when there is none."""
     return cast("ClientFormat", _side(name, "client", "parse_request"))
+
+
+def counting(found: ClientFormat) -> CountingFormat | None:
+    """The format, if it can be asked how long a prompt is."""
+    return cast("CountingFormat", found) if hasattr(found, "COUNT_PATH") else None
 
 
 @cache

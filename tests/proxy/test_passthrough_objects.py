@@ -15,7 +15,8 @@ from passthrough_samples import OTHER_KEY, ask, other_tenant, passing_settings, 
 from metering.caps import CapsUnavailableError
 from metering.memory_owners import MemoryOwners
 from metering.ownership import Looked
-from proxy.errors import BudgetBackendUnavailable, ObjectNotFound, TooManyObjects
+from proxy.errors import BudgetBackendUnavailable
+from proxy.passthrough_errors import ObjectNotFound, TooManyObjects
 from proxy.passthrough_objects import Ownership, learnt
 from proxy.passthrough_paths import ROWS, Row
 

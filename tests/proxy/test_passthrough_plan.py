@@ -16,12 +16,11 @@ from proxy.errors import (
     InvalidRequest,
     ModelNotAllowed,
     ModelNotFound,
-    PathNotAllowed,
-    PathNotHeld,
     ProviderUnavailable,
     UnpricedModel,
 )
 from proxy.passthrough_bodies import NOTHING_SENT, read_sent
+from proxy.passthrough_errors import PathNotAllowed, PathNotHeld
 from proxy.passthrough_paths import Target, find
 from proxy.passthrough_plan import Asked, Planned, plan_errand
 from proxy.passthrough_rules import Passthrough, Terms

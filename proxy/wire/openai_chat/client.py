@@ -18,6 +18,8 @@ from proxy.wire.openai_chat.endings import shared_fields, soft_end, usage_of
 
 PATH = "/v1/chat/completions"
 TRANSLATES = True
+REQUEST_ID = "x-request-id"
+PASSES: tuple[str, ...] = ()
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TEXT_MAX = 256

@@ -18,10 +18,15 @@ __all__ = ["classify_error", "read_error", "read_usage"]
 TRANSLATES = True
 ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
+LIMIT_REQUIRED = False
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
-_NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control"})
+_NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control", "is_error"})
 """Fields of messages, parts and tools that strict servers refuse."""
+
+_TOOLS = frozenset({"function", "custom"})
+_PARTS = frozenset({"text", "refusal", "image_url", "input_audio", "file", "video_url"})
+"""Types of tools and of parts; others are those of another API that a client speaks."""
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:
@@ -42,12 +47,32 @@ def same_format(request: ChatRequest, sending: Sending) -> dict[str, Any]:
 def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     """The same of a request that came in another format, without what is the neutral form's own."""
     body = _body(request.chat, request, sending)
+    if sending.limit_field not in body and (limit := body.pop("max_tokens", None)) is not None:
+        body[sending.limit_field] = limit  # as this upstream knows it
     body["messages"] = [_plain(message) for message in body["messages"]]
     if isinstance(tools := body.get("tools"), list):
         body["tools"] = [_plain(tool) for tool in tools]
+    if sending.drop_unsupported:
+        _drop_foreign(body)
     for name in ("thinking", UNSUPPORTED):
         body.pop(name, None)
     return body
+
+
+def _drop_foreign(body: dict[str, Any]) -> None:
+    """Take out tools and parts that no chat completion has; a list that is empty then, too."""
+    for message in body["messages"]:
+        if isinstance(content := message.get("content"), list):
+            message["content"] = [part for part in content if part.get("type") in _PARTS]
+    if isinstance(tools := body.get("tools"), list):
+        body["tools"] = [
+            {name: tool[name] for name in ("type", tool["type"]) if name in tool}
+            for tool in tools
+            if tool.get("type") in _TOOLS
+        ]
+        if not body["tools"]:
+            for name in ("tools", "tool_choice", "parallel_tool_calls"):
+                body.pop(name, None)
 
 
 def _plain(part: Any) -> Any:

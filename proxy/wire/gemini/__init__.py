@@ -1,0 +1,1 @@
+"""Google's Gemini API (`generateContent`), as upstreams speak it; clients do not speak it here."""

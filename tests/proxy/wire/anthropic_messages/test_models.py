@@ -1,0 +1,27 @@
+"""What Claude models differ in."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.wire.anthropic_messages.models import refuses_sampling, thinks_adaptively
+
+
+@pytest.mark.parametrize(
+    ("model", "is_adaptive", "is_strict"),
+    [
+        ("claude-3-7-sonnet-20250219", False, False),
+        ("claude-sonnet-4-20250514", False, False),
+        ("claude-haiku-4-5-20251001", False, False),
+        ("claude-opus-4-6", True, False),
+        ("anthropic/claude-opus-4.7", True, True),
+        ("claude-sonnet-5", True, True),
+        ("claude-mythos-preview", True, True),
+        ("kimi-k2-turbo", False, False),
+        ("glm-5", False, False),
+    ],
+)
+def test_by_version(model: str, is_adaptive: bool, is_strict: bool) -> None:
+    """4.6 thinks by effort, 4.7 takes no temperature; what is no Claude is as old ones are."""
+    assert thinks_adaptively(model) is is_adaptive
+    assert refuses_sampling(model) is is_strict
