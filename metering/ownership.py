@@ -10,7 +10,7 @@ has put there. So the ids that a tenant was given are kept, and only those go on
 - Names are `provider/id`, so that no id of one account opens anything in another.
 
 An entry takes Redis about 150 bytes, so a tenant that has as many objects as it may takes about
-2 MB of it.
+3 MB of it.
 
 Pure.
 """

@@ -58,8 +58,9 @@ class Tariff:
         asked = {row.unit: count} if row.unit else {}
         if row.spend is Spend.NOTHING:
             return Billing(self.upstream, self.flat, {}, {})
-        told = {**usage.units, **asked} if row.spend is Spend.ANSWER else {}
-        if self.model_price is not None and _covers(self.model_price, told):
+        is_told = row.spend is Spend.ANSWER
+        told = {**usage.units, **asked} if is_told else {}
+        if is_told and self.model_price is not None and _covers(self.model_price, told):
             return Billing(self.upstream, self.model_price, told, usage.units, usage.suspect)
         if self.flat is not None:
             name = flat_name(row.family)

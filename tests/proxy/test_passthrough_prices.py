@@ -46,6 +46,7 @@ CASES: dict[str, tuple[Row, tuple[PriceRule, ...], Usage, str, dict[str, int]]] 
         "path:batches",
         {},
     ),
+    "later_is_no_call": (row("POST batches"), (PER_CALL,), TOLD, "m", {}),
     "free": (row("GET files/{own}"), (rule("*"), *FLAT), TOLD, "path:files:free", {}),
 }
 
