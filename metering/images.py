@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,16 +41,38 @@ _TILES = (
     ("o3", _Tiles(75, 150)),
     ("", _Tiles(85, 170)),
 )
-# Tokens per patch of 32 x 32 pixels, in percent. gpt-5-mini and -nano are as billed; documented
-# are 162 and 246.
-_PATCH_PERCENT = (
-    ("gpt-4.1-mini", 162),
-    ("gpt-4.1-nano", 246),
-    ("o4-mini", 172),
-    ("gpt-5-mini", 120),
-    ("gpt-5-nano", 150),
+
+
+@dataclass(frozen=True, slots=True)
+class _Patches:
+    """OpenAI's newer rule: so many percent of a token per patch of 32 x 32 pixels, whatever the
+    detail; an image is scaled down until `most` patches cover it."""
+
+    percent: int
+    most: int = 1536
+
+
+# gpt-5-mini, -nano and everything since gpt-5.2 as billed; documented are 162 and 246.
+_PATCHES = (
+    ("gpt-4.1-mini", _Patches(162)),
+    ("gpt-4.1-nano", _Patches(246)),
+    ("o4-mini", _Patches(172)),
+    ("codex-mini", _Patches(172)),
+    ("gpt-5-mini", _Patches(120)),
+    ("gpt-5-nano", _Patches(150)),
+    ("gpt-5.2", _Patches(120)),
+    ("gpt-5.3", _Patches(120)),
 )
-_PATCHES_MAX = 1536
+_SINCE_5_4 = re.compile(r"gpt-(?:5\.(?:[4-9]|\d\d)|[6-9]|\d\d)")
+_LARGER = _Patches(120, 2500)
+_ORIGINAL = _Patches(120, 10_000)
+"""What `detail: original` asks for, since gpt-5.4."""
+
+_GEMINI_SINCE_3 = re.compile(r"gemini-(?:[3-9]|\d\d)")
+_GEMINI_3_TOKENS = {"low": 280, "medium": 560, "high": 1120, "ultra_high": 2240}
+_QWEN_SINCE_3 = re.compile(r"qwen[-_]?(?:[3-9]|\d\d)")
+_QWEN_TOKENS_MAX = 16_384
+_MISTRAL = re.compile(r"mistral|ministral|magistral|pixtral-large")
 
 
 def image_tokens(model: str, width: int, height: int, detail: str) -> int:
@@ -57,15 +80,28 @@ def image_tokens(model: str, width: int, height: int, detail: str) -> int:
     bare = model.lower().rpartition("/")[2]
     if "claude" in bare:
         return _claude(width, height, is_large=is_claude_since_4_7(model))
+    if _GEMINI_SINCE_3.search(bare):
+        return _GEMINI_3_TOKENS.get(detail, _GEMINI_3_TOKENS["high"])
     if "gemini" in bare or "gemma" in bare:
         return _gemini(width, height)
-    for start, percent in _PATCH_PERCENT:
-        if bare.startswith(start):
-            return -(-_patches(width, height) * percent // 100)
+    if "qwen" in bare or "qvq" in bare:
+        return _qwen(width, height, side=32 if _QWEN_SINCE_3.search(bare) else 28)
+    if "pixtral-12b" in bare:
+        return _rows(width, height, side=16, edge_max=1024)
+    if _MISTRAL.search(bare):
+        return _rows(width, height, side=28, edge_max=1540)
+    if patches := _patches_of(bare, detail):
+        return -(-_patch_count(width, height, patches.most) * patches.percent // 100)
     tiles = next(tiles for start, tiles in _TILES if bare.startswith(start))
     if detail == "low":
         return tiles.base
     return tiles.base + tiles.tile * _tile_count(width, height)
+
+
+def _patches_of(bare: str, detail: str) -> _Patches | None:
+    if _SINCE_5_4.match(bare):
+        return _ORIGINAL if detail == "original" else _LARGER
+    return next((patches for start, patches in _PATCHES if bare.startswith(start)), None)
 
 
 def image_size(data: str) -> tuple[int, int] | None:
@@ -95,17 +131,17 @@ def _tile_count(width: int, height: int) -> int:
     return math.ceil(width / 512) * math.ceil(height / 512)
 
 
-def _patches(width: int, height: int) -> int:
-    """Patches of 32 x 32 pixels, after scaling down until at most 1,536 of them cover the image."""
+def _patch_count(width: int, height: int, most: int) -> int:
+    """Patches of 32 x 32 pixels, after scaling down until so many of them cover the image."""
     count = math.ceil(width / 32) * math.ceil(height / 32)
-    if count <= _PATCHES_MAX:
+    if count <= most:
         return count
-    shrink = math.sqrt(_PATCHES_MAX * 32 * 32 / (width * height))
+    shrink = math.sqrt(most * 32 * 32 / (width * height))
     across, down = width * shrink / 32, height * shrink / 32
     fit = min(math.floor(across) / across, math.floor(down) / down)
     if not fit:  # a sliver less than a patch wide has no whole patch to scale to
-        return _PATCHES_MAX
-    return min(_PATCHES_MAX, math.ceil(round(across * fit, 6)) * math.ceil(round(down * fit, 6)))
+        return most
+    return min(most, math.ceil(round(across * fit, 6)) * math.ceil(round(down * fit, 6)))
 
 
 def _claude(width: int, height: int, *, is_large: bool) -> int:
@@ -120,6 +156,20 @@ def _gemini(width: int, height: int) -> int:
     if max(width, height) <= 384:
         return 258
     return 258 * math.ceil(width / 768) * math.ceil(height / 768)
+
+
+def _qwen(width: int, height: int, *, side: int) -> int:
+    """A token per square of that side and two around them; 16,384 at most, where the server does
+    not bound images further."""
+    count = max(4, math.ceil(width / side) * math.ceil(height / side))
+    return min(count, _QWEN_TOKENS_MAX) + 2
+
+
+def _rows(width: int, height: int, *, side: int, edge_max: int) -> int:
+    """Mistral's: a token per square, and one at the end of each row; larger images are fitted."""
+    shrink = min(1.0, edge_max / max(width, height))
+    across, down = math.ceil(width * shrink / side), math.ceil(height * shrink / side)
+    return down * (across + 1)
 
 
 def _png(raw: bytes) -> tuple[int, int] | None:

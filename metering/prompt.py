@@ -16,6 +16,7 @@ from typing import Any
 from tiktoken import Encoding
 
 from metering.images import ASSUMED_SIZE, ImageRule, image_size, image_tokens
+from metering.media import UNSEEN_TOKENS, inline, media_tokens, sound_tokens
 from metering.schema_text import leaves, minified, render_tools
 from metering.tokenizer import Tokenizer, count_text
 
@@ -30,13 +31,10 @@ _CHOICE_NONE = 1
 _CHOICE_NAMED = 4
 _SCHEMA = 8  # a guess: nobody has published how response_format is rendered
 
-FILE_TOKENS = 10_000  # a document or video, unseen: what TensorZero reserves for one
-AUDIO_TOKENS_PER_S = 10
-_AUDIO_BYTES_PER_S = 16_000  # mp3 at 128 kbit/s; wav comes out dearer than it is
-
 _SYSTEM_ROLES = ("system", "developer")
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-_FILE_PARTS = ("file", "input_file", "document", "video_url", "video")
+_FILE_PARTS = ("file", "input_file", "document", "video_url", "input_video", "video")
+_TEXT_KINDS = ("text/", "application/json", "application/xml")
 
 
 def count_prompt(
@@ -113,16 +111,44 @@ class _Prompt:
         kind = _text(fields.get("type"))
         if "image" in kind:
             self._media += self._image(fields)
-        elif kind == "input_audio":
-            size = len(_text(_mapping(fields.get("input_audio")).get("data"))) * 3 // 4
-            self._media += -(-size * AUDIO_TOKENS_PER_S // _AUDIO_BYTES_PER_S)
+        elif kind in ("input_audio", "audio_url"):
+            self._media += self._sound(_mapping(fields.get(kind)))
         elif kind in _FILE_PARTS:
-            self._media += FILE_TOKENS
+            return self._file(fields, kind)
         elif isinstance(fields.get("text"), str):
             return self._tokens(fields["text"])
         else:
             said = (leaf for key, leaf in leaves(fields) if key != "type")
             return self._tokens("\n".join(leaf for leaf in said if not leaf.startswith("data:")))
+        return 0
+
+    def _sound(self, sound: Mapping[str, Any]) -> int:
+        found = inline(_text(sound.get("data")) or _text(sound.get("url")))
+        if found is None:
+            return UNSEEN_TOKENS if sound.get("url") else 0
+        form = _text(sound.get("format")) or found.kind.partition("/")[2]
+        return sound_tokens(self._model, found.raw, form)
+
+    def _file(self, part: Mapping[str, Any], kind: str) -> int:
+        """Tokens of a document's text; what its pages, its sound or its pictures cost is set aside.
+
+        OpenAI has the data under `file`, `video_url` or beside the type, Anthropic under `source`.
+        """
+        own, source = _mapping(part.get(kind)) or part, _mapping(part.get("source"))
+        if source.get("type") == "text":
+            return self._tokens(_text(source.get("data")))
+        if isinstance(content := source.get("content"), str | list):
+            return self._content(content, end="")
+        data = _text(own.get("file_data")) or _text(own.get("url")) or _text(source.get("data"))
+        found = inline(data, _text(source.get("media_type")))
+        if found is None:
+            self._media += UNSEEN_TOKENS
+        elif (tokens := media_tokens(self._model, found, self._rule)) is not None:
+            self._media += tokens
+        elif found.kind.startswith(_TEXT_KINDS):
+            return self._tokens(found.raw.decode(errors="replace"))
+        else:
+            self._media += min(UNSEEN_TOKENS, len(found.raw))
         return 0
 
     def _image(self, part: Mapping[str, Any]) -> int:

@@ -34,16 +34,16 @@ def is_too_full(raw: bytes, values_max: int = VALUES_MAX) -> bool:
     return _outside_strings(raw, values_max) is None
 
 
-def fault_in(raw: bytes) -> str | None:
+def fault_in(raw: bytes, values_max: int = VALUES_MAX) -> str | None:
     """Why this text is not even parsed, in words for its author; None when it may be."""
     # Most texts are within bounds even with what stands in strings. A name has no comma of its own,
     # so half the bound: then there are at most four quotes for each of these.
     opened = raw.count(b"[") + raw.count(b"{")
-    if opened <= DEPTH_MAX and opened + raw.count(b",") <= VALUES_MAX // 2 and not _has_wide(raw):
+    if opened <= DEPTH_MAX and opened + raw.count(b",") <= values_max // 2 and not _has_wide(raw):
         return None
-    outside = _outside_strings(raw, VALUES_MAX)
+    outside = _outside_strings(raw, values_max)
     if outside is None:
-        return f"The body has more than {VALUES_MAX} JSON values."
+        return f"The body has more than {values_max} JSON values."
     brackets = outside.translate(None, _ALL_BUT_BRACKETS)
     depths = accumulate(map(_STEP.__getitem__, brackets))
     if len(brackets) > DEPTH_MAX and max(depths) > DEPTH_MAX:

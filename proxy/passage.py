@@ -57,7 +57,9 @@ class Passage:
         """The fields of this request that cannot be carried."""
         if self.is_same:
             return ()
-        return [*request.chat.get(UNSUPPORTED, ()), *self.upstream.cannot_carry(request.chat)]
+        # of our own making only: a chat that comes as one may have anything in that field
+        named = () if request.as_chat is None else request.as_chat.get(UNSUPPORTED, ())
+        return [*named, *self.upstream.cannot_carry(request.chat)]
 
     def reader(
         self,
@@ -95,7 +97,7 @@ class Passage:
         """
         if json_bounds.is_too_full(raw):
             is_relayed = self.is_same and not request.stream
-            return self._read_too_full(raw, meter) if is_relayed else None
+            return self._read_too_full(raw, request, meter) if is_relayed else None
         try:
             answer = orjson.loads(raw)
         except orjson.JSONDecodeError:
@@ -136,12 +138,13 @@ class Passage:
             return body
         return self.client.error_body(self.upstream.read_error(status, body), request_id)
 
-    def _read_too_full(self, raw: bytes, meter: Meter) -> Whole | None:
+    def _read_too_full(self, raw: bytes, request: ChatRequest, meter: Meter) -> Whole | None:
         """Meter what is not parsed: its last usage, whose quotes cannot stand within a string."""
         answer_field = b'"%s"' % self.upstream.ANSWER_FIELD.encode()
         if not raw.lstrip().startswith(b"{") or answer_field not in raw:
             return None
-        meter.unread(len(raw))
+        if request.output_limit != 0:  # vectors, and an echo with its logprobs, are no output
+            meter.unread(len(raw))
         at = raw.rfind(b'"%s"' % self.upstream.USAGE_FIELD.encode())
         if at > 0 and (found := _USAGE.match(raw[at : at + _USAGE_BYTES_MAX])):
             with contextlib.suppress(orjson.JSONDecodeError):

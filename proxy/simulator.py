@@ -1,9 +1,10 @@
-"""A provider in the package: a real HTTP server that speaks OpenAI's chat API, and its failures.
+"""A provider in the package: a real HTTP server that speaks OpenAI's API, and its failures.
 
 It answers without a key and without the network, so that the first curl works, demonstrations
 need no account, and tests can meet every failure that providers have been seen to show. Answers
 depend on the prompt alone; usage is counted with the real tokenizer. `demo-` names that are not
-in this table are 404; any other name answers as `demo` does.
+in this table are 404; any other name answers as `demo` does. Chats, legacy completions and
+embeddings are answered (`proxy.simulator_texts`).
 
 ======================  ==========================================================================
 model                   what it does
@@ -52,6 +53,7 @@ import signal
 import socket
 import struct
 from collections import deque
+from collections.abc import Iterable
 from itertools import cycle
 from typing import Any
 
@@ -60,9 +62,10 @@ from aiohttp import web
 
 from metering.clock import monotonic_s, now_ms
 from metering.tokenizer import encoding_name, load_encoding
-from proxy.simulator_answers import Answer, BadRequestError, Json, answer
-from proxy.simulator_chunks import Envelope, chunks, completion, encoded, event
+from proxy.simulator_answers import Answer, BadRequestError, Json
+from proxy.simulator_chunks import Envelope, encoded, event
 from proxy.simulator_faults import BEHAVIOURS, Behaviour, ErrorAnswer, behaviour_of
+from proxy.simulator_texts import SURFACES
 
 JOURNAL_MAX = 10_000
 BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -85,7 +88,8 @@ def create_simulator_app(delay_scale: float = 1.0, *, journal: bool = False) -> 
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app[DELAY_SCALE] = delay_scale
-    app.router.add_post("/v1/chat/completions", _chat)
+    for path in SURFACES:
+        app.router.add_post(path, _answered)
     app.router.add_get("/v1/models", _models)
     app.router.add_get("/v1/models/{model}", _model)
     if journal:
@@ -114,7 +118,8 @@ async def _serve(sock: socket.socket) -> None:
         await runner.cleanup()
 
 
-async def _chat(request: web.Request) -> web.StreamResponse:
+async def _answered(request: web.Request) -> web.StreamResponse:
+    surface = SURFACES[request.path]
     started_s = monotonic_s()
     raw = await request.read()
     _note(request, raw)
@@ -135,24 +140,26 @@ async def _chat(request: web.Request) -> web.StreamResponse:
     try:
         encoding = load_encoding(encoding_name(body["model"]))
         if len(raw) > THREAD_ABOVE_BYTES:
-            said = await asyncio.to_thread(answer, body, behaviour, encoding)
+            said = await asyncio.to_thread(surface.answer, body, behaviour, encoding)
         else:
-            said = answer(body, behaviour, encoding)
+            said = surface.answer(body, behaviour, encoding)
     except BadRequestError as wrong:
         return _bad_request(str(wrong), wrong.param)
-    envelope = Envelope(f"chatcmpl-{secrets.token_hex(12)}", now_ms() // 1000, body["model"])
+    answer_id = f"{surface.id_prefix}{secrets.token_hex(12)}"
+    envelope = Envelope(answer_id, now_ms() // 1000, body["model"])
     headers = _headers(said, started_s)
-    if body.get("stream"):
+    if body.get("stream") and surface.chunks is not None:
         options = body.get("stream_options") or {}
         asked = isinstance(options, dict) and options.get("include_usage") is True
-        return await _stream(request, said, envelope, headers, include_usage=asked)
-    return await _whole(request, said, envelope, headers)
+        made = surface.chunks(said, envelope, include_usage=asked)
+        return await _stream(request, said, made, headers)
+    return await _whole(request, said, surface.whole(said, envelope), headers)
 
 
 async def _whole(
-    request: web.Request, said: Answer, envelope: Envelope, headers: dict[str, str]
+    request: web.Request, said: Answer, written: Json, headers: dict[str, str]
 ) -> web.StreamResponse:
-    body = orjson.dumps(completion(said, envelope))
+    body = orjson.dumps(written)
     end = said.behaviour.end
     if end in ("done", "no_done"):
         return web.Response(body=body, headers=headers, content_type="application/json")
@@ -163,19 +170,11 @@ async def _whole(
 
 
 async def _stream(
-    request: web.Request,
-    said: Answer,
-    envelope: Envelope,
-    headers: dict[str, str],
-    *,
-    include_usage: bool,
+    request: web.Request, said: Answer, made: Iterable[Json], headers: dict[str, str]
 ) -> web.StreamResponse:
     behaviour = said.behaviour
     headers = headers | {"content-type": "text/event-stream; charset=utf-8"}
-    events = [
-        encoded(each, behaviour.newline)
-        for each in chunks(said, envelope, include_usage=include_usage)
-    ]
+    events = [encoded(each, behaviour.newline) for each in made]
     if behaviour.end == "eof":
         head = _raw_head(headers) + b"\r\n"
         return await _break_off(request, head + b"".join(events[: behaviour.after]), "eof")

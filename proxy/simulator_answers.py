@@ -127,7 +127,7 @@ def answer(request: Json, behaviour: Behaviour, encoding: tiktoken.Encoding) -> 
     choices = tuple(
         _calling(call, encoding)
         if call is not None
-        else _speaking(prompt, index, limit, behaviour, encoding)
+        else speaking(prompt, index, limit, behaviour, encoding)
         for index in range(count)
     )
     return Answer(choices, _prompt_tokens(request, messages, encoding), behaviour)
@@ -145,9 +145,10 @@ def pieces(tokens: list[int], encoding: tiktoken.Encoding) -> Iterator[str]:
         held = b""
 
 
-def _speaking(
+def speaking(
     prompt: str, index: int, limit: int | None, behaviour: Behaviour, encoding: tiktoken.Encoding
 ) -> Choice:
+    """One answer in words, of as many tokens as the limit allows."""
     tokens = encoding.encode_ordinary(_text(prompt, index))
     if behaviour.tokens is not None:
         repeats = -(-behaviour.tokens // len(tokens))

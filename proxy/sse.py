@@ -109,8 +109,13 @@ class Decoder:
         if self._is_start:
             self._is_start = False
             block = block.removeprefix(BOM)
-        if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
-            return Event(raw, block[6:])
+        if b"\r" not in block:
+            # nearly all events are a line of data, or one under its name
+            name, _, data = block.partition(b"\n")
+            if not data and name.startswith(b"data: "):
+                return Event(raw, name[6:])
+            if name.startswith(b"event: ") and data.startswith(b"data: ") and b"\n" not in data:
+                return Event(raw, data[6:])
         return Event(raw, _joined_data(block) if b"data" in block else None)
 
 

@@ -103,8 +103,11 @@ PURE = [
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 
-SHELLS = frozenset({"proxy.vendors.bedrock", "proxy.vendors.bedrock.credentials"})
-"""Among the pure rooms: AWS' keys are found by code that blocks, and so by a thread."""
+SHELLS = frozenset(
+    {"proxy.vendors.azure_openai", "proxy.vendors.bedrock", "proxy.vendors.bedrock.credentials"}
+)
+"""Among the pure rooms: Azure's tokens are fetched, AWS' keys are found by code that blocks, and so
+by a thread."""
 
 IMPURE = frozenset(
     {"aiohttp", "asyncio", "logging", "random", "redis", "socket", "structlog", "time"}

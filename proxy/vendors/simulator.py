@@ -13,8 +13,8 @@ OPTIONS: Mapping[str, VendorOption] = {}
 
 
 def formats(provider: Provider) -> Sequence[str]:
-    """Chat completions."""
-    return ("openai_chat",)
+    """Chat completions first, to which others are translated."""
+    return ("openai_chat", "openai_completions", "openai_embeddings")
 
 
 def url(provider: Provider, *, format: str, model: str, stream: bool) -> str:  # noqa: A002

@@ -12,7 +12,9 @@ an upstream wants back as they were; a signature that is not Claude's begins wit
 format and a colon); `extra_content` of a tool call, message or delta (Google wants it back);
 `images` of a message or delta; `native_finish_reason` of a choice; `cache_control` of a content
 part, message or tool; `is_error` of a message with a tool's result; `stop_sequence` of a choice
-(which of the stops was met); `top_k` and `thinking` of a request.
+(which of the stops was met); `top_k` and `thinking` of a request, and `x_unsupported` of one: the
+fields of the client's own format that have no place here, which no upstream is sent
+(`["previous_response_id", "tools[1].type"]`).
 """
 
 from __future__ import annotations

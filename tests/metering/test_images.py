@@ -100,6 +100,19 @@ def test_documented_and_billed_images(case: dict[str, Any]) -> None:
         ("claude-opus-4-1", (1000, 1000), 1296),
         ("claude-opus-4-1", (3000, 3000), 1568),
         ("claude-opus-4-7", (3000, 3000), 4784),
+        ("gpt-5.2", (4096, 4096), 1826),
+        ("gpt-5.4", (1600, 1600), 3000),
+        ("gpt-5.4-mini-2026-03-17", (1600, 1600), 3000),
+        ("openai/gpt-6", (4096, 4096), 3000),
+        ("codex-mini-latest", (1024, 1024), 1762),
+        ("google/gemini-3-pro-preview", (64, 64), 1120),
+        ("gemini-3.5-flash", (4000, 4000), 1120),
+        ("qwen2.5-vl-72b", (1024, 1024), 1371),
+        ("qwen3-vl-plus", (1024, 1024), 1026),
+        ("qwen3-vl-plus", (9000, 9000), 16_386),
+        ("pixtral-12b-2409", (1024, 1024), 4160),
+        ("pixtral-12b-2409", (2048, 1024), 2080),
+        ("mistral-medium-latest", (1540, 1540), 3080),
         ("gemini-2.5-pro", (384, 384), 258),
         ("gemini-2.5-pro", (1024, 1024), 1032),
     ],
@@ -109,8 +122,29 @@ def test_each_maker_has_a_rule(model: str, size: tuple[int, int], tokens: int) -
     assert image_tokens(model, *size, "auto") == tokens
 
 
+@pytest.mark.parametrize(
+    ("model", "detail", "tokens"),
+    [
+        ("gpt-4o", "low", 85),
+        ("gpt-5-mini", "low", 1826),
+        ("gpt-5.4", "low", 3000),
+        ("gpt-5.4", "original", 12_000),
+        ("gemini-3-pro", "low", 280),
+        ("gemini-3-pro", "medium", 560),
+    ],
+)
+def test_detail_counts_where_it_is_heeded(model: str, detail: str, tokens: int) -> None:
+    """Models that cut an image into patches bill it whatever the detail, as it was measured."""
+    assert image_tokens(model, 4096, 4096, detail) == tokens
+
+
 @given(
-    st.sampled_from(["gpt-4o", "gpt-4.1-nano", "claude-3", "gemini", "o1", ""]),
+    st.sampled_from(
+        [
+            *("gpt-4o", "gpt-4.1-nano", "gpt-5.4", "claude-3", "gemini", "gemini-3", "qwen3"),
+            *("mistral", "pixtral-12b", "o1", ""),
+        ]
+    ),
     st.integers(1, 100_000),
     st.integers(1, 100_000),
 )

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.prompt import FILE_TOKENS, count_prompt
+from metering.media import UNSEEN_TOKENS
+from metering.prompt import count_prompt
 from metering.tokenizer import tokenizer_for
 
 VECTORS: dict[str, Any] = json.loads(
@@ -59,8 +60,55 @@ def test_images_cost_by_size_and_files_a_constant() -> None:
     assert saying({"type": "input_image", "image_url": small}) == 255
     assert saying({"type": "image_url", "image_url": {"url": far}}) == 765
     assert saying({"type": "image_url", "image_url": {"url": far, "detail": "low"}}) == 85
-    assert saying({"type": "file", "file": {"file_id": "x"}}) == FILE_TOKENS
+    assert saying({"type": "file", "file": {"file_id": "x"}}) == UNSEEN_TOKENS
     assert saying({"type": "input_audio", "input_audio": {"data": "A" * 64_000}}) == 30
+
+
+PDF = b"%PDF-1.7\n" + b"<< /Type /Page /Parent 1 0 R >>\n" * 3 + b"<< /Type /Pages /Count 3 >>"
+
+
+def as_url(kind: str, raw: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(raw).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("part", "tokens"),
+    [
+        ({"type": "file", "file": {"file_data": as_url("application/pdf", PDF)}}, 3 * 1765),
+        ({"type": "input_file", "file_data": as_url("application/pdf", PDF)}, 3 * 1765),
+        (
+            {
+                "type": "document",
+                "source": {
+                    "type": "base64",
+                    "media_type": "application/pdf",
+                    "data": base64.b64encode(PDF).decode(),
+                },
+            },
+            3 * 1765,
+        ),
+        ({"type": "document", "source": {"type": "url", "url": "https://x.test/a.pdf"}}, 10_000),
+        ({"type": "document", "source": {"type": "text", "data": "hello world"}}, 2),
+        (
+            {
+                "type": "document",
+                "source": {"type": "content", "content": [{"type": "text", "text": "hello world"}]},
+            },
+            2,
+        ),
+        ({"type": "file", "file": {"file_data": as_url("text/plain", b"hello world")}}, 2),
+        ({"type": "file", "file": {"file_data": as_url("application/zip", b"PK12")}}, 4),
+        ({"type": "video_url", "video_url": {"url": "https://x.test/a.mp4"}}, 10_000),
+        ({"type": "video_url", "video_url": {"url": as_url("video/mp4", bytes(250_000))}}, 600),
+        ({"type": "audio_url", "audio_url": {"url": "https://x.test/a.mp3"}}, 10_000),
+        ({"type": "audio_url", "audio_url": {"url": as_url("audio/mpeg", bytes(16_000))}}, 10),
+        ({"type": "input_audio", "input_audio": {"data": "?"}}, 0),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_documents_sound_and_film_cost_by_what_they_are(part: Any, tokens: int) -> None:
+    """Pages and seconds where the request holds them, text as text, a constant for what is far."""
+    assert saying(part) == tokens
 
 
 def test_an_image_rule_can_be_given() -> None:
@@ -98,7 +146,8 @@ def test_a_factor_applies_to_the_whole_text_once() -> None:
 
 _NAMES = (
     "role content name type text image_url url detail tool_calls function arguments parameters "
-    "properties required enum items source data input_audio format description"
+    "properties required enum items source data input_audio format description file file_data "
+    "video_url media_type content"
 )
 _keys = st.sampled_from(_NAMES.split()) | st.text(max_size=2)
 _json = st.recursive(
@@ -106,7 +155,12 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_keys, inner, max_size=5),
     max_leaves=25,
 )
-_kinds = st.sampled_from(["text", "image_url", "input_audio", "file", "object", "array", "string"])
+_kinds = st.sampled_from(
+    [
+        *("text", "image_url", "input_audio", "file", "object", "array", "string", "video_url"),
+        *("document", "data:application/pdf;base64,JVBERi0=", "data:audio/wav;base64,UklGRg=="),
+    ]
+)
 _fields = st.dictionaries(_keys, _json | _kinds, max_size=6)
 
 

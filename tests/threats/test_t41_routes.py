@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 from fixtures_door import KEY, RunningDoor
-from fixtures_upstream import ScriptedUpstream, completion
+from fixtures_upstream import ScriptedUpstream, body, completion
 from raw_http import BEARER, BODY, one
 
 OPEN, KEYED, REFUSED = "open", "keyed", "refused"
@@ -13,6 +13,8 @@ METERED, FREE, REPORTED = "metered", "free", "reported"
 
 DECISIONS = {
     ("POST", "/v1/chat/completions"): (KEYED, METERED),
+    ("POST", "/v1/completions"): (KEYED, METERED),
+    ("POST", "/v1/embeddings"): (KEYED, METERED),
     ("POST", "/v1/events"): (KEYED, REPORTED),
     ("POST", "/v1/meter"): (KEYED, FREE),
     ("GET", "/v1/models"): (KEYED, FREE),
@@ -27,6 +29,18 @@ DECISIONS = {
 """Whoever adds a route says here who may call it and whether it costs: metered, free because
 nothing is sent to an upstream, or reported: usage that its sender had elsewhere."""
 
+
+BODIES = {
+    "/v1/completions": b'{"model":"m","prompt":"hi"}',
+    "/v1/embeddings": b'{"model":"m","input":"hi"}',
+}
+"""What is asked where it is no chat."""
+
+ANSWERS = {
+    "/v1/completions": body({"choices": [{"text": "Hello", "finish_reason": "stop"}]}),
+    "/v1/embeddings": body({"data": [{"embedding": [0.5]}], "usage": {"prompt_tokens": 1}}),
+}
+"""What an upstream answers there; a chat completion elsewhere."""
 
 ASKED = [each for each in DECISIONS if each[0] != "HEAD"]
 """The handlers of HEAD are those of GET."""
@@ -45,11 +59,11 @@ def routes(app: web.Application) -> list[tuple[str, str]]:
 
 def request(method: str, path: str, more: str = "") -> bytes:
     filled = path.replace("{model}", "m").replace("{path:.*}", "v1/responses")
-    body = BODY if method != "GET" else b""
+    asked = BODIES.get(path, BODY) if method != "GET" else b""
     return (
         f"{'POST' if method == '*' else method} {filled} HTTP/1.1\r\nHost: x\r\n{more}"
-        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        + body
+        f"Connection: close\r\nContent-Length: {len(asked)}\r\n\r\n".encode()
+        + asked
     )
 
 
@@ -81,7 +95,7 @@ async def test_t51_what_reaches_an_upstream_is_metered(
     door: RunningDoor, upstream: ScriptedUpstream, method: str, path: str
 ) -> None:
     """T-51: as many calls to the upstream as events with a price, and none where it is free."""
-    upstream.scripts = [[completion()]]
+    upstream.scripts = [[ANSWERS.get(path, completion())]]
 
     said = await one(door.url, request(method, path, BEARER))
 
@@ -97,8 +111,6 @@ async def test_t51_what_reaches_an_upstream_is_metered(
     [
         "responses",
         "messages",
-        "completions",
-        "embeddings",
         "images/generations",
         "audio/speech",
         "batches",

@@ -44,8 +44,13 @@ _DETAILS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 def shared_fields(chunk: Mapping[str, Any]) -> dict[str, Any]:
     """What the last chunks have to say as the first one did."""
-    named = {name: chunk[name] for name in _NAMED if isinstance(chunk.get(name), str | int)}
+    named = {name: chunk[name] for name in _NAMED if _is_said(chunk.get(name))}
     return {"object": "chat.completion.chunk", **named}
+
+
+def _is_said(value: object) -> bool:
+    """Azure begins with a chunk about its content filter, which leaves id, model and date empty."""
+    return isinstance(value, str | int) and bool(value)
 
 
 def soft_end(

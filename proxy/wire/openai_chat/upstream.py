@@ -114,7 +114,8 @@ class ChunkSource:
 
     def read(self, data: dict[str, Any]) -> Reading:
         """The chunk, and its usage. An injected usage chunk is withheld."""
-        self._shared = self._shared or shared_fields(data)
+        if "id" not in self._shared:
+            self._shared = shared_fields(data)
         usage, choices = data.get("usage"), data.get("choices")
         reported = read_usage(usage) if isinstance(usage, dict) else None
         return Reading(
