@@ -83,6 +83,22 @@ class Ownership:
         waiting = {name for whose, name, _ in self._waiting if whose == tenant}
         return frozenset(names[each] for each in found.owned | (waiting & names.keys())), found.kept
 
+    async def holders(
+        self, tenant: str, providers: Sequence[str], ids: Sequence[str]
+    ) -> tuple[str, ...]:
+        """The providers at which each of these ids is the tenant's, in their order: where a request
+        that names them may go. ObjectNotFound where there is none."""
+        if not ids:
+            return tuple(providers)
+        found = []
+        for provider in dict.fromkeys(providers):
+            owned, _ = await self.owned(tenant, provider, ids)
+            if owned.issuperset(ids):
+                found.append(provider)
+        if not found:
+            raise not_there(ids[0])
+        return tuple(found)
+
     async def note(
         self, tenant: str, provider: str, ids: Iterable[str], *, is_passing: bool = False
     ) -> None:

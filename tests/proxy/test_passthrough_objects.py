@@ -244,6 +244,19 @@ async def test_what_could_not_be_noted_is_noted_later() -> None:
         await owned.check("acme", "two", ["file-1"])
 
 
+async def test_where_a_request_may_go() -> None:
+    """To the accounts that have all it names; to every one where it names nothing."""
+    owned = Ownership()
+    await owned.note("acme", "one", ["file-1", "resp-1"])
+    await owned.note("acme", "two", ["file-1"])
+
+    assert await owned.holders("acme", ["two", "one"], ["file-1"]) == ("two", "one")
+    assert await owned.holders("acme", ["two", "one"], ["file-1", "resp-1"]) == ("one",)
+    assert await owned.holders("other", ["two", "one"], []) == ("two", "one")
+    with pytest.raises(ObjectNotFound):
+        await owned.holders("other", ["two", "one"], ["file-1"])
+
+
 async def test_a_tenant_keeps_so_many() -> None:
     """One more is refused before it is made, and those it has stay its own."""
     owned = Ownership()
