@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -166,6 +167,10 @@ def _meters_tokens(prices: Tariff) -> bool:
     return price is not None and {INPUT_UNCACHED, OUTPUT_TEXT} <= price.sell.rates_pico.keys()
 
 
+def _nano(billing: Billing) -> int:
+    return billing.price.sell.total_nano({**billing.units, "api_call": 1}) if billing.price else 0
+
+
 class _Session:
     """Two sockets and what passes between them."""
 
@@ -200,6 +205,8 @@ class _Session:
                 raise
             tell_failure(self.log, attempt, "the session takes longer than max_answer_s")
             return Outcome.TRUNCATED
+        finally:
+            self._passing.take(self._billing())
         return outcome
 
     async def _to_provider(
@@ -248,20 +255,39 @@ class _Session:
         """Whether what is held covers one more response about as large as the flat hold."""
         room, slice_nano = self._passing.room, self._job.hold_nano
         spent_nano = self._passing.spent_nano
+        if self.is_bounded and self._unrated:
+            room.refusal = UnpricedModel(
+                f"The session used {min(self._unrated)}, which has no price for its model; an "
+                "operator can add one to `pricing.rules`."
+            )
+            return False
         if not self.is_bounded or spent_nano + slice_nano // 2 <= room.held.nano:
             return True
         return await room.grow(self._passing.candidate(spent_nano + slice_nano)) is not None
 
     def _billing(self) -> Billing:
-        """By tokens, where they have a price and can be believed; else by the session."""
+        """By what was told, where it has a price and can be believed; else by that or by the
+        session, whichever is dearer: nobody pays nothing because a provider was mute."""
         usage, prices = self._usage.usage, self._job.tariff
-        price = prices.model_price
-        if price is not None and _meters_tokens(prices):
-            rates = price.sell.rates_pico.keys() & price.cost.rates_pico.keys()
-            if usage.suspect is None or prices.flat is None:
-                units = {unit: count for unit, count in usage.units.items() if unit in rates}
-                return Billing(prices.upstream, price, units, usage.units, usage.suspect)
-        return prices.billing(usage)
+        price, flat = prices.model_price, prices.billing(usage)
+        if price is None or not _meters_tokens(prices):
+            return flat
+        units = {unit: count for unit, count in usage.units.items() if unit not in self._unrated}
+        by_units = Billing(prices.upstream, price, units, usage.units, usage.suspect)
+        is_mute = self._usage.has_answered and not usage.units
+        if not (is_mute or usage.suspect or self._unrated):
+            return by_units
+        suspect = usage.suspect or "a session that did not tell all it used"
+        dearer = by_units if _nano(by_units) >= _nano(flat) else flat
+        return replace(dearer, suspect=suspect)
+
+    @property
+    def _unrated(self) -> set[str]:
+        """What was told and has no price."""
+        price = self._job.tariff.model_price
+        if price is None:
+            return set()
+        return set(self._usage.units) - (price.sell.rates_pico.keys() & price.cost.rates_pico)
 
     async def end(self, outcome: Outcome, client: web.WebSocketResponse) -> web.StreamResponse:
         """Tell the client how it ended; raises where it has not begun."""

@@ -17,16 +17,19 @@ class SessionUsage:
 
     units: dict[str, int] = field(default_factory=dict)
     suspect: str | None = None
+    has_answered: bool = False
+    """Whether the provider has begun a response, of which it should tell the usage."""
 
     def hear(self, frame: str) -> bool:
-        """Take note of an event of the provider's; whether it told what was used."""
+        """Take note of an event of the provider's; whether it spoke of what was used."""
+        self.has_answered = self.has_answered or '"response.' in frame
         if '"usage"' not in frame:
             return False
         usage = usage_in_event(frame.encode("utf-8", "surrogatepass"))
         self.suspect = usage.suspect or self.suspect
         for unit, count in usage.units.items():
             self.units[unit] = self.units.get(unit, 0) + count
-        return usage.is_told
+        return usage.is_told or usage.suspect is not None
 
     @property
     def usage(self) -> Usage:

@@ -3,102 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
-import aiohttp
 import orjson
-import pytest
-from aiohttp import WSMsgType, web
-from fixtures_door import KEY, OpenDoor, RunningDoor, held, rule, tenant, usd
+from aiohttp import web
+from fixtures_door import KEY, OpenDoor, RunningDoor, held, rule, tenant
+from fixtures_realtime import (
+    ScriptedSession,
+    connect,
+    done,
+    echo,
+    open_session,
+    per_session,
+    the_event,
+)
 from passthrough_samples import passing_settings, terms
 
 from metering.caps import Denial, DenialReason
-from metering.events import UsageEvent
-from proxy.passthrough_rules import Passthrough, Terms
 from routing.upstreams import Model, Upstream
-
-Script = Callable[[web.WebSocketResponse], Awaitable[None]]
-
-
-@dataclass
-class ScriptedSession:
-    """A provider that does what `script` says with each session."""
-
-    script: Script | None = None
-    url: str = ""
-    requests: list[web.Request] = field(default_factory=list)
-    refuses: int | None = None
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append(request)
-        if self.refuses is not None:
-            return web.Response(status=self.refuses)
-        socket = web.WebSocketResponse(protocols=("realtime",), max_msg_size=32 * 1024 * 1024)
-        await socket.prepare(request)
-        assert self.script is not None
-        await self.script(socket)
-        return socket
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[ScriptedSession]:
-    scripted = ScriptedSession()
-    app = web.Application()
-    app.router.add_get("/v1/realtime", scripted.serve)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    scripted.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    yield scripted
-    await runner.cleanup()
-
-
-def done(inputs: int, outputs: int, **usage: Any) -> str:
-    said = {"input_tokens": inputs, "output_tokens": outputs, **usage}
-    return orjson.dumps({"type": "response.done", "response": {"usage": said}}).decode()
-
-
-def per_session(hold: str = "0.10") -> Passthrough:
-    return terms(terms={"realtime": Terms(usd(hold))})
-
-
-async def open_session(
-    open_door: OpenDoor, provider: ScriptedSession, *, cap: str | None = "10.00", **fields: Any
-) -> RunningDoor:
-    passthrough = fields.pop("passthrough", per_session())
-    configured = passing_settings(
-        provider.url,
-        who=tenant(cap=cap),
-        passthrough=passthrough,
-        rules=(rule("gpt-realtime", per_mtok="10.00"),),
-        **fields,
-    )
-    return await open_door(configured)
-
-
-def connect(door: RunningDoor, query: str = "?model=gpt-realtime") -> Any:
-    return door.http.ws_connect(
-        f"{door.url}/v1/realtime{query}",
-        headers={"Authorization": f"Bearer {KEY}", "OpenAI-Beta": "realtime=v1"},
-        max_msg_size=32 * 1024 * 1024,
-    )
-
-
-async def the_event(door: RunningDoor) -> UsageEvent:
-    while not door.events:
-        await asyncio.sleep(0.005)
-    (made,) = door.events
-    return made
-
-
-async def echo(socket: web.WebSocketResponse) -> None:
-    async for message in socket:
-        if message.type is WSMsgType.TEXT:
-            await socket.send_str(message.data)
-        else:
-            await socket.send_bytes(message.data)
 
 
 async def test_messages_pass_both_ways_unchanged(
@@ -122,76 +44,6 @@ async def test_messages_pass_both_ways_unchanged(
     assert "sk-weir" not in headers["Authorization"]
     made = await the_event(door)
     assert (made.reason_code, made.admission_nano) == ("served", 0)
-    assert held(door) == []
-
-
-async def test_responses_are_metered_by_class(
-    open_door: OpenDoor, provider: ScriptedSession
-) -> None:
-    """What each response used is summed, each token in one class."""
-
-    async def script(socket: web.WebSocketResponse) -> None:
-        await socket.send_str(
-            done(
-                132,
-                121,
-                input_token_details={
-                    "text_tokens": 119,
-                    "audio_tokens": 13,
-                    "cached_tokens": 64,
-                    "cached_tokens_details": {"text_tokens": 60, "audio_tokens": 4},
-                },
-                output_token_details={"text_tokens": 30, "audio_tokens": 91},
-            )
-        )
-        await socket.send_str(done(10, 5))
-        await socket.close()
-
-    provider.script = script
-    door = await open_session(open_door, provider)
-
-    async with connect(door) as socket:
-        messages = [message.type async for message in socket]
-
-    assert messages == [WSMsgType.TEXT] * 2
-    made = await the_event(door)
-    tokens = {unit: count for unit, count in made.units.items() if "put_" in unit}
-    assert tokens == {
-        "input_uncached": 59 + 10,
-        "input_cache_read": 64,
-        "input_audio": 9,
-        "output_text": 30 + 5,
-        "output_audio": 91,
-    }
-    assert made.usage_source == "provider"
-    assert made.model_upstream == "gpt-realtime"
-    assert made.admission_nano == (142 * 10 + 126 * 40) * 1000
-
-
-async def test_a_session_ends_where_its_hold_cannot_grow(
-    open_door: OpenDoor, provider: ScriptedSession
-) -> None:
-    """It goes on while the cap has room, slice by slice; then it ends and says why."""
-
-    async def script(socket: web.WebSocketResponse) -> None:
-        for _ in range(100):  # each costs $0.04
-            await socket.send_str(done(0, 1000))
-        await echo(socket)
-
-    provider.script = script
-    door = await open_session(open_door, provider, cap="1.00")
-
-    async with connect(door) as socket:
-        messages = [orjson.loads(message.data) async for message in socket]
-        code = socket.close_code
-
-    assert messages[-1]["type"] == "error"
-    assert messages[-1]["error"]["code"] == "insufficient_quota"
-    assert code == aiohttp.WSCloseCode.POLICY_VIOLATION
-    made = await the_event(door)
-    assert made.reason_code == "stopped_at_cap"
-    assert made.admission_nano <= usd("1.00")
-    assert made.admission_nano >= usd("0.80")
     assert held(door) == []
 
 

@@ -35,6 +35,7 @@ def test_a_lie_is_remembered() -> None:
     session.hear('{"response":{"usage":{"input_tokens":5}}}')
 
     assert session.usage.suspect is not None
+    assert not session.has_answered
     assert session.usage.units == {"input_uncached": 5}
 
 
