@@ -73,6 +73,10 @@ class Attempt:
     admitted_by: AdmittedBy = AdmittedBy.CAPS
     max_tokens: int | None = None
     """What a choice was bounded by, where that is not the client's own limit."""
+    upstream_label: str | None = None
+    """What metrics call its upstream, where the model's name is the client's own word."""
+    is_inference: bool = True
+    """Whether a model answers it; other calls are counted as calls only."""
     is_sent: bool = False
     first_byte_at: int | None = None
     ended_at: int | None = None
@@ -200,7 +204,7 @@ def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> C
         return Charge(usage, {}, 0, 0, 0, billable=False, reason=reason, status=status)
     tokens = {unit: count for unit, count in usage.units.items() if count}
     units = {**tokens, "api_call": 1}
-    if outcome is Outcome.SERVED:
+    if outcome is Outcome.SERVED and attempt.is_inference:
         units["inference"] = 1
     price = attempt.option.price
     sell_nano = price.sell.total_nano(units) if price else 0
@@ -234,7 +238,7 @@ def _reason(attempt: Attempt, outcome: Outcome | None) -> tuple[Reason, bool]:
         return Reason.INTERNAL_ERROR, False
     if outcome is Outcome.REFUSED:
         return Reason.UPSTREAM_REFUSED, False
-    if outcome not in _BILLED or attempt.http_status not in {None, 200}:
+    if outcome not in _BILLED or (attempt.http_status or 200) // 100 != 2:
         return Reason.UPSTREAM_ERROR, False
     return _BILLED[outcome], True
 

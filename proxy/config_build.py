@@ -27,6 +27,11 @@ from proxy.config_network import (
     check_listening,
     check_redis_files,
 )
+from proxy.config_passthrough import (
+    build_passthrough,
+    check_passthrough,
+    with_flat_prices,
+)
 from proxy.config_prices import RULES, build_prices
 from proxy.config_providers import build_provider
 from proxy.config_shape import FileShape, ModelShape, ServerShape
@@ -49,7 +54,8 @@ def build(
     }
     models = {name: _model(name, model, shape, findings) for name, model in shape.models.items()}
     _check_fallbacks(models, findings)
-    prices = build_prices(shape, findings)
+    passthrough = build_passthrough(shape, findings)
+    prices = with_flat_prices(build_prices(shape, findings), passthrough)
     cost_rules = build_cost_rules(shape.cost_to_serve, findings)
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
@@ -62,6 +68,7 @@ def build(
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
+    check_passthrough(passthrough, providers, models, tenants.by_id, findings)
     server, metering = shape.server, shape.metering
     return Settings(
         source=source,
@@ -83,6 +90,7 @@ def build(
         sla_credit_ppm=build_credit_ppm(shape.sla, findings),
         minted_keys=tenants.minted_keys,
         tolerances=build_tolerances(shape.anomalies, tenants.by_id, findings),
+        passthrough=passthrough,
         egress=build_egress(shape.egress, findings, directory),
         sinks=build_sinks(shape.alerts, findings),
     )

@@ -12,6 +12,7 @@ from metering.claims import Claims, MemoryClaims
 from metering.fullness import Standing
 from proxy.drains import Drains
 from proxy.metrics_exchange import ExchangeMetrics
+from proxy.passthrough_objects import Ownership
 from proxy.settings import Settings
 from proxy.transport import Transport
 from routing.health import Health
@@ -153,3 +154,5 @@ class Door:
     """How far our count of prompts is off, by upstream model."""
     claims: Claims = field(default_factory=MemoryClaims)
     """What is known of events from outside; in Redis, where every process sees it, when served."""
+    owned: Ownership = field(default_factory=Ownership)
+    """Whose objects at providers are; in Redis when served."""

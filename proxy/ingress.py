@@ -106,8 +106,8 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             occurred_at=occurred_at,
             model_requested=chat.model,
             stream=chat.stream,
-            step=_whole_number(request.headers, "x-weir-step"),
-            client_retry_count=_whole_number(
+            step=whole_number(request.headers, "x-weir-step"),
+            client_retry_count=whole_number(
                 request.headers, "x-stainless-retry-count", is_ours=False
             ),
             feature=labels.feature,
@@ -297,7 +297,8 @@ def _ids(request_id: str, spoken: ClientFormat | None) -> dict[str, str]:
     return ids if spoken is None else {**ids, spoken.REQUEST_ID: request_id}
 
 
-def _whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True) -> int | None:
+def whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True) -> int | None:
+    """The number in a header; None without one, and for another's that is none."""
     value = headers.get(name)
     if value is None:
         return None

@@ -157,7 +157,8 @@ class ExchangeMetrics:
         self.metrics.add(catalogue.METERED, decision)
 
     def _attempt(self, attempt: Attempt, charged: Charge) -> None:
-        counters, upstream = self.metrics.counters, attempt.option.upstream.label
+        counters = self.metrics.counters
+        upstream = attempt.upstream_label or attempt.option.upstream.label
         counters[_ATTEMPTS, upstream, attempt.outcome or _INTERNAL] += 1
         if attempt.fallback_reason is not None:
             self.metrics.add(catalogue.FALLBACKS, upstream, attempt.fallback_reason)

@@ -28,6 +28,7 @@ from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_claims import RedisClaims
 from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
+from metering.redis_owners import RedisOwners
 from metering.spool import Spool
 from proxy import telemetry
 from proxy.adopted import find_abandoned, find_abandoned_journals
@@ -43,6 +44,7 @@ from proxy.metrics_exchange import ExchangeMetrics
 from proxy.metrics_look import ProxyLook
 from proxy.metrics_redis import MeasuredRunner
 from proxy.metrics_report import Reporter, resume
+from proxy.passthrough_objects import Ownership
 from proxy.pool import HttpTransport
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
@@ -130,7 +132,7 @@ async def open_services(
     )
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
-    door = replace(door, claims=RedisClaims(measured, keys))
+    door = _with_stores(door, measured, keys)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     async with link, contextlib.AsyncExitStack() as stack:
@@ -165,6 +167,12 @@ def _sharing(
         "health-sync": HealthSync(door.health, link, keys, labels=labels, log=log).run(),
         "calibration-sync": calibration.run(),
     }
+
+
+def _with_stores(door: Door, runner: MeasuredRunner, keys: RedisKeys) -> Door:
+    """The door with what every process has to see in Redis."""
+    owned = Ownership(RedisOwners(runner, keys), door.log)
+    return replace(door, claims=RedisClaims(runner, keys), owned=owned)
 
 
 def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:
