@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from metering.caps import AdmittedBy, Cap, Scope, Vector
 from metering.events import RECOVERED, Reason, Status, UsageEvent, encode
 from metering.ids import derived_id
 from metering.meter import Meter
 from metering.money import PPM, divide_half_even
-from metering.recovery import encode_checkpoint, encode_facts
+from metering.recovery import encode_checkpoint
 from metering.tenants import Principal
 from metering.usage import INPUT_CLASSES, TOKEN_CLASSES, MeteredUsage
 from proxy.reply import Reply
@@ -296,29 +295,6 @@ def progress(attempts: Sequence[Attempt]) -> tuple[int, ...]:
         return ()
     last = attempts[-1]
     return (last.number, last.is_sent, last.first_byte_at or 0, last.meter.output_tokens)
-
-
-def hold_facts(facts: Facts, upstreams: Sequence[tuple[Any, ...]]) -> bytes:
-    """What the record of the hold says of an exchange that was never checkpointed.
-
-    `upstreams` as in `metering.recovery.encode_facts`.
-    """
-    key = facts.principal.key
-    labels = {
-        "request_id": facts.request_id,
-        "project": key.project,
-        "api_key_id": key.id,
-        "occurred_at": facts.occurred_at,
-        "model_requested": facts.model_requested,
-        "stream": facts.stream,
-        "user": facts.user,
-        "feature": facts.feature,
-        "session": facts.session,
-        "run": facts.run,
-        "step": facts.step,
-        "client_retry_count": facts.client_retry_count,
-    }
-    return encode_facts(labels, upstreams)
 
 
 def _total(charges: Sequence[Charge]) -> Vector:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from metering.background import spawn
 from metering.caps import Candidate, Denial, Elastic, Hold, Reservation
 from metering.clock import monotonic_s, now_ns
 from metering.events import Status
@@ -29,7 +30,6 @@ from proxy.attempts import (
     Facts,
     bill,
     checkpoint,
-    hold_facts,
     progress,
     promise_of,
 )
@@ -39,6 +39,8 @@ from proxy.door import Door
 from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.forwarding import Forwarding
 from proxy.halt import Halt
+from proxy.hold_facts import hold_facts
+from proxy.native_objects import stored_id
 from proxy.planning import Plan, upstream_facts
 from proxy.recording import record
 from proxy.refusals import broken_off, denied, failed
@@ -241,10 +243,23 @@ class Exchange:
                 self._told.overrun_nano = overrun_nano
             tell(door, self._facts, self._attempts, made.charges, self._told)
             self._learn(made.charges[-1])
+            noting = self._note()
             known = await record(door, self.hold, made, self._facts.request_id)
+            if noting is not None:
+                await asyncio.wait([noting])
             self._room.states = known or self._room.states
         finally:
             door.open.discard(self)
+
+    def _note(self) -> asyncio.Task[None] | None:
+        """Note whose an answer is that the provider keeps; Redis hears of it with the commit."""
+        attempt = self._attempts[-1]
+        kept = stored_id(self._request, attempt) if attempt.outcome is Outcome.SERVED else None
+        if kept is None:
+            return None
+        provider = attempt.option.upstream.provider
+        noted = self._door.owned.note(self.hold.tenant, provider, [kept], is_passing=True)
+        return spawn(noted, name="note-object")
 
     def _learn(self, charged: Charge) -> None:
         """Compare our count of the prompt with the provider's, where only theirs is exact."""

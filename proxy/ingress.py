@@ -38,6 +38,7 @@ from proxy.errors import (
 )
 from proxy.exchange import Exchange
 from proxy.intake import read_body
+from proxy.native_objects import may_refer, reachable
 from proxy.pace import Pace
 from proxy.paced import asked_of, credit_target_ms, paced, target_ms
 from proxy.planning import plan
@@ -95,6 +96,8 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         chat = await _read(request, spoken)
         need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
+        if chat.may_refer:
+            route = await reachable(door, principal.tenant, chat, route)
         refuse_contradictions(lambda name: request.headers.getall(name, ()))
         labels = labels_of(principal.key, request.headers, chat.user)
         standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
@@ -222,8 +225,11 @@ async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
             chat = await asyncio.to_thread(spoken.parse_request, raw)
         else:
             chat = spoken.parse_request(raw)
+        refers = may_refer(raw)
     passing = {name: _passing(name, request) for name in spoken.PASSES if name in request.headers}
-    return replace(chat, headers=passing) if passing else chat
+    if passing or refers:
+        chat = replace(chat, headers=passing, may_refer=refers)
+    return chat
 
 
 def _passing(name: str, request: web.Request) -> str:

@@ -19,10 +19,11 @@ from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import AMOUNT_NANO_MAX
 from proxy.allowance import is_bounded
-from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress
+from proxy.attempts import Attempt, Facts, bill, checkpoint, progress
 from proxy.door import Door
 from proxy.errors import ApiError
 from proxy.halt import Halt
+from proxy.hold_facts import hold_facts
 from proxy.passthrough_paths import Spend
 from proxy.passthrough_plan import Job
 from proxy.passthrough_prices import Billing
