@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxy.chat import UNSUPPORTED
+from proxy.wire.speakers import mixed_speaker
 
 _CARRIED = frozenset(
     {
@@ -118,6 +119,8 @@ def _nested(chat: Mapping[str, Any]) -> Iterator[str]:
         yield "tool_choice"
     if _are_messages_uncarried(_items(chat.get("messages"))):
         yield "messages"
+    if (named := mixed_speaker(chat.get("messages"))) is not None:
+        yield named
 
 
 def _is_format_uncarried(wanted: object) -> bool:
@@ -125,7 +128,6 @@ def _is_format_uncarried(wanted: object) -> bool:
 
 
 def _are_messages_uncarried(messages: list[Any]) -> bool:
-    names: dict[str, set[str]] = {}
     for message in messages:
         if not isinstance(message, Mapping):
             continue
@@ -135,11 +137,7 @@ def _are_messages_uncarried(messages: list[Any]) -> bool:
             return True
         if any(map(is_tool_uncarried, _items(message.get("tool_calls")))):
             return True
-        role, name = message.get("role"), message.get("name")
-        if role in ("user", "assistant") and isinstance(name, str):
-            names.setdefault(role, set()).add(name)
-    # a name tells apart who speaks in one role: where all have the same, it tells nothing
-    return any(len(each) > 1 for each in names.values())
+    return False
 
 
 def _items(value: object) -> list[Any]:

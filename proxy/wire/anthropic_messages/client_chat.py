@@ -37,6 +37,7 @@ _SAID = {
 }
 _HINTS = {"diagnostics", "user_profile_id"}
 """What changes nothing in the answer."""
+_KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
 _NAMES_MAX = 16
 _NAME_MAX = 64
 
@@ -85,7 +86,9 @@ def _foreign(body: Mapping[str, Any], chat: Mapping[str, Any]) -> list[str]:
     found = [
         name
         for name in names
-        if body[name] is not None and (name, body[name]) != ("speed", "standard")
+        if body[name] is not None
+        and (name, body[name]) != ("speed", "standard")
+        and not (name == "context_management" and _keeps_all(body[name]))
     ]
     config = mapping_or_none(body, "output_config") or {}
     found += [f"output_config.{name}" for name in config if name not in ("effort", "format")]
@@ -97,6 +100,15 @@ def _foreign(body: Mapping[str, Any], chat: Mapping[str, Any]) -> list[str]:
     if any(map(has_native_part, chat["messages"])) or any(map(wants_citations, body["messages"])):
         found.append("messages")
     return [name[:_NAME_MAX] for name in sorted(found)[:_NAMES_MAX]]
+
+
+def _keeps_all(wanted: object) -> bool:
+    """Whether the only edits of the context are those that leave all thinking where it is, as
+    Claude Code asks for: elsewhere nothing is taken out anyway."""
+    if not isinstance(wanted, dict) or not wanted.keys() <= {"edits"}:
+        return False
+    edits = wanted.get("edits")
+    return edits is None or (isinstance(edits, list) and all(each == _KEEP_ALL for each in edits))
 
 
 def stops_of(body: Mapping[str, Any]) -> list[str]:
@@ -113,6 +125,11 @@ def user_of(body: Mapping[str, Any]) -> str | None:
     """Whom the client says this is for."""
     metadata = mapping_or_none(body, "metadata")
     return None if metadata is None else text_or_none(metadata, "user_id", "metadata")
+
+
+def has_effort(body: Mapping[str, Any]) -> bool:
+    """Whether the client itself has said an effort; else the one in the chat is from a budget."""
+    return (mapping_or_none(body, "output_config") or {}).get("effort") is not None
 
 
 def _tools(body: Mapping[str, Any]) -> dict[str, Any]:

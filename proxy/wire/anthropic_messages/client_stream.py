@@ -95,6 +95,8 @@ class MessageWriter:
         self._id = message_id(chunk)
         own = chunk.get("model")
         usage = usage_of({INPUT_UNCACHED: self._prompt_tokens})
+        # SDKs do not replace it at the end, and would tell zeros beside the totals that came
+        del usage["cache_creation"]
         message: dict[str, Any] = {
             "id": self._id,
             "type": "message",

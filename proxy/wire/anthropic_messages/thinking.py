@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from proxy.errors import InvalidRequest
 from proxy.wire.anthropic_messages.models import thinks_adaptively
-from proxy.wire.anthropic_messages.turns import is_unthinking_loop
 
 _EFFORTS = {
     "minimal": "low",
@@ -31,12 +30,13 @@ _BUDGET_MIN = 1024
 
 
 def thinking_fields(
-    chat: Mapping[str, Any], turns: Sequence[Mapping[str, Any]], *, model: str, max_tokens: int
+    chat: Mapping[str, Any], *, model: str, max_tokens: int, is_unthinking: bool
 ) -> dict[str, Any]:
     """The fields `thinking` and `effort` for a request; those that are not needed are left out.
 
     `thinking` of the request goes first: it is Anthropic's own. A budget is made to fit below
-    `max_tokens`, and where less than the least is left there is none.
+    `max_tokens`, and where less than the least is left there is none. `is_unthinking` is whether
+    the model is in the middle of calling tools without its thoughts of before.
     """
     effort, own = chat.get("reasoning_effort"), chat.get("thinking")
     if effort is not None and effort != "none" and _EFFORTS.get(_word(effort)) is None:
@@ -55,7 +55,7 @@ def thinking_fields(
         if effort == "none":
             return {"thinking": {"type": "disabled"}}
         return {"thinking": {"type": "adaptive"}, **_effort(effort)}
-    if effort == "none" or is_unthinking_loop(turns):
+    if effort == "none" or is_unthinking:
         return {}
     budget = _BUDGETS[effort]
     return fitted({"thinking": {"type": "enabled", "budget_tokens": budget}}, max_tokens)

@@ -12,7 +12,7 @@ from proxy.wire import Sending
 from proxy.wire.anthropic_messages.carrying import is_tool_uncarried, uncarried
 from proxy.wire.anthropic_messages.models import refuses_sampling
 from proxy.wire.anthropic_messages.thinking import thinking_fields
-from proxy.wire.anthropic_messages.turns import conversation
+from proxy.wire.anthropic_messages.turns import conversation, is_unthinking_loop
 
 MAX_TOKENS = 4096
 """What is sent where neither the client nor the route has set a limit: the API wants one. It is the
@@ -48,7 +48,13 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
         body["stream"] = True
     body |= _sampling(chat, sending)
     body |= _tools(chat)
-    body |= _output(chat, thinking_fields(chat, turns, model=sending.model, max_tokens=max_tokens))
+    thinking = thinking_fields(
+        chat,
+        model=sending.model,
+        max_tokens=max_tokens,
+        is_unthinking=is_unthinking_loop(turns),
+    )
+    body |= _output(chat, thinking)
     return body | _about(chat)
 
 

@@ -18,16 +18,17 @@ import orjson
 from proxy import json_bounds
 from proxy.errors import InvalidRequest
 from proxy.wire.bedrock_converse import media
+from proxy.wire.speakers import mixed_speaker
 
 Block = dict[str, Any]
 
 _ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 _SYSTEM = frozenset({"system", "developer"})
 _KNOWN = {
-    "system": frozenset({"role", "content", "cache_control"}),
-    "user": frozenset({"role", "content", "cache_control"}),
+    "system": frozenset({"role", "content", "cache_control", "name"}),
+    "user": frozenset({"role", "content", "cache_control", "name"}),
     "assistant": frozenset(
-        {"role", "content", "cache_control", "refusal", "tool_calls", "thinking_blocks"}
+        {"role", "content", "cache_control", "name", "refusal", "tool_calls", "thinking_blocks"}
         # said of an answer, not to the model: clients send back what they got as it was
         | {"annotations", "reasoning", "reasoning_content", "reasoning_details", "id"}
     ),
@@ -42,6 +43,8 @@ def conversation(messages: Any, lacks: list[str]) -> tuple[list[Block], list[Blo
     if not isinstance(messages, list):
         raise InvalidRequest("`messages` must be a list.", param="messages")
     _check_calls(messages)
+    if (named := mixed_speaker(messages)) is not None:
+        lacks.append(named)
     writer = _Writer(lacks)
     for place, message in enumerate(messages):
         writer.add(message, f"messages[{place}]")

@@ -18,6 +18,7 @@ from proxy.chat import UNSUPPORTED, ChatRequest
 from proxy.errors import InvalidRequest
 from proxy.wire import Sending
 from proxy.wire.bedrock_converse.messages import conversation, has_tools
+from proxy.wire.bedrock_converse.thinking import add_thinking, is_claude, is_nova
 from proxy.wire.bedrock_converse.tools import tool_config
 
 _WRITTEN = frozenset(
@@ -70,7 +71,6 @@ _AS_IS: Mapping[str, Sequence[object]] = {
 """Values that ask for what happens anyway."""
 
 _TIERS = frozenset({"default", "flex", "priority", "reserved"})
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:
@@ -93,7 +93,7 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     limits = [each for each in (request.output_limit, sending.output_max) if each is not None]
     if limits:
         body["inferenceConfig"] = {"maxTokens": min(limits), **body.get("inferenceConfig", {})}
-    _add_model_fields(body, chat, sending.model)
+    _add_model_fields(body, request, sending.model)
     return body
 
 
@@ -173,47 +173,16 @@ def _text_format(wanted: Any, lacks: list[str]) -> dict[str, Any] | None:
     return {"type": "json_schema", "structure": {"jsonSchema": written}}
 
 
-def _add_model_fields(body: dict[str, Any], chat: Mapping[str, Any], model: str) -> None:
+def _add_model_fields(body: dict[str, Any], request: ChatRequest, model: str) -> None:
     """What each maker calls differently."""
     fields: dict[str, Any] = {}
-    if (top_k := chat.get("top_k")) is not None:
+    if (top_k := request.chat.get("top_k")) is not None:
         if type(top_k) is not int or top_k < 0:
             raise InvalidRequest("`top_k` must be a whole number.", param="top_k")
-        fields |= {"inferenceConfig": {"topK": top_k}} if _is_nova(model) else {"top_k": top_k}
-    if (thinking := chat.get("thinking")) is not None:
-        if not isinstance(thinking, dict):
-            raise InvalidRequest("`thinking` must be an object.", param="thinking")
-        # only Claude has to be told not to; what an ARN stands for is not known
-        if thinking.get("type") != "disabled" or "anthropic." in model or model[:4] == "arn:":
-            fields["thinking"] = thinking
-    if (effort := chat.get("reasoning_effort")) is not None:
-        if effort not in _EFFORTS:
-            raise InvalidRequest(
-                f"`reasoning_effort` must be one of {', '.join(_EFFORTS)}.",
-                param="reasoning_effort",
-            )
-        _add_effort(body, fields, effort, model)
+        fields |= {"inferenceConfig": {"topK": top_k}} if is_nova(model) else {"top_k": top_k}
+    add_thinking(body, fields, request, model=model)
     if fields:
         body["additionalModelRequestFields"] = fields
-    if body.get("inferenceConfig", {}).get("stopSequences") and "anthropic." in model:
+    if body.get("inferenceConfig", {}).get("stopSequences") and is_claude(model):
         # Claude says which stop was met; a field that an answer lacks is passed over by Converse
         body["additionalModelResponseFieldPaths"] = ["/stop_sequence"]
-
-
-def _add_effort(body: dict[str, Any], fields: dict[str, Any], effort: str, model: str) -> None:
-    if "openai." in model and "gpt-oss" not in model:
-        fields["reasoning"] = {"effort": "low" if effort == "minimal" else effort}
-        return
-    if effort == "none":
-        return  # the others do not reason unless they are asked to, or cannot do without
-    level = "low" if effort == "minimal" else effort
-    if "gpt-oss" in model or "moonshot" in model:
-        fields["reasoning_effort"] = level
-    elif _is_nova(model):
-        fields["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": level}
-    else:
-        body["outputConfig"] = {**body.get("outputConfig", {}), "effort": level}
-
-
-def _is_nova(model: str) -> bool:
-    return "amazon.nova" in model

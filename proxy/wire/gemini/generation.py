@@ -30,6 +30,9 @@ _BUDGET_MAX = 24_576
 """As Google's own OpenAI-compatible API maps `reasoning_effort`; more than this some models do not
 take."""
 
+_BUDGET_MIN = 512
+"""The least that all models with a budget take, but for none at all (Flash-Lite's)."""
+
 _NUMBERS = {
     "temperature": "temperature",
     "top_p": "topP",
@@ -64,7 +67,7 @@ def generation_config(
     if "response_format" not in lacking:
         config.update(_response_format(chat.get("response_format")))
     if thinking := _thinking(chat, sending.model, lacking):
-        config["thinkingConfig"] = thinking
+        config["thinkingConfig"] = _fitted(thinking, config.get("maxOutputTokens"))
     return config
 
 
@@ -125,6 +128,15 @@ def _thinking(chat: Mapping[str, Any], model: str, lacking: Collection[str]) -> 
         effort = "low"  # the least that the larger models know, and what Google maps it to
     level = "XHIGH" if effort == "max" else effort.upper()
     return {"thinkingLevel": level, "includeThoughts": True}
+
+
+def _fitted(thinking: dict[str, Any], limit: int | None) -> dict[str, Any]:
+    """A budget that would take up all that may be said leaves half of it to the answer; it is not
+    cut below what every model takes."""
+    budget = thinking.get("thinkingBudget")
+    if limit is None or budget is None or budget < limit:
+        return thinking
+    return {**thinking, "thinkingBudget": min(budget, max(_BUDGET_MIN, limit // 2))}
 
 
 def tool_fields(chat: Mapping[str, Any], lacking: Collection[str]) -> dict[str, Any]:

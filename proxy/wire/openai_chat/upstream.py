@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from proxy.chat import UNSUPPORTED, ChatRequest
 from proxy.wire import Decoder, Reading, Sending
 from proxy.wire.openai_chat.endings import shared_fields, soft_end
 from proxy.wire.openai_chat.errors import classify_error, read_error
+from proxy.wire.openai_chat.models import is_openai, is_unreasoning
 from proxy.wire.openai_chat.usage import read_usage
 
 __all__ = ["classify_error", "read_error", "read_usage"]
@@ -19,6 +21,10 @@ TRANSLATES = True
 ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
 LIMIT_REQUIRED = False
+
+USER_MAX = 64
+"""Characters of `user` that OpenAI takes, as clients report. A longer one is sent as its hash, so
+that it stays the same user; Claude Code's have more than a hundred."""
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control", "is_error"})
@@ -49,11 +55,16 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     body = _body(request.chat, request, sending)
     if sending.limit_field not in body and (limit := body.pop("max_tokens", None)) is not None:
         body[sending.limit_field] = limit  # as this upstream knows it
-    body["messages"] = [_plain(message) for message in body["messages"]]
+    leave_out = _NEUTRAL_ONLY | {"reasoning_content"} if is_openai(sending.model) else _NEUTRAL_ONLY
+    body["messages"] = [_plain(message, leave_out) for message in body["messages"]]
     if isinstance(tools := body.get("tools"), list):
         body["tools"] = [_plain(tool) for tool in tools]
     if sending.drop_unsupported:
         _drop_foreign(body)
+    if request.is_effort_derived and is_unreasoning(sending.model):
+        body.pop("reasoning_effort", None)
+    if isinstance(user := body.get("user"), str) and len(user) > USER_MAX:
+        body["user"] = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
     for name in ("thinking", UNSUPPORTED):
         body.pop(name, None)
     return body
@@ -75,10 +86,10 @@ def _drop_foreign(body: dict[str, Any]) -> None:
                 body.pop(name, None)
 
 
-def _plain(part: Any) -> Any:
+def _plain(part: Any, leave_out: frozenset[str] = _NEUTRAL_ONLY) -> Any:
     if part.__class__ is not dict:
         return part
-    kept = {name: value for name, value in part.items() if name not in _NEUTRAL_ONLY}
+    kept = {name: value for name, value in part.items() if name not in leave_out}
     if isinstance(content := kept.get("content"), list):
         kept["content"] = [_plain(each) for each in content]
     return kept

@@ -74,11 +74,23 @@ def test_every_choice_of_tools_has_its_word(name: str) -> None:
     assert {each: chat[each] for each in names if each in chat} == expected
 
 
+KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
 FOREIGN: dict[str, tuple[dict[str, Any], list[str]]] = {
     "nothing": ({}, []),
     "null": ({"container": None}, []),
     "hints": ({"diagnostics": {}, "metadata": {}, "speed": "standard"}, []),
     "fast": ({"speed": "fast"}, ["speed"]),
+    "keeps_all_thinking": ({"context_management": {"edits": [KEEP_ALL]}}, []),
+    "no_edits": ({"context_management": {"edits": []}}, []),
+    "keeps_one": (
+        {"context_management": {"edits": [{**KEEP_ALL, "keep": {"value": 1}}]}},
+        ["context_management"],
+    ),
+    "clears_results": (
+        {"context_management": {"edits": [KEEP_ALL, {"type": "clear_tool_uses_20250919"}]}},
+        ["context_management"],
+    ),
+    "compacts": ({"context_management": {"compact": True}}, ["context_management"]),
     "place": ({"inference_geo": "us"}, ["inference_geo"]),
     "budget_of_a_task": ({"output_config": {"task_budget": {}}}, ["output_config.task_budget"]),
     "server_tool": (

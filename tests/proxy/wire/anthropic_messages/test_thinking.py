@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.wire.anthropic_messages.thinking import fitted, thinking_fields
+from proxy.wire.anthropic_messages.turns import is_unthinking_loop
 
 USER = {"role": "user", "content": [{"type": "text", "text": "hi"}]}
 CALL = {"type": "tool_use", "id": "1", "name": "f", "input": {}}
@@ -18,7 +19,12 @@ def fields(
     effort: object, *turns: dict[str, Any], model: str = "claude-haiku-4-5", max_tokens: int = 8000
 ) -> dict[str, Any]:
     chat = {"reasoning_effort": effort}
-    return thinking_fields(chat, turns or (USER,), model=model, max_tokens=max_tokens)
+    return thinking_fields(
+        chat,
+        model=model,
+        max_tokens=max_tokens,
+        is_unthinking=is_unthinking_loop(turns or (USER,)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +81,7 @@ def test_what_is_anthropics_own_goes_first() -> None:
     own = {"type": "enabled", "budget_tokens": 9000}
     chat = {"thinking": own, "reasoning_effort": "low"}
 
-    found = thinking_fields(chat, (USER,), model="claude-opus-4-5", max_tokens=9500)
+    found = thinking_fields(chat, model="claude-opus-4-5", max_tokens=9500, is_unthinking=False)
 
     assert found == {"thinking": own, "effort": "low"}
 

@@ -141,7 +141,10 @@ LACKING: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": part(type="video_url", video_url={"url": URL})},
         "messages[0].content[1].video_url",
     ),
-    "name": ({"messages": [{"role": "user", "name": "Ann", "content": "x"}]}, "messages[0].name"),
+    "names": (
+        {"messages": [{**HI[0], "name": "Ann"}, {**HI[0], "name": "Bob"}]},
+        "messages[1].name",
+    ),
     "function_role": (
         {"messages": [*HI, {"role": "function", "name": "f", "content": "x"}]},
         "messages[1].role",
