@@ -81,6 +81,38 @@ def test_the_limit_is_the_smaller_one() -> None:
     assert config() == {}
 
 
+@pytest.mark.parametrize(
+    ("budget", "limit", "expected"),
+    [
+        (2000, 597, 512),
+        (2000, 1500, 750),
+        (2000, 2000, 1000),
+        (2000, 2001, 2000),
+        (300, 200, 300),
+        (-1, 50, -1),
+        (0, 50, 0),
+    ],
+)
+def test_a_budget_leaves_room_for_the_answer(budget: int, limit: int, expected: int) -> None:
+    """Thoughts count towards the limit, so they get half of it; no less than all models take."""
+    thinking = {"type": "enabled", "budget_tokens": budget}
+    held = Sending(model="gemini-2.5-flash", output_max=limit)
+
+    found = generation_config(asked(thinking=thinking, max_tokens=9000), held, ())
+
+    assert found["maxOutputTokens"] == limit
+    assert found["thinkingConfig"]["thinkingBudget"] == expected
+
+
+def test_a_budget_made_from_an_effort_fits_as_well() -> None:
+    """The table knows nothing of the limit."""
+    held = Sending(model="gemini-2.5-flash", output_max=4096)
+
+    found = generation_config(asked(reasoning_effort="high"), held, ())
+
+    assert found["thinkingConfig"] == {"thinkingBudget": 2048, "includeThoughts": True}
+
+
 def test_formats_and_stops() -> None:
     """Plain JSON has a type only; texts and empty stops ask for nothing."""
     assert config(response_format={"type": "text"}, stop=["", "a"]) == {"stopSequences": ["a"]}
