@@ -68,7 +68,7 @@ class Upkeep:
         self._log = log
         self._told = told
         self._reaper = Reaper(ledger, redis, keys, timing=timing, writing=writing, log=log)
-        self._drift = DriftWatch(ledger, redis, keys, writing=writing)
+        self._drift = DriftWatch(ledger, redis, keys, writing=writing, every_s=timing.drift_every_s)
         self._scopes = ScopeWatch(ledger, redis, keys, rules, writing=writing)
         self._notes = Notes(ledger, redis, keys, writing=writing, log=log)
         self._watch = Watch(ledger, redis, keys, marks=marks, writing=writing, log=log)
@@ -97,14 +97,14 @@ class Upkeep:
                 self._log.info("consumers_removed", consumers=gone)
 
     async def _compare(self, reader: StreamReader) -> None:
-        """Windows and ledger: suspects are looked at in each turn, new ones sought rarely."""
+        """Windows and ledger: suspects are looked at in each turn, new ones sought in rounds."""
         repaired = await self._drift.judge(reader)
         if repaired:
             self._log.warning("windows_repaired", buckets=len(repaired))
             self._told.repaired(len(repaired))
+        await self._drift.look(reader)
         if monotonic_s() >= self._look_at_s.get(reader.shards, 0.0):
             self._look_at_s[reader.shards] = monotonic_s() + self._timing.drift_every_s
-            await self._drift.look(reader)
             if drifted := await self._scopes.look(reader):
                 self._log.warning("windows_repaired", buckets=len(drifted))
                 self._told.repaired(len(drifted))

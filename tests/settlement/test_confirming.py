@@ -48,7 +48,7 @@ async def test_those_that_are_named_or_all(confirming: Confirming) -> None:
     await confirming.confirm(cast("Any", told))
     await confirming.say_what_is_owed(cast("Any", told))
 
-    assert told.said == [{"p1": "1-1"}, {"p1": "1", "p2": "2-2"}]
+    assert told.said == [{"p1": "1-1"}, {"p1": "1-1", "p2": "2-2"}]
 
 
 async def test_what_could_not_be_said_is_owed(confirming: Confirming) -> None:
