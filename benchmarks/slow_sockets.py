@@ -186,6 +186,7 @@ def main() -> None:
     parser.add_argument("--sockets", type=int, default=2000)
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without-relay", action="store_true", help="measure the proxy alone")
     parser.add_argument("--be", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.be:
@@ -199,7 +200,8 @@ def main() -> None:
     with child("-m", "benchmarks.upstream", str(port), "20", "0"):
         wait_port(port)
         with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-            for place in (bare(upstream), tokenweir(upstream, Path(folder))):
+            relay = () if options.without_relay else (bare(upstream),)
+            for place in (*relay, tokenweir(upstream, Path(folder))):
                 with place as subject:
                     measure(subject, options.sockets, options.requests, options.rounds)
 

@@ -7,6 +7,7 @@ Rules it keeps:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
