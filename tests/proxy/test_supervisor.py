@@ -126,18 +126,6 @@ def test_serve_json_says_who_serves_while_somebody_does(serve):
     assert not (run.data_dir / "serve.json").exists()
 
 
-def test_a_state_that_cannot_be_written_ends_nothing(serve, tmp_path):
-    """A start on a full disk serves as far as it can, and writes the file when that is possible."""
-    blocked = tmp_path / "data" / "serve.json"
-    blocked.mkdir(parents=True)
-    run = serve().ready()
-
-    assert run.err.read_text().count("state_not_written") == 1
-    blocked.rmdir()
-    run.until(blocked.is_file)
-    assert json.loads(blocked.read_text())["pid"] == run.process.pid
-
-
 def test_children_get_complete_settings(serve):
     """The simulator's address, Redis' URL and the minted key's hash are filled in."""
     run = serve("redis").ready()
