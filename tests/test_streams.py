@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from fixtures_door import KEY, OpenDoor, held, settings
+from fixtures_door import KEY, OpenDoor, held, settings, tenant
 from fixtures_upstream import (
     DONE,
     FINISH,
@@ -177,7 +177,9 @@ async def test_a_slow_client_does_not_make_its_upstream_late(
     open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
     """While a client does not read nobody asks the upstream for more, so it owes nothing."""
-    door = await open_door(tuned({"one": upstream.url}, stall_timeout_s=0.3))
+    made = tuned({"one": upstream.url}, stall_timeout_s=0.3)
+    rich = tenant(cap=None)
+    door = await open_door(replace(made, tenants={rich.id: rich}))
     upstream.scripts = [
         [stream_head(), *[chunk(delta("w" * 100_000))] * 100, chunk(FINISH + DONE), chunk(b"")]
     ]
