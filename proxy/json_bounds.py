@@ -57,6 +57,9 @@ EVENT_VALUES_MAX = 50_000
 """Values in one event of a stream; these take 10 ms to build, in which no other stream moves."""
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def load_event(data: bytes) -> Any:
     """What stands in an event, as liberally as clients read it: half a surrogate pair, NaN.
 
@@ -74,12 +77,12 @@ def load_event(data: bytes) -> Any:
 
 
 def load_writable(data: bytes) -> Any:
-    """The same for what is to be written again: half a surrogate pair becomes a question mark."""
+    """The same for what is to be written again: halves of surrogate pairs become U+FFFD."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         found = json.dumps(load_event(data), ensure_ascii=False)
-        return json.loads(found.encode("utf-8", "replace"))
+        return json.loads(_SURROGATE.sub("\ufffd", found))
 
 
 def _outside_strings(raw: bytes, values_max: int) -> bytes | None:

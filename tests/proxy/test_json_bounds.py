@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.json_bounds import DEPTH_MAX, VALUES_MAX, fault_in, is_too_full
+from proxy.json_bounds import DEPTH_MAX, VALUES_MAX, fault_in, is_too_full, load_writable
 
 
 def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
@@ -93,3 +93,19 @@ def test_names_are_values_too() -> None:
 
     assert fault_in(raw) is not None
     assert is_too_full(raw)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b'{"a":"\\ud83d!"}', {"a": "\ufffd!"}),
+        (b'{"a":"\\ud83d\\ude00"}', {"a": "\U0001f600"}),
+        (b'{"a":1}', {"a": 1}),
+    ],
+)
+def test_what_was_read_for_writing_can_be_written(data: bytes, found: object) -> None:
+    """Half a surrogate pair, which readers of JSON take and no writer of UTF-8 can."""
+    read = load_writable(data)
+
+    assert read == found
+    assert orjson.loads(orjson.dumps(read)) == found
