@@ -1,9 +1,10 @@
 """Meter calls that do not pass the proxy: here a model in the same process, a word at a time.
 
     weir serve                                            # has a Redis, and settles what is metered
-    python examples/meter_any_call.py --redis unix:///path/of/redis.sock
+    python examples/meter_any_call.py --redis "unix://$PWD/.weir/redis.sock"
 
-It prints what it counted; `weir usage --tenant acme` shows the same a moment later.
+It prints what it counted; `weir usage --tenant acme` shows the same a moment later. The socket is
+in the `data_dir` of the proxies; with a Redis of your own it is the URL of `redis.url`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from metering.caps import CapsUnavailableError
-from metering.library import CallRefusedError, Metering, meter
+from metering.library import CallRefusedError, Metering, NameInUseError, meter
 from metering.money import rate_pico_per_mtok, usd_to_nano
 from metering.prices import PriceBook, PriceRule
 from metering.tenant_caps import Labels
@@ -67,6 +68,9 @@ async def main(redis_url: str, data_dir: Path, calls: int) -> int:
     except CallRefusedError as refused:
         print(refused)
         return 2
+    except NameInUseError as taken:
+        print(taken, file=sys.stderr)
+        return 1
     except CapsUnavailableError as away:
         print(f"Redis: {away}", file=sys.stderr)
         return 1

@@ -11,6 +11,25 @@ from importlib.resources import files
 
 TIMEOUT_S = 5.0
 
+ALERT_KINDS = (
+    "backlog",
+    "cap_drift",
+    "cap_mark",
+    "cap_refuses",
+    "dead_letter",
+    "event_conflict",
+    "memory",
+    "rating_difference",
+    "redis_went_back",
+    "spend_degraded",
+    "spend_paused",
+    "spend_velocity",
+    "spool_depth",
+    "stream_gap",
+    "unpriced",
+)
+"""What there is to tell. A sink that wants a kind that nobody raises would never hear anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class SinkSettings:

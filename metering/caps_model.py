@@ -102,6 +102,7 @@ class MemoryCapsModel:
         choice = (0, None) if runs else choose(looks, candidates, closed)
         if choice is None:
             denial = self._deny(hold, looks, candidates, (stairs, closed), now_ms)
+            denial = replace(denial, stage=level)
             self.book.note_refusal(hold, denial)
             return denial
         index, vector = choice

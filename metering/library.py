@@ -45,6 +45,7 @@ from metering.redis_caps import RedisCaps
 from metering.redis_connect import open_runner
 from metering.redis_events import publish_prices
 from metering.redis_keys import RedisKeys
+from metering.scope_names import scope_text
 from metering.spool import Spool, SpoolError
 from metering.tenant_caps import Labels, caps_under, scopes_of
 from metering.tenants import DEFAULT_PROJECT, Tenant
@@ -62,8 +63,8 @@ _NO_LABELS = Labels()
 class CallRefusedError(Exception):
     """There is no room for the call, or it may not run; `denial` says which cap or flag."""
 
-    def __init__(self, denial: Denial) -> None:
-        super().__init__(_words(denial))
+    def __init__(self, denial: Denial, tenant: str) -> None:
+        super().__init__(_words(denial, tenant))
         self.denial = denial
 
 
@@ -231,7 +232,7 @@ async def _reserve(metering: Metering, hold: Hold, candidate: Candidate, facts: 
         spawn(_give_back(metering, hold), name="library-release")
         raise
     if isinstance(answer, Denial):
-        raise CallRefusedError(answer)
+        raise CallRefusedError(answer, hold.tenant)
 
 
 async def _give_back(metering: Metering, hold: Hold) -> None:
@@ -319,13 +320,12 @@ def _locked(data_dir: Path, name: str) -> Iterator[None]:
         yield
 
 
-def _words(denial: Denial) -> str:
+def _words(denial: Denial, tenant: str) -> str:
     state = denial.state
     if state is None:
-        scope = "" if denial.scope is None else f" ({denial.scope.kind} {denial.scope.id})"
+        scope = "" if denial.scope is None else f" ({scope_text(denial.scope, tenant)})"
         return f"refused: {denial.reason.value}{scope}"
-    scope = f"{state.cap.scope.kind} {state.cap.scope.id}".rstrip()
-    of = f"the {state.cap.window.label} cap of {scope}"
+    of = f"the {state.cap.window.label} cap of {scope_text(state.cap.scope, tenant)}"
     if denial.dimension != "nano" or state.cap.limit.nano is None:
         return f"refused: {denial.reason.value}: {denial.dimension} under {of}"
     limit, spent, held = (

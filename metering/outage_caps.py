@@ -12,6 +12,8 @@ Around other `Caps`; while they answer it only remembers what they said. Rules:
 - What Redis does not know of is written down before it is admitted, and kept there with its newest
   checkpoint until Redis or the spool has it: a process that is killed leaves it to its next run.
 - A local exchange that outlives the outage is held in Redis at its next renewal, if it fits.
+- An exchange that Redis holds and that needs more (a stream that grows, a dearer upstream) takes it
+  from the slice, and is local from then on: what Redis holds of it goes on counting there.
 """
 
 from __future__ import annotations
@@ -35,7 +37,6 @@ from metering.caps import (
     Looked,
     Renewal,
     Reservation,
-    Scope,
     Stairs,
     Vector,
     WindowsRebuildingError,
@@ -43,6 +44,7 @@ from metering.caps import (
 from metering.clock import now_ms
 from metering.local_codec import LocalRecord
 from metering.local_journal import JournalError, LocalJournal
+from metering.outage_memory import KnownHolds, Stopped
 from metering.outage_slices import TENANTS_MAX, Choice, LocalExchange, OutagePolicy, Slices
 from metering.recent import RecentCommits
 from metering.recovery import LostHold
@@ -50,8 +52,8 @@ from metering.window import NOTHING
 
 LOCAL_MAX = 100_000
 """Exchanges admitted here that Redis does not have yet; beyond them nobody is admitted."""
-STOPPED_MAX = 100_000
-"""Paused and killed scopes that are remembered."""
+
+_STOPS = frozenset({DenialReason.PAUSED, DenialReason.KILLED})
 
 
 @dataclass(slots=True)
@@ -92,8 +94,9 @@ class OutageCaps:
         self.on_back: Callable[[], None] | None = None
         """Told when an outage is over: who cares for open holds, and needs these caps to do so."""
         self._slices = Slices(policy)
-        self._stopped: set[tuple[str, Scope | None]] = set()
+        self._stopped = Stopped()
         self._local: dict[str, LocalExchange] = {}
+        self._known = KnownHolds()
         self._broken: set[str] = set()
         self.is_away = False
         self.counts = OutageCounts()
@@ -119,10 +122,18 @@ class OutageCaps:
             was_sent = was_up or error.is_its_own
             failure = error if was_sent else CapsNotAskedError(str(error))
             admitted = self._admit(hold, candidates, failure, asked={"owner": owner, **more})
-            await self._write_down(self._local[hold.exchange_id], failure)
+            try:
+                await self._write_down(self._local[hold.exchange_id], failure)
+            except CapsUnavailableError:
+                self.counts.refused += 1
+                raise
+            self.counts.admitted += 1
             return admitted
         self._change(None)
         self._broken.discard(hold.tenant)
+        if isinstance(answer, Reservation):
+            chosen, facts = candidates[answer.index], more.get("facts", b"")
+            self._known.held(hold, chosen, answer.vector, owner, facts)
         self._note_answer(hold, answer)
         return answer
 
@@ -136,12 +147,20 @@ class OutageCaps:
         """As `Caps.swap`; a local exchange moves within the slice."""
         local = self._local.get(hold.exchange_id)
         if local is None:
-            answer = await self._caps.swap(hold, candidate)
-            self._note_answer(hold, answer)
-            return answer
-        before = local.vector
+            try:
+                answer = await self._caps.swap(hold, candidate)
+            except CapsUnavailableError as error:
+                local = await self._borrow(hold, candidate, error)
+            else:
+                if isinstance(answer, Reservation):
+                    self._known.moved(hold, candidate, answer.vector)
+                self._note_answer(hold, answer)
+                return answer
+            if self._local.get(hold.exchange_id) is not local:  # meanwhile it was placed in Redis
+                return await self.swap(hold, candidate)
+        before = local.whole
         local.use(NOTHING, runs=False)  # it is not in its own way, by its number neither
-        choice = self._slices.choose(hold, [candidate], None)
+        choice = local.choose(candidate)
         local.use(before if choice is None else choice.vector)
         if choice is None:
             raise CapsUnavailableError("the local share of the cap has no room for this upstream")
@@ -155,8 +174,27 @@ class OutageCaps:
         local.candidate = replace(candidate, vector=choice.vector, elastic=None)
         return self._reservation(hold, choice)
 
+    async def _borrow(
+        self, hold: Hold, candidate: Candidate, failure: CapsUnavailableError
+    ) -> LocalExchange:
+        """From now on local, with what Redis holds of it; `failure` where there is no room here."""
+        if (local := self._local.get(hold.exchange_id)) is not None:  # by a call beside this one
+            return local
+        if (known := self._known.find(hold)) is None or not self._may_admit(hold):
+            raise failure
+        local = LocalExchange(
+            hold, self._slices, known.candidate, known.asked, True, base=known.candidate.vector
+        )
+        local.use(known.candidate.vector)
+        if local.choose(candidate) is None:
+            raise failure
+        self._local[hold.exchange_id] = local
+        await self._write_down(local, failure, checkpoint=known.checkpoint or b"")
+        return local
+
     async def commit(self, hold: Hold, actual: Vector, events: Sequence[bytes]) -> Commit:
         """As `Caps.commit`."""
+        self._known.ended(hold)
         try:
             done = await self._caps.commit(hold, actual, events)
         except (CapsUnavailableError, HoldEndedError, ValueError):
@@ -174,6 +212,7 @@ class OutageCaps:
 
     async def release(self, hold: Hold) -> None:
         """As `Caps.release`."""
+        self._known.ended(hold)
         local = self._local.get(hold.exchange_id)
         if local is not None:
             if not local.is_ended:  # nothing of it was spent
@@ -188,17 +227,22 @@ class OutageCaps:
         WindowsRebuildingError where it cannot tell yet whether that fits."""
         local = self._local.get(hold.exchange_id)
         if local is None or local.is_ended:
+            self._known.noted(hold, checkpoint)
             renewal = await self._caps.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
             if renewal.stop is not None:
-                self._note_stop(hold, renewal.scope)
+                self._stopped.add(hold.tenant, renewal.scope)
             return renewal
+        denial = None
         try:
             if self._is_up():
                 with contextlib.suppress(CapsNotAskedError, HoldEndedError):
-                    await self._place(local, ttl_ms=ttl_ms, checkpoint=checkpoint)
+                    denial = await self._place(local, ttl_ms=ttl_ms, checkpoint=checkpoint)
         finally:
             if checkpoint is not None:
                 await self._note_down(hold, checkpoint=checkpoint)  # unless Redis has it now
+        if denial is not None and denial.reason in _STOPS:
+            self._stopped.add(hold.tenant, denial.scope)
+            return Renewal(is_held=True, stop=denial.reason, scope=denial.scope)
         return Renewal(is_held=True)
 
     def replayed(self, waiting: Container[str] = ()) -> None:
@@ -209,10 +253,12 @@ class OutageCaps:
         for local in [each for each in ended if each.hold.exchange_id not in waiting]:
             self._forget(local, is_recorded=False)
 
-    async def _place(self, local: LocalExchange, *, ttl_ms: int, checkpoint: bytes | None) -> None:
-        """Hold in Redis what was admitted here, if it fits."""
+    async def _place(
+        self, local: LocalExchange, *, ttl_ms: int, checkpoint: bytes | None
+    ) -> Denial | None:
+        """Hold in Redis what was admitted here, if it fits; what stands in its way, if not."""
         hold, placed, local.was_asked = local.hold, local.candidate, True
-        answer = await self._caps.reserve(hold, [placed], ttl_ms=ttl_ms, **local.asked)
+        answer = await self._held_again(local, placed, ttl_ms)
         # what was placed unseen may be another candidate, and an exchange moves on meanwhile
         is_other = isinstance(answer, Reservation) and answer.repeat
         while isinstance(answer, Reservation) and (is_other or local.candidate is not placed):
@@ -220,29 +266,48 @@ class OutageCaps:
             answer = await self._caps.swap(hold, placed)
         if isinstance(answer, Reservation):
             if local.is_ended:  # its usage waits in the spool, and the hold for that
-                return
+                return None
             local.leave()
+            if self._local.get(hold.exchange_id) is local:  # else its end was recorded meanwhile
+                owner, facts = local.asked["owner"], local.asked.get("facts", b"")
+                self._known.held(hold, placed, answer.vector, owner, facts)
+                self._known.noted(hold, checkpoint)
             self._note_answer(hold, answer)
             if checkpoint is not None:
                 await self._caps.renew(hold, ttl_ms=ttl_ms, checkpoint=checkpoint)
             if local.candidate is placed and not local.is_ended:  # else there is a next time
                 self._forget(local)
-        elif answer.reason is DenialReason.REBUILDING:
+            return None
+        if answer.reason is DenialReason.REBUILDING:
             raise WindowsRebuildingError("its windows are being rebuilt")
+        return answer
 
-    async def _write_down(self, local: LocalExchange, failure: CapsUnavailableError) -> None:
+    async def _held_again(
+        self, local: LocalExchange, placed: Candidate, ttl_ms: int
+    ) -> Reservation | Denial:
+        """What Redis has held from the beginning may have lapsed: only a swap places that again."""
+        if local.base is not None:
+            with contextlib.suppress(HoldEndedError):
+                answer = await self._caps.swap(local.hold, placed)
+                if isinstance(answer, Reservation):
+                    await self._caps.renew(local.hold, ttl_ms=ttl_ms)
+                return answer
+        return await self._caps.reserve(local.hold, [placed], ttl_ms=ttl_ms, **local.asked)
+
+    async def _write_down(
+        self, local: LocalExchange, failure: CapsUnavailableError, checkpoint: bytes = b""
+    ) -> None:
         """Nothing is begun that a kill could leave without a trace; `failure` if it cannot be."""
         if self._journal is None:
             return
         owner, facts = local.asked["owner"], local.asked.get("facts", b"")
         try:
             lost = LostHold(local.hold, owner, local.candidate.upstream, now_ms(), facts)
+            lost = replace(lost, checkpoint=checkpoint)
             await self._journal.add(LocalRecord(lost, self._admits_by))
         except JournalError as error:
             local.use(NOTHING)
             self._forget(local)
-            self.counts.admitted -= 1
-            self.counts.refused += 1
             raise type(failure)(f"{failure}; {error}") from error
 
     async def _note_down(self, hold: Hold, **news: Any) -> None:
@@ -278,7 +343,6 @@ class OutageCaps:
         local = LocalExchange(hold, self._slices, chosen, asked, was_asked)
         self._local[hold.exchange_id] = local
         local.use(choice.vector)
-        self.counts.admitted += 1
         return self._reservation(hold, choice)
 
     def _reservation(self, hold: Hold, choice: Choice) -> Reservation:
@@ -294,7 +358,7 @@ class OutageCaps:
     def _may_admit(self, hold: Hold) -> bool:
         if self._policy.mode == "closed" or not self._is_recordable():
             return False
-        if self._stopped and any((hold.tenant, each) in self._stopped for each in _stops(hold)):
+        if self._stopped.stops(hold):
             return False
         return len(self._local) < LOCAL_MAX and hold.exchange_id not in self._local
 
@@ -302,17 +366,12 @@ class OutageCaps:
 
     def _note_answer(self, hold: Hold, answer: Reservation | Denial) -> None:
         if isinstance(answer, Reservation):
-            if self._stopped:
-                self._stopped -= {(hold.tenant, each) for each in _stops(hold)}
+            self._stopped.clear(hold)
             self._slices.note(hold.tenant, answer.states)
-        elif answer.reason in {DenialReason.PAUSED, DenialReason.KILLED}:
-            self._note_stop(hold, answer.scope)
+        elif answer.reason in _STOPS:
+            self._stopped.add(hold.tenant, answer.scope)
         elif answer.state is not None:
             self._slices.note(hold.tenant, (answer.state,))
-
-    def _note_stop(self, hold: Hold, scope: Scope | None) -> None:
-        if len(self._stopped) < STOPPED_MAX:
-            self._stopped.add((hold.tenant, scope))
 
     def _forget(self, local: LocalExchange, *, is_recorded: bool = True) -> None:
         """Nobody has to hear of it any more; what it used counts until the numbers show it."""
@@ -339,8 +398,3 @@ class OutageCaps:
             self._broken.add(tenant)
             if self._on_broken is not None:
                 self._on_broken(tenant, cause)
-
-
-def _stops(hold: Hold) -> tuple[Scope | None, ...]:
-    """Whatever of this exchange can be paused or killed; None is its tenant."""
-    return (None, *hold.stops)

@@ -9,6 +9,8 @@ Rules:
   and runs are named by clients and begin all the time: one that was not seen counts as untouched.
   What another process knew of it is passed by share * limit at most, under the caps above it.
 - Exchanges at once are counted here alone: limit / processes of them.
+- An exchange that Redis holds takes only what it needs beyond that: the rest is in the last numbers
+  as held. It runs already, so it counts as no request and not among those at once.
 - Stages are by the last numbers and what was admitted since; nothing is remembered of them.
 
 Pure. `metering.caps_choice` judges, as it does for Redis.
@@ -24,6 +26,7 @@ from metering.caps import (
     Candidate,
     Cap,
     CapState,
+    Elastic,
     Hold,
     Limit,
     ScopeKind,
@@ -31,13 +34,16 @@ from metering.caps import (
     Vector,
 )
 from metering.caps_choice import Kept, Look, choose, climb
-from metering.money import PPM
+from metering.money import PPM, hold_nano
 from metering.window import NOTHING, minus, plus
 
 TENANTS_MAX = 100_000
 """Tenants that are remembered; whoever is seen after so many gets nothing in an outage."""
 ROAMING_MAX = 100_000
 """Features, users, sessions and runs that are remembered, the newest of them."""
+UNSEEN_MAX = 100_000
+"""Windows with amounts that Redis has and has not shown yet; the oldest beyond them are taken for
+shown. Of features, users, sessions and runs most are never asked for again."""
 
 _ROAMING = frozenset({ScopeKind.FEATURE, ScopeKind.USER, ScopeKind.SESSION, ScopeKind.RUN})
 
@@ -98,9 +104,16 @@ class Slices:
                 del self._roaming[next(iter(self._roaming))]
 
     def choose(
-        self, hold: Hold, candidates: Sequence[Candidate], stairs: Stairs | None
+        self,
+        hold: Hold,
+        candidates: Sequence[Candidate],
+        stairs: Stairs | None,
+        *,
+        grows: bool = False,
     ) -> Choice | None:
-        """The candidate that the slices have room for, or that is next where all are open."""
+        """The candidate that the slices have room for, or that is next where all are open.
+
+        With `grows` it is about what an exchange needs beyond what Redis holds of it."""
         known = [self._known(hold.tenant, cap) for cap in hold.caps]
         is_open = self.policy.mode == "open"
         if None in known and not is_open:
@@ -112,7 +125,7 @@ class Slices:
             index = allowed[0] if allowed else len(candidates) - 1
             return Choice(index, candidates[index].vector, False, stage)
         looks = [
-            self._slice(hold.tenant, cap, state)
+            self._slice(hold.tenant, cap, state, grows=grows)
             for cap, state in zip(hold.caps, known, strict=True)
             if state is not None
         ]
@@ -147,7 +160,11 @@ class Slices:
         if vector == NOTHING:
             return
         for key in dict.fromkeys(_key(hold.tenant, cap) for cap in hold.caps):
-            self._unseen[key] = plus(self._unseen.get(key, NOTHING), vector)
+            # the newest last: it is the oldest that goes
+            self._unseen[key] = plus(self._unseen.pop(key, NOTHING), vector)
+        while len(self._unseen) > UNSEEN_MAX:
+            oldest = next(iter(self._unseen))
+            self._add(oldest, less=self._unseen.pop(oldest), more=NOTHING, running=0)
 
     def _add(self, key: _Key, *, less: Vector, more: Vector, running: int) -> None:
         used, count = self._used.get(key, (NOTHING, 0))
@@ -177,7 +194,7 @@ class Slices:
         ]
         return climb(looks, stairs, Kept(), 0).level
 
-    def _slice(self, tenant: str, cap: Cap, known: tuple[Vector, Vector]) -> Look:
+    def _slice(self, tenant: str, cap: Cap, known: tuple[Vector, Vector], *, grows: bool) -> Look:
         """The cap cut down to this process' share of what is left, and what it has used of that."""
         spent, held = known
         limit, policy = cap.limit, self.policy
@@ -191,8 +208,8 @@ class Slices:
         cut = Limit(
             share(limit.nano, spent.nano + held.nano),
             share(limit.tokens, spent.tokens + held.tokens),
-            share(limit.requests, spent.requests + held.requests),
-            at_once,
+            None if grows else share(limit.requests, spent.requests + held.requests),
+            None if grows else at_once,
         )
         used, running = self._used.get(_key(tenant, cap), (NOTHING, 0))
         return Look(Cap(cap.scope, cap.window, cut, cap.mode), used, NOTHING, running)
@@ -200,7 +217,7 @@ class Slices:
 
 @dataclass(slots=True)
 class LocalExchange:
-    """An exchange admitted here; ended means that its true amounts wait in the spool."""
+    """An exchange admitted or grown here; ended means that its true amounts wait in the spool."""
 
     hold: Hold
     slices: Slices
@@ -209,22 +226,56 @@ class LocalExchange:
     """What else `reserve` was given, to place the hold in Redis later."""
     was_asked: bool
     """Whether Redis may have placed the hold all the same: its answer never came."""
+    base: Vector | None = None
+    """What Redis holds of it, where it was admitted there and has grown here."""
+    whole: Vector = NOTHING
+    """What it comes to now."""
     vector: Vector = NOTHING
-    """What it uses of the slices now."""
+    """What of that it uses of the slices."""
     runs: bool = False
     is_ended: bool = False
 
-    def use(self, vector: Vector, *, runs: bool = True) -> None:
-        """It uses so much of the slices now."""
+    def use(self, whole: Vector, *, runs: bool = True) -> None:
+        """It comes to so much now."""
+        vector = whole if self.base is None else _beyond(whole, self.base)
+        runs = runs and self.base is None
         running = int(runs) - int(self.runs)
         self.slices.use(self.hold, less=self.vector, more=vector, running=running)
-        self.vector, self.runs = vector, runs
+        self.whole, self.vector, self.runs = whole, vector, runs
+
+    def choose(self, candidate: Candidate) -> Choice | None:
+        """What it would hold with this candidate, if the slices have room for that."""
+        if self.base is None:
+            return self.slices.choose(self.hold, [candidate], None)
+        missing = _missing(candidate, self.base)
+        found = self.slices.choose(self.hold, [missing], None, grows=True)
+        if found is None:
+            return None
+        whole = plus(self.base, found.vector)
+        return Choice(found.index, whole, is_shrunk=True, stage=found.stage)
 
     def leave(self) -> None:
         """Redis has it: what it uses counts until the caps' next numbers, which show it."""
         self.slices.use(self.hold, less=NOTHING, more=NOTHING, running=-int(self.runs))
         self.slices.leave(self.hold, self.vector)
-        self.vector, self.runs = NOTHING, False
+        self.whole, self.vector, self.runs = NOTHING, NOTHING, False
+
+
+def _beyond(whole: Vector, base: Vector) -> Vector:
+    """What of it is not in the base."""
+    return Vector(max(0, whole.nano - base.nano), max(0, whole.tokens - base.tokens), 0)
+
+
+def _missing(candidate: Candidate, base: Vector) -> Candidate:
+    """What it asks for beyond the base. It may shrink where all of that is output at its rate: of
+    what moves to a dearer upstream, the output held so far has become dearer, too."""
+    vector, part = _beyond(candidate.vector, base), candidate.elastic
+    if part is not None and vector.nano > hold_nano(vector.tokens, part.rate_pico):
+        part = None
+    if part is not None:
+        least = max(0, part.base.tokens + part.tokens_min - base.tokens)
+        part = Elastic(Vector(), part.rate_pico, least)
+    return Candidate(candidate.upstream, vector, elastic=part)
 
 
 def _key(tenant: str, cap: Cap) -> _Key:

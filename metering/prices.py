@@ -26,6 +26,9 @@ from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
 
 VERSION_LENGTH = 12
 
+FOUND_MAX = 20_000
+"""Prices that are remembered by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class PriceRule:
@@ -127,6 +130,8 @@ class PriceBook:
         """The price of an upstream model, or None; `public_name` is what the client asked for."""
         key = (provider, model, public_name)
         if key not in self._found:
+            if len(self._found) >= FOUND_MAX:  # names may come from outside
+                self._found.clear()
             self._found[key] = self._search(provider, model, public_name)
         return self._found[key]
 

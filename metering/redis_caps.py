@@ -248,6 +248,10 @@ class RedisCaps:
         return ()
 
 
+_FLAGGED = 6
+"""Words of a denial by a flag: no states stand behind it."""
+
+
 def _admitted(hold: Hold, layout: Layout, reply: list[bytes]) -> Reservation | Denial:
     if reply[0] == b"denied":
         return _denied(hold, layout, reply)
@@ -266,11 +270,14 @@ def _denied(hold: Hold, layout: Layout, reply: list[bytes]) -> Denial:
     reason = DenialReason(reply[1].decode())
     if len(reply) == 2:
         return Denial(reason)
-    if not reply[2]:
+    if len(reply) == _FLAGGED:
         return Denial(reason, scope=_stop(hold, reply[1], reply[5])[1])
-    state = states_of(layout, reply[6:])[int(reply[2]) - 1]
+    stage = int(reply[6])
+    if not reply[2]:
+        return Denial(reason, stage=stage)
+    state = states_of(layout, reply[7:])[int(reply[2]) - 1]
     reset_ms = int(reply[4]) if reply[4] else None
-    return Denial(reason, replace(state, reset_ms=reset_ms), reply[3].decode())
+    return Denial(reason, replace(state, reset_ms=reset_ms), reply[3].decode(), stage=stage)
 
 
 def _stop(hold: Hold, flag: bytes, place: bytes) -> tuple[DenialReason, Scope | None]:

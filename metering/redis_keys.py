@@ -10,6 +10,8 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:state:<tenant>             hash    pause and kill flags, hysteresis of degradation
     P:{sN}:done:<bucket>              hash    exchange id -> answer of its commit; short-lived
     P:{sN}:claim:<tenant>:<exchange>  string  digest of an event from outside; `+` once recorded
+    P:{sN}:own:<tenant>               zset    provider/id of objects there -> since when, Unix ms
+    P:{sN}:own:<tenant>:passing       zset    the same of those that the provider forgets by itself
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
     P:{sN}:windows                    hash    window of a tenant's scopes -> since when it is whole
     P:{sN}:settled                    string  the newest stream id that a worker went to settle
@@ -88,6 +90,14 @@ class RedisKeys:
         """What was reported for the tenant under this exchange, while a repeat of it is known."""
         return f"{self.of(tenant)}:claim:{tenant}:{exchange_id}"
 
+    def owned(self, tenant: str) -> str:
+        """The objects at providers that the tenant keeps."""
+        return f"{self.of(tenant)}:own:{tenant}"
+
+    def owned_passing(self, tenant: str) -> str:
+        """Those that their providers forget by themselves."""
+        return f"{self.of(tenant)}:own:{tenant}:passing"
+
     def epoch(self, shard: int) -> str:
         """Says that the shard's windows are whole."""
         return f"{self.tag(shard)}:epoch"
@@ -139,6 +149,10 @@ class RedisKeys:
     def health(self) -> str:
         """What proxies tell each other of upstreams."""
         return f"{self.prefix}:health"
+
+    def calibration(self, day: int) -> str:
+        """What proxies learned of prompts on a day, counted from 1970."""
+        return f"{self.prefix}:calibration:{day}"
 
     @property
     def meta(self) -> str:

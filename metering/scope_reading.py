@@ -6,11 +6,11 @@ has left a window, and holds whose time is over, count no more. Pure: the time i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from metering.caps import AnyWindow, Vector
-from metering.window import NOTHING, SlidingWindow, plus
+from metering.window import NOTHING, SlidingWindow, minus, plus
 
 _HOLD = b"h:"
 _DIMENSIONS = {b"n": "nano", b"t": "tokens", b"r": "requests"}
@@ -53,6 +53,29 @@ def read_scope(
         sliding.advance(now_ms)
         found[window.label] = sliding
     return ScopeReading(found, held, holds)
+
+
+def read_totals(
+    held: Sequence[bytes],
+    count: int,
+    lapsed: Sequence[bytes],
+    windows: Iterable[tuple[AnyWindow, Sequence[bytes]]],
+    now_ms: int,
+) -> ScopeReading:
+    """The same from what `lua/peek.lua` reads of a scope: the total of what is held and how many
+    hold, those of them that have `lapsed`, and per window its buckets from the first one on."""
+    gone = [Vector(*map(int, each.split())) for each in lapsed if each]
+    found = {}
+    for window, values in windows:
+        buckets = {}
+        for place in range(1, len(values), 3):
+            if any(amounts := [int(value or 0) for value in values[place : place + 3]]):
+                buckets[int(values[0]) + place // 3] = Vector(*amounts)
+        sliding = SlidingWindow(window, buckets, _sum(buckets.values()))
+        sliding.advance(now_ms)
+        found[window.label] = sliding
+    total = Vector(*(int(amount or 0) for amount in held))
+    return ScopeReading(found, minus(total, _sum(gone)), count - len(lapsed))
 
 
 def _sum(vectors: Iterable[Vector]) -> Vector:

@@ -26,6 +26,9 @@ _SHARED = {
     "put_aside": (),
     "claim": (),
     "keep_claims": (),
+    "look_owned": (),
+    "note_owned": (),
+    "forget_owned": (),
     "peek": (),
 }
 

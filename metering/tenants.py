@@ -98,6 +98,8 @@ class Tenant:
     steps_in_shadow: bool = False
     may_decline_steps: bool = True
     """Whether a request may ask not to be degraded."""
+    targets_earn_credit: bool = False
+    """Whether a late answer costs less by a target that the request itself has named."""
 
     @property
     def has_money_cap(self) -> bool:

@@ -8,8 +8,9 @@ what one request reserves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from metering.calibration import Calibration
 from metering.caps import Stairs
 from metering.prices import Price
 from metering.steps import Steps, burst
@@ -81,6 +82,9 @@ class PromptCount:
     """The prompt's tokens by the name of each upstream model of the route."""
 
     by_model: Mapping[str, int]
+    uncalibrated: Mapping[str, int] = field(default_factory=dict)
+    """Our own counts, of text alone and for models without a tokenizer of ours: what providers
+    report is compared with them."""
 
     def tokens(self, upstream: Upstream) -> int:
         """The prompt as this upstream's model counts it."""
@@ -205,7 +209,9 @@ def steps_of(asked: Model, tenant: Tenant, project: str) -> tuple[str, Steps] | 
     return None
 
 
-def count_prompts(request: ChatRequest, route: Route) -> PromptCount:
+def count_prompts(
+    request: ChatRequest, route: Route, calibration: Calibration | None = None
+) -> PromptCount:
     """Count the prompt as each upstream model does. The costly step: give long ones a thread.
 
     Models that share a tokenizer share the count of plain text; what an image costs depends on
@@ -218,13 +224,18 @@ def count_prompts(request: ChatRequest, route: Route) -> PromptCount:
     )
     counted: dict[str, int] = {}
     by_model: dict[str, int] = {}
+    uncalibrated: dict[str, int] = {}
     for place in route.places:
         model = place.upstream.model
         key = place.tokenizer.name if is_plain else model
         if key not in counted:
             counted[key] = count(request, place.tokenizer, model)
         by_model[model] = counted[key]
-    return PromptCount(by_model)
+        if calibration is not None and not place.tokenizer.is_exact:
+            by_model[model] = calibration.scaled(model, counted[key])
+            if is_plain:
+                uncalibrated[model] = counted[key]
+    return PromptCount(by_model, uncalibrated)
 
 
 def _nothing_left(

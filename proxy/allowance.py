@@ -58,10 +58,14 @@ def covered(option: Option, held: Vector) -> int:
     return min(option.output_tokens, output_of(part_of(option), held))
 
 
-def clamp(option: Option, held: Vector, request: ChatRequest) -> int | None:
+def clamp(
+    option: Option, held: Vector, request: ChatRequest, *, is_whole: bool = False
+) -> int | None:
     """What each choice may say at most with this hold; None where it covers all that was planned,
-    and for a stream, whose hold grows."""
-    if request.stream or (tokens := covered(option, held)) >= option.output_tokens:
+    and for a stream, whose hold grows. With `is_whole` its upstream is known to send no streams."""
+    if (request.stream and not is_whole) or (
+        tokens := covered(option, held)
+    ) >= option.output_tokens:
         return None
     return max(1, tokens // request.candidates)
 

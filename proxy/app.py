@@ -30,6 +30,8 @@ from proxy.ingress import (
 from proxy.meter_api import meter
 from proxy.models_api import counts, get_model, list_models
 from proxy.pace import Pace
+from proxy.passthrough import pass_through
+from proxy.realtime import realtime
 from proxy.server import Runner
 from proxy.standing import Standings
 from proxy.wire import client_format, client_formats, counting
@@ -72,6 +74,9 @@ def create_app(
     app.router.add_post("/v1/meter", meter)
     app.router.add_get("/v1/models", list_models, allow_head=False)
     app.router.add_get("/v1/models/{model}", get_model, allow_head=False)
+    if settings.passthrough is not None:
+        app.router.add_get("/v1/realtime", realtime, allow_head=False)
+    app.router.add_route("*", "/v1/{path:.*}", pass_through)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_route("*", "/{path:.*}", not_found)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from metering.caps import AdmittedBy, Cap, Scope, Vector
 from metering.events import RECOVERED, Reason, Status, UsageEvent, encode
 from metering.ids import derived_id
 from metering.meter import Meter
 from metering.money import PPM, divide_half_even
-from metering.recovery import encode_checkpoint, encode_facts
+from metering.recovery import encode_checkpoint
 from metering.tenants import Principal
 from metering.usage import INPUT_CLASSES, TOKEN_CLASSES, MeteredUsage
 from proxy.reply import Reply
@@ -42,6 +41,8 @@ class Facts:
     """The scopes it runs in, beside the tenant, that can be paused or killed."""
     target_latency_ms: int | None = None
     """How fast its answer is to be."""
+    credit_target_ms: int | None = None
+    """How fast it has to be for its whole price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Promise:
     target_ms: int
     asked_at: int
     credit_ppm: int = 0
+    credit_target_ms: int | None = None
+    """The time that was promised; None where nothing is credited."""
 
 
 @dataclass(slots=True)
@@ -69,6 +72,10 @@ class Attempt:
     admitted_by: AdmittedBy = AdmittedBy.CAPS
     max_tokens: int | None = None
     """What a choice was bounded by, where that is not the client's own limit."""
+    upstream_label: str | None = None
+    """What metrics call its upstream, where the model's name is the client's own word."""
+    is_inference: bool = True
+    """Whether a model answers it; other calls are counted as calls only."""
     is_sent: bool = False
     first_byte_at: int | None = None
     ended_at: int | None = None
@@ -99,6 +106,15 @@ class Attempt:
             return None
         return _ms(self.first_byte_at - self.promise.asked_at) <= self.promise.target_ms
 
+    @property
+    def earns_credit(self) -> bool:
+        """Whether it came later than was promised, and than it was asked for: a request may waive a
+        credit, and cannot make one up."""
+        promise, came_at = self.promise, self.first_byte_at
+        if promise is None or promise.credit_target_ms is None or came_at is None:
+            return False
+        return _ms(came_at - promise.asked_at) > max(promise.target_ms, promise.credit_target_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Charge:
@@ -122,7 +138,7 @@ def promise_of(facts: Facts, credit_ppm: int) -> Promise | None:
     target_ms = facts.target_latency_ms
     if target_ms is None:
         return None
-    return Promise(target_ms, facts.occurred_at, credit_ppm)
+    return Promise(target_ms, facts.occurred_at, credit_ppm, facts.credit_target_ms)
 
 
 _BILLED = {
@@ -187,7 +203,7 @@ def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> C
         return Charge(usage, {}, 0, 0, 0, billable=False, reason=reason, status=status)
     tokens = {unit: count for unit, count in usage.units.items() if count}
     units = {**tokens, "api_call": 1}
-    if outcome is Outcome.SERVED:
+    if outcome is Outcome.SERVED and attempt.is_inference:
         units["inference"] = 1
     price = attempt.option.price
     sell_nano = price.sell.total_nano(units) if price else 0
@@ -208,7 +224,9 @@ def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> C
 
 
 def _credit_nano(attempt: Attempt, sell_nano: int) -> int:
-    return divide_half_even(sell_nano * attempt.promise.credit_ppm, PPM) if attempt.promise else 0
+    if attempt.promise is None or not attempt.earns_credit:
+        return 0
+    return divide_half_even(sell_nano * attempt.promise.credit_ppm, PPM)
 
 
 def _reason(attempt: Attempt, outcome: Outcome | None) -> tuple[Reason, bool]:
@@ -219,7 +237,7 @@ def _reason(attempt: Attempt, outcome: Outcome | None) -> tuple[Reason, bool]:
         return Reason.INTERNAL_ERROR, False
     if outcome is Outcome.REFUSED:
         return Reason.UPSTREAM_REFUSED, False
-    if outcome not in _BILLED or attempt.http_status not in {None, 200}:
+    if outcome not in _BILLED or (attempt.http_status or 200) // 100 != 2:
         return Reason.UPSTREAM_ERROR, False
     return _BILLED[outcome], True
 
@@ -277,29 +295,6 @@ def progress(attempts: Sequence[Attempt]) -> tuple[int, ...]:
         return ()
     last = attempts[-1]
     return (last.number, last.is_sent, last.first_byte_at or 0, last.meter.output_tokens)
-
-
-def hold_facts(facts: Facts, upstreams: Sequence[tuple[Any, ...]]) -> bytes:
-    """What the record of the hold says of an exchange that was never checkpointed.
-
-    `upstreams` as in `metering.recovery.encode_facts`.
-    """
-    key = facts.principal.key
-    labels = {
-        "request_id": facts.request_id,
-        "project": key.project,
-        "api_key_id": key.id,
-        "occurred_at": facts.occurred_at,
-        "model_requested": facts.model_requested,
-        "stream": facts.stream,
-        "user": facts.user,
-        "feature": facts.feature,
-        "session": facts.session,
-        "run": facts.run,
-        "step": facts.step,
-        "client_retry_count": facts.client_retry_count,
-    }
-    return encode_facts(labels, upstreams)
 
 
 def _total(charges: Sequence[Charge]) -> Vector:

@@ -46,6 +46,8 @@ class ChatRequest:
     user: str | None
     format: str = OPENAI_CHAT
     as_chat: dict[str, Any] | None = None
+    may_refer: bool = False
+    """Whether it may name objects that live at a provider."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those of the client that go on to an upstream of the same format."""
 

@@ -275,16 +275,24 @@ def keys_new(
 @weir.command()
 @click.option("--tenant", help="Only this tenant.")
 @click.option("--since", metavar="WHEN", help="RFC 3339, or back from now: 30m, 24h, 7d.")
+@click.option("--by", default="tenant,model", metavar="LIST", help="What a row is, by commas.")
+@click.option(
+    "--sort", default="name", metavar="HOW", help="name, requests, cost, charged or margin."
+)
+@click.option("--limit", type=click.IntRange(1), help="Show at most so many rows.")
 @shared_options
 def usage(
     *,
     tenant: str | None,
     since: str | None,
+    by: str,
+    sort: str,
+    limit: int | None,
     config_file: str | None,
     data_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """What was used, by tenant and model, from the ledger."""
+    """What was used, what it cost and was sold for, from the ledger."""
     from metering.clock import now_ns
     from proxy.cli_times import parse_since_ns
 
@@ -295,7 +303,11 @@ def usage(
     settings = load_config(config_file, data_dir, as_json).settings
     from proxy import cli_reports
 
-    _report(lambda: cli_reports.usage(settings, tenant, since_ns), as_json)
+    try:
+        asked = cli_reports.asked_usage(tenant, since_ns, by=by, sort=sort, limit=limit)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    _report(lambda: cli_reports.usage(settings, asked), as_json)
 
 
 @weir.command()

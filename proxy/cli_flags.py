@@ -44,6 +44,8 @@ _TIMEOUT_S = 5.0
 
 def _scope_options(command: _Command) -> _Command:
     """`--tenant` and what within it."""
+    either = click.option("--scope", metavar="KIND:ID", help="The same as `weir flags` shows it.")
+    command = either(command)
     for name in reversed(SCOPES):
         command = click.option(f"--{name}", metavar="ID", help=f"Only this {name}.")(command)
     return click.option("--tenant", required=True, help="Whose spending.")(command)
@@ -105,7 +107,7 @@ def flags(*, tenant: str, config_file: str | None, data_dir: Path | None, as_jso
     found, floor = _ask(settings, look, as_json)
     if not found and not floor and settings.tenants.get(tenant) is None:
         fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}, and no flag of it", as_json)
-    rows = [_row(each) for each in found]
+    rows = [_row(each, tenant) for each in found]
     if as_json:
         echo_json({"tenant": tenant, "flags": rows, "stage_min": floor})
         return
@@ -147,10 +149,11 @@ def _read(tenant: str, options: dict[str, Any]) -> tuple[Settings, Scope, bool]:
     that was taken out of the file spends nothing."""
     from metering.caps import Scope, ScopeKind
     from metering.ids import is_id, scope_id
+    from metering.scope_names import parse_scope
 
     as_json = options["as_json"]
     settings = load_config(options["config_file"], options["data_dir"], as_json).settings
-    named = {name: options[name] for name in SCOPES if options[name] is not None}
+    named = {name: options[name] for name in (*SCOPES, "scope") if options[name] is not None}
     if len(named) > 1:
         raise click.UsageError(f"name one of {', '.join(f'--{name}' for name in named)}")
     owner = settings.tenants.get(tenant)
@@ -159,6 +162,14 @@ def _read(tenant: str, options: dict[str, Any]) -> tuple[Settings, Scope, bool]:
     if not named:
         return settings, Scope(ScopeKind.TENANT), as_json
     [(kind, text)] = named.items()
+    if kind == "scope":
+        try:
+            found = parse_scope(text, tenant)
+        except ValueError as error:
+            raise click.UsageError(f"--scope: {error}") from None
+        if found.kind is ScopeKind.TENANT:
+            return settings, found, as_json
+        kind, text = found.kind.value, found.id
     if not text:
         raise click.UsageError(f"--{kind} needs a name")
     if kind in _IDS and not is_id(text):  # no request can be in it, so a flag would stop nothing
@@ -197,25 +208,25 @@ async def _with_redis(settings: Settings, work: _Work[_Answer]) -> _Answer:
 
 
 def _tell(what: str, tenant: str, scope: Scope, as_json: bool) -> None:
+    from metering.scope_names import scope_text
+
     if as_json:
-        echo_json({"tenant": tenant, "scope": _scope_name(scope), "now": what})
+        echo_json({"tenant": tenant, "scope": scope_text(scope, tenant), "now": what})
     else:
         click.echo(f"{_name(tenant, scope)}: {what}")
 
 
 def _name(tenant: str, scope: Scope) -> str:
-    inner = _scope_name(scope)
-    return f"tenant {tenant}" if inner == "tenant" else f"{inner} of tenant {tenant}"
+    from metering.scope_names import scope_text
+
+    return f"{scope_text(scope, tenant)} of tenant {tenant}" if scope.id else f"tenant {tenant}"
 
 
-def _scope_name(scope: Scope) -> str:
-    return f"{scope.kind}/{scope.id}" if scope.id else str(scope.kind)
-
-
-def _row(flag: Flag) -> dict[str, Any]:
+def _row(flag: Flag, tenant: str) -> dict[str, Any]:
+    from metering.scope_names import scope_text
     from proxy.cli_times import rfc3339
 
     at = rfc3339(flag.at_ms * 1_000_000) if flag.at_ms else None
     kind: FlagKind = flag.kind
-    scope = _scope_name(flag.scope)
+    scope = scope_text(flag.scope, tenant)
     return {"scope": scope, "flag": str(kind), "by": flag.by, "why": flag.why, "at": at}

@@ -165,7 +165,7 @@ async def _look(settings: Settings, tenant: Tenant, scopes: tuple[Scope, ...]) -
         flags = await client.hgetall(keys.state(tenant.id))
         is_whole = await client.exists(keys.epoch(keys.shard(tenant.id)))
     texts = {name.decode(): value.decode() for name, value in flags.items()}
-    return Look(tenant, scopes, readings, texts, now_ms, is_rebuilding=not is_whole)
+    return Look(tenant, scopes, readings, texts, now_ms, not is_whole, settings.models)
 
 
 async def _holds(settings: Settings, tenant_id: str | None) -> tuple[list[dict[str, Any]], int]:

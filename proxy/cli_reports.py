@@ -20,8 +20,9 @@ from metering.ids import is_id
 from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
 from metering.settlement.ledger.faults import LedgerDamagedError, safe_url
-from metering.settlement.ledger.queries import invoice_report, usage_report
+from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.store import Ledger, open_ledger
+from metering.settlement.ledger.usage_report import DIMENSIONS, NOTHING, SORTS, Asked, usage_report
 from metering.settlement.redis_client import connect
 from metering.settlement.redis_stream import stream_pending
 from proxy import cli_tables
@@ -45,17 +46,31 @@ class LedgerError(Exception):
     """The ledger cannot be read."""
 
 
-def usage(settings: Settings, tenant: str | None, since: int | None) -> Report:
-    """Usage by tenant and model; NotFoundError for a tenant that neither file nor ledger knows."""
-    _require_id(settings, tenant)
+def asked_usage(
+    tenant: str | None, since_ns: int | None, *, by: str, sort: str, limit: int | None
+) -> Asked:
+    """What `weir usage` was asked for; ValueError for what there is not."""
+    names = tuple(dict.fromkeys(name.strip() for name in by.split(",")))
+    for name in names:
+        if name not in DIMENSIONS:
+            raise ValueError(f"--by: {name!r} is not among {', '.join(DIMENSIONS)}")
+    if sort not in SORTS:
+        raise ValueError(f"--sort: {sort!r} is not among {', '.join(SORTS)}")
+    asked = Asked(tenant, since_ns, names, sort, limit)
+    if asked.is_by_request and sort == "requests":
+        raise ValueError("--sort requests: by request each row is one")
+    return asked
+
+
+def usage(settings: Settings, asked: Asked) -> Report:
+    """What was used; NotFoundError for a tenant that neither file nor ledger knows."""
+    _require_id(settings, asked.tenant)
     pending = pending_events(settings)  # before the ledger: what moves in between counts twice
-    report = read_ledger(
-        settings, lambda ledger: usage_report(ledger, tenant, since, pending=pending)
-    )
+    report = read_ledger(settings, lambda ledger: usage_report(ledger, asked, pending=pending))
     if report is None:
-        _require_configured(settings, tenant)
-        totals = {"requests": 0, "units": {}, "cost_nano": 0, "admission_nano": 0, "unpriced": 0}
-        report = {"rows": [], "totals": totals, "settled_through": None, "pending": pending}
+        _require_configured(settings, asked.tenant)
+        none = {"rows": [], "totals": NOTHING, "more": 0}
+        report = {"by": list(asked.by), **none, "settled_through": None, "pending": pending}
     return report, cli_tables.usage(report)
 
 

@@ -28,7 +28,7 @@ _UNITS = {
     "output_audio": "output, audio",
 }
 
-_PIPED_WIDTH = 160
+_PIPED_WIDTH = 260
 """Wide enough for every column when nobody's terminal says otherwise."""
 
 
@@ -38,18 +38,25 @@ def console() -> Console:
 
 
 def usage(report: Mapping[str, Any]) -> RenderableType:
-    """The usage report: one row per tenant and model, and the sum."""
-    table = _table("Tenant", "Model", numbers=("Requests", "Input", "Cached", "Output"))
+    """The usage report: one row per tenant and model, or whatever was asked for, and the sum."""
+    by = [*(["at"] if "request" in report["by"] else []), *report["by"]]
+    headings = [name.capitalize() for name in by]
+    table = _table(*headings, numbers=("Requests", "Input", "Cached", "Output"))
     other = sorted({unit for row in report["rows"] for unit in row["units"]} - _TOKEN_UNITS)
     for unit in other:
         table.add_column(unit, justify="right", no_wrap=True)
-    for heading in ("Cost USD", "Charged USD"):
+    for heading in ("Cost USD", "Charged USD", "Margin USD", "Margin"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report["rows"]:
-        table.add_row(row["tenant"], row["model"], *_figures(row, other))
+        names = [Text(_named(row[name])[: _TIME_CHARS if name == "at" else None]) for name in by]
+        table.add_row(*names, *_figures(row, other))
     table.add_section()
-    table.add_row("Total", "", *_figures(report["totals"], other), style="bold")
-    notes: list[RenderableType] = [table, _settled(report)]
+    blanks = [""] * (len(by) - 1)
+    table.add_row("Total", *blanks, *_figures(report["totals"], other), style="bold")
+    notes: list[RenderableType] = [table]
+    if more := report["more"]:
+        notes.append(f"{more:,} more rows are in the total; raise --limit, or name a --tenant.")
+    notes.append(_settled(report))
     if unpriced := report["totals"].get("unpriced"):
         notes.append(_unpriced(unpriced, "billed nothing for those"))
     return Group(*notes)
@@ -172,8 +179,20 @@ def _figures(row: Mapping[str, Any], other: list[str]) -> list[str]:
     fresh = sum(units.get(name, 0) for name in INPUT_CLASSES) - cached
     output = sum(units.get(name, 0) for name in OUTPUT_CLASSES)
     counts = [row["requests"], fresh, cached, output, *(units.get(unit, 0) for unit in other)]
-    amounts = [money(row["cost_nano"]), money(row["admission_nano"])]
-    return [f"{count:,}" for count in counts] + amounts
+    amounts = [money(row[name]) for name in ("cost_nano", "admission_nano", "margin_nano")]
+    return [f"{count:,}" for count in counts] + amounts + [_share(row["margin_ppm"])]
+
+
+_TIME_CHARS = len("2026-11-21T18:13:21")
+
+
+def _named(value: Any) -> str:
+    return str(value or "-")
+
+
+def _share(ppm: int | None) -> str:
+    """Parts per million as percent; a dash where there is nothing to be a share of."""
+    return "-" if ppm is None else f"{ppm / 10_000:.1f} %"
 
 
 def _settled(report: Mapping[str, Any]) -> Text:

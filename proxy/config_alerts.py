@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from metering.alert_sinks import DEFAULT_SINKS, SinkSettings, sink_types
+from metering.alert_sinks import ALERT_KINDS, DEFAULT_SINKS, SinkSettings, sink_types
 from proxy.config_decode import Findings, suggest
 from proxy.config_shape import AlertsShape, SinkShape
 from proxy.config_yaml import Path
@@ -51,6 +51,10 @@ def _build(path: Path, written: SinkShape, findings: Findings) -> SinkSettings:
         findings.fault(path, f"a sink of type {written.type} has no url and no secret")
     if written.kinds == ():
         findings.fault((*path, "kinds"), "an empty list wants no alert", "leave it out for all")
+    for index, kind in enumerate(written.kinds or ()):
+        if kind not in ALERT_KINDS:
+            hint = suggest(kind, ALERT_KINDS) or f"there are {', '.join(ALERT_KINDS)}"
+            findings.fault((*path, "kinds", index), f"unknown kind of alert {kind!r}", hint)
     if not 0 < written.timeout_s <= TIMEOUT_MAX_S:
         findings.fault((*path, "timeout_s"), f"must be above 0 and at most {TIMEOUT_MAX_S}")
     return SinkSettings(

@@ -20,11 +20,17 @@ from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_degrade import build_steps, check_degradation, targets_of
 from proxy.config_ledger import ledger_url_fault
+from proxy.config_limits import check_output
 from proxy.config_network import (
     build_egress,
     build_tls,
     check_listening,
     check_redis_files,
+)
+from proxy.config_passthrough import (
+    build_passthrough,
+    check_passthrough,
+    with_flat_prices,
 )
 from proxy.config_prices import RULES, build_prices
 from proxy.config_providers import build_provider
@@ -48,7 +54,8 @@ def build(
     }
     models = {name: _model(name, model, shape, findings) for name, model in shape.models.items()}
     _check_fallbacks(models, findings)
-    prices = build_prices(shape, findings)
+    passthrough = build_passthrough(shape, findings)
+    prices = with_flat_prices(build_prices(shape, findings), passthrough)
     cost_rules = build_cost_rules(shape.cost_to_serve, findings)
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
@@ -56,10 +63,12 @@ def build(
         check_degradation(tenants.places, models, prices, findings)
         check_margins(cost_rules, models, prices, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
+    check_output(shape.limits, findings)
     _warn_of_few_tokens(tenants, shape.limits.min_output_tokens, findings)
     if tenants.minted_keys and not is_loopback(shape.server.host):
         _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
+    check_passthrough(passthrough, providers, models, tenants.by_id, findings)
     server, metering = shape.server, shape.metering
     return Settings(
         source=source,
@@ -81,6 +90,7 @@ def build(
         sla_credit_ppm=build_credit_ppm(shape.sla, findings),
         minted_keys=tenants.minted_keys,
         tolerances=build_tolerances(shape.anomalies, tenants.by_id, findings),
+        passthrough=passthrough,
         egress=build_egress(shape.egress, findings, directory),
         sinks=build_sinks(shape.alerts, findings),
     )

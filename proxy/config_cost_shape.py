@@ -14,6 +14,8 @@ from pydantic import BeforeValidator, Field
 
 from proxy.config_values import FORBID, Count, Number, Share, text, whole
 
+ClientTargets = Annotated[Literal["inform", "credit"], BeforeValidator(text)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CostToServeShape:
@@ -47,7 +49,21 @@ class SlaShape:
 
     credit_share: Share = Decimal(0)
     """Share of its price that an answer costs less when it missed its target."""
+    client_targets: ClientTargets = "inform"
+    """What a target in a request's header does: only inform, or earn the credit as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSlaShape:
+    """One tenant's own."""
+
+    __pydantic_config__ = FORBID
+
+    client_targets: ClientTargets | None = None
+    """As `sla.client_targets`, for this tenant."""
 
 
 NO_SLA = SlaShape()
 """What there is without the section."""
+
+NO_OWN_SLA = OwnSlaShape()

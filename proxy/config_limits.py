@@ -27,11 +27,14 @@ from metering.money import AMOUNT_NANO_MAX, format_cents, to_ppm, usd_to_nano
 from metering.tenants import CapRule
 from metering.window import ROLLING_MAX_S, ROLLING_MIN_S, rolling
 from proxy.config_decode import Findings, suggest
-from proxy.config_limits_shape import CapShape, PinShape
+from proxy.config_limits_shape import CapShape, LimitsShape, PinShape
 from proxy.config_yaml import Path
 
 USER_LENGTH_MAX = 256
 """Of a user's name, in characters; what a request says is cut there."""
+
+SLICE_TOKENS_WARN = 4096
+"""A stream takes an eighth of a slice or nothing, and looks for flags once in each."""
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _CALENDAR = [str(unit) for unit in CalendarUnit]
@@ -131,6 +134,25 @@ def cap_nano(path: Path, usd: Decimal | None, findings: Findings) -> int | None:
     return nano
 
 
+def check_output(limits: LimitsShape, findings: Findings) -> None:
+    """What is held for answers whose length nobody said, and by how much streams grow."""
+    usual, smallest = limits.default_output_tokens, limits.min_output_tokens
+    if smallest > usual:
+        findings.warn(
+            ("limits", "min_output_tokens"),
+            f"more than the {usual} tokens that a request without max_tokens holds: none of them "
+            "shrinks near a cap, they are refused",
+            "lower it, or raise limits.default_output_tokens",
+        )
+    if limits.stream_slice_tokens > SLICE_TOKENS_WARN:
+        findings.warn(
+            ("limits", "stream_slice_tokens"),
+            f"more than {SLICE_TOKENS_WARN} tokens, a long answer: near a cap a stream ends where "
+            f"less than {limits.stream_slice_tokens // 8} are left",
+            "256 tokens are some seconds of a stream",
+        )
+
+
 def build_pins(path: Path, written: PinShape, findings: Findings) -> dict[ScopeKind, str]:
     """What a key is pinned to, by kind; a user as it is written, the others ids."""
     pins: dict[ScopeKind, str] = {}
@@ -172,6 +194,12 @@ def _rule(path: Path, shape: CapShape, known: Known, findings: Findings) -> CapR
         return None
     rule = CapRule(kind, window, limit, name, mode, marks)
     _check_daily(path, rule, findings)
+    if limit.nano == 0 and name is None and mode is CapMode.ENFORCE:
+        findings.warn(
+            (*path, "usd"),
+            f"no money for any {kind}: whatever has a price is refused",
+            f"name the {kind} with id, or raise it" if kind is not ScopeKind.TENANT else "raise it",
+        )
     return rule
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from proxy.config_cost_shape import NO_OWN_SLA, OwnSlaShape
 from proxy.config_degrade_shape import Dwell, StepShape
 from proxy.config_values import FORBID, Count, Flag, Number, Share, Text, Whole
 from proxy.config_values import text as _text
@@ -209,6 +210,8 @@ class TenantShape:
     """For people; the id if left out."""
     limits: OwnLimitsShape = OwnLimitsShape()
     """Overrides of `limits`, key by key."""
+    sla: OwnSlaShape = NO_OWN_SLA
+    """Overrides of `sla`."""
     models: tuple[Text, ...] | None = None
     """Models the tenant may ask for; all of them if left out."""
     projects: tuple[ProjectShape, ...] = ()

@@ -13,7 +13,7 @@ from proxy.config_shape import ProviderShape
 from proxy.config_tenants import check_id
 from proxy.config_yaml import Path
 from proxy.settings import Provider, Secret
-from proxy.vendors import Vendor
+from proxy.vendors import Vendor, VendorOption
 
 EXAMPLE_URL = "https://api.openai.com/v1"
 
@@ -89,10 +89,22 @@ def _options(
             options[name] = Secret(value)
         else:
             options[name] = value
+            _check_value(at, value, known, findings)
+        for other in known.needs if known is not None else ():
+            if other not in written:
+                findings.fault(at, f"means nothing without {other!r}", "give both, or neither")
     for name, option in vendor.OPTIONS.items():
         if option.is_required and name not in written:
             findings.fault((*path, "options"), f"lacks {name!r}: {option.about}")
     return options, missing
+
+
+def _check_value(path: Path, value: str, option: VendorOption, findings: Findings) -> None:
+    for word in value.split(",") if option.is_list else [value]:
+        if option.values and word.strip() not in option.values:
+            hint = suggest(word.strip(), option.values)
+            known = ", ".join(option.values)
+            findings.fault(path, f"{word.strip()!r} is none of {known}", hint)
 
 
 def _seconds(written: Decimal | None) -> float | None:

@@ -20,6 +20,7 @@ from proxy.config_anomalies_shape import USUAL, AnomaliesShape
 from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
+from proxy.config_passthrough_shape import PassthroughShape
 from proxy.config_prices_shape import NO_PRICES, PricingShape
 from proxy.config_values import (
     FORBID,
@@ -291,6 +292,8 @@ class FileShape:
     """What a tenant gets for answers that came later than their target."""
     tenants: tuple[TenantShape, ...] = ()
     """Who may use the proxy, and with which keys."""
+    passthrough: PassthroughShape | None = None
+    """Every other path of OpenAI's API, relayed as it is; none of them without the section."""
     anomalies: AnomaliesShape = USUAL
     """Watch over how fast tenants and keys spend."""
     metering: MeteringShape = MeteringShape()

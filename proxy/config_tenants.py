@@ -78,6 +78,7 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
             project_steps=_project_steps(shape, written, path, findings),
             steps_in_shadow=top.degrade_mode(written) == "shadow",
             may_decline_steps=top.allows_no_degrade(written),
+            targets_earn_credit=top.client_targets(written) == "credit",
         )
         places[path] = tenant
         all_caps += [(written.id, cap) for cap in caps]
@@ -175,6 +176,10 @@ class _TopLimits:
         """Whether the tenant's requests may decline its steps."""
         own = tenant.limits.allow_no_degrade
         return self._shape.limits.allow_no_degrade if own is None else own
+
+    def client_targets(self, tenant: TenantShape) -> str:
+        """What a latency target in a request's header does."""
+        return tenant.sla.client_targets or self._shape.sla.client_targets
 
     def _check_features(self, path: Path, features: Mapping[str, FeatureShape]) -> None:
         for name in features:

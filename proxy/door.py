@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from metering.calibration import Calibration
 from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
 from metering.claims import Claims, MemoryClaims
 from metering.fullness import Standing
 from proxy.drains import Drains
 from proxy.metrics_exchange import ExchangeMetrics
+from proxy.passthrough_objects import Ownership
 from proxy.settings import Settings
 from proxy.transport import Transport
 from routing.health import Health
@@ -148,5 +150,9 @@ class Door:
     health: Health = field(default_factory=Health)
     history: History = field(default_factory=History)
     metrics: ExchangeMetrics = field(default_factory=ExchangeMetrics)
+    calibration: Calibration = field(default_factory=Calibration)
+    """How far our count of prompts is off, by upstream model."""
     claims: Claims = field(default_factory=MemoryClaims)
     """What is known of events from outside; in Redis, where every process sees it, when served."""
+    owned: Ownership = field(default_factory=Ownership)
+    """Whose objects at providers are; in Redis when served."""

@@ -11,6 +11,7 @@
     |-- ModelNotAllowed, TenantNotAllowed, LabelPinned                             403
     |-- ScopePaused, ScopeKilled      403 tenant_paused, run_killed, and so for every scope
     |-- ModelNotFound, PathNotFound                     404
+    |-- (those of `proxy.passthrough_errors`)       403, 404
     |-- MethodNotAllowed              405
     |-- RequestTimeout                408
     |-- BodyTooLarge                  413

@@ -157,4 +157,12 @@ def _is_unpriced(item: Item, price: Price | None, tenant: Tenant) -> bool:
             "`pricing.rules`.",
             "dimensions.model",
         )
+    is_by_units = rates and rates.keys().isdisjoint(TOKEN_CLASSES)
+    if is_by_units and lacking == [*item.units]:
+        raise ItemError(
+            "unit_not_priced",
+            f"`{item.model_name}` is priced by {', '.join(sorted(rates))}, and not by "
+            f"{', '.join(lacking)}: report that unit in `units`, or name what is priced so.",
+            "units" if len(lacking) > 1 else "value",
+        )
     return bool(lacking)

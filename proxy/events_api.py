@@ -83,7 +83,7 @@ async def post_events(request: web.Request) -> web.Response:
     """`POST /v1/events`."""
     request_id = fresh_request_id()
     door = request.app[DOOR]
-    status = 499
+    response: web.Response | None = None
     try:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
@@ -101,10 +101,8 @@ async def post_events(request: web.Request) -> web.Response:
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
         door.metrics.refused(internal.label)
         response = refusal(internal, request_id)
-    else:
-        status = response.status
     finally:
-        door.metrics.answered(status)
+        door.metrics.answered(499 if response is None else response.status)
     return response
 
 

@@ -15,19 +15,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from metering.background import spawn
 from metering.caps import Candidate, Denial, Elastic, Hold, Reservation
 from metering.clock import monotonic_s, now_ns
+from metering.events import Status
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
+from metering.usage import input_total
 from proxy.allowance import covered, is_bounded, part_of
-from proxy.attempts import Attempt, Facts, bill, checkpoint, hold_facts, progress, promise_of
+from proxy.attempts import (
+    Attempt,
+    Charge,
+    Facts,
+    bill,
+    checkpoint,
+    progress,
+    promise_of,
+)
 from proxy.chat import ChatRequest
 from proxy.degraded import only_cached, passed_over, steps_taken
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.forwarding import Forwarding
 from proxy.halt import Halt
+from proxy.hold_facts import hold_facts
+from proxy.native_objects import stored_id
 from proxy.planning import Plan, upstream_facts
 from proxy.recording import record
 from proxy.refusals import broken_off, denied, failed
@@ -230,10 +243,36 @@ class Exchange:
             if overrun_nano > 0 and is_bounded(self.hold.caps):
                 self._told.overrun_nano = overrun_nano
             tell(door, self._facts, self._attempts, made.charges, self._told)
+            self._learn(made.charges[-1])
+            noting = self._note()
             known = await record(door, self.hold, made, self._facts.request_id)
+            if noting is not None:
+                await asyncio.wait([noting])
             self._room.states = known or self._room.states
         finally:
             door.open.discard(self)
+
+    def _note(self) -> asyncio.Task[None] | None:
+        """Note whose an answer is that the provider keeps; Redis hears of it with the commit."""
+        attempt = self._attempts[-1]
+        kept = stored_id(self._request, attempt) if attempt.outcome is Outcome.SERVED else None
+        if kept is None:
+            return None
+        provider = attempt.option.upstream.provider
+        noted = self._door.owned.note(self.hold.tenant, provider, [kept], is_passing=True)
+        return spawn(noted, name="note-object")
+
+    def _learn(self, charged: Charge) -> None:
+        """Compare our count of the prompt with the provider's, where only theirs is exact."""
+        option = self._attempts[-1].option
+        counted = self._plan.uncalibrated.get(option.upstream.model)
+        if counted is None or option.changes.instruct is not None:
+            return
+        if charged.status is Status.SUCCESS and charged.usage.source == "provider":
+            reported = input_total(charged.usage.units)
+            self._door.calibration.observe(
+                option.upstream.model, counted=counted, reported=reported
+            )
 
     # -- the end ------------------------------------------------------------------------------
 

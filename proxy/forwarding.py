@@ -90,7 +90,8 @@ class Forwarding:
     async def run(self, client: Client) -> Outcome:
         """Send the request, relay the answer; how it ended."""
         attempt, option = self._attempt, self._attempt.option
-        clamped = clamp(option, self._room.held, self._request)
+        is_whole = self._door.history.is_whole(option.upstream.label)
+        clamped = clamp(option, self._room.held, self._request, is_whole=is_whole)
         self._told.clamped_tokens = clamped
         attempt.max_tokens = option.changes.max_tokens if clamped is None else clamped
         call = call_to(
@@ -140,10 +141,14 @@ class Forwarding:
             return Outcome.NONSENSE
         if answer.status != 200:
             return await self._refused(answer)
-        if self._request.stream and is_stream(answer.header("content-type")):
-            relayed = await self._stream(answer, client)
-        else:
+        comes_whole = not (self._request.stream and is_stream(answer.header("content-type")))
+        if self._request.stream:
+            label = attempt.option.upstream.label
+            self._door.history.streamed(label, is_whole=comes_whole)
+        if comes_whole:
             relayed = await self._whole(answer, client)
+        else:
+            relayed = await self._stream(answer, client)
         self.relayed = relayed
         attempt.reply = relayed.reply
         attempt.client_disconnected = relayed.is_client_gone

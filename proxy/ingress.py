@@ -38,8 +38,9 @@ from proxy.errors import (
 )
 from proxy.exchange import Exchange
 from proxy.intake import read_body
+from proxy.native_objects import may_refer, reachable
 from proxy.pace import Pace
-from proxy.paced import asked_of, paced, target_ms
+from proxy.paced import asked_of, credit_target_ms, paced, target_ms
 from proxy.planning import plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
@@ -95,6 +96,8 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         chat = await _read(request, spoken)
         need_room(request, stream=chat.stream)
         route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
+        if chat.may_refer:
+            route = await reachable(door, principal.tenant, chat, route)
         refuse_contradictions(lambda name: request.headers.getall(name, ()))
         labels = labels_of(principal.key, request.headers, chat.user)
         standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
@@ -106,8 +109,8 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             occurred_at=occurred_at,
             model_requested=chat.model,
             stream=chat.stream,
-            step=_whole_number(request.headers, "x-weir-step"),
-            client_retry_count=_whole_number(
+            step=whole_number(request.headers, "x-weir-step"),
+            client_retry_count=whole_number(
                 request.headers, "x-stainless-retry-count", is_ours=False
             ),
             feature=labels.feature,
@@ -117,6 +120,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             caps=standing.caps,
             stops=standing.stops,
             target_latency_ms=target_ms(door.settings, chat.model, wishes),
+            credit_target_ms=credit_target_ms(door.settings, principal.tenant, chat.model, wishes),
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
@@ -205,9 +209,10 @@ def need_room(request: web.Request, *, stream: bool) -> None:
 
 async def count_prompt(request: web.Request, chat: ChatRequest, route: Route) -> PromptCount:
     """The prompt for each upstream of the route; a long one is counted in a thread."""
+    calibration = request.app[DOOR].calibration
     if (request.content_length or THREAD_ABOVE_BYTES + 1) > THREAD_ABOVE_BYTES:
-        return await asyncio.to_thread(count_prompts, chat, route)
-    return count_prompts(chat, route)
+        return await asyncio.to_thread(count_prompts, chat, route, calibration)
+    return count_prompts(chat, route, calibration)
 
 
 async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
@@ -220,8 +225,11 @@ async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
             chat = await asyncio.to_thread(spoken.parse_request, raw)
         else:
             chat = spoken.parse_request(raw)
+        refers = may_refer(raw)
     passing = {name: _passing(name, request) for name in spoken.PASSES if name in request.headers}
-    return replace(chat, headers=passing) if passing else chat
+    if passing or refers:
+        chat = replace(chat, headers=passing, may_refer=refers)
+    return chat
 
 
 def _passing(name: str, request: web.Request) -> str:
@@ -295,7 +303,8 @@ def _ids(request_id: str, spoken: ClientFormat | None) -> dict[str, str]:
     return ids if spoken is None else {**ids, spoken.REQUEST_ID: request_id}
 
 
-def _whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True) -> int | None:
+def whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True) -> int | None:
+    """The number in a header; None without one, and for another's that is none."""
     value = headers.get(name)
     if value is None:
         return None

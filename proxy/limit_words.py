@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from metering import scope_names
 from metering.caps import (
     AnyWindow,
     CalendarWindow,
@@ -59,8 +60,7 @@ def limit_source(state: CapState, dimension: str = "usd") -> str:
 
 def scope_text(state: CapState, tenant: str) -> str:
     """The scope as `kind:id`."""
-    scope = state.cap.scope
-    return f"tenant:{tenant}" if scope.kind is ScopeKind.TENANT else f"{scope.kind}:{scope.id}"
+    return scope_names.scope_text(state.cap.scope, tenant)
 
 
 def window_text(window: AnyWindow) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -11,14 +11,18 @@ import orjson
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from metering import caps_choice
 from metering.caps import CalendarWindow, Cap, Scope, ScopeKind, Vector
 from metering.money import PPM, format_short, format_usd, usd_to_nano
+from metering.scope_names import scope_text, shown
 from metering.scope_reading import ScopeReading
 from metering.tenant_caps import caps_under
 from metering.tenants import CapRule, Tenant
 from metering.window import is_rate
 from proxy.cli_times import rfc3339
 from proxy.limit_words import rfc3339_ms, window_text
+from proxy.stages_report import stage_rows, stage_text
+from routing.upstreams import Model
 
 _DIMENSIONS = ("usd", "tokens", "requests")
 _STEPPED = (ScopeKind.SESSION, ScopeKind.RUN)
@@ -35,6 +39,7 @@ class Look:
     flags: Mapping[str, str]
     now_ms: int
     is_rebuilding: bool = False
+    models: Mapping[str, Model] = field(default_factory=dict)
 
 
 def limits_body(look: Look) -> dict[str, Any]:
@@ -48,7 +53,20 @@ def limits_body(look: Look) -> dict[str, Any]:
         "caps": [_cap_row(look, cap) for cap in caps],
         "elsewhere": [_rule_row(rule) for rule in look.tenant.cap_rules if rule.kind not in named],
         "flags": _flag_rows(look),
+        "degradation": stage_rows(
+            look.tenant,
+            look.models,
+            next((each.id for each in look.scopes if each.kind is ScopeKind.PROJECT), None),
+            [_counted(look, cap) for cap in caps],
+            look.flags,
+            now_ms=look.now_ms,
+        ),
     }
+
+
+def _counted(look: Look, cap: Cap) -> caps_choice.Look:
+    reading = look.readings[cap.scope]
+    return caps_choice.Look(cap, reading.windows[cap.window.label].spent, reading.held)
 
 
 def _cap_row(look: Look, cap: Cap) -> dict[str, Any]:
@@ -59,7 +77,7 @@ def _cap_row(look: Look, cap: Cap) -> dict[str, Any]:
         held = Vector(held.nano, held.tokens, 0)
     reset_ms = window.reset_ms()
     row = {
-        "scope": _scope_text(look.tenant.id, cap.scope),
+        "scope": scope_text(cap.scope, look.tenant.id),
         "window": window_text(cap.window),
         "timezone": cap.window.zone if isinstance(cap.window, CalendarWindow) else None,
         "mode": str(cap.mode),
@@ -113,7 +131,7 @@ def _flag_rows(look: Look) -> list[dict[str, Any]]:
                 continue
             who = scope or Scope(ScopeKind.TENANT)
             rows.append(
-                {"flag": flag, "scope": _scope_text(look.tenant.id, who), **_flag_facts(value)}
+                {"flag": flag, "scope": scope_text(who, look.tenant.id), **_flag_facts(value)}
             )
     return rows
 
@@ -132,10 +150,6 @@ def _flag_facts(value: str) -> dict[str, Any]:
         "why": facts.get("why"),
         "at": rfc3339(at_ms * 1_000_000) if isinstance(at_ms, int) else None,
     }
-
-
-def _scope_text(tenant: str, scope: Scope) -> str:
-    return f"tenant:{tenant}" if scope.kind is ScopeKind.TENANT else f"{scope.kind}:{scope.id}"
 
 
 def _word(dimension: str, scope: str) -> str:
@@ -185,6 +199,7 @@ def limits_table(body: Mapping[str, Any]) -> RenderableType:
         f"{flag['scope']} is {flag['flag']} by {flag['by']} since {flag['at']}: {flag['why']}"
         for flag in body["flags"]
     ]
+    notes += [stage_text(row) for row in body["degradation"]]
     return Group(*notes)
 
 
@@ -205,7 +220,7 @@ def hold_row(tenant: str, exchange_id: str, raw: bytes, now_ms: int) -> dict[str
             "usd": format_usd(int(vector["nano"]), places=9),
             "tokens": int(vector["tokens"]),
             "requests": int(vector["requests"]),
-            "scopes": [_scope_name(tenant, shape) for shape in record["scopes"]],
+            "scopes": [shown(shape.partition(" ")[0], tenant) for shape in record["scopes"]],
         }
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
@@ -214,11 +229,6 @@ def hold_row(tenant: str, exchange_id: str, raw: bytes, now_ms: int) -> dict[str
 def _state(state: str, expires_ms: int, now_ms: int) -> str:
     """A hold whose time is over counts no more, whether or not somebody has marked it."""
     return "lapsed" if state == "held" and expires_ms <= now_ms else str(state)
-
-
-def _scope_name(tenant: str, shape: str) -> str:
-    name = shape.partition(" ")[0]
-    return f"tenant:{tenant}" if name == ScopeKind.TENANT else name.replace("/", ":", 1)
 
 
 def holds_table(rows: Sequence[Mapping[str, Any]], unreadable: int, more: int) -> RenderableType:

@@ -51,18 +51,23 @@ _THREAD_ABOVE_BYTES = 16 * 1024
 async def meter(request: web.Request) -> web.Response:
     """`POST /v1/meter`: allow, throttle or route."""
     door, request_id = request.app[DOOR], fresh_request_id()
+    response: web.Response | None = None
     try:
         body = await _judge(request)
+        door.metrics.metered(body["decision"])
+        response = plain_json(body, request_id=request_id)
     except ApiError as error:
         door.log.info("meter_refused", request_id=request_id, code=error.label)
         door.metrics.refused(error.label)
-        return refusal(error, request_id)
+        response = refusal(error, request_id)
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("meter_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
-        return refusal(internal, request_id)
-    door.metrics.metered(body["decision"])
-    return plain_json(body)
+        door.metrics.refused(internal.label)
+        response = refusal(internal, request_id)
+    finally:
+        door.metrics.answered(499 if response is None else response.status)
+    return response
 
 
 async def _judge(request: web.Request) -> dict[str, Any]:
@@ -141,7 +146,7 @@ def _refused(judged: Judged, denial: Denial, tenant: str) -> dict[str, Any]:
     is_throttled = denial.state is not None and is_margin(denial.state)
     return {
         "decision": Verdict.THROTTLE,
-        "model": judged.plan.model,
+        "model": judged.plan.admission.options[0].upstream.public_name,
         "reason": "margin" if is_throttled else error.label,
         "message": error.message,
         "estimate": _estimate(judged, 0),

@@ -21,7 +21,7 @@ def _gauge(name: str, text: str, *labels: str) -> Metric:
     return Metric(f"weir_{name}", Kind.GAUGE, text, labels)
 
 
-REQUESTS = _counter("requests", "Answers to chat requests, by class of status.", "status")
+REQUESTS = _counter("requests", "Answers to requests, by class of status.", "status")
 REFUSALS = _counter("refusals", "Requests that got an error of ours, by its code.", "code")
 DENIALS = _counter(
     "cap_denials",

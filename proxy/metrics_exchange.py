@@ -67,7 +67,7 @@ class ExchangeMetrics:
         self._tenants = frozenset(sorted(tenants)[:TENANTS_MAX])
 
     def answered(self, status: int) -> None:
-        """A chat request got this status; 499 when its client did not wait for it."""
+        """A request got this status; 499 when its client did not wait for it."""
         self.metrics.counters[_REQUESTS, _CLASSES.get(status // 100, OTHER)] += 1
 
     def refused(self, code: str) -> None:
@@ -157,7 +157,8 @@ class ExchangeMetrics:
         self.metrics.add(catalogue.METERED, decision)
 
     def _attempt(self, attempt: Attempt, charged: Charge) -> None:
-        counters, upstream = self.metrics.counters, attempt.option.upstream.label
+        counters = self.metrics.counters
+        upstream = attempt.upstream_label or attempt.option.upstream.label
         counters[_ATTEMPTS, upstream, attempt.outcome or _INTERNAL] += 1
         if attempt.fallback_reason is not None:
             self.metrics.add(catalogue.FALLBACKS, upstream, attempt.fallback_reason)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from metering.money import format_usd
+from metering.tenants import Tenant
 from proxy.attempts import Facts
 from proxy.door import Door
 from proxy.pace import Asked, Judged, Pace
 from proxy.settings import Settings
-from proxy.wishes import Wishes
+from proxy.wishes import USUAL, Wishes
 from routing.cost_to_serve import Mode, Verdict
 
 
@@ -19,6 +20,13 @@ def target_ms(settings: Settings, model: str, wishes: Wishes) -> int | None:
         return wishes.target_ms
     found = settings.models.get(model)
     return None if found is None else found.target_latency_ms
+
+
+def credit_target_ms(settings: Settings, tenant: Tenant, model: str, wishes: Wishes) -> int | None:
+    """How fast the answer has to be for its whole price: what was promised, by its model; what the
+    request says, only where its tenant may set that."""
+    wished = wishes if tenant.targets_earn_credit else USUAL
+    return target_ms(settings, model, wished)
 
 
 def asked_of(facts: Facts, wishes: Wishes) -> Asked:

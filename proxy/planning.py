@@ -6,8 +6,8 @@ we count it plus every output token that the request may ask for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from metering.caps import Elastic, Stairs, Vector
 from metering.money import AMOUNT_NANO_MAX, amount_nano
@@ -55,6 +55,8 @@ class Plan:
     texts: tuple[str | None, ...] = ()
     spare_skips: tuple[Skip, ...] = ()
     closed: int | None = None
+    uncalibrated: Mapping[str, int] = field(default_factory=dict)
+    """As in the count of its prompt."""
     rerouted_by: str | None = None
     """Why another model is first than the one that was asked for, where no step says so."""
 
@@ -99,7 +101,13 @@ class _Planner:
         if route.stairs is None or not self._wishes.degrade:
             made = admission([usual])
             spares = tuple([self.option(place, NO_CHANGES) for place in spare])
-            return Plan(route.model, made, (spares,), spare_skips=spare_skips)
+            return Plan(
+                route.model,
+                made,
+                (spares,),
+                spare_skips=spare_skips,
+                uncalibrated=self._prompt.uncalibrated,
+            )
         ladder = self._climb(own, usual)
         made = admission([usual] if route.stairs.is_shadow else ladder.stages)
         return Plan(
@@ -112,6 +120,7 @@ class _Planner:
             texts=tuple([stage[0].text_for(route.model) for stage in ladder.stages]),
             spare_skips=spare_skips,
             closed=ladder.closed,
+            uncalibrated=self._prompt.uncalibrated,
         )
 
     def _able(self) -> tuple[Sequence[Place], Sequence[Place], tuple[Skip, ...]]:

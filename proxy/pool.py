@@ -184,9 +184,14 @@ def _idle_s(keep_alive: str | None) -> float:
     return min(IDLE_CONNECTION_S, int(told[1]) - KEEP_ALIVE_MARGIN_S)
 
 
+_METHODS = frozenset({"GET", "POST", "DELETE"})
+
+
 @lru_cache(maxsize=256)
-def _target(url: str, ca_file: Path | None) -> tuple[_Origin, bytes]:
-    """Where a URL leads, and how a POST there begins; all of it comes from settings only."""
+def _target(method: str, url: str, ca_file: Path | None) -> tuple[_Origin, bytes]:
+    """Where a URL leads, and how a request there begins; most of them come from settings only."""
+    if method not in _METHODS:
+        raise ValueError("not a method that is sent")
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("not an http(s) URL")
@@ -195,13 +200,14 @@ def _target(url: str, ca_file: Path | None) -> tuple[_Origin, bytes]:
     if parts.query:
         path = f"{path}?{parts.query}"
     origin = _Origin(parts.hostname, parts.port or (443 if is_tls else 80), is_tls, ca_file)
-    return origin, f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
+    if _UNSENDABLE_PATH.search(path):
+        raise ValueError("a path that would end the line")
+    return origin, f"{method} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\n".encode("ascii")
 
 
 def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     _check_sendable(headers)
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    return f"{lines}Content-Length: ".encode("latin-1")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
 _lines_again = lru_cache(maxsize=256)(_lines)
@@ -209,13 +215,19 @@ _lines_again = lru_cache(maxsize=256)(_lines)
 
 
 def _head(call: Call) -> tuple[_Origin, bytes]:
+    find = _target.__wrapped__ if call.is_one_off else _target
     try:
-        origin, start = _target(call.url, call.ca_file)
+        origin, start = find(call.method, call.url, call.ca_file)
     except ValueError as error:
         raise TransportError(Fault.UNREACHABLE, "the URL is not one to send to") from error
-    make = _lines if call.is_signed else _lines_again
+    make = _lines if call.is_signed or call.is_one_off else _lines_again
     lines = make(tuple(call.headers.items()))
-    return origin, b"%b%b%d\r\n\r\n" % (start, lines, len(call.body))
+    if call.body or call.method == "POST":
+        return origin, b"%b%bContent-Length: %d\r\n\r\n" % (start, lines, len(call.body))
+    return origin, b"%b%b\r\n" % (start, lines)
+
+
+_UNSENDABLE_PATH = re.compile(r"[^\x21-\x7e]")
 
 
 def _check_sendable(headers: tuple[tuple[str, str], ...]) -> None:

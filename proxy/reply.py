@@ -24,6 +24,7 @@ _LABEL_READ_MAX = 8192
 class Reply:
     """What was learnt from an answer, streamed or not, beside its usage (the meter has that)."""
 
+    id: str | None = None
     model: str | None = None
     version: str | None = None
     service_tier: str | None = None
@@ -56,6 +57,7 @@ def read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) -
             if isinstance(choice, dict):
                 _read_choice(choice, reply, meter, part)
     if reply.model is None:
+        reply.id = label(answer.get("id"), reply.redaction)
         reply.model = label(answer.get("model"), reply.redaction)
         reply.version = label(answer.get("system_fingerprint"), reply.redaction)
     if reply.service_tier is None:

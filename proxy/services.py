@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gc
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +28,13 @@ from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_claims import RedisClaims
 from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
+from metering.redis_owners import RedisOwners
 from metering.spool import Spool
 from proxy import telemetry
 from proxy.adopted import find_abandoned, find_abandoned_journals
 from proxy.app import create_app, create_runner
 from proxy.backlog import watch_backlog
+from proxy.calibration_sync import CalibrationSync
 from proxy.crowd import raise_file_limit
 from proxy.door import Door
 from proxy.draining import QUIET_S, connections, drain
@@ -42,6 +44,7 @@ from proxy.metrics_exchange import ExchangeMetrics
 from proxy.metrics_look import ProxyLook
 from proxy.metrics_redis import MeasuredRunner
 from proxy.metrics_report import Reporter, resume
+from proxy.passthrough_objects import Ownership
 from proxy.pool import HttpTransport
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
@@ -129,7 +132,7 @@ async def open_services(
     )
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
-    door = replace(door, claims=RedisClaims(measured, keys))
+    door = _with_stores(door, measured, keys)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     async with link, contextlib.AsyncExitStack() as stack:
@@ -145,7 +148,7 @@ async def open_services(
             "backlog": watch_backlog(door, link, keys),
             "redis-watch": watch.run(),
             "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
-            "health-sync": _health_sync(door, link, keys, log).run(),
+            **_sharing(door, link, keys, log),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
@@ -153,10 +156,23 @@ async def open_services(
         yield services
 
 
-def _health_sync(door: Door, link: RedisRunner, keys: RedisKeys, log: Any) -> HealthSync:
-    models = door.settings.models.values()
-    labels = [each.label for model in models for each in model.upstreams]
-    return HealthSync(door.health, link, keys, labels=labels, log=log)
+def _sharing(
+    door: Door, link: RedisRunner, keys: RedisKeys, log: Any
+) -> dict[str, Coroutine[Any, Any, None]]:
+    """What proxies tell each other of upstreams and their models, beside the path."""
+    upstreams = [each for model in door.settings.models.values() for each in model.upstreams]
+    labels, models = [each.label for each in upstreams], {each.model for each in upstreams}
+    calibration = CalibrationSync(door.calibration, link, keys, models=models, log=log)
+    return {
+        "health-sync": HealthSync(door.health, link, keys, labels=labels, log=log).run(),
+        "calibration-sync": calibration.run(),
+    }
+
+
+def _with_stores(door: Door, runner: MeasuredRunner, keys: RedisKeys) -> Door:
+    """The door with what every process has to see in Redis."""
+    owned = Ownership(RedisOwners(runner, keys), door.log)
+    return replace(door, claims=RedisClaims(runner, keys), owned=owned)
 
 
 def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:

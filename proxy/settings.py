@@ -17,6 +17,7 @@ from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
 from metering.tolerances import EVERYBODY_ALIKE, Tolerances
+from proxy.passthrough_rules import Passthrough
 from routing.cost_to_serve import NOT_JUDGED, CostRules
 from routing.upstreams import Model
 
@@ -204,6 +205,8 @@ class Settings:
     tolerances: Tolerances = EVERYBODY_ALIKE
     sinks: tuple[SinkSettings, ...] = DEFAULT_SINKS
     """Where the worker's alerts go."""
+    passthrough: Passthrough | None = None
+    """What else of OpenAI's API is relayed; nothing without the section."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -43,7 +43,7 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One POST to an upstream. `timeout_s` bounds each silence, `max_answer_s` the whole answer.
+    """One request to an upstream. `timeout_s` bounds each silence, `max_answer_s` the whole answer.
 
     `ca_file` holds the certificates that may vouch for the upstream, in place of the system's.
     """
@@ -55,6 +55,10 @@ class Call:
     connect_timeout_s: float
     max_answer_s: float = 3600.0
     ca_file: Path | None = None
+    method: str = "POST"
+    """GET and DELETE go out without a length when their body is empty (RFC 9110, 8.6)."""
+    is_one_off: bool = False
+    """Whether neither its URL nor its headers are likely to be met again."""
     is_signed: bool = False
     """Whether its headers are of this call alone, and worth nothing to the next."""
 

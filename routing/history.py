@@ -91,6 +91,8 @@ class _Upstream:
     failures_ppm: int = 0
     last_s: float | None = None
     """When something began or ended there last; None before the first."""
+    is_whole: bool = False
+    """Whether the last answer that was to be a stream came in one piece."""
 
 
 @dataclass(slots=True)
@@ -130,6 +132,15 @@ class History:
             upstream.failures_ppm = _towards(upstream.failures_ppm, is_failed * PPM, 64)
         if outcome in _TIMED and took_ms is not None:
             upstream.times[stream].add(took_ms, is_cold=is_cold)
+
+    def streamed(self, label: str, *, is_whole: bool) -> None:
+        """What was asked for as a stream came as one, or in one piece."""
+        self._upstreams.setdefault(label, _Upstream()).is_whole = is_whole
+
+    def is_whole(self, label: str) -> bool:
+        """Whether a stream that is asked for there comes in one piece, by the last one."""
+        upstream = self._upstreams.get(label)
+        return upstream is not None and upstream.is_whole
 
     def look(self, label: str, now_s: float, *, stream: bool) -> Observed:
         """What the next request there may expect."""

@@ -24,11 +24,12 @@ class AiohttpTransport:
         )
 
     async def send(self, call: Call, on_sent: Callable[[], None] = lambda: None) -> AiohttpAnswer:
-        """POST the call; see `Transport`."""
+        """Send the call; see `Transport`."""
         try:
-            response = await self._session.post(
+            response = await self._session.request(
+                call.method,
                 call.url,
-                data=call.body,
+                data=call.body or (b"" if call.method == "POST" else None),
                 headers=call.headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(

@@ -21,6 +21,7 @@ pytest_plugins = [
     "fixtures_upstream",
     "fixtures_provider",
     "fixtures_door",
+    "fixtures_realtime",
     "fixtures_weir",
     "fixtures_worker",
     "fixtures_outage",

@@ -116,6 +116,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: bytes
+    method: str = "POST"
 
     @property
     def json(self) -> Any:
@@ -160,7 +161,8 @@ class ScriptedUpstream:
             for name, _, value in (line.partition(":") for line in lines if line)
         }
         size = int(headers.get("content-length", "0"))
-        self.received.append(Received(start.split(" ")[1], headers, await reader.readexactly(size)))
+        method, path, _ = start.split(" ")
+        self.received.append(Received(path, headers, await reader.readexactly(size), method))
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
         for step in script:
             if isinstance(step, bytes):

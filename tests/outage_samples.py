@@ -50,6 +50,10 @@ class Redis(MemoryCaps):
         self._answer()
         return done
 
+    async def swap(self, *args: Any, **more: Any) -> Reservation | Denial:
+        self._ask()
+        return await super().swap(*args, **more)
+
     async def renew(self, *args: Any, **more: Any) -> Renewal:
         self._ask()
         return await super().renew(*args, **more)

@@ -21,6 +21,7 @@ from proxy.config_decode import shape_keys
 from proxy.errors import ApiError
 from proxy.metrics_catalogue import CATALOGUE
 from proxy.simulator_faults import BEHAVIOURS
+from proxy.vendors import vendor, vendor_types
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -239,3 +240,15 @@ def _anchors(page: Path) -> set[str]:
     return {
         re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
     }
+
+
+@pytest.mark.parametrize("name", vendor_types())
+def test_every_vendor_is_documented(name: str) -> None:
+    """Every value of `providers.NAME.type` has a row, and its options stand on some page."""
+    pages = "".join(
+        page.read_text(encoding="utf-8")
+        for page in [*DOCS.glob("*.md"), *DOCS.glob("formats/*.md")]
+    )
+
+    assert name in _first_cells(_page("providers"))
+    assert [option for option in vendor(name).OPTIONS if f"`{option}`" not in pages] == []

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 import pytest
-from fixtures_door import KEY, OpenDoor, RunningDoor, settings
+from fixtures_door import KEY, OpenDoor, RunningDoor, settings, tenant
 from fixtures_ledger import BOOK, book
 from fixtures_upstream import (
     DONE,
@@ -36,9 +36,16 @@ LATE_S = 0.03
 """Longer than the target of a millisecond."""
 
 
-def configured(upstream: ScriptedUpstream, *, credit_ppm: int = 100_000) -> Settings:
-    models = {"m": Model("m", (Upstream("one", "gpt-4o", "m"),))}
-    made = settings({"one": upstream.url}, models=models)
+def configured(
+    upstream: ScriptedUpstream,
+    *,
+    credit_ppm: int = 100_000,
+    promised_ms: int | None = None,
+    may_set: bool = True,
+) -> Settings:
+    model = Model("m", (Upstream("one", "gpt-4o", "m"),), target_latency_ms=promised_ms)
+    who = replace(tenant(), targets_earn_credit=may_set)
+    made = settings({"one": upstream.url}, models={"m": model}, who=who)
     return replace(made, prices=BOOK, sla_credit_ppm=credit_ppm)
 
 
@@ -122,6 +129,36 @@ async def test_a_stream_is_timed_to_its_first_byte(
 
     assert now_ns() - began >= LATE_S * 1e9 * 0.9
     assert [event.sla_met for event in door.events] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("promised_ms", "may_set", "asked_ms", "is_credited"),
+    [
+        pytest.param(None, False, "1", False, id="nothing was promised"),
+        pytest.param(3_600_000, False, "1", False, id="in time as promised"),
+        pytest.param(1, False, "2", True, id="later than promised"),
+        pytest.param(1, False, AGES_MS, False, id="waived"),
+        pytest.param(3_600_000, True, "1", True, id="may set its own"),
+    ],
+)
+async def test_credits_are_for_what_was_promised(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    promised_ms: int | None,
+    may_set: bool,
+    asked_ms: str,
+    is_credited: bool,
+) -> None:
+    """A target in a header is told with whether it was met; it makes no discount of its own."""
+    upstream.scripts = [[Act.WAIT, completion(prompt=500, output=200)]]
+    door = await open_door(configured(upstream, promised_ms=promised_ms, may_set=may_set))
+
+    asyncio.get_running_loop().call_later(LATE_S, upstream.proceed.set)
+    await chat(door, asked_ms)
+
+    (event,) = door.events
+    assert (event.target_latency_ms, event.sla_met) == (int(asked_ms), asked_ms == AGES_MS)
+    assert event.sla_credit_nano == (550_000 if is_credited else 0)
 
 
 async def test_what_is_not_served_has_met_no_target(

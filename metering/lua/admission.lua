@@ -199,7 +199,7 @@ local function shadowed(caps, vector)
 end
 
 -- The denial of the candidate that takes least; the first of several alike.
-local function deny(candidates, caps, scopes, now, stairs, level)
+local function deny(candidates, caps, scopes, now, stairs, level, stage)
   -- When the first buckets that together hold `need` of one dimension have left: ms, as a number.
   local function frees_at(scope, window, d, need)
     local freed = 0
@@ -266,12 +266,13 @@ local function deny(candidates, caps, scopes, now, stairs, level)
     if not cheapest or takes < amount then cheapest, amount = candidate, takes end
   end
   local worst = judge(cheapest)
+  stage = text(stage or 0)
   if not worst then
-    return answer({'denied', 'held', first_money(), 'nano', '', ''}, scopes, now)
+    return answer({'denied', 'held', first_money(), 'nano', '', '', stage}, scopes, now)
   end
   local at = worst.at > 0 and text(worst.at) or ''
-  return answer({'denied', worst.reason, text(worst.cap), DIMENSION[worst.dimension], at, ''},
-                scopes, now), worst
+  local verdict = {'denied', worst.reason, text(worst.cap), DIMENSION[worst.dimension], at, '', stage}
+  return answer(verdict, scopes, now), worst
 end
 
 local function vector_record(vector)

@@ -10,7 +10,7 @@
 -- Returns strings: held|repeat, candidate (from 0), stage in force, vector held if less than asked
 --                  ("nano tokens requests" or ''), caps in shadow that would have refused, states
 --              or: denied, reason, cap (from 1, or ''), dimension, reset_ms, stop (from 1, or ''),
---                  states; of flags without states
+--                  stage in force, states; of flags without the last two
 --              or: denied, rebuilding (epoch is missing: an empty Redis is not a new tenant).
 -- Errors: BADARG; ENDED when this exchange was committed, released or has lapsed, as for a reserve
 -- that was overtaken on another connection: holding again would leave a hold nobody ends.
@@ -100,7 +100,7 @@ local level = stairs and not stairs.shadow and stage or 0
 local index, vector = 1, nil
 if not runs then index, vector = choose(candidates, caps, level) end
 local denial, worst = nil, nil
-if not index then denial, worst = deny(candidates, caps, scopes, now, stairs, level) end
+if not index then denial, worst = deny(candidates, caps, scopes, now, stairs, level, stage) end
 if fault then return redis.error_reply(fault) end
 if denial then
   if worst and worst.reason == 'spent' and worst.dimension == 1 then

@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from metering.scope_names import shown
+
 KINDS = ("cap_mark", "cap_refuses")
 
 _TEXTS = ("tenant", "scope", "window")
@@ -38,6 +40,7 @@ def read_note(raw: bytes | None, *, shard: int, stream_id: str) -> NoteAlert | N
         if kind not in KINDS:
             return None
         body: dict[str, Any] = {name: str(note[name]) for name in _TEXTS}
+        body["scope"] = shown(body["scope"], body["tenant"])
         body |= {name: int(note[name]) for name in (*_NUMBERS, *_AMOUNTS) if name in note}
     except (ValueError, KeyError, TypeError):
         return None

@@ -28,6 +28,7 @@ from metering.caps import ROLLING_DAY
 from metering.clock import now_ns
 from metering.events import RECOVERED, Kind
 from metering.redis_keys import RedisKeys
+from metering.scope_names import scope_text
 from metering.settlement.counting import TENANT, keep_ms
 from metering.settlement.drift import (
     Amounts,
@@ -167,7 +168,7 @@ class DriftWatch:
                 each.key,
                 {
                     "tenant": each.tenant,
-                    "scope": "tenant",
+                    "scope": scope_text(TENANT, each.tenant),
                     "window": _LABEL,
                     "bucket": each.bucket,
                     "bucket_start_ms": each.bucket * _BUCKET_MS,

@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 from metering.caps import Window
 from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
+from metering.scope_names import scope_text
 from metering.settlement.counting import (
     Rules,
     Series,
@@ -61,9 +62,8 @@ class ScopeDrift:
 
     @property
     def scope(self) -> str:
-        """The scope in words: `user/alice`, or `tenant`."""
-        scope = self.place.scope
-        return f"{scope.kind}/{scope.id}" if scope.id else scope.kind.value
+        """The scope in words: `user:alice`."""
+        return scope_text(self.place.scope, self.place.tenant)
 
     @property
     def key(self) -> str:

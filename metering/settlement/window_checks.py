@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from metering.caps import Scope, ScopeKind, Window
 from metering.redis_keys import RedisKeys
+from metering.scope_names import scope_text
 from metering.settlement import invariants
 from metering.settlement.counting import DAILY, Rules, Series, oldest_bucket
 from metering.settlement.ledger.spending import spent_by_bucket
@@ -111,5 +112,5 @@ def _order(place: Place) -> tuple[str, str, str, str]:
 def _name(place: Place) -> str:
     if Series(place.scope.kind, place.window) == DAILY:
         return f"tenant {place.tenant}"
-    scope = f"{place.scope.kind}/{place.scope.id}" if place.scope.id else "tenant"
+    scope = scope_text(place.scope, place.tenant)
     return f"tenant {place.tenant}, {scope} in {place.window.label}"

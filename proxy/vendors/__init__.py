@@ -19,11 +19,18 @@ from proxy.transport import Call, Transport
 
 @dataclass(frozen=True, slots=True)
 class VendorOption:
-    """A key that `providers.NAME.options` may have at this vendor: `about` is for its users."""
+    """A key that `providers.NAME.options` may have at this vendor: `about` is for its users.
+
+    `values` are all that it may be (each of a list with commas, where `is_list`); `needs` are other
+    options without which it means nothing.
+    """
 
     about: str
     is_secret: bool = False
     is_required: bool = False
+    values: tuple[str, ...] = ()
+    is_list: bool = False
+    needs: tuple[str, ...] = ()
 
 
 class Vendor(Protocol):

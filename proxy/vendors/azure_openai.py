@@ -27,9 +27,14 @@ OPTIONS: Mapping[str, VendorOption] = {
         "A dated version, as `2024-10-21`: then deployments are asked for by their paths. Left "
         "out, or `v1`: the v1 surface; `preview`: that with its preview features."
     ),
-    "tenant_id": VendorOption("The Entra ID tenant that tokens come from, instead of an api_key."),
-    "client_id": VendorOption("The application (client) that asks for tokens."),
-    "client_secret": VendorOption("Its secret.", is_secret=True),
+    "tenant_id": VendorOption(
+        "The Entra ID tenant that tokens come from, instead of an api_key.",
+        needs=("client_id", "client_secret"),
+    ),
+    "client_id": VendorOption(
+        "The application (client) that asks for tokens.", needs=("tenant_id",)
+    ),
+    "client_secret": VendorOption("Its secret.", is_secret=True, needs=("tenant_id",)),
     "authority": VendorOption(
         f"Where tokens come from; `{AUTHORITY}` where left out, `https://login.microsoftonline.us` "
         "in the US government's cloud, `https://login.chinacloudapi.cn` in China's."

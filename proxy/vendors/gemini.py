@@ -17,7 +17,8 @@ BASE_URL: str | None = "https://generativelanguage.googleapis.com/v1beta"
 OPTIONS: Mapping[str, VendorOption] = {
     "auth": VendorOption(
         "How the credential is sent: `api_key` (the default, as `x-goog-api-key`), or `bearer` for "
-        "an OAuth access token, as Vertex AI wants it."
+        "an OAuth access token, as Vertex AI wants it.",
+        values=("api_key", "bearer"),
     )
 }
 

@@ -8,19 +8,21 @@ from urllib.parse import urlsplit
 from proxy.settings import Provider
 from proxy.vendors import VendorOption
 
-BASE_URL: str | None = "https://api.openai.com/v1"
-OPTIONS: Mapping[str, VendorOption] = {
-    "formats": VendorOption(
-        "The wire formats that the server speaks, separated by commas; `openai_chat` is always one "
-        "of them. Left out: all of OpenAI's at OpenAI, all but `openai_responses` elsewhere."
-    )
-}
-
 _PATHS = {
     "openai_chat": "chat/completions",
     "openai_completions": "completions",
     "openai_embeddings": "embeddings",
     "openai_responses": "responses",
+}
+
+BASE_URL: str | None = "https://api.openai.com/v1"
+OPTIONS: Mapping[str, VendorOption] = {
+    "formats": VendorOption(
+        "The wire formats that the server speaks, separated by commas; `openai_chat` is always one "
+        "of them. Left out: all of OpenAI's at OpenAI, all but `openai_responses` elsewhere.",
+        values=tuple(_PATHS),
+        is_list=True,
+    )
 }
 
 

@@ -36,6 +36,24 @@ async def test_the_highest_stage_in_force_decides(subject: Subject) -> None:
     assert found == [(0, 0), (1, 1), (1, 1), (2, 2)]
 
 
+async def test_a_denial_says_the_stage_in_force(subject: Subject) -> None:
+    """Whoever has to tell why nothing fitted knows whether steps were closed by then; of steps on
+    trial it is the one that would be."""
+    bound = cap(1_000)
+    await spend(subject, bound, nano=850)
+
+    plain = await denied(subject, hold(bound), ask(200))
+    stepped = await denied(
+        subject, hold(bound), ask(200), ask(160, stage=2), stairs=stairs(0.5, 0.8)
+    )
+    on_trial = await denied(
+        subject, hold(bound), ask(200), stairs=stairs(0.5, 0.8, 0.9, is_shadow=True)
+    )
+    passed_over = await denied(subject, hold(bound), ask(1), stairs=stairs(0.5, 0.8))
+
+    assert [each.stage for each in (plain, stepped, on_trial, passed_over)] == [0, 2, 2, 2]
+
+
 async def test_a_stage_lasts_until_its_lower_share(subject: Subject) -> None:
     """Entered at 0.8, left under 0.5: one request more or less does not make it flap."""
     bound, steps = cap(1_000), stairs(0.8, leave=0.3, name="slow")

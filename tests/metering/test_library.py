@@ -83,7 +83,7 @@ async def test_a_call_is_in_the_ledger_like_any_other(metering: Metering, site: 
 
 async def test_a_call_that_does_not_fit_is_not_made(metering: Metering) -> None:
     """The refusal says which cap, and carries the whole denial."""
-    with pytest.raises(CallRefusedError, match=r"24h cap of tenant is 0\.001 USD") as refused:
+    with pytest.raises(CallRefusedError, match=r"24h cap of tenant:acme is 0\.001 USD") as refused:
         async with meter(metering, tenant=ACME, **{**ASK, "max_output_tokens": 1_000}):
             raise AssertionError("the block must not run")
 
@@ -97,7 +97,7 @@ async def test_the_rules_of_a_tenant_go_for_the_library_too(metering: Metering) 
     async with meter(metering, tenant=tenant, labels=Labels(run="r1"), **ASK) as call:
         call.feed("Hello")
 
-    with pytest.raises(CallRefusedError, match="requests under the 1h cap of run r1"):
+    with pytest.raises(CallRefusedError, match="requests under the 1h cap of run:r1"):
         async with meter(metering, tenant=tenant, labels=Labels(run="r1"), **ASK):
             pass
     async with meter(metering, tenant=tenant, labels=Labels(run="r2"), **ASK) as call:
@@ -260,4 +260,4 @@ def test_a_refusal_by_a_flag_names_its_scope() -> None:
     """There is no cap to speak of then."""
     denial = Denial(DenialReason.PAUSED, scope=Scope(ScopeKind.RUN, "r1"))
 
-    assert str(CallRefusedError(denial)) == "refused: paused (run r1)"
+    assert str(CallRefusedError(denial, "acme")) == "refused: paused (run:r1)"

@@ -48,6 +48,10 @@ class Redis(MemoryCaps):
         self._ask()
         return await super().commit(*args, **more)
 
+    async def swap(self, *args: Any, **more: Any) -> Any:
+        self._ask()
+        return await super().swap(*args, **more)
+
     def _ask(self) -> None:
         if not self.is_up:
             raise CapsUnavailableError("away")
@@ -246,3 +250,32 @@ async def test_a_commit_that_was_a_repeat_may_have_to_be_sent_once_more(site: Si
     second = await site.recent.replay(site.caps)
 
     assert (first, second) == (1, 1)
+
+
+async def test_what_grew_here_is_written_down_with_what_redis_had_of_it(site: Site) -> None:
+    """A kill leaves what was counted last, in Redis or since; a file from before would say less."""
+    what = hold(CAP)
+    await site.caps.reserve(what, [ask(60)], owner="p-0", ttl_ms=1_000, facts=b"{}")
+    await site.caps.renew(what, ttl_ms=1_000, checkpoint=b"seen 7")
+    site.redis.is_up = False
+
+    await site.caps.swap(what, ask(100))
+
+    record = decode_local((site.folder / what.exchange_id).read_bytes())
+    assert (record.lost.checkpoint, record.lost.facts) == (b"seen 7", b"{}")
+    await site.caps.renew(what, ttl_ms=1_000, checkpoint=b"seen 9")
+    record = decode_local((site.folder / what.exchange_id).read_bytes())
+    assert record.lost.checkpoint == b"seen 9"
+
+
+async def test_a_disk_that_takes_nothing_grows_nothing(site: Site) -> None:
+    """What it holds in Redis stays as it is, and its slice is free."""
+    what = hold(CAP)
+    await site.caps.reserve(what, [ask(60)], owner="p-0", ttl_ms=1_000)
+    site.redis.is_up = False
+    with largest_file(0), pytest.raises(CapsUnavailableError, match="cannot write"):
+        await site.caps.swap(what, ask(100))
+
+    grown = await site.caps.swap(what, ask(60 + 94))
+
+    assert isinstance(grown, Reservation)

@@ -200,3 +200,19 @@ def test_what_moves_uses_what_it_moved_to() -> None:
     exchange.leave()
 
     assert (moved, room(made, CAP)) == (30, 100)
+
+
+def test_what_redis_has_not_shown_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs end and are never asked for again: what left the slice first is forgotten first."""
+    monkeypatch.setattr("metering.outage_slices.UNSEEN_MAX", 3)
+    made = told(numbers(CAP, 0))
+    runs = [cap(1_000, scope=Scope(ScopeKind.RUN, f"r{number}")) for number in range(6)]
+
+    for each in runs:
+        local(made, 5, each).leave()
+    local(made, 7, CAP).leave()
+
+    assert len(made._unseen) == 3
+    assert [room(made, each) for each in runs] == [100, 100, 100, 100, 95, 95]
+    assert room(made, CAP) == 93
+    assert len(made._used) == 3

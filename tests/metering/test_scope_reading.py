@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from caps_samples import NOW_MS, RedisSubject, ask, cap, hold
 
@@ -19,7 +20,7 @@ from metering.caps import (
 )
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
-from metering.scope_reading import ScopeReading, read_scope
+from metering.scope_reading import ScopeReading, read_scope, read_totals
 from metering.window import is_rate, plus, rolling
 
 DAY = cap(10_000)
@@ -60,6 +61,13 @@ async def test_what_is_read_is_what_admission_sees(
             scope: await read(redis_link, redis_keys, scope, subject.clock.ms)
             for scope in (DAY.scope, RUN)
         }
+        looked = await subject.caps.look(exchange, [ask(1)])
+        for state in looked.states:  # by totals and the buckets alone
+            found = before[state.cap.scope]
+            window = found.windows[state.cap.window.label]
+            held = replace(found.held, requests=state.held.requests)
+            assert (state.spent, state.held) == (window.spent, held)
+            assert state.reset_ms == window.reset_ms()
         asked = random_.randrange(1, 1_500)
         answer = await subject.caps.reserve(exchange, [ask(asked)], owner="p", ttl_ms=400_000)
         if not isinstance(answer, Reservation):
@@ -78,6 +86,20 @@ async def test_what_is_read_is_what_admission_sees(
 
     assert compared > 200
     assert subject.clock.ms > NOW_MS + 2 * 86_400_000
+
+
+def test_totals_and_buckets_say_the_same() -> None:
+    """What has left the window, or lapsed, is left out; a bucket without spend may be missing."""
+    bucket = NOW_MS // 300_000
+    values = [str(bucket - 289).encode(), b"9", b"9", b"9", *[b""] * 3, b"4", b"", b"1"]
+
+    reading = read_totals(
+        [b"12", b"20", b"3"], 3, [b"5 6 1", b""], [(ROLLING_DAY, values), (HOURS, [])], NOW_MS
+    )
+
+    assert (reading.held, reading.holds) == (Vector(7, 14, 2), 1)
+    assert reading.windows["24h"].spent == Vector(4, 0, 1)
+    assert reading.windows["2h"].spent == Vector()
 
 
 def test_an_empty_scope_is_read() -> None:

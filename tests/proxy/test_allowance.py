@@ -127,6 +127,22 @@ async def test_a_stream_is_not_cut_beforehand(
     assert door.events[0].admitted_by is not AdmittedBy.OPEN
 
 
+async def test_who_sends_no_streams_is_cut_from_the_second_on(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """An upstream that answers a stream in one piece can be stopped no other way; once it has
+    streamed, it is again."""
+    door = await open_door(settings({"one": upstream.url}), ShrinkingCaps(100))
+    upstream.scripts = [[completion()], [completion()], words(3), words(3)]
+
+    answers = [await door.chat(stream=True) for _ in range(4)]
+
+    bodies = [received.json for received in upstream.received]
+    assert [body.get("max_tokens") for body in bodies] == [None, 100, 100, None]
+    told = [answer.headers.get("x-weir-max-tokens-clamped") for answer in answers]
+    assert told == [None, "100", "100", None]
+
+
 # -- the arithmetic ----------------------------------------------------------------------------
 
 RATE = 4_000_000

@@ -51,8 +51,8 @@ def test_a_run_is_stopped_and_allowed_again(config: Path) -> None:
     allowed = _run(config, "allow", *words)
     again = _run(config, "allow", *words)
 
-    assert (stopped.exit_code, stopped.stdout) == (0, "run/r-1 of tenant acme: killed\n")
-    assert (flag["scope"], flag["flag"]) == ("run/r-1", "killed")
+    assert (stopped.exit_code, stopped.stdout) == (0, "run:r-1 of tenant acme: killed\n")
+    assert (flag["scope"], flag["flag"]) == ("run:r-1", "killed")
     assert (flag["by"], flag["why"]) == ("ann", "it loops")
     assert flag["at"].endswith("Z")
     assert (allowed.exit_code, _flags(config)) == (0, [])
@@ -70,7 +70,7 @@ def test_a_tenant_is_paused_and_resumed(config: Path) -> None:
     assert "bob" in table.stdout
     assert json.loads(resumed.stdout) == {
         "tenant": "acme",
-        "scope": "tenant",
+        "scope": "tenant:acme",
         "now": "not paused",
     }
     assert "nothing is paused" in _run(config, "flags", "--tenant", "acme").stdout
@@ -88,6 +88,10 @@ def test_a_tenant_is_paused_and_resumed(config: Path) -> None:
         (["--tenant", "acme", "--session", "a/b"], 2, "as `x-weir-session` does"),
         (["--tenant", "acme", "--feature", "x" * 65], 2, "--feature takes 1 to 64"),
         (["--tenant", "acme", "--reason", " "], 2, "say with --reason why"),
+        (["--tenant", "acme", "--scope", "planet:mars"], 2, "is no scope"),
+        (["--tenant", "acme", "--scope", "run:a b"], 2, "--run takes 1 to 64 letters"),
+        (["--tenant", "acme", "--scope", "key/k9"], 3, "no key 'k9'"),
+        (["--tenant", "acme", "--scope", "run:a", "--run", "a"], 2, "name one of --run, --scope"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -100,12 +104,25 @@ def test_what_cannot_be_meant(config: Path, words: list[str], exit_code: int, sa
     assert _flags(config) == []
 
 
+@pytest.mark.parametrize("scope", ["run:r-1", "run/r-1", "tenant:acme", "user:ann@x.org"])
+def test_a_scope_is_named_as_it_is_shown(config: Path, scope: str) -> None:
+    """What `flags` says can be copied to take the flag down; other tools write a slash."""
+    words = ("--tenant", "acme", "--scope")
+    stopped = _run(config, "stop", *words, scope, "--reason", "r", "--by", "b")
+    [flag] = _flags(config)
+
+    allowed = _run(config, "allow", *words, flag["scope"])
+
+    assert (stopped.exit_code, allowed.exit_code) == (0, 0)
+    assert _flags(config) == []
+
+
 def test_a_user_may_have_any_name(config: Path) -> None:
     """A user's flag stands where the proxy looks for a user of that name."""
     _run(config, "stop", "--tenant", "acme", "--user", "ann@x.org", "--reason", "r", "--by", "b")
     [flag] = _flags(config)
 
-    assert flag["scope"].startswith("user/h.")
+    assert flag["scope"].startswith("user:h.")
     assert _run(config, "allow", "--tenant", "acme", "--user", "ann@x.org").exit_code == 0
 
 

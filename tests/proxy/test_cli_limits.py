@@ -290,3 +290,20 @@ def test_redis_away(tmp_path: Path) -> None:
 
         assert result.exit_code == 1
         assert "cannot read Redis" in result.stderr
+
+
+def test_the_stage_in_force_is_shown(site: Site) -> None:
+    """Of the steps of the tenant: for who is to know why an answer came from another model."""
+    text = site.path.read_text("utf-8").replace(
+        "{daily_cap: 10.00}", "{daily_cap: 10.00, degrade: [{at: 0.15, max_tokens: 64}]}"
+    )
+    site.path.write_text(text, encoding="utf-8")
+    before = site.weir("limits", "--tenant", "acme").stdout
+    spend(site)
+
+    shown = site.weir("limits", "--tenant", "acme").stdout
+    body = json.loads(site.weir("limits", "--tenant", "acme", "--json").stdout)
+
+    assert "degradation (tenant, enforce): stage 0 of 1\n" in before
+    assert "degradation (tenant, enforce): stage 1 of 1: from 0.15 on max_tokens=64\n" in shown
+    assert body["degradation"][0]["in_force"] == [{"at": 0.15, "does": "max_tokens=64"}]

@@ -42,6 +42,8 @@ def test_usage_as_json(config: Path) -> None:
             "units": {"input_uncached": 1000, "output_text": 400},
             "cost_nano": 11_000_000,
             "admission_nano": 11_000_000,
+            "margin_nano": 0,
+            "margin_ppm": 0,
         }
     ]
     assert body["totals"]["unpriced"] == 0
@@ -69,6 +71,37 @@ def test_usage_for_people(config: Path) -> None:
 
     assert "0.011000" in text
     assert "pending unknown (Redis is away)" in text
+
+
+def test_usage_by_what_was_asked_for(config: Path) -> None:
+    """Rows of other dimensions, sorted and cut; the total stays that of all."""
+    result = run(
+        config, "usage", "--by", "request, key", "--sort", "margin", "--limit", "1", "--json"
+    )
+    table = run(config, "usage", "--by", "feature").stdout
+
+    body = json.loads(result.stdout)
+    assert (body["by"], len(body["rows"])) == (["request", "key"], 1)
+    assert body["rows"][0].keys() >= {"request", "key", "at", "margin_nano", "margin_ppm"}
+    assert body["more"] + 1 == body["totals"]["requests"]
+    assert "Feature" in table
+    assert "Margin USD" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--by", "planet"], "--by: 'planet' is not among tenant, project"),
+        (["--by", ""], "--by: '' is not among"),
+        (["--sort", "size"], "--sort: 'size' is not among name, requests"),
+        (["--by", "request", "--sort", "requests"], "each row is one"),
+        (["--limit", "0"], "--limit"),
+    ],
+)
+def test_usage_by_what_there_is_not(config: Path, words: list[str], said: str) -> None:
+    result = run(config, "usage", *words)
+
+    assert (result.exit_code, said in result.stderr) == (2, True)
 
 
 def test_usage_since(config: Path) -> None:

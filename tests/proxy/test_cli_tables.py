@@ -24,8 +24,12 @@ ROW = {
     "units": {"input_uncached": 1_000_000, "input_cache_read": 5, "output_text": 7, "image": 2},
     "cost_nano": 2_500_000_000,
     "admission_nano": 3_000_000_001,
+    "margin_nano": 500_000_001,
+    "margin_ppm": 166_666,
 }
 USAGE: dict[str, Any] = {
+    "by": ["tenant", "model"],
+    "more": 0,
     "rows": [ROW],
     "totals": ROW,
     "settled_through": "2026-11-21T00:00:00.000000Z",
@@ -52,6 +56,21 @@ INVOICE: dict[str, Any] = {
     "pending": None,
     "unpriced": 1,
 }
+
+
+def test_usage_by_something_else() -> None:
+    """A column for each dimension, a dash for what an event does not say or nothing was sold."""
+    row = ROW | {"feature": None, "request": "req_1", "at": "2026-11-21T00:00:00Z"}
+    row |= {"admission_nano": 0, "margin_nano": -2_500_000_000, "margin_ppm": None}
+
+    text = _text(usage(USAGE | {"by": ["request", "feature"], "rows": [row], "more": 1_200}))
+
+    [line] = [line for line in text.splitlines() if "req_1" in line]
+    assert line.split()[1::2][:3] == ["2026-11-21T00:00:00", "req_1", "-"]
+    assert "-2.500000" in line
+    assert line.split()[-2] == "-"
+    assert "1,200 more rows" in text
+    assert "16.7 %" in text
 
 
 def test_usage() -> None:

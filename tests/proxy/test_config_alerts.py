@@ -49,6 +49,7 @@ def test_sinks_are_read_in_their_order(tmp_path: Path) -> None:
         (HOOK.replace("${HOOK_SECRET}", "${NOT_SET}"), "variable NOT_SET is not set"),
         (HOOK.replace("${HOOK_SECRET}", "${SHORT}"), "secret: must be at least 16 characters"),
         ("{type: log, kinds: []}", "alerts.sinks[0].kinds: an empty list wants no alert"),
+        ("{type: log, kinds: [cap_marks]}", "kinds[0]: unknown kind of alert 'cap_marks'"),
         ("{type: log, timeout_s: 61}", "timeout_s: must be above 0 and at most 60"),
     ],
 )

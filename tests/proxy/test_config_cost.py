@@ -124,3 +124,16 @@ def test_keys_that_act_for_others(tmp_path: Path) -> None:
     minted = TENANTS.replace('sha256: "%s"', "mint: true") % "b"
     (fault,) = faults(tmp_path, BASE + minted)
     assert "acts for its own tenant alone" in fault
+
+
+def test_who_may_set_targets_that_are_credited(tmp_path: Path) -> None:
+    """Nobody; all of them; or one tenant and not another."""
+    tenants = "tenants: [{id: a}, {id: b, sla: {client_targets: credit}}, "
+    tenants += "{id: c, sla: {client_targets: inform}}]\n"
+
+    def allowed(text: str) -> list[bool]:
+        made = loaded(tmp_path, BASE + tenants + text).settings.tenants
+        return [tenant.targets_earn_credit for tenant in made.values()]
+
+    assert allowed("") == [False, True, False]
+    assert allowed("sla: {client_targets: credit}\n") == [True, True, False]

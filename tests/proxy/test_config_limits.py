@@ -248,44 +248,6 @@ tenants:
     assert "tenants[0].limits.caps[0].id: unknown key 'theirs'" in fault
 
 
-def test_a_cap_below_the_smallest_request_is_warned_of(tmp_path: Path) -> None:
-    """A money cap that no request to some model fits under is warned of, once."""
-    text = """
-limits:
-  caps: [{scope: key, window: 1h, usd: 0.0004}]
-tenants: [{id: a}, {id: b}]
-"""
-
-    warnings = [str(each) for each in loaded(tmp_path, BASE + text).warnings]
-
-    assert len(warnings) == 1
-    assert "limits.caps[0].usd: below the price of the smallest request to 'big'" in warnings[0]
-
-
-def test_a_cap_of_fewer_tokens_than_a_request_is_warned_of(tmp_path: Path) -> None:
-    """With 64 tokens of output at least, and one of the prompt, 65 fit under it and 64 do not."""
-    text = """
-limits:
-  caps: [{scope: key, window: 1h, tokens: 64}, {scope: user, window: 1h, tokens: 65}]
-tenants: [{id: a}, {id: b}]
-"""
-
-    [warning] = loaded(tmp_path, BASE + text).warnings
-
-    assert "limits.caps[0].tokens: fewer than the 65 tokens of the smallest" in str(warning)
-
-
-def test_a_daily_cap_below_the_smallest_request_is_warned_of(tmp_path: Path) -> None:
-    """So is a daily cap, for its tenant; one of zero shuts a tenant out and is meant."""
-    caps = (
-        "{id: a, limits: {tenant: {daily_cap: 0.0001}}}, {id: b, limits: {tenant: {daily_cap: 0}}}"
-    )
-
-    [warning] = loaded(tmp_path, f"{BASE}\ntenants: [{caps}]\n").warnings
-
-    assert "tenants[0].limits.tenant: below the price of the smallest" in str(warning)
-
-
 PINS = {
     "kind": ("{tenant: x}", "pin.tenant: unknown key (known: feature, run, session, user)"),
     "feature": (

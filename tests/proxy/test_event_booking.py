@@ -32,6 +32,7 @@ def booked(
     *, acts: bool = False, pins: dict[ScopeKind, str] | None = None, **fields: Any
 ) -> Booked:
     units = fields.pop("units", {"custom": 3})
+    prices = fields.pop("prices", PRICES)
     item = Item(
         **{"index": 4, "id": "e-1", "source": "", "meter": "web_search", "units": units} | fields
     )
@@ -40,10 +41,26 @@ def booked(
         item,
         Principal(ACME, key),
         {"acme": ACME, "globex": GLOBEX},
-        PRICES,
+        prices,
         now_ns=NOW_NS,
         proxy_id="p-0",
     )
+
+
+def test_a_meter_that_is_priced_by_another_unit_is_not_free() -> None:
+    """Twelve of a meter that is sold by the second: whoever reports it so would never be billed. A
+    unit beside one that has its price is a plain count."""
+    gpu = PriceRule("gpu", 0, 0, class_rates_pico={"second": 4}, has_token_rates=False)
+    book_of = PriceBook((gpu, rule("gpt-4o"), SEARCH))
+
+    with pytest.raises(ItemError, match="`gpu` is priced by second, and not by custom") as refused:
+        booked(prices=book_of, meter="gpu", units={"custom": 12})
+    beside = booked(prices=book_of, meter="gpu", units={"second": 12, "api_call": 1})
+    plain = booked(prices=book_of, meter="gpt-4o", units={"custom": 1})
+
+    assert (refused.value.code, refused.value.param) == ("unit_not_priced", "value")
+    assert beside.is_unpriced
+    assert plain.is_unpriced
 
 
 def test_a_priced_meter_is_rated_on_both_sides() -> None:

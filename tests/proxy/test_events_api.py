@@ -135,6 +135,18 @@ async def test_no_key_no_events(opened: RunningDoor) -> None:
     assert (await post(opened, item("a"), key="sk-other")).status == 401
 
 
+async def test_an_answer_counts_under_its_own_status(opened: RunningDoor) -> None:
+    """A refusal is no client that went away."""
+    await post(opened, item("a"))
+    await post(opened, [item("b", "x")])
+    await post(opened, item("a"), key="sk-other")
+
+    found = {tuple(key): value for *key, value in opened.door.metrics.metrics.series()["counters"]}
+    assert found["weir_requests_total", "2xx"] == 1
+    assert found["weir_requests_total", "4xx"] == 2
+    assert found["weir_refusals_total", "events_refused"] == 1
+
+
 async def test_a_body_over_its_bound_is_refused(opened: RunningDoor) -> None:
     """A megabyte holds more than a thousand events."""
     answer = await opened.http.post(

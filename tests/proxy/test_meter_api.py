@@ -219,7 +219,11 @@ async def test_refusals_of_the_request_are_refusals_here(
     unknown = await ask(door, model="nope", input_tokens=1)
     empty = await ask(door, model="m")
 
+    await decided(door, model="m", input_tokens=1)
     assert [wrong.status, unknown.status, empty.status] == [401, 404, 400]
+    counted = {tuple(key): value for *key, value in door.door.metrics.metrics.series()["counters"]}
+    assert counted["weir_requests_total", "4xx"] == 3
+    assert counted["weir_requests_total", "2xx"] == 1
 
 
 async def test_labels_name_scopes(open_door: OpenDoor, upstream: ScriptedUpstream) -> None:

@@ -37,6 +37,8 @@ from metering.clock import monotonic_s, now_ms
 from metering.events import UsageEvent, decode
 from metering.flags import Flag, FlagKind, put_up, take_down
 from metering.memory_caps import MemoryCaps
+from metering.outage_caps import OutageCaps
+from metering.outage_slices import OutagePolicy
 from metering.prompt import count_prompt
 from metering.redis_caps import RedisCaps
 from metering.redis_events import mark_epoch
@@ -66,6 +68,29 @@ async def test_redis_away_in_mid_stream(
 
     assert raw.endswith(DONE)
     assert tokens(door) == delivered
+
+
+@pytest.mark.parametrize(("share_ppm", "more"), [(100_000, 136), (10_000, 24), (0, 0)])
+async def test_a_stream_that_redis_holds_goes_on_from_the_slice(
+    open_door: OpenDoor, upstream: ScriptedUpstream, share_ppm: int, more: int
+) -> None:
+    """Redis away, it has 64 tokens and a part of the 9.7 million nano that were left: all of its
+    136 that come then, or as many as a hundredth pays for."""
+    gone = GoneCaps()
+    caps = OutageCaps(
+        gone,
+        OutagePolicy("local", share_ppm),
+        is_up=lambda: True,
+        is_recordable=lambda: True,
+    )
+    door = await open_door(small(upstream.url, cap="0.01"), caps)
+    upstream.scripts = [words(200)]
+
+    raw = await (await door.chat(stream=True)).read()
+
+    [body] = gone.model.events
+    assert raw.endswith(DONE)
+    assert decode(body).units["output_text"] == 64 + more
 
 
 async def test_a_hold_that_was_lost_is_placed_anew(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 
 import pytest
 from aiohttp_transport import AiohttpTransport
@@ -64,6 +65,48 @@ async def test_a_body_and_its_headers(transport: Transport, upstream: ScriptedUp
     assert (received.path, received.body) == ("/v1/chat", b'{"a":1}')
     assert received.headers["x-one"] == "1"
     answer.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_methods_without_a_body(
+    transport: Transport, upstream: ScriptedUpstream, method: str
+) -> None:
+    """GET and DELETE go out as such, without a body; the connection serves a POST after them."""
+    upstream.scripts = [[body(b"one")], [body(b"two")]]
+    bare = replace(call(upstream.url), method=method, body=b"", is_one_off=True)
+
+    for each, wanted in ((bare, b"one"), (call(upstream.url), b"two")):
+        answer = await transport.send(each)
+        assert await answer.read(10) == wanted
+        answer.close()
+
+    assert [each.method for each in upstream.received] == [method, "POST"]
+    assert upstream.received[0].headers.get("content-length", "0") == "0"
+    assert upstream.connections == 1
+
+
+async def test_a_post_without_a_body_has_a_length(
+    transport: Transport, upstream: ScriptedUpstream
+) -> None:
+    """A POST says that its body is empty; some servers answer 411 otherwise."""
+    upstream.scripts = [[body(b"one")]]
+
+    answer = await transport.send(replace(call(upstream.url), body=b""))
+    answer.close()
+
+    assert upstream.received[0].headers["content-length"] == "0"
+
+
+@pytest.mark.parametrize("method", ["TRACE", "CONNECT", "GET /x HTTP/1.1\r\nA: b", ""])
+async def test_other_methods_are_not_sent(upstream: ScriptedUpstream, method: str) -> None:
+    """What is no method of ours does not reach the wire."""
+    transport = HttpTransport()
+
+    with pytest.raises(TransportError) as caught:
+        await transport.send(replace(call(upstream.url), method=method))
+
+    assert caught.value.fault is Fault.UNREACHABLE
+    assert upstream.connections == 0
 
 
 async def test_chunks_come_as_they_are_sent(

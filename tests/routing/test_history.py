@@ -116,3 +116,15 @@ def test_late_upstreams_go_last_within_their_model():
     assert order(None) == [slow, quick, other]
     assert order(500) == [slow, quick, other]
     assert order(499) == [quick, slow, other]
+
+
+def test_who_sent_no_stream_last_sends_none():
+    """By the last one that was asked for; of an upstream that nobody asked nothing is assumed."""
+    history = History()
+    before = history.is_whole("a/m")
+    history.streamed("a/m", is_whole=True)
+    whole = history.is_whole("a/m")
+    history.streamed("a/m", is_whole=False)
+
+    assert (before, whole, history.is_whole("a/m")) == (False, True, False)
+    assert not history.is_whole("b/m")

@@ -29,7 +29,7 @@ def test_a_note_is_an_alert_named_by_its_place() -> None:
     assert found.key == "cap_mark:acme:3:7-1"
     assert found.body == {
         "tenant": "acme",
-        "scope": "run/abc",
+        "scope": "run:abc",
         "window": "24h",
         "mark_ppm": 800_000,
         "at_ms": 1_793_491_200_000,

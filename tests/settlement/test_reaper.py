@@ -25,10 +25,11 @@ from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.settlement.entries import Entry
 from metering.settlement.ledger.dead_letters import dead_letters
-from metering.settlement.ledger.queries import invoice_report, usage_report
+from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.tables import outbox, rollup, rollup_latency
+from metering.settlement.ledger.usage_report import Asked, usage_report
 from metering.settlement.ledger.verify import verify
 from metering.settlement.reaper import Reaper
 from metering.settlement.redis_client import connect
@@ -246,7 +247,7 @@ async def test_a_commit_that_comes_after_all_leaves_the_truth_in_the_books(
     assert [report.settled for report in reports] == [2, 3]
     assert not any(report.malformed or report.differences for report in reports)
     assert verify(ledger) == []
-    usage = usage_report(ledger, "acme")
+    usage = usage_report(ledger, Asked("acme"))
     assert usage is not None
     assert usage["totals"]["units"] == {"input_uncached": 500, "output_text": 0}
     assert (usage["totals"]["requests"], usage["totals"]["unpriced"]) == (1, 0)
@@ -257,9 +258,8 @@ async def test_a_commit_that_comes_after_all_leaves_the_truth_in_the_books(
     assert {line["kind"] for line in invoice.invoice["lines"]} == {"usage", "adjustment"}
     assert invoice.unpriced == 0
     with ledger.read() as connection:
-        attempts = [
-            row.quantity for row in connection.execute(rollup.select()) if row.unit == "attempt"
-        ]
+        sums = connection.execute(rollup.select()).all()
+        attempts = [row.quantity for row in sums if row.unit == "attempt"]
         latencies = [row.attempts for row in connection.execute(rollup_latency.select())]
     assert (sum(attempts), sum(latencies)) == (1, 1)
 

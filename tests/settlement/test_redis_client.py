@@ -24,8 +24,8 @@ from metering.redis_connect import open_runner
 from metering.redis_events import is_rebuilt
 from metering.redis_keys import RedisKeys
 from metering.settlement import worker
-from metering.settlement.ledger.queries import usage_report
 from metering.settlement.ledger.store import open_ledger
+from metering.settlement.ledger.usage_report import usage_report
 from metering.settlement.redis_client import connect, is_cluster
 from metering.settlement.redis_stream import stream_pending
 from metering.settlement.timing import Timing
@@ -80,7 +80,7 @@ class Run:
         with closing(open_ledger(self.ledger_url)) as ledger:
             if ledger.revision() is None:
                 return 0
-            return int(usage_report(ledger, None, None, pending=0)["totals"]["requests"])
+            return int(usage_report(ledger, pending=0)["totals"]["requests"])
 
     async def until_booked(self, count: int) -> None:
         async with asyncio.timeout(90):  # sixteen lanes share what a busy machine leaves them

@@ -254,8 +254,8 @@ async def test_what_differs_is_alerted_and_repaired_in_any_scope(site: Site) -> 
     drifted = await site.compare()
 
     assert {(each.scope, each.bucket, each.in_redis[0]) for each in drifted} == {
-        (f"user/{USER.id}", month, 5_500_005),
-        ("key/k1", week, 5),
+        (f"user:{USER.id}", month, 5_500_005),
+        ("key:k1", week, 5),
     }
     assert sorted(site.alerts()) == sorted(each.key for each in drifted)
     assert await site.window(KEY, WEEK) == await site.window(USER, MONTH) == _spent(1)

@@ -15,6 +15,9 @@ DECISIONS = {
     ("POST", "/v1/chat/completions"): (KEYED, METERED),
     ("POST", "/v1/completions"): (KEYED, METERED),
     ("POST", "/v1/embeddings"): (KEYED, METERED),
+    ("POST", "/v1/messages"): (KEYED, METERED),
+    ("POST", "/v1/messages/count_tokens"): (KEYED, FREE),
+    ("POST", "/v1/responses"): (KEYED, METERED),
     ("POST", "/v1/events"): (KEYED, REPORTED),
     ("POST", "/v1/meter"): (KEYED, FREE),
     ("GET", "/v1/models"): (KEYED, FREE),
@@ -23,6 +26,7 @@ DECISIONS = {
     ("GET", "/readyz"): (OPEN, FREE),
     ("HEAD", "/healthz"): (OPEN, FREE),
     ("HEAD", "/readyz"): (OPEN, FREE),
+    ("*", "/v1/{path:.*}"): (REFUSED, FREE),  # until the configuration has `passthrough`
     ("*", "/{path:.*}"): (REFUSED, FREE),
 }
 """Whoever adds a route says here who may call it and whether it costs: metered, free because
@@ -32,6 +36,8 @@ nothing is sent to an upstream, or reported: usage that its sender had elsewhere
 BODIES = {
     "/v1/completions": b'{"model":"m","prompt":"hi"}',
     "/v1/embeddings": b'{"model":"m","input":"hi"}',
+    "/v1/messages": b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}',
+    "/v1/responses": b'{"model":"m","input":"hi"}',
 }
 """What is asked where it is no chat."""
 
@@ -57,7 +63,7 @@ def routes(app: web.Application) -> list[tuple[str, str]]:
 
 
 def request(method: str, path: str, more: str = "") -> bytes:
-    filled = path.replace("{model}", "m").replace("{path:.*}", "v1/responses")
+    filled = path.replace("{model}", "m").replace("{path:.*}", "v1/nothing")
     asked = BODIES.get(path, BODY) if method != "GET" else b""
     return (
         f"{'POST' if method == '*' else method} {filled} HTTP/1.1\r\nHost: x\r\n{more}"
@@ -108,8 +114,6 @@ async def test_t51_what_reaches_an_upstream_is_metered(
 @pytest.mark.parametrize(
     "path",
     [
-        "responses",
-        "messages",
         "images/generations",
         "audio/speech",
         "batches",

@@ -30,12 +30,17 @@ OPTIONS: Mapping[str, VendorOption] = {
         is_required=True,
     ),
     "access_key_id": VendorOption(
-        "The access key that signs, where `api_key` is not set.", is_secret=True
+        "The access key that signs, where `api_key` is not set.",
+        is_secret=True,
+        needs=("secret_access_key",),
     ),
-    "secret_access_key": VendorOption("The secret of that access key.", is_secret=True),
+    "secret_access_key": VendorOption(
+        "The secret of that access key.", is_secret=True, needs=("access_key_id",)
+    ),
     "session_token": VendorOption(
         "The token that comes with temporary keys; they end, and it is not renewed.",
         is_secret=True,
+        needs=("access_key_id",),
     ),
 }
 

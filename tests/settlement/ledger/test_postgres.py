@@ -17,9 +17,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from metering.settlement.ledger import tables
-from metering.settlement.ledger.queries import invoice_report, usage_report
+from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.rollups import rebuild_rollups, update_rollups
 from metering.settlement.ledger.store import Ledger, insert_rows, open_ledger
+from metering.settlement.ledger.usage_report import usage_report
 from metering.settlement.ledger.verify import verify
 
 BIG = 2**53 - 1

@@ -7,124 +7,16 @@ import subprocess
 import sys
 
 import orjson
-from fixtures_ledger import BOOK, NOVEMBER_NS, book, make_event
+from fixtures_ledger import BOOK, book, make_event
 
-from metering.settlement.ledger.queries import invoice_report, usage_report
+from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.store import Ledger
 
 DAY_NS = 86_400_000_000_000
 
 
-def test_requests_are_exchanges_not_attempts(ledger: Ledger) -> None:
-    first = make_event(exchange_id="x1", billable=False, units={"input_uncached": 500})
-    second = make_event(exchange_id="x1", attempt=2)
-    fallback = make_event(exchange_id="x1", attempt=3, model_upstream="cheap-1")
-    book(ledger, [first, second, fallback, make_event(tenant="zeta")])
-
-    report = usage_report(ledger, "acme", pending=4)
-
-    assert report is not None
-    assert [(row["model"], row["requests"]) for row in report["rows"]] == [
-        ("cheap-1", 1),
-        ("gpt-4o", 0),
-    ]
-    assert report["rows"][1]["units"] == {"input_uncached": 1_000, "output_text": 200}
-    assert report["rows"][1]["cost_nano"] == 5_500_000 + 2_500_000
-    assert report["rows"][1]["admission_nano"] == 5_500_000
-    assert report["totals"]["requests"] == 1
-    assert report["settled_through"] == "2026-11-16T00:00:00.000001Z"
-    assert report["pending"] == 4
-
-
-def test_an_exchange_counts_where_it_was_tried_last(ledger: Ledger) -> None:
-    """Rows sum to the total, whatever was tried before, in whatever order it was settled."""
-    events = []
-    for number in range(6):
-        exchange = f"x{number}"
-        events += [
-            make_event(exchange_id=exchange, attempt=attempt + 1, model_upstream=f"cheap-{model}")
-            for attempt, model in enumerate(range(number % 3, 3))
-        ]
-    correction = make_event(kind="correction", corrects="e0", model_upstream="cheap-1")
-    book(ledger, [*reversed(events), correction])
-
-    report = usage_report(ledger)
-
-    assert report is not None
-    assert [row["requests"] for row in report["rows"]] == [0, 0, 6]
-    assert report["totals"]["requests"] == 6
-
-
-def test_a_model_that_only_failed_has_no_row(ledger: Ledger) -> None:
-    """Attempts without units and cost leave no row, unless they were the exchange's last."""
-    failed = {"billable": False, "units": {}}
-    book(
-        ledger,
-        [
-            make_event(exchange_id="x1", **failed),
-            make_event(exchange_id="x1", attempt=2, model_upstream="cheap-1"),
-            make_event(exchange_id="x2", model_upstream="cheap-2", **failed),
-        ],
-    )
-
-    report = usage_report(ledger)
-
-    assert report is not None
-    rows = [(row["model"], row["requests"]) for row in report["rows"]]
-    assert rows == [("cheap-1", 1), ("cheap-2", 1)]
-    assert report["totals"]["requests"] == 2
-
-
-def test_unpriced_events_are_counted(ledger: Ledger) -> None:
-    """Served without a price: in the units, billed nothing, and said."""
-    unpriced = {"cost_version": None, "sell_version": None, "model_upstream": "new"}
-    book(ledger, [make_event(), make_event(**unpriced), make_event(tenant="zeta", **unpriced)])
-
-    counts = [
-        report["totals"]["unpriced"]
-        for tenant in (None, "acme", "zeta")
-        if (report := usage_report(ledger, tenant))
-    ]
-
-    assert counts == [2, 1, 1]
-
-
-def test_settled_through_is_when_the_newest_attempt_was_over(ledger: Ledger) -> None:
-    """A long answer that began early may be the last to end."""
-    second = 1_000_000_000
-    long = make_event(occurred_at=NOVEMBER_NS, completed_at=NOVEMBER_NS + 90 * second)
-    short = make_event(occurred_at=NOVEMBER_NS + second, completed_at=NOVEMBER_NS + 2 * second)
-    book(ledger, [long, short])
-
-    found = [
-        report["settled_through"] for t in (None, "acme") if (report := usage_report(ledger, t))
-    ]
-
-    assert found == ["2026-11-16T00:01:30.000000Z"] * 2
-
-
-def test_usage_of_all_tenants_counts_other_units_and_since(ledger: Ledger) -> None:
-    old = make_event(occurred_at=NOVEMBER_NS - DAY_NS)
-    book(ledger, [old, make_event(tenant="zeta", units={"second": 2, "image": 1})])
-
-    report = usage_report(ledger, since_ns=NOVEMBER_NS)
-
-    assert report is not None
-    assert [row["tenant"] for row in report["rows"]] == ["zeta"]
-    assert report["totals"]["units"] == {"second": 2, "image": 1}
-
-
-def test_an_unknown_tenant_is_none(ledger: Ledger) -> None:
-    assert usage_report(ledger, "nobody") is None
+def test_an_unknown_tenant_has_no_invoice(ledger: Ledger) -> None:
     assert invoice_report(ledger, "nobody", "2026-11") is None
-
-
-def test_an_empty_ledger_has_an_empty_report(ledger: Ledger) -> None:
-    report = usage_report(ledger)
-
-    assert report is not None
-    assert report["rows"] == []
-    assert report["settled_through"] is None
 
 
 def test_an_invoice_is_its_events_to_the_nano(ledger: Ledger) -> None:

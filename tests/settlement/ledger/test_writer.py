@@ -17,10 +17,11 @@ from sqlalchemy import func, select
 from metering.seq_ranges import SeqRanges
 from metering.settlement.entries import Entry
 from metering.settlement.ledger import tables
-from metering.settlement.ledger.queries import invoice_report, usage_report
+from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import confirmed_spool, price_bodies, settled_positions
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.ledger.usage_report import usage_report
 from metering.settlement.ledger.verify import verify
 
 
