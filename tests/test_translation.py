@@ -11,8 +11,9 @@ import orjson
 import pytest
 from fixtures_door import OpenDoor, RunningDoor, held, settings, tenant
 from fixtures_upstream import Script, ScriptedUpstream
+from translation_answers import CALLING, CALLS, HELLO, MADE, Answer
 from translation_clients import EARS, PIXEL, SCHEMA, STOP, Heard
-from translation_upstreams import CALLING, CALLS, HELLO, MADE, TRANSLATING, VOICES, Answer
+from translation_upstreams import TRANSLATING, VOICES
 
 from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES
 from proxy.settings import Settings

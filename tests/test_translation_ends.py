@@ -12,8 +12,9 @@ import pytest
 from fixtures_door import OpenDoor, held
 from fixtures_upstream import LAST_CHUNK, Act, ScriptedUpstream, body, chunk
 from test_translation import assert_billed, before, script
+from translation_answers import HELLO, Answer
 from translation_clients import EARS, Ears, Fields
-from translation_upstreams import HELLO, TRANSLATING, VOICES, Answer
+from translation_upstreams import TRANSLATING, VOICES
 
 from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES
 

@@ -236,8 +236,8 @@ RESPONSES = Ears(
         "calls": "completed",
         "stop_sequence": "completed",
     },
-    {"previous_response_id": "resp_9"},
-    "previous_response_id",
+    {"tools": [{"type": "web_search"}]},
+    "tools[0].type",
     tools={"tools": [{"type": "function", **_FUNCTION, "strict": False}]},
     vision={
         "input": [

@@ -9,32 +9,8 @@ from typing import Any
 import orjson
 from bedrock_frames import exception, packed
 from fixtures_upstream import DONE, LAST_CHUNK, Script, Step, body, chunk, event, head, usage
-
-GIVEN, MADE = 10, 5
-"""Tokens that each of them reports."""
-
-CALLS = (("weather", {"city": "Paris"}), ("weather", {"city": "Rome", "days": 2}))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model says. `signature` is that of its thought or, where it has none, of its call."""
-
-    words: tuple[str, ...] = ("Hello", " there", ".")
-    calls: tuple[tuple[str, dict[str, Any]], ...] = ()
-    thought: str = ""
-    signature: str = ""
-    reason: str = "stop"
-    met: str | None = None
-    """The stop sequence that was met."""
-
-    @property
-    def text(self) -> str:
-        return "".join(self.words)
-
-
-HELLO = Answer()
-CALLING = Answer(words=("I look.",), calls=CALLS, reason="calls")
+from translation_answers import CHAT_REASONS, GIVEN, MADE, Answer, named
+from translation_relayed import completion_events, completion_said, response, response_events
 
 
 @dataclass(frozen=True)
@@ -68,7 +44,6 @@ class Voice:
 # -- OpenAI's chat completions ------------------------------------------------------------------
 
 _CHAT = {"id": "chatcmpl-1", "created": 1, "model": "up-m"}
-_CHAT_REASONS = {"stop": "stop", "length": "length", "calls": "tool_calls"}
 
 
 def _chat_calls(answer: Answer) -> list[dict[str, Any]]:
@@ -88,7 +63,7 @@ def _chat_said(answer: Answer) -> dict[str, Any]:
         message["reasoning_content"] = answer.thought
     if answer.calls:
         message["tool_calls"] = _chat_calls(answer)
-    choice = {"index": 0, "message": message, "finish_reason": _CHAT_REASONS[answer.reason]}
+    choice = {"index": 0, "message": message, "finish_reason": CHAT_REASONS[answer.reason]}
     return {
         **_CHAT,
         "object": "chat.completion",
@@ -109,7 +84,7 @@ def _chat_events(answer: Answer) -> list[bytes]:
         for piece in (written[:4], written[4:]):
             deltas.append({"tool_calls": [{"index": at, "function": {"arguments": piece}}]})
     choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
-    choices.append({"index": 0, "delta": {}, "finish_reason": _CHAT_REASONS[answer.reason]})
+    choices.append({"index": 0, "delta": {}, "finish_reason": CHAT_REASONS[answer.reason]})
     shared = {**_CHAT, "object": "chat.completion.chunk"}
     events = [event({**shared, "choices": [choice]}) for choice in choices]
     return [*events, event({**shared, "choices": [], "usage": usage(GIVEN, MADE)}), DONE]
@@ -148,22 +123,18 @@ def _message_said(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _named(**fields: Any) -> bytes:
-    return b"event: %s\n" % fields["type"].encode() + event(fields)
-
-
 def _message_events(answer: Answer) -> list[bytes]:
     opening = {**_MESSAGE, "content": [], "stop_reason": None, "stop_sequence": None}
     opening["usage"] = {"input_tokens": GIVEN, "output_tokens": 1}
-    events = [_named(type="message_start", message=opening)]
+    events = [named(type="message_start", message=opening)]
     for at, block in enumerate(_message_blocks(answer)):
         empty, deltas = _message_deltas(block, answer)
-        events.append(_named(type="content_block_start", index=at, content_block=empty))
-        events += [_named(type="content_block_delta", index=at, delta=each) for each in deltas]
-        events.append(_named(type="content_block_stop", index=at))
+        events.append(named(type="content_block_start", index=at, content_block=empty))
+        events += [named(type="content_block_delta", index=at, delta=each) for each in deltas]
+        events.append(named(type="content_block_stop", index=at))
     told = {"output_tokens": MADE}
-    events.append(_named(type="message_delta", delta=_message_end(answer), usage=told))
-    return [*events, _named(type="message_stop")]
+    events.append(named(type="message_delta", delta=_message_end(answer), usage=told))
+    return [*events, named(type="message_stop")]
 
 
 def _message_deltas(
@@ -284,70 +255,6 @@ def _bedrock_events(answer: Answer) -> list[bytes]:
     return [packed([each]) for each in events]
 
 
-# -- OpenAI's responses and completions, which are relayed only ---------------------------------
-
-
-def _response(answer: Answer, status: str) -> dict[str, Any]:
-    text = {"type": "output_text", "text": answer.text, "annotations": []}
-    item = {"type": "message", "id": "m1", "role": "assistant", "status": "completed"}
-    told = {"input_tokens": GIVEN, "output_tokens": MADE, "total_tokens": GIVEN + MADE}
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": 1,
-        "status": status,
-        "model": "up-m",
-        "output": [{**item, "content": [text]}] if status == "completed" else [],
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "usage": {
-            **told,
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens_details": {"reasoning_tokens": 0},
-        }
-        if status == "completed"
-        else None,
-    }
-
-
-def _response_events(answer: Answer) -> list[bytes]:
-    done = _response(answer, "completed")
-    item, here = done["output"][0], {"item_id": "m1", "output_index": 0, "content_index": 0}
-    part = item["content"][0]
-    begun = {**item, "content": [], "status": "in_progress"}
-    told: list[dict[str, Any]] = [
-        {"type": "response.created", "response": _response(answer, "in_progress")},
-        {"type": "response.output_item.added", "output_index": 0, "item": begun},
-        {"type": "response.content_part.added", **here, "part": {**part, "text": ""}},
-    ]
-    delta = {"type": "response.output_text.delta", **here, "logprobs": []}
-    told += [{**delta, "delta": word} for word in answer.words]
-    told += [
-        {"type": "response.output_text.done", **here, "text": answer.text, "logprobs": []},
-        {"type": "response.content_part.done", **here, "part": part},
-        {"type": "response.output_item.done", "output_index": 0, "item": item},
-        {"type": "response.completed", "response": done},
-    ]
-    return [_named(**each, sequence_number=at) for at, each in enumerate(told)]
-
-
-def _completion(answer: Answer, reason: str | None, text: str) -> dict[str, Any]:
-    choice = {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
-    return {"id": "cmpl-1", "object": "text_completion", "created": 1, "choices": [choice]}
-
-
-def _completion_said(answer: Answer) -> dict[str, Any]:
-    return {**_completion(answer, "stop", answer.text), "model": "m", "usage": usage(GIVEN, MADE)}
-
-
-def _completion_events(answer: Answer) -> list[bytes]:
-    events = [event({**_completion(answer, None, word), "model": "m"}) for word in answer.words]
-    end = event({**_completion(answer, _CHAT_REASONS[answer.reason], ""), "model": "m"})
-    told = {**_completion(answer, None, ""), "choices": [], "usage": usage(GIVEN, MADE)}
-    return [*events, end, event(told), DONE]
-
-
 _OPENAI_ERROR = {"message": "Too hot.", "type": "server_error", "code": "overheated"}
 _OPENAI_REFUSAL = {
     "error": {"message": "Too hot.", "type": "invalid_request_error", "code": "hot", "param": None}
@@ -373,7 +280,7 @@ VOICES: dict[str, Voice] = {
         "anthropic",
         _message_said,
         _message_events,
-        _named(type="error", error=_OVERLOADED),
+        named(type="error", error=_OVERLOADED),
         _ANTHROPIC_REFUSAL,
     ),
     "gemini": Voice(
@@ -394,16 +301,16 @@ VOICES: dict[str, Voice] = {
     ),
     "openai_responses": Voice(
         "openai",
-        lambda answer: _response(answer, "completed"),
-        _response_events,
-        _named(**{**_OPENAI_ERROR, "type": "error", "sequence_number": 9}),
+        lambda answer: response(answer, "completed"),
+        response_events,
+        named(**{**_OPENAI_ERROR, "type": "error", "sequence_number": 9}),
         _OPENAI_REFUSAL,
         options=(("formats", "openai_chat,openai_responses"),),
     ),
     "openai_completions": Voice(
         "openai",
-        _completion_said,
-        _completion_events,
+        completion_said,
+        completion_events,
         event({"error": _OPENAI_ERROR}),
         _OPENAI_REFUSAL,
     ),
