@@ -19,7 +19,7 @@ from metering.meter import Meter
 from proxy.door import Lifecycle
 from proxy.halt import Halt
 from proxy.passage import Whole
-from proxy.reply import Reply
+from proxy.reply import Reply, failure_word
 from proxy.stream_clock import StreamClock
 from proxy.stream_guard import StreamGuard
 from proxy.stream_reader import StreamReader
@@ -127,6 +127,9 @@ async def relay_body(
         read = read_whole(body)
     if read is None:
         return Relayed(Outcome.NONSENSE, Reply(), cause="the body is no answer of its format")
+    if read.reply.error is not None and not read.body:
+        word = failure_word(read.reply) or "no word for it"
+        return Relayed(Outcome.NONSENSE, read.reply, cause=f"the answer has failed ({word})")
     return Relayed(Outcome.SERVED, read.reply, tail=read.tail, body=read.body)
 
 

@@ -32,6 +32,7 @@ COUNT_PATH = "/v1/messages/count_tokens"
 TRANSLATES = True
 REQUEST_ID = "request-id"
 PASSES = ("anthropic-beta",)
+KEEPS_MODEL = False
 
 FORMAT = "anthropic_messages"
 _TEXT_MAX = 256
