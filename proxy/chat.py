@@ -46,9 +46,6 @@ class ChatRequest:
     user: str | None
     format: str = OPENAI_CHAT
     as_chat: dict[str, Any] | None = None
-    is_effort_derived: bool = False
-    """Whether `reasoning_effort` of `chat` is only what the client said in another way, `thinking`
-    with a budget, which stands beside it."""
     may_refer: bool = False
     """Whether it may name objects that live at a provider."""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxy.chat import UNSUPPORTED
-from proxy.wire.speakers import mixed_speaker
+from proxy.conversation import told_apart
 
 _CARRIED = frozenset(
     {
@@ -119,8 +119,8 @@ def _nested(chat: Mapping[str, Any]) -> Iterator[str]:
         yield "tool_choice"
     if _are_messages_uncarried(_items(chat.get("messages"))):
         yield "messages"
-    if (named := mixed_speaker(chat.get("messages"))) is not None:
-        yield named
+    if (other := told_apart(chat.get("messages"))) is not None:
+        yield f"messages[{other}].name"
 
 
 def _is_format_uncarried(wanted: object) -> bool:

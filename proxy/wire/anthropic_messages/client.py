@@ -19,7 +19,6 @@ from proxy.wire import StreamWriter
 from proxy.wire.anthropic_messages.client_answer import message_of
 from proxy.wire.anthropic_messages.client_chat import (
     chat_of,
-    has_effort,
     stops_of,
     user_of,
 )
@@ -33,6 +32,7 @@ COUNT_PATH = "/v1/messages/count_tokens"
 TRANSLATES = True
 REQUEST_ID = "request-id"
 PASSES = ("anthropic-beta",)
+KEEPS_MODEL = False
 
 FORMAT = "anthropic_messages"
 _TEXT_MAX = 256
@@ -111,7 +111,7 @@ def _request(body: dict[str, Any], limit: int | None) -> ChatRequest:
     stream = body.get("stream")
     if stream is not None and type(stream) is not bool:
         raise InvalidRequest("`stream` must be true or false.", param="stream")
-    user, chat = user_of(body), chat_of(body)
+    user = user_of(body)
     return ChatRequest(
         model=model,
         body=body,
@@ -122,6 +122,5 @@ def _request(body: dict[str, Any], limit: int | None) -> ChatRequest:
         candidates=1,
         user=user[:_TEXT_MAX] if user else None,
         format=FORMAT,
-        as_chat=chat,
-        is_effort_derived="reasoning_effort" in chat and not has_effort(body),
+        as_chat=chat_of(body),
     )

@@ -17,7 +17,7 @@ from proxy.changes import instructed
 from proxy.chat import UNSUPPORTED, ChatRequest
 from proxy.errors import InvalidRequest
 from proxy.wire import Sending
-from proxy.wire.bedrock_converse.messages import conversation, has_tools
+from proxy.wire.bedrock_converse.messages import conversation, has_tools, without_status
 from proxy.wire.bedrock_converse.thinking import add_thinking, is_claude, is_nova
 from proxy.wire.bedrock_converse.tools import tool_config
 
@@ -93,7 +93,9 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     limits = [each for each in (request.output_limit, sending.output_max) if each is not None]
     if limits:
         body["inferenceConfig"] = {"maxTokens": min(limits), **body.get("inferenceConfig", {})}
-    _add_model_fields(body, request, sending.model)
+    _add_model_fields(body, chat, sending.model)
+    if not _knows_status(sending.model):
+        without_status(body["messages"])
     return body
 
 
@@ -173,16 +175,22 @@ def _text_format(wanted: Any, lacks: list[str]) -> dict[str, Any] | None:
     return {"type": "json_schema", "structure": {"jsonSchema": written}}
 
 
-def _add_model_fields(body: dict[str, Any], request: ChatRequest, model: str) -> None:
+def _add_model_fields(body: dict[str, Any], chat: Mapping[str, Any], model: str) -> None:
     """What each maker calls differently."""
     fields: dict[str, Any] = {}
-    if (top_k := request.chat.get("top_k")) is not None:
+    if (top_k := chat.get("top_k")) is not None:
         if type(top_k) is not int or top_k < 0:
             raise InvalidRequest("`top_k` must be a whole number.", param="top_k")
         fields |= {"inferenceConfig": {"topK": top_k}} if is_nova(model) else {"top_k": top_k}
-    add_thinking(body, fields, request, model=model)
+    add_thinking(body, fields, chat, model=model)
     if fields:
         body["additionalModelRequestFields"] = fields
     if body.get("inferenceConfig", {}).get("stopSequences") and is_claude(model):
         # Claude says which stop was met; a field that an answer lacks is passed over by Converse
         body["additionalModelResponseFieldPaths"] = ["/stop_sequence"]
+
+
+def _knows_status(model: str) -> bool:
+    """Whether a result may say that its tool failed: AWS documents it for these two only
+    (`ToolResultBlock.status`)."""
+    return is_claude(model) or is_nova(model)

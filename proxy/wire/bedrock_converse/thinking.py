@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from proxy.chat import OUTPUT_TOKENS_MAX, ChatRequest
+from proxy.chat import OUTPUT_TOKENS_MAX
 from proxy.errors import InvalidRequest
+from proxy.thinking import effort_of
 from proxy.wire.anthropic_messages.thinking import fitted, thinking_fields
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -27,11 +28,10 @@ def is_nova(model: str) -> bool:
 
 
 def add_thinking(
-    body: dict[str, Any], fields: dict[str, Any], request: ChatRequest, *, model: str
+    body: dict[str, Any], fields: dict[str, Any], chat: Mapping[str, Any], *, model: str
 ) -> None:
     """Write `thinking` and `reasoning_effort` of the chat into the body, whose turns and limit are
     there, and into the fields of the model."""
-    chat = request.chat
     thinking, effort = chat.get("thinking"), chat.get("reasoning_effort")
     if thinking is not None and not isinstance(thinking, dict):
         raise InvalidRequest("`thinking` must be an object.", param="thinking")
@@ -41,15 +41,9 @@ def add_thinking(
             f"`reasoning_effort` must be one of {known}.", param="reasoning_effort"
         )
     limit = body.get("inferenceConfig", {}).get("maxTokens", OUTPUT_TOKENS_MAX)
-    if thinking is not None and request.is_effort_derived:
-        # it was made from the budget, so that one of the two says all
-        if _has_words_for_effort(model):
-            thinking = None
-        else:
-            effort = None
     if is_claude(model):
         found = thinking_fields(
-            {"thinking": thinking, "reasoning_effort": effort},
+            chat,
             model=model,
             max_tokens=limit,
             is_unthinking=is_unthinking_loop(body["messages"]),
@@ -59,9 +53,11 @@ def add_thinking(
         if "effort" in found:
             _add_level(body, found["effort"])
         return
-    # only Claude has to be told not to; what an ARN stands for is not known
-    if thinking is not None and (thinking.get("type") != "disabled" or model.startswith("arn:")):
+    # the field is Claude's own; what an ARN stands for is not known
+    if thinking is not None and model.startswith("arn:"):
         fields.update(fitted({"thinking": thinking}, limit))
+    else:
+        effort = effort_of(chat)
     if effort is not None:
         _add_effort(body, fields, effort, model)
 
@@ -73,10 +69,6 @@ def is_unthinking_loop(turns: Sequence[Mapping[str, Any]]) -> bool:
         return False
     before = turns[-2]["content"] if len(turns) > 1 else []
     return not before or "reasoningContent" not in before[0]
-
-
-def _has_words_for_effort(model: str) -> bool:
-    return is_nova(model) or any(maker in model for maker in ("openai.", "gpt-oss", "moonshot"))
 
 
 def _add_effort(body: dict[str, Any], fields: dict[str, Any], effort: str, model: str) -> None:

@@ -17,7 +17,6 @@ from proxy.wire.gemini.generation import (
     STOPS_MAX,
     calling_config,
 )
-from proxy.wire.speakers import mixed_speaker
 
 _SEED_MAX = 2**31
 _THINKING = ("enabled", "adaptive", "disabled")
@@ -92,6 +91,4 @@ def cannot_carry(chat: Mapping[str, Any]) -> list[str]:
     for at, tool in enumerate(tools if isinstance(tools, list) else ()):
         if isinstance(tool, dict) and tool.get("type", "function") != "function":
             lacking.append(f"tools[{at}]")
-    if (named := mixed_speaker(chat.get("messages"))) is not None:
-        lacking.append(named)
     return lacking + lacks_in(chat.get("messages"))

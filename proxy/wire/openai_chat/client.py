@@ -20,6 +20,7 @@ PATH = "/v1/chat/completions"
 TRANSLATES = True
 REQUEST_ID = "x-request-id"
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = False
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TEXT_MAX = 256

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from proxy import sse
 from proxy.changes import instructed
 from proxy.chat import UNSUPPORTED, ChatRequest
+from proxy.thinking import effort_of
 from proxy.wire import Decoder, Reading, Sending
 from proxy.wire.openai_chat.endings import shared_fields, soft_end
 from proxy.wire.openai_chat.errors import classify_error, read_error
@@ -21,6 +22,8 @@ TRANSLATES = True
 ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
 LIMIT_REQUIRED = False
+LIMIT_MIN = 1
+INSTRUCTS = True
 
 USER_MAX = 64
 """Characters of `user` that OpenAI takes, as clients report. A longer one is sent as its hash, so
@@ -29,6 +32,12 @@ that it stays the same user; Claude Code's have more than a hundred."""
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control", "is_error"})
 """Fields of messages, parts and tools that strict servers refuse."""
+
+_GOOGLES = "extra_content"
+"""What Google signs its answers in, at its OpenAI-compatible API as well; others refuse it."""
+
+_MEDIA = frozenset({"image_url", "input_audio", "file", "video_url"})
+"""Parts that a message of the role `tool` must not have: its content is text."""
 
 _TOOLS = frozenset({"function", "custom"})
 _PARTS = frozenset({"text", "refusal", "image_url", "input_audio", "file", "video_url"})
@@ -55,19 +64,55 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     body = _body(request.chat, request, sending)
     if sending.limit_field not in body and (limit := body.pop("max_tokens", None)) is not None:
         body[sending.limit_field] = limit  # as this upstream knows it
-    leave_out = _NEUTRAL_ONLY | {"reasoning_content"} if is_openai(sending.model) else _NEUTRAL_ONLY
-    body["messages"] = [_plain(message, leave_out) for message in body["messages"]]
+    left_out = _left_out(sending.model)
+    body["messages"] = [_plain(message, left_out) for message in body["messages"]]
     if isinstance(tools := body.get("tools"), list):
-        body["tools"] = [_plain(tool) for tool in tools]
+        body["tools"] = [_plain(tool, left_out) for tool in tools]
     if sending.drop_unsupported:
         _drop_foreign(body)
-    if request.is_effort_derived and is_unreasoning(sending.model):
-        body.pop("reasoning_effort", None)
+    body["messages"] = _with_text_results(body["messages"])
+    own = body.get("reasoning_effort")
+    effort = own if is_unreasoning(sending.model) else effort_of(body)
+    if effort is not None:
+        body["reasoning_effort"] = effort
     if isinstance(user := body.get("user"), str) and len(user) > USER_MAX:
         body["user"] = hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
     for name in ("thinking", UNSUPPORTED):
         body.pop(name, None)
     return body
+
+
+def _left_out(model: str) -> Set[str]:
+    """The fields that this model's servers do not know. Thoughts go back to those that may want
+    them (DeepSeek does); OpenAI's own models have no such field."""
+    if "gemini" in model.lower():
+        return _NEUTRAL_ONLY
+    return {*_NEUTRAL_ONLY, _GOOGLES, *(("reasoning_content",) if is_openai(model) else ())}
+
+
+def _with_text_results(messages: list[Any]) -> list[Any]:
+    """The messages, with what tools gave beside text in a message of the user. It comes after all
+    results of the turn: nothing may stand between them."""
+    moved: list[Any] = []
+    written: list[Any] = []
+    for message in messages:
+        is_result = isinstance(message, dict) and message.get("role") == "tool"
+        if moved and not is_result:
+            written.append({"role": "user", "content": moved})
+            moved = []
+        content = message.get("content") if is_result else None
+        parts = content if isinstance(content, list) else []
+        if media := [part for part in parts if _is_media(part)]:
+            moved += [{"type": "text", "text": f"From {message.get('tool_call_id')}:"}, *media]
+            texts = [part for part in parts if not _is_media(part)]
+            written.append({**message, "content": texts or "See the next message of the user."})
+        else:
+            written.append(message)
+    return [*written, {"role": "user", "content": moved}] if moved else written
+
+
+def _is_media(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") in _MEDIA
 
 
 def _drop_foreign(body: dict[str, Any]) -> None:
@@ -86,12 +131,13 @@ def _drop_foreign(body: dict[str, Any]) -> None:
                 body.pop(name, None)
 
 
-def _plain(part: Any, leave_out: frozenset[str] = _NEUTRAL_ONLY) -> Any:
+def _plain(part: Any, left_out: Set[str]) -> Any:
     if part.__class__ is not dict:
         return part
-    kept = {name: value for name, value in part.items() if name not in leave_out}
-    if isinstance(content := kept.get("content"), list):
-        kept["content"] = [_plain(each) for each in content]
+    kept = {name: value for name, value in part.items() if name not in left_out}
+    for name in ("content", "tool_calls"):
+        if isinstance(inner := kept.get(name), list):
+            kept[name] = [_plain(each, left_out) for each in inner]
     return kept
 
 

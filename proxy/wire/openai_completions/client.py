@@ -25,6 +25,7 @@ PATH = "/v1/completions"
 TRANSLATES = True
 REQUEST_ID = "x-request-id"
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = False
 
 OUTPUT_TOKENS_DEFAULT = 16
 """OpenAI's, where a request sets no `max_tokens`."""

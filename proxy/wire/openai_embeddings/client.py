@@ -21,6 +21,7 @@ PATH = "/v1/embeddings"
 TRANSLATES = False
 REQUEST_ID = "x-request-id"
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = True
 
 VALUES_MAX = 500_000
 """Of JSON in a request: OpenAI takes 300,000 tokens in one, which LangChain sends as numbers, and

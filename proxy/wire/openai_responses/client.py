@@ -22,6 +22,7 @@ PATH = "/v1/responses"
 TRANSLATES = True
 REQUEST_ID = "x-request-id"
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = False
 FORMAT = "openai_responses"
 
 CONTEXT_TOKENS_ASSUMED = 16_000

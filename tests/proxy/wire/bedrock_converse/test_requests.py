@@ -141,8 +141,13 @@ LACKING: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": part(type="video_url", video_url={"url": URL})},
         "messages[0].content[1].video_url",
     ),
-    "names": (
-        {"messages": [{**HI[0], "name": "Ann"}, {**HI[0], "name": "Bob"}]},
+    "name": (
+        {
+            "messages": [
+                {"role": "user", "name": "Ann", "content": "x"},
+                {"role": "user", "name": "Bob", "content": "x"},
+            ]
+        },
         "messages[1].name",
     ),
     "function_role": (
