@@ -42,8 +42,10 @@ WARNED = {
     "no_key_of_openai": ("{type: openai}", "has no api_key"),
     "no_key_of_azure": ("{type: azure_openai, base_url: 'https://a.test'}", "has no api_key"),
     "api_version": (
-        "{type: azure_openai, base_url: 'https://a.test', api_key: '${K}', "
-        "options: {api_version: latest}}",
+        (
+            "{type: azure_openai, base_url: 'https://a.test', api_key: '${K}', "
+            "options: {api_version: latest}}"
+        ),
         "options.api_version: 'latest' is no version",
     ),
     "region": ("{type: bedrock, options: {region: us-east}}", "'us-east' does not look like"),
@@ -59,10 +61,14 @@ SOUND = [
     "{type: anthropic, api_key: '${K}'}",
     "{type: gemini, api_key: '${K}'}",
     "{type: openai, api_key: '${K}'}",
-    "{type: azure_openai, base_url: 'https://a.test', api_key: '${K}', "
-    "options: {api_version: 2025-01-01-preview}}",
-    "{type: azure_openai, base_url: 'https://a.test', options: {tenant_id: t, client_id: c, "
-    "client_secret: '${K}'}}",
+    (
+        "{type: azure_openai, base_url: 'https://a.test', api_key: '${K}', "
+        "options: {api_version: 2025-01-01-preview}}"
+    ),
+    (
+        "{type: azure_openai, base_url: 'https://a.test', options: {tenant_id: t, client_id: c, "
+        "client_secret: '${K}'}}"
+    ),
     "{type: bedrock, options: {region: us-gov-west-1}}",
 ]
 
