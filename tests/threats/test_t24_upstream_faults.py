@@ -64,7 +64,8 @@ JSON = Mode("json", head(), WHOLE_JSON[:40], WHOLE_JSON[40:])
 
 
 def faults(mode: Mode) -> dict[str, tuple[Script, str]]:
-    """Script and what comes of it; `cut` and `silent` are a stream's names for what is a 502 and a 504 before a byte."""
+    """Script and what comes of it; `cut` and `silent` are a stream's names for what is
+    a 502 and a 504 before a byte."""
     begun, whole = mode.begun, mode.whole
     cut = "cut" if mode is STREAM else "502"
     stalled = "silent" if mode is STREAM else "504"
