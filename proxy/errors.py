@@ -11,7 +11,9 @@
     |-- InvalidApiKey                 401 invalid_api_key
     |-- ModelNotAllowed, TenantNotAllowed, LabelPinned                             403
     |-- ScopePaused, ScopeKilled      403 tenant_paused, run_killed, and so for every scope
+    |-- PathNotAllowed, PathNotHeld, TooManyObjects     403, in passthrough_errors
     |-- ModelNotFound, PathNotFound                     404
+    |-- ObjectNotFound                                  404, in passthrough_errors
     |-- (those of `proxy.passthrough_errors`)       403, 404
     |-- MethodNotAllowed              405
     |-- RequestTimeout                408

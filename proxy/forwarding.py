@@ -21,6 +21,7 @@ from proxy.outgoing import (
     error_answer,
     passage_to,
     prepared,
+    redaction_for,
     redaction_of,
     request_id_of,
 )
@@ -36,7 +37,7 @@ from proxy.relay import (
     is_stream,
     relay_body,
 )
-from proxy.retry_after import retry_after_s
+from proxy.retry_after import retry_after_s, told_delay_s
 from proxy.room import Room
 from proxy.stream_clock import StreamClock
 from proxy.stream_errors import reason_of, words_of
@@ -125,6 +126,7 @@ class Forwarding:
         transport = self._door.transport
         try:
             call = await prepared(self._provider, call, transport)
+            self._redaction = redaction_for(self._provider, call)
             answer = await transport.send(call, self._attempt.mark_sent)
         except TransportError as error:
             return self._failed(error)
@@ -245,6 +247,9 @@ class Forwarding:
             return self._failed(error)
         outcome = self._way.upstream.classify_error(answer.status, body)
         attempt.retry_after_s = retry_after_s(answer.header, now_ns())
+        if attempt.retry_after_s is None:
+            words = self._way.upstream.read_error(answer.status, body)
+            attempt.retry_after_s = told_delay_s(words)
         cause = f"status {answer.status}"
         if outcome is Outcome.NONSENSE and answer.status in (404, 405):
             cause += f": no error of its API, is providers.{self._provider.name}.base_url right?"

@@ -41,6 +41,7 @@ FIELD_NAMES: Mapping[str, str] = {
     "user": "metadata.user_id",
 }
 PASSES = ("anthropic-beta",)
+KEEPS_MODEL = False
 
 FORMAT = "anthropic_messages"
 _TEXT_MAX = 256

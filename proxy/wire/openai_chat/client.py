@@ -21,6 +21,7 @@ TRANSLATES = True
 REQUEST_ID = "x-request-id"
 FIELD_NAMES: Mapping[str, str] = {}
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = False
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TEXT_MAX = 256

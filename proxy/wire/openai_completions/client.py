@@ -26,6 +26,7 @@ TRANSLATES = True
 REQUEST_ID = "x-request-id"
 FIELD_NAMES: Mapping[str, str] = {"messages": "prompt"}
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = False
 
 OUTPUT_TOKENS_DEFAULT = 16
 """OpenAI's, where a request sets no `max_tokens`."""

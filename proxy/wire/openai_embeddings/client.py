@@ -22,6 +22,7 @@ TRANSLATES = False
 REQUEST_ID = "x-request-id"
 FIELD_NAMES: Mapping[str, str] = {}
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = True
 
 VALUES_MAX = 500_000
 """Of JSON in a request: OpenAI takes 300,000 tokens in one, which LangChain sends as numbers, and

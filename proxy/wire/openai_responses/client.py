@@ -30,6 +30,7 @@ FIELD_NAMES: Mapping[str, str] = {
     "logprobs": "include",
 }
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = False
 FORMAT = "openai_responses"
 
 CONTEXT_TOKENS_ASSUMED = 16_000
