@@ -4,6 +4,7 @@
     |-- InvalidRequest                400 invalid_request_error
     |   |-- BrokenRequest             400, and the connection is closed
     |   |-- UnpricedModel             400 model_not_priced
+    |   |-- UnsupportedParameter      400 unsupported_parameter
     |   |-- ContextTooLong            400 context_length_exceeded
     |   |-- EventsRefused             400 events_refused
     |   `-- RequestExceedsBudget      400 request_exceeds_budget
@@ -135,6 +136,12 @@ class RequestExceedsBudget(InvalidRequest):
     """This request alone is larger than the whole cap; waiting would not help."""
 
     code = "request_exceeds_budget"
+
+
+class UnsupportedParameter(InvalidRequest):
+    """No upstream of the model speaks a wire format that can carry `param`."""
+
+    code = "unsupported_parameter"
 
 
 class ContextTooLong(InvalidRequest):

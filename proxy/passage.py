@@ -61,7 +61,16 @@ class Passage:
             return ()
         # of our own making only: a chat that comes as one may have anything in that field
         named = () if request.as_chat is None else request.as_chat.get(UNSUPPORTED, ())
-        return [*named, *self.upstream.cannot_carry(request.chat)]
+        return [*named, *map(self._own_name, self.upstream.cannot_carry(request.chat))]
+
+    def _own_name(self, field: str) -> str:
+        """What the client calls a field of the chat completion that was made of its request."""
+        names = self.client.FIELD_NAMES
+        head, dot, rest = field.partition(".")
+        if head.startswith("messages[") and "messages" in names:
+            # where it stood there is not known: one message may have become several
+            return f"{names['messages']}{dot}{names.get(rest, rest)}"
+        return names.get(field, field)
 
     def reader(
         self,

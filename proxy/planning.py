@@ -18,7 +18,7 @@ from proxy.admission import Place, PromptCount, Route
 from proxy.allowance import elastic
 from proxy.changes import instruction_tokens
 from proxy.chat import ChatRequest
-from proxy.errors import ContextTooLong, InvalidRequest, ProviderUnavailable
+from proxy.errors import ContextTooLong, InvalidRequest, ProviderUnavailable, UnsupportedParameter
 from proxy.needs import needs_of
 from proxy.passage import Passage, passage
 from proxy.settings import Settings
@@ -311,11 +311,10 @@ class _Planner:
                 f"No upstream of the model `{model}` serves this endpoint.", param="model"
             )
         names = ", ".join([f"`{name}`" for name in missing])
-        return InvalidRequest(
+        return UnsupportedParameter(
             f"The model `{model}` is served in another wire format, which cannot carry {names}. "
             "Leave it out, or ask for a model that takes it.",
             param=missing[0],
-            code="unsupported_parameter",
         )
 
     def _lacks(self, place: Place, changes: Changes) -> tuple[str, ...]:

@@ -222,8 +222,16 @@ def broken_off(*, upstream: str, bound: str | None = None) -> ApiError:
 
     `bound` is the key of `providers.*` by which we ended it ourselves.
     """
+    if bound in _SILENCES:
+        return UpstreamTimeout(
+            f"The upstream {upstream} sent nothing for longer than `providers.*.{bound}`, and its "
+            "stream was ended."
+        )
     if bound is not None:
         return UpstreamFailed(
             f"The stream of the upstream {upstream} went past `providers.*.{bound}` and was ended."
         )
     return UpstreamFailed(f"The upstream {upstream} broke off in mid-stream.")
+
+
+_SILENCES = frozenset({"timeout_s", "first_event_timeout_s", "stall_timeout_s"})

@@ -53,7 +53,11 @@ def is_stream(content_type: str | None) -> bool:
 _COMMENTS_BYTES_MAX = 4096
 """Of comments before the first event; beyond that they are left out."""
 
-_BOUND_OF_FAULT = {Fault.ENDLESS: "max_answer_s", Fault.TOO_LARGE: "max_answer_mb"}
+_BOUND_OF_FAULT = {
+    Fault.ENDLESS: "max_answer_s",
+    Fault.TOO_LARGE: "max_answer_mb",
+    Fault.TIMEOUT: "timeout_s",
+}
 """Faults that are our own bounds, by the key of `providers.*` that sets them."""
 
 
@@ -194,6 +198,7 @@ class StreamRelay:
         except asyncio.CancelledError:
             if self._clock is not None and (bound_s := self._clock.stalled_s) is not None:
                 outcome, cause = self._end(Outcome.TIMEOUT), f"no event came for {bound_s:g} s"
+                bound = "stall_timeout_s" if self._reader.events else "first_event_timeout_s"
             elif self._halt is not None and self._halt.is_pulled:
                 outcome, cause = self._end(Outcome.STOPPED, cut=Outcome.STOPPED), "it was stopped"
             else:

@@ -121,7 +121,8 @@ async def test_a_stalled_stream_ends_although_comments_come(
 
     assert raw.startswith(delta("Hello"))
     assert DONE not in raw
-    assert b'"code":"upstream_error"' in raw
+    assert b'"code":"upstream_timeout"' in raw
+    assert b"providers.*.stall_timeout_s" in raw
     assert (door.events[0].status, door.events[0].billable) == ("truncated", True)
     assert held(door) == []
 

@@ -117,6 +117,8 @@ class ClientFormat(Protocol):
     """Whether its requests can be written as chat completions."""
     REQUEST_ID: str
     """The header in which its clients look for the id of a request."""
+    FIELD_NAMES: Mapping[str, str]
+    """What clients call a field that a chat completion calls otherwise, by its name there."""
     PASSES: tuple[str, ...]
     """Headers of a client that go on to an upstream of the same format, in lower case."""
     KEEPS_MODEL: bool

@@ -20,6 +20,7 @@ from proxy.wire.openai_completions.prompts import count_prompts, read_prompts
 PATH = "/v1/embeddings"
 TRANSLATES = False
 REQUEST_ID = "x-request-id"
+FIELD_NAMES: Mapping[str, str] = {}
 PASSES: tuple[str, ...] = ()
 KEEPS_MODEL = True
 
