@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -13,6 +13,14 @@ from proxy.wire.openai_chat.endings import FINISH_REASON, usage_of
 AS_SAID = "x_completion"
 """The field of a neutral choice that holds a completion's own text and logprobs, where a whole
 answer is told to a client of this same format as a stream."""
+
+
+class AsSaid(NamedTuple):
+    """What stands there. No JSON is read as one, so an upstream cannot put it there."""
+
+    text: str
+    logprobs: Any
+
 
 _NAMED = ("created", "model", "system_fingerprint")
 _ID = "cmpl-"
