@@ -5,8 +5,9 @@ anew by way of chat completions. Pure.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -26,6 +27,8 @@ from proxy.wire import (
     client_format,
     upstream_format,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class Whole(NamedTuple):
@@ -116,8 +119,18 @@ class Passage:
         if self.is_same:
             # it is served as an answer, and may speak of a failure all the same
             return Whole(reply, raw if reply.error is None else redaction.data(raw))
-        units = meter.final().units
-        return Whole(reply, orjson.dumps(self.client.write_whole(completion, units, request)))
+        told = self._told_whole(completion, meter.final().units, request)
+        return None if told is None else Whole(reply, told)
+
+    def _told_whole(
+        self, completion: dict[str, Any], units: Mapping[str, int], request: ChatRequest
+    ) -> bytes | None:
+        """The answer in the client's format; None where it has what nobody can write."""
+        try:
+            return orjson.dumps(self.client.write_whole(completion, units, request))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
+            _log.error("an answer could not be written: %s", type(error).__name__)
+            return None
 
     def _streamed(
         self, completion: dict[str, Any], reply: Reply, meter: Meter, request: ChatRequest

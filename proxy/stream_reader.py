@@ -7,6 +7,7 @@ anew. Withheld until the usage is recorded is the end of the stream, and what fo
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,8 @@ from proxy.redaction import NOTHING, Redaction
 from proxy.reply import Reply, read_object
 from proxy.sse import DONE, Event
 from proxy.wire import Decoder, Reading, Source, StreamWriter
+
+_log = logging.getLogger(__name__)
 
 FINISH_REASON = "length"
 """How an answer ends that we end: clients know it, and neither retry nor fail."""
@@ -140,7 +143,17 @@ class StreamReader:
         if reading is None or not reading.chunks:
             return b""
         self._first = self._first or reading.chunks[0]
-        return b"".join([writer.write(chunk) for chunk in reading.chunks])
+        return b"".join([self._told(chunk, writer) for chunk in reading.chunks])
+
+    def _told(self, chunk: dict[str, Any], writer: StreamWriter) -> bytes:
+        """The chunk in the client's format. One that has what nobody can write ends the answer as
+        an error in it does: nothing is left out in silence."""
+        try:
+            return writer.write(chunk)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
+            _log.error("a chunk could not be written: %s", type(error).__name__)
+            self.reply.error = {"message": "an event of the answer cannot be written"}
+            return b""
 
     def _last(self, index: int) -> dict[str, Any]:
         choice = {"index": index, "delta": {}, "logprobs": None, "finish_reason": FINISH_REASON}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from proxy.sse import DONE
-from proxy.wire.openai_chat.endings import FINISH_REASON, usage_of
+from proxy.wire.openai_chat.endings import FINISH_REASON, is_said, usage_of
 
 AS_SAID = "x_completion"
 """The field of a neutral choice that holds a completion's own text and logprobs, where a whole
@@ -34,7 +34,7 @@ def shared_fields(chunk: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(own, str) and own:  # Azure's first chunk has it empty
         found["id"] = _ID + own.removeprefix(_CHAT_ID) if own.startswith(_CHAT_ID) else own
     for name in _NAMED:
-        if isinstance(chunk.get(name), str | int) and chunk[name]:
+        if is_said(chunk.get(name)):
             found[name] = chunk[name]
     return found
 
