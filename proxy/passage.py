@@ -107,7 +107,7 @@ class Passage:
             return None
         if not isinstance(answer, dict):
             return None
-        completion = self.upstream.read_whole(answer, request, created_s=created_s)
+        completion = self._read_whole(answer, request, created_s)
         if completion is None:
             return None
         reply = Reply(is_done=True, redaction=redaction)
@@ -121,6 +121,16 @@ class Passage:
             return Whole(reply, raw if reply.error is None else redaction.data(raw))
         told = self._told_whole(completion, meter.final().units, request)
         return None if told is None else Whole(reply, told)
+
+    def _read_whole(
+        self, answer: dict[str, Any], request: ChatRequest, created_s: int
+    ) -> dict[str, Any] | None:
+        """The answer as a chat completion; None where it is none, or breaks whoever reads it."""
+        try:
+            return self.upstream.read_whole(answer, request, created_s=created_s)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
+            _log.error("an answer could not be read: %s", type(error).__name__)
+            return None
 
     def _told_whole(
         self, completion: dict[str, Any], units: Mapping[str, int], request: ChatRequest

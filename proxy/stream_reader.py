@@ -118,7 +118,7 @@ class StreamReader:
         self.events += event.is_opaque or data is not None
         is_end = data is not None and data.strip() == DONE
         read = None if is_end else self._object(event)
-        reading = None if read is None else self._source.read(read)
+        reading = None if read is None else self._sourced(read, event)
         if reading is not None:
             is_end = self._take(reading)
         self.reply.is_done |= is_end
@@ -130,6 +130,18 @@ class StreamReader:
             self._tail.append(raw)
             return b""
         return b"" if reading is not None and reading.is_withheld else raw
+
+    def _sourced(self, data: dict[str, Any], event: Event) -> Reading | None:
+        """What the format reads in an event. One that breaks it is unread, and where it would have
+        to be written anew it ends the answer."""
+        try:
+            return self._source.read(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
+            _log.error("an event could not be read: %s", type(error).__name__)
+            self._meter.unread(len(event.raw))
+            if self._writer is not None:
+                self.reply.error = {"message": "an event of the answer cannot be read"}
+            return None
 
     def _take(self, reading: Reading) -> bool:
         """Meter what an event says; whether it is the last one."""
