@@ -5,7 +5,6 @@ anew by way of chat completions. Pure.
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ from proxy.wire import (
     client_format,
     upstream_format,
 )
-
-_log = logging.getLogger(__name__)
 
 
 class Whole(NamedTuple):
@@ -128,8 +125,7 @@ class Passage:
         """The answer as a chat completion; None where it is none, or breaks whoever reads it."""
         try:
             return self.upstream.read_whole(answer, request, created_s=created_s)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
-            _log.error("an answer could not be read: %s", type(error).__name__)
+        except Exception:  # noqa: BLE001 - whatever it is, the upstream's answer did it
             return None
 
     def _told_whole(
@@ -138,8 +134,7 @@ class Passage:
         """The answer in the client's format; None where it has what nobody can write."""
         try:
             return orjson.dumps(self.client.write_whole(completion, units, request))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
-            _log.error("an answer could not be written: %s", type(error).__name__)
+        except Exception:  # noqa: BLE001 - whatever it is, the upstream's answer did it
             return None
 
     def _streamed(

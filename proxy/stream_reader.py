@@ -7,7 +7,6 @@ anew. Withheld until the usage is recorded is the end of the stream, and what fo
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +17,6 @@ from proxy.redaction import NOTHING, Redaction
 from proxy.reply import Reply, read_object
 from proxy.sse import DONE, Event
 from proxy.wire import Decoder, Reading, Source, StreamWriter
-
-_log = logging.getLogger(__name__)
 
 FINISH_REASON = "length"
 """How an answer ends that we end: clients know it, and neither retry nor fail."""
@@ -137,10 +134,9 @@ class StreamReader:
         try:
             return self._source.read(data)
         except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
-            _log.error("an event could not be read: %s", type(error).__name__)
             self._meter.unread(len(event.raw))
             if self._writer is not None:
-                self.reply.error = {"message": "an event of the answer cannot be read"}
+                self.reply.error = _broken("read", error)
             return None
 
     def _take(self, reading: Reading) -> bool:
@@ -163,8 +159,7 @@ class StreamReader:
         try:
             return writer.write(chunk)
         except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
-            _log.error("a chunk could not be written: %s", type(error).__name__)
-            self.reply.error = {"message": "an event of the answer cannot be written"}
+            self.reply.error = _broken("written", error)
             return b""
 
     def _last(self, index: int) -> dict[str, Any]:
@@ -188,3 +183,8 @@ class StreamReader:
                 self._meter.unread(len(event.data))
             return None
         return found if isinstance(found, dict) else None
+
+
+def _broken(what: str, error: Exception) -> dict[str, str]:
+    """The failure of an answer that broke whoever read or wrote it; no word of what it said."""
+    return {"message": f"an event of the answer cannot be {what} ({type(error).__name__})"}
