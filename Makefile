@@ -20,7 +20,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix clients bench bench-ledger bench-scopes streams overshoot soak faults lock clean
+.PHONY: help run test check fix clients bench bench-ledger bench-scopes streams slow-sockets overshoot soak faults lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make clients  install the clients that the suite runs (openai, anthropic, LangChain, ...)'
 	@echo 'make bench  measure against a bare relay (bench-ledger: both databases, bench-scopes: caps)'
 	@echo 'make streams  thousands of open streams, through one process and two'
+	@echo 'make slow-sockets  what thousands of clients that never finish cost the others'
 	@echo 'make overshoot  by how much streams at the edge of a cap pass it'
 	@echo 'make soak   half an hour of mixed load: memory and descriptors must be flat'
 	@echo 'make faults kill and stall a running installation, then verify it (ARGS="--kills 300")'
@@ -68,6 +69,9 @@ bench-scopes: $(DEV_STAMP)
 
 streams: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.streams $(ARGS)
+
+slow-sockets: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks.slow_sockets $(ARGS)
 
 overshoot: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.overshoot $(ARGS)

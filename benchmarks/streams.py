@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=1.0, help="seconds between chunks")
     parser.add_argument("--seconds", type=float, default=30.0)
     options = parser.parse_args()
-    _allow_descriptors(options.streams * 2 + 512)
+    allow_descriptors(options.streams * 2 + 512)
     chunks = int((RAMP_S + options.seconds + 60) / options.pause)
     port = free_port()
     upstream = f"http://127.0.0.1:{port}"
@@ -171,7 +171,7 @@ def main() -> None:
         print(f"{title:32}" + "".join(f"{found[key]:14,.2f}" for found in results.values()))
 
 
-def _allow_descriptors(wanted: int) -> None:
+def allow_descriptors(wanted: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))
 

@@ -3,14 +3,17 @@ client of another format, beside one that is relayed.
 
 In one process and without sockets, in CPU time: bytes of events in, bytes for the client out,
 metered in both cases. Each way takes its turn in every round, and the medians of all rounds are
-compared. A format takes part when it has a sample here.
+compared. A format takes part when it has a sample here. Gemini and Bedrock are relayed to no
+client; what their relaying would cost is there to compare with.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import struct
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +31,8 @@ CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 REQUESTS: dict[str, dict[str, Any]] = {
     OPENAI_CHAT: {**CHAT, "stream": True},
     "anthropic_messages": {**CHAT, "max_tokens": 100_000, "stream": True},
+    "openai_completions": {"model": "m", "prompt": "hi", "max_tokens": 100_000, "stream": True},
+    "openai_responses": {"model": "m", "input": "hi", "stream": True},
 }
 """What a client of each format asks."""
 
@@ -56,9 +61,70 @@ def messages_events(count: int) -> Iterator[bytes]:
         yield event(type="content_block_delta", index=0, delta=delta)
 
 
+def gemini_events(count: int) -> Iterator[bytes]:
+    """A stream of parts, each with the usage so far."""
+    shared = {"responseId": "r", "modelVersion": "m"}
+    for number in range(count):
+        content = {"role": "model", "parts": [{"text": WORDS[number % len(WORDS)]}]}
+        usage = {
+            "promptTokenCount": 9,
+            "candidatesTokenCount": number + 1,
+            "totalTokenCount": number + 10,
+        }
+        told = {"candidates": [{"content": content, "index": 0}], "usageMetadata": usage}
+        yield b"data: " + orjson.dumps({**told, **shared}) + b"\r\n\r\n"
+
+
+def converse_events(count: int) -> Iterator[bytes]:
+    """A stream of frames, one block of text in them."""
+    yield frame("messageStart", {"role": "assistant"})
+    for number in range(count):
+        delta = {"text": WORDS[number % len(WORDS)]}
+        yield frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": delta, "p": "abcdef"})
+
+
+def frame(kind: str, said: dict[str, Any]) -> bytes:
+    """One frame of an AWS event stream."""
+    named = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    headers = b"".join(
+        bytes([len(name)])
+        + name.encode()
+        + b"\x07"
+        + struct.pack("!H", len(value))
+        + value.encode()
+        for name, value in named.items()
+    )
+    payload = orjson.dumps(said)
+    head = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
+    whole = head + struct.pack("!I", zlib.crc32(head)) + headers + payload
+    return whole + struct.pack("!I", zlib.crc32(whole))
+
+
+def completion_events(count: int) -> Iterator[bytes]:
+    """A stream of text completion chunks."""
+    shared = {"id": "c", "object": "text_completion", "created": 1, "model": "m"}
+    for number in range(count):
+        text = WORDS[number % len(WORDS)]
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": None}
+        yield b"data: " + orjson.dumps({**shared, "choices": [choice]}) + b"\n\n"
+
+
+def response_events(count: int) -> Iterator[bytes]:
+    """A stream of one text, as responses have it."""
+    where = {"item_id": "m", "output_index": 0, "content_index": 0, "logprobs": []}
+    for number in range(count):
+        told = {"type": "response.output_text.delta", "sequence_number": number, **where}
+        told["delta"] = WORDS[number % len(WORDS)]
+        yield b"event: response.output_text.delta\ndata: " + orjson.dumps(told) + b"\n\n"
+
+
 SAMPLES: dict[str, Callable[[int], Iterator[bytes]]] = {
     OPENAI_CHAT: chat_events,
     "anthropic_messages": messages_events,
+    "gemini": gemini_events,
+    "bedrock_converse": converse_events,
+    "openai_completions": completion_events,
+    "openai_responses": response_events,
 }
 """What an upstream of each format says, by the number of its chunks."""
 
@@ -90,7 +156,14 @@ def main() -> None:
     clients = [name for name in client_formats() if name in REQUESTS]
     # a format that no client speaks yet is relayed all the same
     ways = [(name, name) for name in streams]
-    ways += [(client, name) for name in streams for client in clients if client != name]
+    ways += [
+        (client, name)
+        for name in streams
+        if upstream_format(name).TRANSLATES
+        for client in clients
+        if client != name
+    ]
+    ways.sort(key=lambda way: list(streams).index(way[1]))
     taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
     for number in range(options.rounds + 1):
         for client, upstream in ways:
@@ -101,7 +174,8 @@ def main() -> None:
     for client, upstream in ways:
         median = statistics.median(taken[client, upstream])
         relayed = statistics.median(taken[upstream, upstream])
-        print(f"{upstream:<22}{client:<22}{median:>14.2f}{median / relayed:>15.2f}x")
+        told = "relayed" if client == upstream else client
+        print(f"{upstream:<22}{told:<22}{median:>14.2f}{median / relayed:>15.2f}x")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
     P:{sN}:windows                    hash    window of a tenant's scopes -> since when it is whole
     P:{sN}:settled                    string  the newest stream id that a worker went to settle
+    P:{sN}:ledger                     string  the id of the ledger it goes to, as P:meta said last
     P:{sN}:<metering.queue>           stream  usage events
     P:{sN}:notes                      stream  what caps have to tell: marks crossed, refusals begun
     P:{sN}:<metering.queue>:dead      stream  the newest entries that could not be booked
@@ -109,6 +110,10 @@ class RedisKeys:
     def settled(self, shard: int) -> str:
         """Up to where a worker has settled the shard's stream, or was about to."""
         return f"{self.tag(shard)}:settled"
+
+    def ledger(self, shard: int) -> str:
+        """Which ledger the shard goes to, for while nobody can ask `meta`."""
+        return f"{self.tag(shard)}:ledger"
 
     def stream(self, shard: int) -> str:
         """The shard's stream of usage events."""

@@ -26,6 +26,8 @@ _UNITS = {
     "output_text": "output",
     "output_reasoning": "output, reasoning",
     "output_audio": "output, audio",
+    "api_call": "calls",
+    "inference": "answers",
 }
 
 _PIPED_WIDTH = 260
@@ -44,7 +46,7 @@ def usage(report: Mapping[str, Any]) -> RenderableType:
     table = _table(*headings, numbers=("Requests", "Input", "Cached", "Output"))
     other = sorted({unit for row in report["rows"] for unit in row["units"]} - _TOKEN_UNITS)
     for unit in other:
-        table.add_column(unit, justify="right", no_wrap=True)
+        table.add_column(_heading(unit), justify="right", no_wrap=True)
     for heading in ("Cost USD", "Charged USD", "Margin USD", "Margin"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report["rows"]:
@@ -188,6 +190,12 @@ _TIME_CHARS = len("2026-11-21T18:13:21")
 
 def _named(value: Any) -> str:
     return str(value or "-")
+
+
+def _heading(unit: str) -> str:
+    """A unit as a heading; one of somebody's own keeps its name."""
+    named = _UNITS.get(unit, unit)
+    return named.capitalize() if unit in _UNITS else named
 
 
 def _share(ppm: int | None) -> str:

@@ -35,6 +35,7 @@ from proxy.config_passthrough import (
 from proxy.config_prices import RULES, build_prices
 from proxy.config_providers import build_provider
 from proxy.config_shape import FileShape, ModelShape, ServerShape
+from proxy.config_slips import warn_of_cache_rates, warn_of_unset
 from proxy.config_tenants import Tenants, build_tenants
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -62,6 +63,7 @@ def build(
         _check_priced(tenants.by_id, models, prices, providers, findings)
         check_degradation(tenants.places, models, prices, findings)
         check_margins(cost_rules, models, prices, findings)
+        warn_of_cache_rates(models, prices, providers, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
     check_output(shape.limits, findings)
     _warn_of_few_tokens(tenants, shape.limits.min_output_tokens, findings)
@@ -340,9 +342,4 @@ def _warn_of_gaps(shape: FileShape, providers: Mapping[str, Provider], findings:
         findings.warn(("models",), "no models: there is nothing to ask for")
     if is_sound and not shape.tenants:
         findings.warn(("tenants",), "no tenants: every request is refused")
-    for provider in providers.values():
-        if provider.unavailable:
-            findings.warn(
-                ("providers", provider.name, "api_key"),
-                f"{provider.unavailable}: routes over {provider.name!r} answer 503",
-            )
+    warn_of_unset(providers, findings)

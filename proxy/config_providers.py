@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path as FilePath
 
@@ -10,6 +10,7 @@ from proxy import vendors
 from proxy.config_decode import Findings, suggest
 from proxy.config_network import build_ca_file, check_base_url
 from proxy.config_shape import ProviderShape
+from proxy.config_slips import check_slips, type_hint
 from proxy.config_tenants import check_id
 from proxy.config_yaml import Path
 from proxy.settings import Provider, Secret
@@ -25,8 +26,7 @@ def build_provider(
     path: Path = ("providers", name)
     check_id(name, path, "provider", (), findings)
     if written.type not in vendors.vendor_types():
-        known = ", ".join(vendors.vendor_types())
-        hint = suggest(written.type, vendors.vendor_types()) or f"one of {known}"
+        hint = type_hint(written.type, vendors.vendor_types())
         findings.fault((*path, "type"), f"unknown vendor {written.type!r}", hint)
         return Provider(name=name, type=written.type, base_url="")
     vendor = vendors.vendor(written.type)
@@ -35,13 +35,11 @@ def build_provider(
     variable = findings.document.unset.get(key_path)
     if variable is None and written.api_key and findings.document.literal(key_path):
         findings.secret(key_path, "a credential in clear text", f"write ${{{_variable_for(name)}}}")
-    unavailable = None
-    if variable is not None:
-        unavailable = f"environment variable {variable} is not set"
-    elif written.api_key == "":
-        unavailable = "its api_key is empty"
     options, missing = _options(path, written.options, vendor, findings)
-    return Provider(
+    unavailable = "its api_key is empty" if written.api_key == "" else None
+    if unset := [*([] if variable is None else [variable]), *missing]:
+        unavailable = _not_set(unset)
+    provider = Provider(
         name=name,
         type=written.type,
         base_url=base_url,
@@ -54,10 +52,19 @@ def build_provider(
         max_answer_s=float(written.max_answer_s),
         max_answer_mb=written.max_answer_mb,
         ca_file=build_ca_file((*path, "ca_file"), written.ca_file, findings, directory),
-        unavailable=unavailable or missing,
+        unavailable=unavailable,
         options=options,
         drop_unsupported=written.drop_unsupported,
     )
+    check_slips(provider, written, findings)
+    return provider
+
+
+def _not_set(variables: Sequence[str]) -> str:
+    names = list(dict.fromkeys(variables))
+    if len(names) == 1:
+        return f"environment variable {names[0]} is not set"
+    return f"environment variables {', '.join(names)} are not set"
 
 
 def _base_url(path: Path, written: ProviderShape, vendor: Vendor, findings: Findings) -> str:
@@ -71,10 +78,10 @@ def _base_url(path: Path, written: ProviderShape, vendor: Vendor, findings: Find
 
 def _options(
     path: Path, written: Mapping[str, str], vendor: Vendor, findings: Findings
-) -> tuple[dict[str, str | Secret], str | None]:
-    """The vendor's options, and why without one of them nothing can be called."""
+) -> tuple[dict[str, str | Secret], list[str]]:
+    """The vendor's options, and the variables of them that are not set: nothing can be called."""
     options: dict[str, str | Secret] = {}
-    missing = None
+    missing: list[str] = []
     for name, value in written.items():
         at = (*path, "options", name)
         known = vendor.OPTIONS.get(name)
@@ -82,7 +89,7 @@ def _options(
             hint = suggest(name, vendor.OPTIONS) or f"known here: {', '.join(vendor.OPTIONS)}"
             findings.fault(at, f"unknown option {name!r}", hint)
         elif (variable := findings.document.unset.get(at)) is not None:
-            missing = f"environment variable {variable} is not set"
+            missing.append(variable)
         elif known.is_secret:
             if findings.document.literal(at):
                 findings.secret(at, "a credential in clear text", "write ${NAME}")

@@ -62,8 +62,11 @@ def locked(data_dir: Path) -> Iterator[None]:
                     "or choose another directory with --data-dir"
                 )
             time.sleep(_POLL_S)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as failure:
+            raise DataDirError(f"cannot write {path}: {failure.strerror}") from failure
         yield
     finally:
         os.close(descriptor)

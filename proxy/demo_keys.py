@@ -53,10 +53,14 @@ def _with_key(tenant: Tenant, wanted: MintedKey, key: str) -> Tenant:
 
 
 def _read_or_write(path: Path) -> str:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        _write_once(path, new_key())
-    key = path.read_text(encoding="ascii", errors="replace").strip()
+    try:
+        if not path.exists():  # where it does, a disk that is full is no reason not to read it
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                _write_once(path, new_key())
+        key = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as failure:
+        raise KeyFileError(f"cannot use the key file {path}: {failure.strerror}") from failure
     if _KEY.fullmatch(key) is None:
         raise KeyFileError(f"{path} holds no key: remove it and a new one is made")
     return key

@@ -35,6 +35,9 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 """How long SHUTDOWN may take to flush; after that the server is left alone, never killed."""
 
+ANSWER_TIMEOUT_S = 3.0
+"""A server that does not even say that it is there within this time is not waited for at a stop."""
+
 LOG_NAME = "redis.log"
 
 INSTALL_HINT = (
@@ -74,19 +77,36 @@ class EmbeddedRedis:
             return self._process.poll() is None
         return _is_locked(_lock_path(self.data_dir))
 
-    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+    def stop(
+        self, *, timeout_s: float = STOP_TIMEOUT_S, answer_s: float = ANSWER_TIMEOUT_S
+    ) -> bool:
         """Flush and end the server; False when it did not end in time and was left running.
 
-        It is never killed: whoever starts next adopts it, and nothing acknowledged is lost.
+        It is never killed: whoever starts next adopts it, and nothing acknowledged is lost. One
+        that stands still is told to end and not waited for: it reads that when it goes on.
         """
         deadline_s = monotonic_s() + timeout_s
         while self.is_alive():
             if monotonic_s() > deadline_s:
                 return False
+            if not self._answers(answer_s):
+                with contextlib.suppress(OSError, ValueError):
+                    command(self.socket, "SHUTDOWN", timeout_s=_POLL_S)
+                return not self.is_alive()
             # Answered only when refused (a full disk, still loading); else the line just closes.
             with contextlib.suppress(OSError, ValueError):
                 command(self.socket, "SHUTDOWN", timeout_s=timeout_s)
             time.sleep(_POLL_S)
+        return True
+
+    def _answers(self, timeout_s: float) -> bool:
+        """Whether it says anything in time; a refusal and a socket that is closed are answers."""
+        try:
+            command(self.socket, "PING", timeout_s=timeout_s)
+        except TimeoutError:
+            return False
+        except (OSError, ValueError):
+            pass
         return True
 
 

@@ -4,13 +4,16 @@
     |-- InvalidRequest                400 invalid_request_error
     |   |-- BrokenRequest             400, and the connection is closed
     |   |-- UnpricedModel             400 model_not_priced
+    |   |-- UnsupportedParameter      400 unsupported_parameter
     |   |-- ContextTooLong            400 context_length_exceeded
     |   |-- EventsRefused             400 events_refused
     |   `-- RequestExceedsBudget      400 request_exceeds_budget
     |-- InvalidApiKey                 401 invalid_api_key
     |-- ModelNotAllowed, TenantNotAllowed, LabelPinned                             403
     |-- ScopePaused, ScopeKilled      403 tenant_paused, run_killed, and so for every scope
+    |-- PathNotAllowed, PathNotHeld, TooManyObjects     403, in passthrough_errors
     |-- ModelNotFound, PathNotFound                     404
+    |-- ObjectNotFound                                  404, in passthrough_errors
     |-- (those of `proxy.passthrough_errors`)       403, 404
     |-- MethodNotAllowed              405
     |-- RequestTimeout                408
@@ -133,6 +136,12 @@ class RequestExceedsBudget(InvalidRequest):
     """This request alone is larger than the whole cap; waiting would not help."""
 
     code = "request_exceeds_budget"
+
+
+class UnsupportedParameter(InvalidRequest):
+    """No upstream of the model speaks a wire format that can carry `param`."""
+
+    code = "unsupported_parameter"
 
 
 class ContextTooLong(InvalidRequest):

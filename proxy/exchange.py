@@ -49,6 +49,7 @@ from proxy.relay import (
     ClientGoneError,
     Relayed,
 )
+from proxy.reply import failure_word
 from proxy.room import Room
 from proxy.telling import Finished, Told, headers, tell
 from proxy.transport import Answer
@@ -293,7 +294,8 @@ class Exchange:
         if self._forwarding.error_answer is not None:
             status, named, body = self._forwarding.error_answer
             return Finished(status, {**self.headers(), **named, ERROR_SOURCE: "upstream"}, body)
-        error = failed(outcome, upstream=upstream.provider)
+        word = None if last is None else failure_word(last.reply)
+        error = failed(outcome, upstream=upstream.provider, word=word)
         error.add_headers(self.headers())
         raise error
 

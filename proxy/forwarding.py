@@ -21,6 +21,7 @@ from proxy.outgoing import (
     error_answer,
     passage_to,
     prepared,
+    redaction_for,
     redaction_of,
     request_id_of,
 )
@@ -36,9 +37,10 @@ from proxy.relay import (
     is_stream,
     relay_body,
 )
-from proxy.retry_after import retry_after_s
+from proxy.retry_after import retry_after_s, told_delay_s
 from proxy.room import Room
 from proxy.stream_clock import StreamClock
+from proxy.stream_errors import reason_of, words_of
 from proxy.stream_guard import StreamGuard
 from proxy.telling import Told, tell_failure
 from proxy.transport import Answer, Call, TransportError
@@ -124,6 +126,7 @@ class Forwarding:
         transport = self._door.transport
         try:
             call = await prepared(self._provider, call, transport)
+            self._redaction = redaction_for(self._provider, call)
             answer = await transport.send(call, self._attempt.mark_sent)
         except TransportError as error:
             return self._failed(error)
@@ -150,6 +153,8 @@ class Forwarding:
         self.relayed = relayed
         attempt.reply = relayed.reply
         attempt.client_disconnected = relayed.is_client_gone
+        if relayed.outcome is Outcome.SERVER_ERROR:
+            self._take_error(relayed)
         if relayed.outcome is not Outcome.SERVED:
             tell_failure(self._log, attempt, relayed.cause or relayed.outcome)
         return relayed.outcome
@@ -225,6 +230,15 @@ class Forwarding:
             relayed.tail = reader.end_softly()
         return relayed
 
+    def _take_error(self, relayed: Relayed) -> None:
+        """A stream that failed before it began: told like a status, if nobody else answers."""
+        error = relayed.reply.error
+        reason = reason_of(error, self._redaction)
+        relayed.cause = relayed.cause or f"an error before the first event: {reason}"
+        if (words := words_of(error, self._redaction)) is not None:
+            told = self._way.client.error_body(words, self._facts.request_id)
+            self.error_answer = words.status, {"Content-Type": "application/json"}, told
+
     async def _refused(self, answer: Answer) -> Outcome:
         attempt = self._attempt
         try:
@@ -233,7 +247,13 @@ class Forwarding:
             return self._failed(error)
         outcome = self._way.upstream.classify_error(answer.status, body)
         attempt.retry_after_s = retry_after_s(answer.header, now_ns())
-        tell_failure(self._log, attempt, f"status {answer.status}")
+        if attempt.retry_after_s is None:
+            words = self._way.upstream.read_error(answer.status, body)
+            attempt.retry_after_s = told_delay_s(words)
+        cause = f"status {answer.status}"
+        if outcome is Outcome.NONSENSE and answer.status in (404, 405):
+            cause += f": no error of its API, is providers.{self._provider.name}.base_url right?"
+        tell_failure(self._log, attempt, cause)
         if outcome in _RELAYED_ERRORS:
             request_id = self._facts.request_id
             self.error_answer = error_answer(

@@ -54,6 +54,9 @@ THREAD_ABOVE_BYTES = 16 * 1024
 """Prompts longer than this are counted in a thread: 5 ms of encoding per 100 kB, ten times that for
 odd text, would otherwise stop every other stream. tiktoken works without the interpreter's lock."""
 
+ANTHROPIC_VERSION = "anthropic-version"
+"""A header that Anthropic's clients send, and nobody else."""
+
 DOOR = web.AppKey("door", Door)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 ROUTES = web.AppKey("routes", Routes)
@@ -154,7 +157,14 @@ async def not_found(request: web.Request) -> web.Response:
                 f"{request.method} is not allowed on {path}.",
                 headers={"Allow": ", ".join(sorted(allowed))},
             )
-    return refusal(error, fresh_request_id())
+    return refusal(error, fresh_request_id(), _anthropics(request))
+
+
+def _anthropics(request: web.Request) -> ClientFormat | None:
+    """Anthropic's format, for a request that only a client of its could have meant."""
+    spoken = client_format("anthropic_messages")
+    is_below = request.path == spoken.PATH or request.path.startswith(f"{spoken.PATH}/")
+    return spoken if is_below or ANTHROPIC_VERSION in request.headers else None
 
 
 def authenticated(request: web.Request) -> Principal:

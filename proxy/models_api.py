@@ -10,6 +10,7 @@ from aiohttp import web
 from proxy.chat import ChatRequest
 from proxy.errors import ApiError, ModelNotFound
 from proxy.ingress import (
+    ANTHROPIC_VERSION,
     DOOR,
     MEMORY,
     PATIENCE,
@@ -24,7 +25,6 @@ from proxy.intake import read_body
 from proxy.wire import CountingFormat, client_format
 
 ANTHROPIC = "anthropic_messages"
-ANTHROPIC_VERSION = "anthropic-version"
 """A header that Anthropic's clients send with everything."""
 
 _CREATED_AT = "1970-01-01T00:00:00Z"

@@ -31,6 +31,11 @@ REQUEST_HEADERS = {
 CREDENTIAL_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key"})
 """Those by which vendors know us; what else they want to be sent is no secret."""
 
+TOKEN_HEADERS = frozenset({"x-amz-security-token"})
+"""Those with a token that was fetched, as it is; others have it after `Bearer`."""
+
+_BEARER = "bearer "
+
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-amzn-requestid")
 """OpenAI's, Anthropic's and Amazon's."""
 
@@ -96,14 +101,33 @@ async def prepared(provider: Provider, call: Call, transport: Transport) -> Call
     return replace(await signing.prepare(provider, call, transport), is_signed=True)
 
 
-@lru_cache(maxsize=256)
 def redaction_of(provider: Provider) -> Redaction:
     """What hides the credentials by which this provider knows us."""
+    return _redaction(provider, ())
+
+
+def redaction_for(provider: Provider, call: Call) -> Redaction:
+    """The same with what was fetched for this call and stands in no setting: a token of some hour.
+    The signature of a call is none, for it is worth nothing for any other."""
+    if vendors.signing(vendors.vendor(provider.type)) is None:
+        return _redaction(provider, ())
+    fetched = [value for name, value in call.headers.items() if _is_token(name.lower(), value)]
+    return _redaction(provider, tuple(fetched))
+
+
+def _is_token(name: str, value: str) -> bool:
+    return name in TOKEN_HEADERS or (
+        name in CREDENTIAL_HEADERS and value[: len(_BEARER)].lower() == _BEARER
+    )
+
+
+@lru_cache(maxsize=256)
+def _redaction(provider: Provider, fetched: tuple[str, ...]) -> Redaction:
     sent = vendors.vendor(provider.type).headers(provider)
     keys = [value for name, value in sent.items() if name.lower() in CREDENTIAL_HEADERS]
     secrets = [each.reveal() for each in provider.options.values() if isinstance(each, Secret)]
     own = [provider.api_key.reveal()] if provider.api_key is not None else []
-    return Redaction([*credentials_in(keys), *secrets, *own])
+    return Redaction([*credentials_in([*keys, *fetched]), *secrets, *own])
 
 
 def request_id_of(answer: Answer, redaction: Redaction) -> str | None:

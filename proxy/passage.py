@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from metering.meter import Meter
+from metering.usage import ReportedUsage
 from proxy import json_bounds
 from proxy.chat import UNSUPPORTED, ChatRequest
 from proxy.redaction import NOTHING, Redaction
@@ -29,8 +30,9 @@ from proxy.wire import (
 
 
 class Whole(NamedTuple):
-    """A whole answer: what was read in it, and what the client gets. For a client that asked for a
-    stream, `tail` are the events that end it."""
+    """A whole answer: what was read in it, and what the client gets; an empty `body` where it has
+    failed and there is nothing to relay. For a client that asked for a stream, `tail` are the
+    events that end it."""
 
     reply: Reply
     body: bytes
@@ -59,7 +61,16 @@ class Passage:
             return ()
         # of our own making only: a chat that comes as one may have anything in that field
         named = () if request.as_chat is None else request.as_chat.get(UNSUPPORTED, ())
-        return [*named, *self.upstream.cannot_carry(request.chat)]
+        return [*named, *map(self._own_name, self.upstream.cannot_carry(request.chat))]
+
+    def _own_name(self, field: str) -> str:
+        """What the client calls a field of the chat completion that was made of its request."""
+        names = self.client.FIELD_NAMES
+        head, dot, rest = field.partition(".")
+        if head.startswith("messages[") and "messages" in names:
+            # where it stood there is not known: one message may have become several
+            return f"{names['messages']}{dot}{names.get(rest, rest)}"
+        return names.get(field, field)
 
     def reader(
         self,
@@ -111,6 +122,8 @@ class Passage:
         read_object(completion, reply, meter, "message")
         if isinstance(usage := answer.get(self.upstream.USAGE_FIELD), dict):
             meter.report(self.upstream.read_usage(usage))
+        if reply.error is not None and not self.is_same:
+            return Whole(reply, b"")  # it is not told as an answer in other words
         if request.stream and reply.error is None:
             return self._streamed(completion, reply, meter, request)
         if self.is_same:
@@ -157,17 +170,35 @@ class Passage:
         return self.client.error_body(self.upstream.read_error(status, body), request_id)
 
     def _read_too_full(self, raw: bytes, request: ChatRequest, meter: Meter) -> Whole | None:
-        """Meter what is not parsed: its last usage, whose quotes cannot stand within a string."""
+        """Meter what is not parsed: its last usage. The quotes of that name cannot stand within a
+        string, but in a client's own `metadata`, which is told after it."""
         answer_field = b'"%s"' % self.upstream.ANSWER_FIELD.encode()
         if not raw.lstrip().startswith(b"{") or answer_field not in raw:
             return None
         if request.output_limit != 0:  # vectors, and an echo with its logprobs, are no output
             meter.unread(len(raw))
-        at = raw.rfind(b'"%s"' % self.upstream.USAGE_FIELD.encode())
-        if at > 0 and (found := _USAGE.match(raw[at : at + _USAGE_BYTES_MAX])):
-            with contextlib.suppress(orjson.JSONDecodeError):
-                meter.report(self.upstream.read_usage(orjson.loads(found[1])))
+        if (reported := self._last_usage(raw)) is not None:
+            meter.report(reported)
         return Whole(Reply(is_done=True), raw)
+
+    def _last_usage(self, raw: bytes) -> ReportedUsage | None:
+        """The last one that can be believed; else the last one."""
+        named, at, last = b'"%s"' % self.upstream.USAGE_FIELD.encode(), len(raw), None
+        for _ in range(_USAGES_MAX):
+            if (at := raw.rfind(named, 0, at)) < 0:
+                break
+            if (found := _USAGE.match(raw[at : at + _USAGE_BYTES_MAX])) is None:
+                continue
+            with contextlib.suppress(orjson.JSONDecodeError):
+                reported = self.upstream.read_usage(orjson.loads(found[1]))
+                if _says_something(reported) and reported.suspect is None:
+                    return reported
+                last = last or reported
+        return last
+
+
+def _says_something(reported: ReportedUsage) -> bool:
+    return reported.input is not None or reported.output is not None
 
 
 def _delta(message: object) -> dict[str, Any]:
@@ -187,6 +218,9 @@ _SHARED = ("id", "created", "model", "system_fingerprint", "service_tier")
 
 _USAGE = re.compile(rb'"\w+"\s*:\s*(\{(?:[^{}]|\{[^{}]*+\})*+\})')
 _USAGE_BYTES_MAX = 4096
+_USAGES_MAX = 4
+"""Fields of that name that are looked at, from the end. A client can put in few: no object has two
+of one name."""
 
 
 @lru_cache(maxsize=256)

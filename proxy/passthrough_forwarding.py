@@ -34,7 +34,7 @@ from proxy.reply import label
 from proxy.retry_after import retry_after_s
 from proxy.telling import Finished, tell_failure
 from proxy.transport import Answer, Call, TransportError
-from proxy.wire.openai_chat.errors import classify_error
+from proxy.wire.openai_chat.errors import classify_status
 from routing.fallback import Outcome
 
 JSON_BYTES_MAX = 64 * 1024 * 1024
@@ -143,7 +143,7 @@ class Relaying:
 
     async def _refused(self, attempt: Attempt, answer: Answer) -> Outcome:
         body = await answer.read(ERROR_BODY_BYTES_MAX)
-        outcome = classify_error(answer.status, body)
+        outcome = classify_status(answer.status, body)
         attempt.retry_after_s = retry_after_s(answer.header, now_ns())
         tell_failure(self._log, attempt, f"status {answer.status}")
         if outcome in _RELAYED_ERRORS:

@@ -18,10 +18,11 @@ from proxy.admission import Place, PromptCount, Route
 from proxy.allowance import elastic
 from proxy.changes import instruction_tokens
 from proxy.chat import ChatRequest
-from proxy.errors import ContextTooLong, InvalidRequest, ProviderUnavailable
+from proxy.errors import ContextTooLong, InvalidRequest, ProviderUnavailable, UnsupportedParameter
 from proxy.needs import needs_of
-from proxy.passage import passage
+from proxy.passage import Passage, passage
 from proxy.settings import Settings
+from proxy.wire import client_format
 from proxy.wishes import USUAL, Wishes
 from routing.abilities import ANY, Needs, is_too_long, lacks
 from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Skip, climb, effective
@@ -30,6 +31,9 @@ from routing.upstreams import Upstream
 
 ENDPOINT = "endpoint"
 """What an upstream lacks whose vendor has nothing of the kind that was asked for."""
+
+OWN_MODEL = "the_model_asked_for"
+"""What every other model lacks for a request whose answers are worth nothing beside another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +229,7 @@ class _Planner:
 
     def option(self, place: Place, changes: Changes) -> Option:
         """The place with what it would hold for this request with these changes."""
+        changes = self._possible(place, changes)
         input_tokens = self._input(place, changes)
         output_tokens = self._output(changes)
         nano = self._nano(place.price, input_tokens, output_tokens)
@@ -238,9 +243,26 @@ class _Planner:
             self._elastic(place, input_tokens, output_tokens),
         )
 
+    def _possible(self, place: Place, changes: Changes) -> Changes:
+        """What of the changes can be written in the format that is sent there: no instruction where
+        there is no place for one, no bound below the least that is taken."""
+        if changes is NO_CHANGES or (way := self._way(place)) is None:
+            return changes
+        max_tokens, instruct = changes.max_tokens, changes.instruct
+        if max_tokens is not None:
+            max_tokens = max(max_tokens, way.upstream.LIMIT_MIN)
+        found = Changes(max_tokens, instruct if way.upstream.INSTRUCTS else None)
+        return effective(found, self._request.output_limit)
+
+    def _way(self, place: Place) -> Passage | None:
+        return passage(self._request.format, place.formats)
+
     def _elastic(self, place: Place, input_tokens: int, output_tokens: int) -> Elastic | None:
-        """How far the hold may shrink: not below a useful answer for every choice."""
-        tokens_min = self._route.min_output_tokens * self._request.candidates
+        """How far the hold may shrink: not below a useful answer for every choice, nor below what a
+        request may be cut to."""
+        way = self._way(place)
+        least = max(self._route.min_output_tokens, 1 if way is None else way.upstream.LIMIT_MIN)
+        tokens_min = least * self._request.candidates
         if not self._is_elastic or output_tokens <= tokens_min:
             return None
         return elastic(place.price, input_tokens=input_tokens, tokens_min=tokens_min)
@@ -275,10 +297,12 @@ class _Planner:
         request = self._request
         if request.format in place.formats:
             return ()
-        way = passage(request.format, place.formats)
+        way = self._way(place)
         if way is None:
             return (ENDPOINT,)
-        return () if place.drops else tuple(way.lacks(request))
+        if place.drops and request.chat.get("messages"):
+            return ()  # where nothing of the conversation can be said, there is nothing to ask
+        return tuple(way.lacks(request))
 
     def _not_carried(self, place: Place) -> InvalidRequest:
         missing, model = self._uncarried(place), self._route.model
@@ -287,14 +311,16 @@ class _Planner:
                 f"No upstream of the model `{model}` serves this endpoint.", param="model"
             )
         names = ", ".join([f"`{name}`" for name in missing])
-        return InvalidRequest(
+        return UnsupportedParameter(
             f"The model `{model}` is served in another wire format, which cannot carry {names}. "
             "Leave it out, or ask for a model that takes it.",
             param=missing[0],
-            code="unsupported_parameter",
         )
 
     def _lacks(self, place: Place, changes: Changes) -> tuple[str, ...]:
+        is_other = place.upstream.public_name != self._route.model
+        if is_other and client_format(self._request.format).KEEPS_MODEL:
+            return (OWN_MODEL,)
         if uncarried := self._uncarried(place):
             return uncarried
         if place.abilities == ANY:
@@ -304,7 +330,7 @@ class _Planner:
         return lacks(
             place.abilities,
             self._needs,
-            prompt_tokens=self._input(place, changes),
+            prompt_tokens=self._input(place, self._possible(place, changes)),
             output_tokens=self._choice_tokens(changes),
         )
 

@@ -16,7 +16,7 @@ from proxy.egress import proxy_for
 from proxy.settings import Egress, Provider
 from proxy.tls import TlsFileError, upstream_context
 from proxy.transport import Fault, TransportError
-from proxy.wire.openai_chat.errors import classify_error
+from proxy.wire.openai_chat.errors import classify_status
 from routing.fallback import Outcome
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -33,7 +33,7 @@ class RefusedError(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")
         self.status = status
-        self.outcome: Outcome = classify_error(status, b"")
+        self.outcome: Outcome = classify_status(status, b"")
 
 
 async def _stay(

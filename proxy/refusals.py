@@ -194,8 +194,9 @@ _REMEDIES = {
 }
 
 
-def failed(outcome: Outcome, *, upstream: str) -> ApiError:
-    """What the client is told when every upstream failed without an answer worth relaying."""
+def failed(outcome: Outcome, *, upstream: str, word: str | None = None) -> ApiError:
+    """What the client is told when every upstream failed without an answer worth relaying; `word`
+    is what the upstream itself calls its failure."""
     match outcome:
         case Outcome.AUTH:
             return UpstreamAuth(
@@ -208,6 +209,8 @@ def failed(outcome: Outcome, *, upstream: str) -> ApiError:
             return UpstreamTimeout(f"The upstream {upstream} did not answer in time.")
         case Outcome.UNREACHABLE:
             return UpstreamFailed(f"The upstream {upstream} could not be reached.")
+        case _ if word is not None:
+            return UpstreamFailed(f"The upstream {upstream} failed to make an answer ({word}).")
         case _:
             return UpstreamFailed(
                 f"The upstream {upstream} broke off or sent what is not a valid answer."
@@ -219,8 +222,16 @@ def broken_off(*, upstream: str, bound: str | None = None) -> ApiError:
 
     `bound` is the key of `providers.*` by which we ended it ourselves.
     """
+    if bound in _SILENCES:
+        return UpstreamTimeout(
+            f"The upstream {upstream} sent nothing for longer than `providers.*.{bound}`, and its "
+            "stream was ended."
+        )
     if bound is not None:
         return UpstreamFailed(
             f"The stream of the upstream {upstream} went past `providers.*.{bound}` and was ended."
         )
     return UpstreamFailed(f"The upstream {upstream} broke off in mid-stream.")
+
+
+_SILENCES = frozenset({"timeout_s", "first_event_timeout_s", "stall_timeout_s"})

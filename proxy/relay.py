@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from metering.background import spawn
 from metering.meter import Meter
 from proxy.door import Lifecycle
 from proxy.halt import Halt
 from proxy.passage import Whole
-from proxy.reply import Reply
+from proxy.reply import Reply, failure_word
 from proxy.stream_clock import StreamClock
 from proxy.stream_guard import StreamGuard
 from proxy.stream_reader import StreamReader
 from proxy.transport import Answer, Fault, TransportError
 from routing.fallback import Outcome
+
+T = TypeVar("T")
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
 """A whole JSON answer is held in memory; the largest real ones (audio, logprobs) are a few MB."""
@@ -51,7 +53,11 @@ def is_stream(content_type: str | None) -> bool:
 _COMMENTS_BYTES_MAX = 4096
 """Of comments before the first event; beyond that they are left out."""
 
-_BOUND_OF_FAULT = {Fault.ENDLESS: "max_answer_s", Fault.TOO_LARGE: "max_answer_mb"}
+_BOUND_OF_FAULT = {
+    Fault.ENDLESS: "max_answer_s",
+    Fault.TOO_LARGE: "max_answer_mb",
+    Fault.TIMEOUT: "timeout_s",
+}
 """Faults that are our own bounds, by the key of `providers.*` that sets them."""
 
 
@@ -125,6 +131,9 @@ async def relay_body(
         read = read_whole(body)
     if read is None:
         return Relayed(Outcome.NONSENSE, Reply(), cause="the body is no answer of its format")
+    if read.reply.error is not None and not read.body:
+        word = failure_word(read.reply) or "no word for it"
+        return Relayed(Outcome.NONSENSE, read.reply, cause=f"the answer has failed ({word})")
     return Relayed(Outcome.SERVED, read.reply, tail=read.tail, body=read.body)
 
 
@@ -189,6 +198,7 @@ class StreamRelay:
         except asyncio.CancelledError:
             if self._clock is not None and (bound_s := self._clock.stalled_s) is not None:
                 outcome, cause = self._end(Outcome.TIMEOUT), f"no event came for {bound_s:g} s"
+                bound = "stall_timeout_s" if self._reader.events else "first_event_timeout_s"
             elif self._halt is not None and self._halt.is_pulled:
                 outcome, cause = self._end(Outcome.STOPPED, cut=Outcome.STOPPED), "it was stopped"
             else:
@@ -227,7 +237,7 @@ class StreamRelay:
                         return self._end(Outcome.CLIENT_GONE)
                 if guard is None or not reader.must_wait:
                     break
-                if not await guard.has_room():
+                if not await self._aside(guard.has_room()):
                     await self._send(client, b"")
                     return self._end(Outcome.EXHAUSTED, cut=Outcome.EXHAUSTED)
                 passed = reader.feed(b"")
@@ -253,6 +263,16 @@ class StreamRelay:
         """Whether a comment may be put in here: an event too long to be kept goes out in pieces."""
         return not self._ending or self._ending.endswith((b"\n\n", b"\r\r", b"\n\r\n"))
 
+    async def _aside(self, waiting: Awaitable[T]) -> T:
+        """Wait for somebody else: what passes meanwhile is no silence of the upstream's."""
+        if self._clock is None:
+            return await waiting
+        self._clock.turn_away()
+        try:
+            return await waiting
+        finally:
+            self._clock.turn_back()
+
     def _reads_on(self) -> bool:
         if self._is_draining is None:
             self._is_draining = self._drains()
@@ -268,7 +288,7 @@ class StreamRelay:
                 await client.start_stream(headers)
             if data:
                 self._ending = data[-3:]
-                await client.send(data)
+                await self._aside(client.send(data))
                 if self._clock is not None:
                     self._clock.told()
         except ClientGoneError:

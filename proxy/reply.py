@@ -6,6 +6,7 @@ Names only the fields it acts on. Pure.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from proxy.chat import CHOICES_MAX
 from proxy.redaction import NOTHING, Redaction
 
 _TEXT_MAX = 256
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LABEL_READ_MAX = 8192
 """Of a label, before it is cut: longer than any credential that fits into a header."""
 
@@ -108,6 +110,16 @@ def _read_call(call: object, index: int, position: int, meter: Meter) -> None:
         value = function.get(name)
         if isinstance(value, str) and value:
             meter.text((index, f"tool:{slot}:{name}"), value)
+
+
+def failure_word(reply: Reply) -> str | None:
+    """What the upstream calls the failure under `error`, in a word: never its message, which may
+    hold what was said. None where there is none, or no word for it."""
+    error = reply.error if isinstance(reply.error, dict) else {}
+    for name in ("code", "type"):
+        if isinstance(word := error.get(name), str) and _WORD.fullmatch(word):
+            return reply.redaction.text(word)
+    return None
 
 
 def label(value: object, redaction: Redaction) -> str | None:

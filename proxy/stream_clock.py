@@ -36,6 +36,7 @@ class StreamClock:
         self._loop = asyncio.get_running_loop()
         self._heard_s = self._told_s = self._loop.time()
         self._is_first_event = self._is_first_word = True
+        self._away_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._scope = asyncio.timeout(None)
         self.stalled_s: float | None = None
@@ -56,6 +57,16 @@ class StreamClock:
             self._is_first_word = False
             self._silence_s = self._quiet_s
             self._arm()
+
+    def turn_away(self) -> None:
+        """From now on it is us, or the client, who is waited for: the upstream owes nothing."""
+        self._away_s = self._loop.time()
+
+    def turn_back(self) -> None:
+        """The upstream is listened to again."""
+        if self._away_s is not None:
+            self._heard_s += self._loop.time() - self._away_s
+            self._away_s = None
 
     async def __aenter__(self) -> StreamClock:
         await self._scope.__aenter__()
@@ -80,14 +91,18 @@ class StreamClock:
         self._disarm()
         due = []
         if self._limit_s is not None:
-            due.append(self._heard_s + self._limit_s)
+            since_s = self._heard_s if self._away_s is None else self._loop.time()
+            due.append(since_s + self._limit_s)
         if self._quiet_s:
             due.append(self._told_s + self._silence_s)
         self._timer = self._loop.call_at(min(due), self._tick) if due else None
 
     def _tick(self) -> None:
         now_s = self._loop.time()
-        if self._limit_s is not None and now_s >= self._heard_s + self._limit_s:
+        if self._away_s is not None:  # the upstream's time stands still
+            self.turn_back()
+            self.turn_away()
+        elif self._limit_s is not None and now_s >= self._heard_s + self._limit_s:
             self.stalled_s = self._limit_s
             self._scope.reschedule(now_s)
             return

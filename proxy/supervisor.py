@@ -185,6 +185,7 @@ class _Supervisor:
         self._redis_checked_s = 0.0
         self._metrics = Metrics()
         self._is_stopping = False
+        self._is_told = self._has_complained = False
 
     def run(self) -> int:
         """Until a signal ends it (0), or before it is ready a proxy that cannot live (1)."""
@@ -212,6 +213,7 @@ class _Supervisor:
                 _log.info("SIGHUP ignored: restart to read the configuration again")
             now_s = monotonic_s()
             self._look_for_ready()
+            self._tell_where()
             for child in children.kill_stuck(self._family.all(), now_s, stuck_s=STUCK_S):
                 self._metrics.add(catalogue.STUCK, child.name)
             for child in children.reap(self._family.all(), now_s):
@@ -237,12 +239,27 @@ class _Supervisor:
         except BlockingIOError:
             return
         opened = self._opened
-        data_dirs.write_state(opened.settings.data_dir, opened.url)
+        self._tell_where()
         started = banner.Started(
             opened.url, opened.settings, opened.keys, opened.keys_refused, self._hints
         )
         sys.stdout.write(banner.render(started))
         sys.stdout.flush()
+
+    def _tell_where(self) -> None:
+        """Write down where we serve, for other commands; a full disk is no reason not to serve."""
+        if not self._is_ready or self._is_told:
+            return
+        opened = self._opened
+        try:
+            data_dirs.write_state(opened.settings.data_dir, opened.url)
+        except OSError as failure:
+            if not self._has_complained:
+                self._has_complained = True
+                path = str(data_dirs.state_path(opened.settings.data_dir))
+                _log.error("state_not_written", path=path, cause=failure.strerror)
+        else:
+            self._is_told = True
 
     def _keep_redis_alive(self, now_s: float) -> None:
         redis = self._opened.redis

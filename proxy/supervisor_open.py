@@ -101,7 +101,10 @@ def open_all(settings: Settings, stack: contextlib.ExitStack) -> Opened:
 
 def _stop_redis(opened: Opened) -> None:
     if opened.redis is not None and not opened.redis.stop():
-        _log.warning("the embedded Redis is still writing; the next start takes it over")
+        _log.warning(
+            "the embedded Redis is still writing, or stands still: it ends by itself when it can, "
+            "and until then the next start takes it over"
+        )
 
 
 def _open_metrics(opened: Opened, stack: contextlib.ExitStack) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from fixtures_door import KEY, OpenDoor, held, settings
+from fixtures_door import KEY, OpenDoor, held, settings, tenant
 from fixtures_upstream import (
     DONE,
     FINISH,
@@ -121,7 +121,8 @@ async def test_a_stalled_stream_ends_although_comments_come(
 
     assert raw.startswith(delta("Hello"))
     assert DONE not in raw
-    assert b'"code":"upstream_error"' in raw
+    assert b'"code":"upstream_timeout"' in raw
+    assert b"providers.*.stall_timeout_s" in raw
     assert (door.events[0].status, door.events[0].billable) == ("truncated", True)
     assert held(door) == []
 
@@ -171,3 +172,29 @@ async def test_a_route_says_what_happens_when_its_client_leaves(
         while not door.events:
             await asyncio.sleep(0.01)
     assert door.events[0].status == status
+
+
+async def test_a_slow_client_does_not_make_its_upstream_late(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """While a client does not read nobody asks the upstream for more, so it owes nothing."""
+    made = tuned({"one": upstream.url}, stall_timeout_s=0.3)
+    rich = tenant(cap=None)
+    door = await open_door(replace(made, tenants={rich.id: rich}))
+    upstream.scripts = [
+        [stream_head(), *[chunk(delta("w" * 100_000))] * 60, chunk(FINISH + DONE), chunk(b"")]
+    ]
+    asked = orjson.dumps({"model": "m", "stream": True, "messages": []})
+    host, _, port = door.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    writer.write(f"{head}Content-Length: {len(asked)}\r\n\r\n".encode() + asked)
+
+    await asyncio.sleep(1.2)
+    raw = b""
+    async with asyncio.timeout(25):
+        while DONE not in raw:
+            raw = raw[-100:] + await reader.read(65_536)
+    writer.close()
+
+    assert door.events[0].status == "success"

@@ -8,7 +8,7 @@ settled before the second: what is on its way is no difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 OPEN_BUCKETS = 2
@@ -67,18 +67,13 @@ def buckets_of_turn(turn: int, *, newest: int, buckets: int) -> list[int]:
     """Which closed buckets to look at: the newest ones each time, the others in turns.
 
     `newest` is the current bucket, `buckets` the length of the window. The oldest ones are left
-    out: they may be dropped between two looks.
+    out: they may be dropped between two looks. A bucket is of the same slice however much later the
+    next turn is, so that none falls between two turns.
     """
     last = newest - OPEN_BUCKETS
     oldest = newest - buckets + OPEN_BUCKETS
     recent = range(max(oldest, last - SLICE + 1), last + 1)
     older = range(oldest, last - SLICE + 1)
-    slices = max(1, -(-len(older) // SLICE))
-    start = (turn % slices) * SLICE
-    return [*older[start : start + SLICE], *recent]
-
-
-def pick_tenants(tenants: Sequence[str], after: str, limit: int) -> list[str]:
-    """The next ones in order, around the end of the list; `tenants` is sorted."""
-    later = [tenant for tenant in tenants if tenant > after]
-    return (later + [tenant for tenant in tenants if tenant <= after])[:limit]
+    slices = len(older) // SLICE + 2  # as many as they can touch, wherever they begin
+    chosen = [bucket for bucket in older if (bucket // SLICE - turn) % slices == 0]
+    return [*chosen, *recent]

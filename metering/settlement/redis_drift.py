@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from metering.caps import ROLLING_DAY
-from metering.clock import now_ns
+from metering.clock import monotonic_s, now_ns
 from metering.events import RECOVERED, Kind
 from metering.redis_keys import RedisKeys
 from metering.scope_names import scope_text
@@ -36,7 +36,6 @@ from metering.settlement.drift import (
     Place,
     buckets_of_turn,
     compare,
-    pick_tenants,
 )
 from metering.settlement.ledger.outbox import put_alerts
 from metering.settlement.ledger.spending import doubtful_times, measures
@@ -45,7 +44,14 @@ from metering.settlement.ledger.tables import balance, usage_event
 from metering.settlement.redis_stream import StreamReader
 
 TENANTS_MAX = 100
-"""Tenants of a shard that one look compares; the others follow in the next ones."""
+"""Tenants of a shard that one look compares; the others follow in the next looks, and only when all
+had their turn the next round begins."""
+
+LOOK_S = 0.5
+"""No further shard is begun after so long: the lane settles nothing meanwhile."""
+
+REST = 10.0
+"""After a look, as many times as long as it took: with many tenants looks follow each other."""
 
 _LABEL, _BUCKET_MS = ROLLING_DAY.label, ROLLING_DAY.bucket_ms
 
@@ -54,8 +60,11 @@ _LABEL, _BUCKET_MS = ROLLING_DAY.label, ROLLING_DAY.bucket_ms
 class _Shard:
     """Where the looks at a shard stand."""
 
-    turn: int = 0
-    after: str = ""
+    turn: int
+    round_at_s: float = 0.0
+    """When the next round may begin."""
+    left: list[str] = field(default_factory=list)
+    """Tenants that this round has not come to."""
     suspects: list[Drift] = field(default_factory=list)
     seen_ms: int = 0
     """Redis' time before the suspects were read."""
@@ -65,32 +74,72 @@ class DriftWatch:
     """Looks at a part of the windows each time it is asked."""
 
     def __init__(
-        self, ledger: Ledger, redis: Redis, keys: RedisKeys, *, writing: asyncio.Lock
+        self,
+        ledger: Ledger,
+        redis: Redis,
+        keys: RedisKeys,
+        *,
+        writing: asyncio.Lock,
+        every_s: float = 0.0,
+        rest: float = REST,
     ) -> None:
+        """A round begins at most every `every_s`, and takes as many looks as it needs."""
         self._ledger = ledger
         self._redis = redis
         self._keys = keys
         self._writing = writing
+        self._every_s = every_s
+        self._rest = rest
         self._shards: dict[int, _Shard] = {}
+        self._rest_until_s: dict[tuple[int, ...], float] = {}
 
     async def look(self, reader: StreamReader) -> None:
-        """Compare the next part of each of the reader's shards; differences become suspects."""
-        for shard in reader.shards:
+        """Compare the next tenants of each of the reader's shards; differences become suspects.
+
+        All tenants have the same slice of old buckets compared before the next one is begun.
+        """
+        began_s = monotonic_s()
+        if began_s < self._rest_until_s.get(reader.shards, 0.0):
+            return
+        now_ms = await self._now_ms()
+        await self._begin_rounds(reader.shards, now_ms)
+        # Those that had a look least lately first: there may be no time for all of them.
+        for shard in sorted(reader.shards, key=lambda each: self._shards[each].seen_ms):
+            state = self._shards[shard]
+            if state.suspects or not state.left:
+                continue
             if not await self._redis.exists(self._keys.epoch(shard)):
                 continue  # its windows are about to be rebuilt
-            state = self._shards.setdefault(shard, _Shard())
-            if state.suspects:
-                continue
             now_ms = await self._now_ms()
-            tenants = await asyncio.to_thread(self._tenants, shard)
-            chosen = pick_tenants(tenants, state.after, TENANTS_MAX)
+            chosen = state.left[:TENANTS_MAX]
             buckets = buckets_of_turn(
                 state.turn, newest=now_ms // _BUCKET_MS, buckets=ROLLING_DAY.buckets
             )
-            state.turn, state.after = state.turn + 1, chosen[-1] if chosen else ""
             places = [(tenant, bucket) for tenant in chosen for bucket in buckets]
             state.suspects = await self._compare(reader, shard, places, now_ms)
             state.seen_ms = now_ms
+            del state.left[: len(chosen)]  # not before: a look that failed is made again
+            if monotonic_s() - began_s > LOOK_S:
+                break
+        took_s = monotonic_s() - began_s
+        self._rest_until_s[reader.shards] = monotonic_s() + self._rest * took_s
+
+    async def _begin_rounds(self, shards: Iterable[int], now_ms: int) -> None:
+        """Whose round is over, and its time has come, begins the next one."""
+        due: list[int] = []
+        for shard in shards:
+            # Another slice after each start: a worker that is often started anew sees them all.
+            state = self._shards.setdefault(shard, _Shard(now_ms // _BUCKET_MS))
+            if not state.left and not state.suspects and monotonic_s() >= state.round_at_s:
+                due.append(shard)
+        if not due:
+            return
+        tenants = await asyncio.to_thread(self._tenants)
+        for shard in due:
+            state = self._shards[shard]
+            state.turn += 1
+            state.left = tenants.get(shard, [])
+            state.round_at_s = monotonic_s() + self._every_s
 
     async def judge(self, reader: StreamReader) -> list[Drift]:
         """Look at the suspects once more and repair those that are the same; which these were."""
@@ -157,10 +206,14 @@ class DriftWatch:
         amounts = {place: (sums[0], sums[1], sums[2]) for place, sums in found.items()}
         return amounts, doubtful
 
-    def _tenants(self, shard: int) -> list[str]:
+    def _tenants(self) -> dict[int, list[str]]:
+        """All that the ledger knows, by shard."""
+        found: dict[int, list[str]] = {}
+        query = select(balance.c.tenant).distinct().order_by(balance.c.tenant)
         with self._ledger.read() as connection:
-            names = connection.execute(select(balance.c.tenant).distinct()).scalars()
-            return sorted(name for name in names if self._keys.shard(name) == shard)
+            for name in connection.execute(query).scalars():
+                found.setdefault(self._keys.shard(name), []).append(name)
+        return found
 
     async def _alert(self, drifted: Iterable[Drift]) -> None:
         alerts = [

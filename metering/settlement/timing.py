@@ -49,5 +49,7 @@ class Timing:
     """A drain that gets nowhere for so long is given up: somebody waits for its end."""
     stop_patience_s: float = 20.0
     """What stands in the streams at a stop is settled for no longer; the next start goes on."""
+    stop_answer_s: float = 2.0
+    """At a stop, a Redis that says nothing for so long is not waited for any longer."""
     stop_tries: int = 3
     """How often a stop bears with trouble; what is in the streams is safe there."""

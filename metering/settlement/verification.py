@@ -43,6 +43,7 @@ _FOR_EVER = (
         ":state:",
         ":epoch",
         ":settled",
+        ":ledger",
         ":confirmed",
         ":prices:",
         ":meta",

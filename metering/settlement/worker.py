@@ -22,11 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
+from metering.settlement.common_keys import CommonKeys
 from metering.settlement.counting import Rules
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.faults import LedgerUnusableError
 from metering.settlement.ledger.store import Ledger, open_ledger
-from metering.settlement.one_ledger import need_this_ledger
+from metering.settlement.one_ledger import OneLedger, ledger_id
 from metering.settlement.redis_client import connect, is_cluster
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, lanes
 from metering.settlement.sending import Outlet, Sender, open_outlets
@@ -34,6 +35,7 @@ from metering.settlement.timing import Timing
 from metering.settlement.watch import Log, Unwatched, Watch
 from metering.settlement.worker_booking import Booker
 from metering.settlement.worker_lane import Lane
+from metering.settlement.worker_stop import SilentRedisError, need_answers
 from metering.settlement.worker_tally import Tally
 from metering.settlement.worker_upkeep import Upkeep
 from metering.tolerances import Tolerances
@@ -84,6 +86,7 @@ async def run(
         tolerances=tolerances or Tolerances(),
         log=log,
         watch=watch or Unwatched(),
+        is_cluster=is_cluster(redis_url),
     )
     try:
         async with asyncio.TaskGroup() as group:
@@ -119,6 +122,7 @@ class Settlement:
         tolerances: Tolerances,
         log: Log,
         watch: Watch,
+        is_cluster: bool,
     ) -> None:
         self._ledger, self._redis, self._keys = ledger, redis, keys
         self._timing = timing
@@ -126,8 +130,17 @@ class Settlement:
         self._watch = watch
         self._writing = asyncio.Lock()
         self._booker = Booker(
-            ledger, redis, keys, timing=timing, writing=self._writing, log=log, watch=watch
+            ledger,
+            redis,
+            keys,
+            timing=timing,
+            writing=self._writing,
+            log=log,
+            watch=watch,
+            is_cluster=is_cluster,
         )
+        meta = CommonKeys(keys.meta, is_cluster=is_cluster, log=log)
+        self._one_ledger = OneLedger(ledger, redis, keys, common=meta)
         self._upkeep = Upkeep(
             ledger,
             redis,
@@ -137,6 +150,8 @@ class Settlement:
             marks=marks,
             tolerances=tolerances,
             writing=self._writing,
+            one_ledger=self._one_ledger,
+            confirming=self._booker.confirming,
             log=log,
             told=watch,
         )
@@ -179,13 +194,22 @@ class Settlement:
         self, reader: StreamReader, *, stop: asyncio.Event, hurry: asyncio.Event | None, drain: bool
     ) -> None:
         """Settle what `reader` reads, and at a stop what stands there; the life of one lane."""
-        lane = Lane(self._timing)
-        await self._consume(reader, lane, stop=stop, drain=drain)
-        if not stop.is_set() or self.gave_up is not None:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._timing.stop_patience_s):
-                await self._finish(reader, lane, hurry or asyncio.Event())
+        lane, answer_s = Lane(self._timing), self._timing.stop_answer_s
+        epoch = self._keys.epoch(reader.shards[0])
+        try:
+            async with asyncio.TaskGroup() as group:
+                asking = group.create_task(
+                    need_answers(self._redis, epoch, stop, within_s=answer_s)
+                )
+                await self._consume(reader, lane, stop=stop, drain=drain)
+                if stop.is_set() and self.gave_up is None:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._timing.stop_patience_s):
+                            await self._finish(reader, lane, hurry or asyncio.Event())
+                asking.cancel()
+        except* SilentRedisError as silent:
+            [error] = silent.exceptions
+            self._log.warning("stop_leaves_events", error=str(error), shards=list(reader.shards))
 
     async def _finish(self, reader: StreamReader, lane: Lane, hurry: asyncio.Event) -> None:
         """Settle until a read that came after the stop has found less than it may bring.
@@ -285,13 +309,14 @@ class Settlement:
         """Stand where a worker stands that has just started, whatever went before."""
         async with self._writing:
             await asyncio.to_thread(self._ledger.migrate)
-            await need_this_ledger(self._ledger, self._redis, self._keys)
+            await asyncio.to_thread(ledger_id, self._ledger)
+        await self._one_ledger.need(reader.shards)
         self._has_ledger = True
         self._may_send.set()
         await reader.ensure_groups()
         await self._upkeep.rebuild_windows(reader)
         await self._settle_own(reader, lane)
-        await self._booker.confirm(reader)
+        await self._booker.confirming.confirm(reader)
         lane.recovered = True
 
     async def _settle_own(self, reader: StreamReader, lane: Lane) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from redis.asyncio import Redis
@@ -20,10 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
 from metering.settlement.batches import Batch, BatchReport, Booking
+from metering.settlement.common_keys import CommonKeys
+from metering.settlement.confirming import Confirming
 from metering.settlement.entries import Arrival, Entry, Malformed, sort_entries
 from metering.settlement.ledger.dead_letters import booked_stream_ids
 from metering.settlement.ledger.parts import write_parts
-from metering.settlement.ledger.standing import confirmed_spool
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.price_shelf import PriceShelf
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader
@@ -49,6 +50,7 @@ class Booker:
         writing: asyncio.Lock,
         log: Log,
         watch: Watch | None = None,
+        is_cluster: bool = False,
     ) -> None:
         self._watch = watch or Unwatched()
         self._ledger = ledger
@@ -57,7 +59,10 @@ class Booker:
         self._timing = timing
         self._writing = writing
         self._log = log
-        self._prices = PriceShelf(ledger, redis, keys)
+        prices = CommonKeys("prices", is_cluster=is_cluster, log=log)
+        self._prices = PriceShelf(ledger, redis, keys, common=prices)
+        spools = CommonKeys(keys.confirmed, is_cluster=is_cluster, log=log)
+        self.confirming = Confirming(ledger, common=spools)
         self._survived: list[Entry] = []
         """Entries whose tries are to be taken back."""
         self.tally = Tally()
@@ -159,7 +164,7 @@ class Booker:
         await reader.bury(dead)
         await reader.acknowledge(done)
         if proxy_ids := {proxy_id for _, report in parts for proxy_id in report.confirmed}:
-            await self.confirm(reader, proxy_ids)
+            await self.confirming.confirm(reader, proxy_ids)
         took_s = (monotonic_s() - began_s) / len(parts)
         for _, report in parts:
             self._say(report)
@@ -219,11 +224,6 @@ class Booker:
                 entries=len(waiting),
                 retry_s=lane.retry_s,
             )
-
-    async def confirm(self, reader: StreamReader, proxy_ids: Iterable[str] | None = None) -> None:
-        """Publish what of the proxies' spools is in the ledger; without names, of all of them."""
-        confirmed = await asyncio.to_thread(confirmed_spool, self._ledger, proxy_ids)
-        await reader.confirm(confirmed)
 
     def _say(self, report: BatchReport) -> None:
         self.tally.add(report)

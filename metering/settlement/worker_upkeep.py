@@ -12,12 +12,13 @@ from redis.asyncio import Redis
 from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
 from metering.settlement.anomaly_watch import AnomalyWatch
+from metering.settlement.confirming import Confirming
 from metering.settlement.counting import Rules
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.rollups import update_rollups
-from metering.settlement.ledger.standing import confirmed_spool, settled_positions
+from metering.settlement.ledger.standing import settled_positions
 from metering.settlement.ledger.store import Ledger
-from metering.settlement.one_ledger import need_this_ledger
+from metering.settlement.one_ledger import OneLedger
 from metering.settlement.reaper import Reaper
 from metering.settlement.redis_drift import DriftWatch
 from metering.settlement.redis_notes import Notes
@@ -51,6 +52,8 @@ class Upkeep:
         marks: Marks,
         tolerances: Tolerances,
         writing: asyncio.Lock,
+        one_ledger: OneLedger,
+        confirming: Confirming,
         log: Log,
         told: Told,
     ) -> None:
@@ -60,10 +63,12 @@ class Upkeep:
         self._rules = rules
         self._timing = timing
         self._writing = writing
+        self._one_ledger = one_ledger
+        self._confirming = confirming
         self._log = log
         self._told = told
         self._reaper = Reaper(ledger, redis, keys, timing=timing, writing=writing, log=log)
-        self._drift = DriftWatch(ledger, redis, keys, writing=writing)
+        self._drift = DriftWatch(ledger, redis, keys, writing=writing, every_s=timing.drift_every_s)
         self._scopes = ScopeWatch(ledger, redis, keys, rules, writing=writing)
         self._notes = Notes(ledger, redis, keys, writing=writing, log=log)
         self._watch = Watch(ledger, redis, keys, marks=marks, writing=writing, log=log)
@@ -92,14 +97,14 @@ class Upkeep:
                 self._log.info("consumers_removed", consumers=gone)
 
     async def _compare(self, reader: StreamReader) -> None:
-        """Windows and ledger: suspects are looked at in each turn, new ones sought rarely."""
+        """Windows and ledger: suspects are looked at in each turn, new ones sought in rounds."""
         repaired = await self._drift.judge(reader)
         if repaired:
             self._log.warning("windows_repaired", buckets=len(repaired))
             self._told.repaired(len(repaired))
+        await self._drift.look(reader)
         if monotonic_s() >= self._look_at_s.get(reader.shards, 0.0):
             self._look_at_s[reader.shards] = monotonic_s() + self._timing.drift_every_s
-            await self._drift.look(reader)
             if drifted := await self._scopes.look(reader):
                 self._log.warning("windows_repaired", buckets=len(drifted))
                 self._told.repaired(len(drifted))
@@ -118,8 +123,9 @@ class Upkeep:
         self._new_at_s[reader.shards] = monotonic_s() + self._timing.watch_every_s
 
     async def _keep_ledger(self, reader: StreamReader) -> None:
+        await self._one_ledger.need(reader.shards)
+        await self._confirming.say_what_is_owed(reader)
         async with self._writing:
-            await need_this_ledger(self._ledger, self._redis, self._keys)
             await asyncio.to_thread(update_rollups, self._ledger)
         await reread_lost(self._ledger, self._redis, self._keys, reader.shards, log=self._log)
         settled = await asyncio.to_thread(settled_positions, self._ledger)
@@ -148,8 +154,7 @@ class Upkeep:
         epochs = [self._keys.epoch(shard) for shard in reader.shards]
         if all([await self._redis.exists(epoch) for epoch in epochs]):
             return
-        confirmed = await asyncio.to_thread(confirmed_spool, self._ledger)
-        await reader.confirm(confirmed)
+        await self._confirming.confirm(reader)
         settled = await asyncio.to_thread(settled_positions, self._ledger)
         if any(position > (0, 0) for position in settled.values()):  # else there is no past
             await asyncio.sleep(self._timing.spools_wait_s)

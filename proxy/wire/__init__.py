@@ -117,8 +117,13 @@ class ClientFormat(Protocol):
     """Whether its requests can be written as chat completions."""
     REQUEST_ID: str
     """The header in which its clients look for the id of a request."""
+    FIELD_NAMES: Mapping[str, str]
+    """What clients call a field that a chat completion calls otherwise, by its name there."""
     PASSES: tuple[str, ...]
     """Headers of a client that go on to an upstream of the same format, in lower case."""
+    KEEPS_MODEL: bool
+    """Whether an answer of another model than was asked for is none: vectors of two models cannot
+    be compared, so no fallback and no step leads away."""
 
     def parse_request(self, raw: bytes) -> ChatRequest:
         """The request behind a body; InvalidRequest names the field that is wrong."""
@@ -173,6 +178,10 @@ class UpstreamFormat(Protocol):
 
     LIMIT_REQUIRED: bool
     """Whether a request must say how much output it wants at most."""
+    LIMIT_MIN: int
+    """The least that it may say so: no answer is cut to less."""
+    INSTRUCTS: bool
+    """Whether a request of this format has a place for a system message of ours."""
 
     def cannot_carry(self, chat: Mapping[str, Any]) -> Sequence[str]:
         """The fields of a chat request (`param`, as OpenAI names them) that cannot be written in
@@ -199,7 +208,8 @@ class UpstreamFormat(Protocol):
     def read_whole(
         self, answer: dict[str, Any], request: ChatRequest, *, created_s: int
     ) -> dict[str, Any] | None:
-        """A whole answer as a chat completion, without usage; None when it is nothing of the kind.
+        """A whole answer as a chat completion, without usage; None when it is nothing of the kind,
+        and one with `error` (`{"message", "type", "code"}`) where the model failed to make one.
         For same-format relaying only what is metered has to be right."""
         ...
 
@@ -222,6 +232,15 @@ def client_format(name: str) -> ClientFormat:
     return cast("ClientFormat", _side(name, "client", "parse_request"))
 
 
+def is_signed_here(signature: object) -> bool:
+    """Whether this may be a signature of Claude's, as a thinking block needs one: there is one, and
+    it is not marked as that of another format."""
+    if not isinstance(signature, str) or not signature:
+        return False
+    mark, colon, _ = signature.partition(":")
+    return not colon or mark not in _names()
+
+
 def counting(found: ClientFormat) -> CountingFormat | None:
     """The format, if it can be asked how long a prompt is."""
     return cast("CountingFormat", found) if hasattr(found, "COUNT_PATH") else None
@@ -239,6 +258,7 @@ def client_formats() -> tuple[str, ...]:
     return tuple(name for name in _names() if _find(name, "client", "parse_request") is not None)
 
 
+@cache
 def _names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 

@@ -21,7 +21,13 @@ ROW = {
     "tenant": "acme",
     "model": "gpt-4o",
     "requests": 1234,
-    "units": {"input_uncached": 1_000_000, "input_cache_read": 5, "output_text": 7, "image": 2},
+    "units": {
+        "input_uncached": 1_000_000,
+        "input_cache_read": 5,
+        "output_text": 7,
+        "image": 2,
+        "api_call": 9,
+    },
     "cost_nano": 2_500_000_000,
     "admission_nano": 3_000_000_001,
     "margin_nano": 500_000_001,
@@ -137,3 +143,12 @@ def test_rates_read_as_in_price_lists(rate_pico: int, text: str) -> None:
 def test_money_is_never_rounded_away(nano: int, text: str) -> None:
     """An amount is shown to the nano when it needs it."""
     assert money(nano) == text
+
+
+def test_what_is_counted_beside_tokens_has_a_heading() -> None:
+    """`api_call` is a word of the ledger's; a unit of somebody's own keeps its name."""
+    text = _text(usage(USAGE))
+
+    assert "Calls" in text
+    assert "image" in text
+    assert "api_call" not in text

@@ -1,6 +1,8 @@
 """Minted keys: made once, read again, never half written."""
 
 import dataclasses
+import errno
+import os
 import re
 import stat
 
@@ -8,6 +10,7 @@ import pytest
 
 from metering.prices import PriceBook
 from metering.tenants import ApiKey, SpendLimits, Tenant
+from proxy import demo_keys
 from proxy.api_keys import key_sha256
 from proxy.demo_keys import KeyFileError, key_path, mint
 from proxy.settings import Metering, MintedKey, RedisSettings, Server, Settings
@@ -41,6 +44,20 @@ def test_the_key_is_made_once(settings, tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert after.tenants["demo"].keys == (ApiKey("first", key_sha256(first.reveal()), "default"),)
     assert [each.name for each in path.parent.iterdir()] == ["demo.first"]
+
+
+def test_what_is_there_is_read_and_nothing_written(settings, tmp_path, monkeypatch):
+    """A start on a full disk has its keys; one that cannot make them says so in a line."""
+    _, [made] = mint(settings)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(demo_keys, "_write_once", full)
+    assert mint(settings)[1] == [made]
+    key_path(tmp_path, "demo", "first").unlink()
+    with pytest.raises(KeyFileError, match=r"demo\.first: No space left on device"):
+        mint(settings)
 
 
 def test_other_keys_of_the_tenant_stay(settings):

@@ -185,6 +185,29 @@ async def test_other_paths_are_refused_in_shape(
     assert body["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "version", "status"),
+    [
+        ("GET", "/v1/messages", False, 405),
+        ("POST", "/v1/messages/batches", False, 404),
+        ("GET", "/v1/nowhere", True, 404),
+    ],
+)
+async def test_clients_of_anthropic_are_refused_in_their_shape(
+    door: RunningDoor, method: str, path: str, version: bool, status: int
+) -> None:
+    """A path that is nowhere has no format; who asked tells which is understood."""
+    headers = {**AUTH, **({"anthropic-version": "2023-06-01"} if version else {})}
+
+    found, named, body = await ask(door, path, method=method, headers=headers)
+
+    assert (found, body["type"]) == (status, "error")
+    assert body["error"]["type"] == (
+        "not_found_error" if status == 404 else "invalid_request_error"
+    )
+    assert body["request_id"] == named["request-id"]
+
+
 async def test_models_are_those_the_tenant_may_use(
     open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plan_samples import PRICES, planned, shadowed, three_models
+from plan_samples import PRICES, planned, route_of, shadowed, three_models
 
 from metering.caps import Elastic, Vector
 from metering.steps import Step
+from proxy.admission import count_prompts
 from proxy.errors import ContextTooLong, ProviderUnavailable
-from proxy.planning import Plan, upstream_facts
+from proxy.planning import Plan, plan, upstream_facts
+from proxy.settings import Settings
+from proxy.wire.openai_completions import client as completions
+from proxy.wire.openai_embeddings import client as embeddings
+from proxy.wire.openai_responses import client as responses
 from proxy.wishes import Wishes
 from routing.abilities import Abilities
 from routing.degrade import Changes, Skip
+from routing.upstreams import Upstream
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 NO_TOOLS = Abilities(tools=False)
@@ -265,3 +273,67 @@ def test_degradation_is_never_dearer_nor_unable(
             assert longest is None or option.prompt_tokens + min(bounds, default=1) <= longest
             if options[index].upstream.public_name != asked["model"]:
                 assert float(PRICES[model]) < float(PRICES[str(asked["model"])])
+
+
+def embedded(made: Settings, **fields: Any) -> Plan:
+    """The plan for embeddings of `dear`."""
+    request = embeddings.parse_request(orjson.dumps({"model": "dear", "input": "hi", **fields}))
+    route = route_of(made, request.model)
+    return plan(route, request, count_prompts(request, route))
+
+
+def test_vectors_stay_with_their_model() -> None:
+    """Neither a step nor a fallback leads to another model: its vectors could not be compared."""
+    made = embedded(three_models(*DOWN[:2], fallbacks=("middle",)))
+
+    assert {option.upstream.public_name for option in made.options} == {"dear"}
+    assert made.spare_skips == (Skip("middle", "lacks=the_model_asked_for"),)
+    assert made.skips[2] == (
+        Skip("cheap", "lacks=the_model_asked_for"),
+        Skip("middle", "lacks=the_model_asked_for"),
+    )
+    assert made.texts == (None, None, None)
+
+
+def test_vectors_of_a_stand_in_are_none() -> None:
+    """Where their model cannot be called there is no answer."""
+    configured = three_models(fallbacks=("middle",))
+    away = replace(configured.providers["one"], name="away", unavailable="no key")
+    dear = replace(configured.models["dear"], upstreams=(Upstream("away", "dear", "dear"),))
+    configured = replace(
+        configured,
+        providers={**configured.providers, "away": away},
+        models={**configured.models, "dear": dear},
+    )
+
+    with pytest.raises(ProviderUnavailable, match="middle: lacks=the_model_asked_for"):
+        embedded(configured)
+
+
+def test_what_has_no_place_for_an_instruction_holds_none() -> None:
+    """A text that is continued gets no system message: nothing is held for it, and nothing said."""
+    configured = three_models(Step(500_000, instruct="Be brief."))
+    request = completions.parse_request(orjson.dumps({"model": "dear", "prompt": "hi"}))
+    route = route_of(configured)
+    made = plan(route, request, count_prompts(request, route))
+
+    assert {option.changes for option in made.options} == {Changes()}
+    assert len({option.prompt_tokens for option in made.options}) == 1
+    assert all(text is None for text in made.texts)
+
+
+def test_no_response_is_cut_below_the_least_that_is_taken() -> None:
+    """OpenAI refuses `max_output_tokens` below 16, so that neither a hold nor a step goes there."""
+    configured = three_models(Step(500_000, max_tokens=5))
+    one = replace(configured.providers["one"], options={"formats": "openai_responses"})
+    configured = replace(configured, providers={"one": one}, min_output_tokens=1)
+    raw = {"model": "dear", "input": "hi", "stream": True}
+    request = responses.parse_request(orjson.dumps(raw))
+    route = route_of(configured)
+    made = plan(route, request, count_prompts(request, route))
+
+    assert [option.changes.max_tokens for option in made.options] == [None, 16]
+    assert [option.output_tokens for option in made.options] == [1000, 16]
+    elastic = made.options[0].elastic
+    assert elastic is not None
+    assert elastic.tokens_min == 16

@@ -25,7 +25,8 @@ from metering.caps import (
 )
 from metering.memory_caps import MemoryCaps
 from metering.window import is_rate, rolling
-from proxy.refusals import denied
+from proxy.refusals import denied, failed
+from routing.fallback import Outcome
 
 MINUTE, MONTH = rolling(60), CalendarWindow(CalendarUnit.MONTH, "Europe/Paris")
 TENANT, RUN, USER = Scope(ScopeKind.TENANT), Scope(ScopeKind.RUN, "r1"), Scope(ScopeKind.USER, "al")
@@ -267,3 +268,10 @@ async def test_a_shadow_cap_is_counted_and_refuses_nobody(
     counters = door.door.metrics.metrics.counters
     assert answer.status == 200
     assert counters["weir_cap_shadow_denials_total", "tenant", "rolling"] == 1
+
+
+def test_a_failure_is_told_in_the_word_of_its_upstream() -> None:
+    """Where it has one; its message stays out, for it may hold what was said."""
+    error = failed(Outcome.NONSENSE, upstream="google", word="malformed_function_call")
+
+    assert "google failed to make an answer (malformed_function_call)" in str(error)

@@ -26,19 +26,19 @@ async def test_a_first_event_that_is_late_ends_the_wait() -> None:
 
 async def test_once_it_has_begun_the_other_bound_counts() -> None:
     """Every event begins the wait anew."""
-    running = clock([], first_s=0.05, stall_s=0.1)
+    running = clock([], first_s=0.2, stall_s=1.0)
 
     async def stalls() -> None:
         async with running:
             for _ in range(3):
                 running.heard()
-                await asyncio.sleep(0.06)
+                await asyncio.sleep(0.25)
                 assert running.stalled_s is None
             await asyncio.Event().wait()
 
     with pytest.raises(TimeoutError):
         await stalls()
-    assert running.stalled_s == 0.1
+    assert running.stalled_s == 1.0
 
 
 async def test_without_bounds_nothing_ends_and_nothing_is_said() -> None:
@@ -63,3 +63,20 @@ async def test_a_client_is_told_after_the_grace_and_then_again_and_again() -> No
         assert len(pings) == before
         await asyncio.sleep(0.1)
         assert len(pings) > before + 1
+
+
+async def test_what_others_take_is_no_silence_of_the_upstreams() -> None:
+    """A client that reads slowly does not make its upstream late; the upstream's own silence
+    before and after adds up."""
+    async with clock([], first_s=None, stall_s=0.6) as running:
+        running.heard()
+        for _ in range(3):
+            running.turn_away()
+            await asyncio.sleep(0.4)
+            running.turn_back()
+            await asyncio.sleep(0.02)
+        assert running.stalled_s is None
+
+    with pytest.raises(TimeoutError):
+        async with clock([], first_s=0.05, stall_s=None) as running:
+            await asyncio.Event().wait()

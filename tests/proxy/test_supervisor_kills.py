@@ -269,6 +269,33 @@ def test_f02_readiness_ends_with_the_stop_and_streams_do_not(tmp_path: Path) -> 
         assert running.weir.process.wait(PATIENCE_S) == 0
 
 
+@pytest.mark.slow(40)
+def test_f02_a_stop_does_not_wait_for_a_redis_that_stands_still(tmp_path: Path) -> None:
+    """SIGTERM under an open stream while Redis is stopped: the stream ends whole, all processes are
+    gone soon after, and the next start has everything."""
+    with site(tmp_path) as running:
+        with running.ask() as answer:
+            answer.read()
+        running.weir.settled(1)
+        redis_pid = running.redis_pid()
+        with running.ask("slow", stream=True) as stream:
+            stream.readline()
+            os.kill(redis_pid, signal.SIGSTOP)
+            running.weir.process.send_signal(signal.SIGTERM)
+            rest = stream.read()
+        ended_s = time.monotonic()
+        assert running.weir.process.wait(PATIENCE_S) == 0
+        assert time.monotonic() - ended_s < 12  # 2 s for the worker, 3 s for Redis, and a machine
+        assert rest.endswith(b"data: [DONE]\n\n")
+        assert "stop_leaves_events" in (tmp_path / "serve.log").read_text()
+        os.kill(redis_pid, signal.SIGCONT)
+        until(lambda: not psutil.pid_exists(redis_pid))
+
+    with site(tmp_path) as running:
+        assert running.weir.settled(2)["totals"]["requests"] == 2
+        assert running.weir.stop() == 0
+
+
 def _lets_in(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:

@@ -23,6 +23,7 @@ from metering.redis_caps import RedisCaps
 from metering.redis_connect import open_runner
 from metering.redis_events import is_rebuilt
 from metering.redis_keys import RedisKeys
+from metering.redis_slots import SLOTS, slot_of
 from metering.settlement import worker
 from metering.settlement.ledger.store import open_ledger
 from metering.settlement.ledger.usage_report import usage_report
@@ -168,26 +169,30 @@ async def test_settlement_goes_on_when_a_replica_has_taken_over(
     assert site.booked() == 2 * SHARDS
 
 
-def beside(cluster: Cluster, dying: Node) -> RedisKeys:
-    """Keys of which those without a shard are on other nodes: while theirs is away all lanes wait,
-    which is not what is looked at here."""
-    for number in range(10_000):
-        keys = RedisKeys(prefix=f"beside{number}")
-        common = (keys.meta, keys.confirmed, keys.proxies, keys.crossings, keys.health)
-        if all(cluster.owner(key) is not dying for key in (*common, *map(keys.prices, PRICES))):
+def on_node(cluster: Cluster, node: Node, *, common: bool) -> RedisKeys:
+    """Keys of which all those without a shard are on this node, or none of them is."""
+    for number in range(100_000):
+        keys = RedisKeys(prefix=f"common{number}")
+        names = (keys.meta, keys.confirmed, keys.proxies, keys.crossings, keys.health)
+        slots = [slot_of(name) for name in names]
+        if common and any(slot <= 2 * SLOTS // 3 for slot in slots):
+            continue  # the third master has the last third
+        if all((cluster.owner(name) is node) is common for name in names):
             return keys
     raise AssertionError("no prefix will do")
 
 
+@pytest.mark.parametrize("common", [False, True])
 async def test_a_master_without_a_replica_stops_its_own_shards_only(
-    own_cluster: Cluster, run: Any
+    own_cluster: Cluster, run: Any, common: bool
 ) -> None:
-    """The others are settled and looked after, for as long as it is away."""
+    """The others are settled and looked after, for as long as it is away; also when the keys of no
+    shard are there: whose ledger it is, and what of the spools is booked."""
     site = run(own_cluster.url)
     for node in (*own_cluster.masters, *own_cluster.replicas):
         node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
     dying = own_cluster.masters[2]
-    site.keys = beside(own_cluster, dying)
+    site.keys = on_node(own_cluster, dying, common=common)
     tenants = list(tenants_of(site.keys))
     spared = [each for each in tenants if own_cluster.owner(site.keys.of(each)) is not dying]
     async with site.redis:
@@ -206,6 +211,7 @@ async def test_a_master_without_a_replica_stops_its_own_shards_only(
         await working
 
     assert 0 < len(spared) < SHARDS
+    assert common == any(said == "common_keys_away" for said, _ in site.log.said)
 
 
 async def test_a_slot_that_moves_is_read_where_it_went(redis_cluster: Cluster, run: Any) -> None:

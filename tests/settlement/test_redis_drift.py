@@ -18,6 +18,7 @@ from sqlalchemy import select
 from metering.caps import ROLLING_DAY, Scope, ScopeKind
 from metering.events import UsageEvent, encode, payload_hash
 from metering.redis_keys import RedisKeys
+from metering.settlement import redis_drift
 from metering.settlement.drift import Drift
 from metering.settlement.entries import Entry
 from metering.settlement.ledger import tables
@@ -44,7 +45,9 @@ class Place:
         self.shard = self.keys.shard("acme")
         self.scope = self.keys.scope("acme", TENANT)
         self.reader = StreamReader(self.redis, self.keys, consumer="w", shards=(self.shard,))
-        self.watch = DriftWatch(self.ledger, self.redis, self.keys, writing=asyncio.Lock())
+        self.watch = DriftWatch(
+            self.ledger, self.redis, self.keys, writing=asyncio.Lock(), rest=0.0
+        )
 
     def bucket(self, ago: int) -> int:
         return self.now_ms // BUCKET - ago
@@ -228,6 +231,108 @@ async def test_a_shard_without_its_epoch_is_left_to_the_rebuild(place: Place) ->
     place.settle(make_event(), ago=3)
 
     assert await place.compare() == []
+
+
+async def crowd(place: Place, count: int) -> list[str]:
+    """So many tenants of the shard, whose windows are as the ledger has them."""
+    names = [name for name in (f"t{n}" for n in range(1_000)) if place.keys.shard(name) == 0]
+    place.shard = 0
+    place.reader = StreamReader(place.redis, place.keys, consumer="w", shards=(0,))
+    await place.reader.ensure_groups()
+    for number, name in enumerate(names[:count]):
+        place.settle(make_event(tenant=name), ago=60, count=number)
+    await rebuild_windows(place.ledger, place.redis, place.keys)
+    return names[:count]
+
+
+async def test_more_tenants_than_a_look_compares_are_compared_in_one_round(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look goes on where the last one stopped, and the next round waits for its time."""
+    monkeypatch.setattr(redis_drift, "TENANTS_MAX", 2)
+    names = await crowd(place, 5)
+    place.watch = DriftWatch(
+        place.ledger, place.redis, place.keys, writing=asyncio.Lock(), every_s=3_600, rest=0.0
+    )
+
+    async def spoil() -> None:
+        for name in names:
+            scope = place.keys.scope(name, TENANT)
+            await place.redis.hset(scope, f"24h:{place.bucket(3)}:n", "99")
+
+    await spoil()
+    looks = [{drift.tenant for drift in await place.compare()} for _ in range(3)]
+    await spoil()
+
+    assert [len(each) for each in looks] == [2, 2, 1]
+    assert set().union(*looks) == set(names)
+    assert await place.compare() == []  # an hour has not passed
+
+
+async def test_shards_that_had_no_time_come_first_in_the_next_look(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look is short, for its lane settles nothing meanwhile; nobody is left out by that."""
+    monkeypatch.setattr(redis_drift, "LOOK_S", 0.0)
+    shards = range(4)
+    place.reader = StreamReader(place.redis, place.keys, consumer="w", shards=shards)
+    await place.reader.ensure_groups()
+    names = [
+        next(n for n in map("t{}".format, range(999)) if place.keys.shard(n) == shard)
+        for shard in shards
+    ]
+    for number, name in enumerate(names):
+        await place.redis.set(place.keys.epoch(place.keys.shard(name)), "1")
+        body = encode(make_event(tenant=name))
+        stream_id = f"{place.bucket(3) * BUCKET + number}-0"
+        book(place.ledger, [Entry(place.keys.shard(name), stream_id, body, payload_hash(body))])
+
+    looks = [[drift.tenant for drift in await place.compare()] for _ in shards]
+
+    assert sorted(tenant for look in looks for tenant in look) == sorted(names)
+    assert [len(look) for look in looks] == [1, 1, 1, 1]
+
+
+async def test_every_bucket_of_every_tenant_gets_its_turn(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tenants and slices of old buckets do not move on together, or some would never meet."""
+    monkeypatch.setattr(redis_drift, "TENANTS_MAX", 2)
+    names = await crowd(place, 4)
+    agos = range(14, 286, 11)
+    for name in names:
+        for ago in agos:
+            scope = place.keys.scope(name, TENANT)
+            await place.redis.hset(scope, f"24h:{place.bucket(ago)}:n", "99")
+
+    found = {drift.place for _ in range(2 * 25) for drift in await place.compare()}
+
+    assert len(found) == len(names) * len(agos)
+
+
+async def test_a_look_that_failed_is_made_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is away for a moment leaves no tenants out until the next round."""
+    await crowd(place, 1)
+    bad = Drift("t", 1, (1, 1, 1), (0, 0, 0))
+
+    async def fails(*_: object) -> list[Drift]:
+        raise OSError("away")
+
+    async def finds(*_: object) -> list[Drift]:
+        return [bad]
+
+    place.watch = DriftWatch(
+        place.ledger, place.redis, place.keys, writing=asyncio.Lock(), every_s=3_600, rest=0.0
+    )
+    monkeypatch.setattr(place.watch, "_compare", fails)
+    with pytest.raises(OSError, match="away"):
+        await place.watch.look(place.reader)
+    monkeypatch.setattr(place.watch, "_compare", finds)
+    await place.watch.look(place.reader)
+
+    assert place.watch._shards[0].suspects == [bad]
 
 
 @settings(

@@ -64,10 +64,11 @@ JSON = Mode("json", head(), WHOLE_JSON[:40], WHOLE_JSON[40:])
 
 
 def faults(mode: Mode) -> dict[str, tuple[Script, str]]:
-    """Script and what comes of it; `cut` is a stream's name for what is a 502 before a byte."""
+    """Script and what comes of it; `cut` and `silent` are a stream's names for what is
+    a 502 and a 504 before a byte."""
     begun, whole = mode.begun, mode.whole
     cut = "cut" if mode is STREAM else "502"
-    stalled = "cut" if mode is STREAM else "504"
+    stalled = "silent" if mode is STREAM else "504"
     arrived = [Act.WAIT] if mode is STREAM else []
     packed = gzip.compress(whole)
     encoded = mode.head + b"Content-Encoding: gzip\r\n"
@@ -157,11 +158,12 @@ def _is_told(outcome: str, status: int, raw: bytes) -> None:
     assert b"Traceback" not in raw
     if outcome == "served":
         assert (status, b"Hello world" in raw) == (200, True)
-    elif outcome == "cut":
+    elif outcome in ("cut", "silent"):
         assert raw.startswith(HELLO)
         assert status == 200
         last = raw.removeprefix(HELLO).removeprefix(b"data: ")
-        assert orjson.loads(last)["error"]["code"] == "upstream_error"
+        code = "upstream_error" if outcome == "cut" else "upstream_timeout"
+        assert orjson.loads(last)["error"]["code"] == code
     else:
         code = {"502": "upstream_error", "504": "upstream_timeout"}[outcome]
         assert (str(status), orjson.loads(raw)["error"]["code"]) == (outcome, code)
@@ -171,7 +173,7 @@ def _is_billed(outcome: str, event: UsageEvent) -> None:
     said = (event.status, event.billable, event.units.get("output_text", 0), event.usage_source)
     if outcome == "served":
         assert said == ("success", True, 2, "provider")
-    elif outcome == "cut":
+    elif outcome in ("cut", "silent"):
         assert said == ("truncated", True, 2, "counted")
     else:
         assert said[:3] == ("error", False, 0)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxy.chat import UNSUPPORTED
+from proxy.conversation import told_apart
 
 _CARRIED = frozenset(
     {
@@ -125,7 +126,6 @@ def _is_format_uncarried(wanted: object) -> bool:
 
 
 def _are_messages_uncarried(messages: list[Any]) -> bool:
-    names: dict[str, set[str]] = {}
     for message in messages:
         if not isinstance(message, Mapping):
             continue
@@ -135,11 +135,7 @@ def _are_messages_uncarried(messages: list[Any]) -> bool:
             return True
         if any(map(is_tool_uncarried, _items(message.get("tool_calls")))):
             return True
-        role, name = message.get("role"), message.get("name")
-        if role in ("user", "assistant") and isinstance(name, str):
-            names.setdefault(role, set()).add(name)
-    # a name tells apart who speaks in one role: where all have the same, it tells nothing
-    return any(len(each) > 1 for each in names.values())
+    return told_apart(messages) is not None
 
 
 def _items(value: object) -> list[Any]:

@@ -31,7 +31,17 @@ PATH = "/v1/messages"
 COUNT_PATH = "/v1/messages/count_tokens"
 TRANSLATES = True
 REQUEST_ID = "request-id"
+FIELD_NAMES: Mapping[str, str] = {
+    "messages": "messages",
+    "is_error": "tool_result.is_error",
+    "stop": "stop_sequences",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    "response_format": "output_config.format",
+    "reasoning_effort": "output_config.effort",
+    "user": "metadata.user_id",
+}
 PASSES = ("anthropic-beta",)
+KEEPS_MODEL = False
 
 FORMAT = "anthropic_messages"
 _TEXT_MAX = 256

@@ -22,14 +22,8 @@ from metering.usage import (
     output_total,
 )
 from proxy import json_bounds
+from proxy.wire.anthropic_messages.reasons import END, stop_reason
 
-_STOPS = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
-}
 _TIERS = {"default": "standard", "priority": "priority", "batch": "batch"}
 
 UNREADABLE = "INVALID_JSON"
@@ -71,16 +65,15 @@ def stop_of(
     A server that calls tools and says `stop` means `tool_calls`. One may say which stop it met in
     `stop_reason`, as vLLM does.
     """
-    reason = choice.get("finish_reason")
-    found = _STOPS.get(reason, "end_turn") if isinstance(reason, str) else "end_turn"
-    if found != "end_turn":
+    found = stop_reason(choice.get("finish_reason"))
+    if found != END:
         return found, None
     if has_calls:
         return "tool_use", None
     met = choice.get("stop_sequence") or choice.get("stop_reason")
     if isinstance(met, str) and met in stops:
         return "stop_sequence", met
-    return "refusal" if is_refusal else "end_turn", None
+    return "refusal" if is_refusal else END, None
 
 
 def message_id(answer: Mapping[str, Any]) -> str:

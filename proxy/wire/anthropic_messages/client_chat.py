@@ -42,9 +42,6 @@ _NAME_MAX = 64
 
 _TIERS = {"auto": "auto", "standard_only": "default"}
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
-_BUDGETS = ((24_576, "high"), (8_192, "medium"), (1, "low"))
-"""From so many tokens on, which effort: Google's table for its OpenAI-compatible endpoint, the only
-published one between the two scales."""
 
 _TOOL_EXTRAS = ("input_examples", "defer_loading", "allowed_callers")
 """Fields of a tool that have a meaning for the answer and no name in chat completions."""
@@ -160,16 +157,13 @@ def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _reasoning(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The effort, from what was asked for or from the budget; `thinking` stays beside it, since
-    some upstreams can do exactly that."""
+    """The effort that was asked for, and `thinking` as it is: what a budget comes to as an effort
+    is for those to say who know no budgets."""
     chat: dict[str, Any] = {}
     config = mapping_or_none(body, "output_config") or {}
     thinking = mapping_or_none(body, "thinking")
     if thinking is not None:
         chat["thinking"] = thinking
-        budget = thinking.get("budget_tokens")
-        if thinking.get("type") == "enabled" and type(budget) is int and budget > 0:
-            chat["reasoning_effort"] = next(word for least, word in _BUDGETS if budget >= least)
     effort = text_or_none(config, "effort", "output_config")
     if effort is not None:
         if effort not in _EFFORTS:

@@ -50,7 +50,10 @@ _OPENAI_WORDS: dict[str, tuple[str, str | None]] = {
 
 def classify_error(status: int, body: bytes) -> Outcome:
     """What an answer other than 200 means for the next step."""
-    kind, message = _said(_error(body))
+    error = _error(body)
+    kind, message = _said(error)
+    if status in {404, 405} and error is None:
+        return Outcome.NONSENSE  # the address is wrong, not what was asked
     if status in {401, 403}:
         return Outcome.AUTH
     if status == 402 or (status in {400, 429} and _is_out_of_money(kind, message)):

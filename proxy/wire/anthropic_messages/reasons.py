@@ -15,8 +15,11 @@ _FINISH_REASONS = {
     "compaction": "stop",
 }
 
+END = "end_turn"
+"""The model had said all it wanted to."""
+
 _STOP_REASONS = {
-    "stop": "end_turn",
+    "stop": END,
     "length": "max_tokens",
     "tool_calls": "tool_use",
     "function_call": "tool_use",
@@ -32,11 +35,6 @@ def finish_reason(stop_reason: object) -> str | None:
     return _FINISH_REASONS.get(stop_reason, "stop")
 
 
-def stop_reason(finish_reason: object, stop_sequence: object = None) -> str | None:
-    """Anthropic's word for a `finish_reason`: `end_turn` for one that is not known; None when there
-    is none yet. `stop_sequence` is which of the client's stops was met, where the upstream says."""
-    if not isinstance(finish_reason, str) or not finish_reason:
-        return None
-    if finish_reason == "stop" and isinstance(stop_sequence, str):
-        return "stop_sequence"
-    return _STOP_REASONS.get(finish_reason, "end_turn")
+def stop_reason(finish_reason: object) -> str:
+    """Anthropic's word for a `finish_reason`: `end_turn` for one that is unknown, and for none."""
+    return _STOP_REASONS.get(finish_reason, END) if isinstance(finish_reason, str) else END

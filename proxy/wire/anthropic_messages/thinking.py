@@ -47,7 +47,8 @@ def thinking_fields(
     if own is not None and not isinstance(own, dict):
         raise InvalidRequest("`thinking` must be an object.", param="thinking")
     if own is not None:
-        fields = fitted({"thinking": own}, max_tokens)
+        is_late = own.get("type") == "enabled" and is_unthinking_loop(turns)
+        fields = {} if is_late else fitted({"thinking": own}, max_tokens)
         return {**fields, **_effort(effort)}
     if effort is None:
         return {}

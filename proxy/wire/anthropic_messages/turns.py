@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from proxy.conversation import check_arguments
 from proxy.errors import InvalidRequest
+from proxy.wire import is_signed_here
 from proxy.wire.anthropic_messages.blocks import (
     Block,
     content_blocks,
@@ -28,6 +30,7 @@ _THINKING = ("thinking", "redacted_thinking")
 def conversation(messages: Sequence[Any]) -> tuple[list[Block], list[dict[str, Any]]]:
     """The blocks of the system prompt and the turns. What cannot be carried is left out;
     InvalidRequest names the message that is malformed."""
+    check_arguments(messages)
     system: list[Block] = []
     turns: list[dict[str, Any]] = []
     for number, message in enumerate(messages):
@@ -90,13 +93,19 @@ def _said(message: Mapping[str, Any], blocks: list[Block], at: str) -> list[Bloc
 
 def _thoughts(message: Mapping[str, Any]) -> list[Block]:
     """The blocks of its thinking as they were. Text without a signature is nothing that the API
-    would believe, so `reasoning_content` alone stays behind."""
+    would believe, so `reasoning_content` alone stays behind, and so does what another maker's model
+    thought."""
     found = message.get("thinking_blocks")
     return [
         block
         for block in (found if isinstance(found, list) else [])
-        if isinstance(block, dict) and block.get("type") in _THINKING
+        if isinstance(block, dict) and block.get("type") in _THINKING and not is_foreign(block)
     ]
+
+
+def is_foreign(block: Mapping[str, Any]) -> bool:
+    """Whether this is a thought that Claude has not signed: the API refuses the whole request."""
+    return block.get("type") == "thinking" and not is_signed_here(block.get("signature"))
 
 
 def _result(message: Mapping[str, Any], at: str) -> Block:
@@ -106,4 +115,6 @@ def _result(message: Mapping[str, Any], at: str) -> Block:
     }
     if blocks := content_blocks(message.get("content"), f"{at}.content"):
         block["content"] = blocks
+    if message.get("is_error") is True:
+        block["is_error"] = True
     return with_cache([block], message)[0]

@@ -11,6 +11,7 @@ from proxy.wire import Decoder, Sending
 from proxy.wire.anthropic_messages.answers import read_whole
 from proxy.wire.anthropic_messages.carrying import uncarried
 from proxy.wire.anthropic_messages.errors import classify_error, read_error
+from proxy.wire.anthropic_messages.strangers import without_strangers
 from proxy.wire.anthropic_messages.stream import MessageSource
 from proxy.wire.anthropic_messages.thinking import fitted
 from proxy.wire.anthropic_messages.usage import read_usage
@@ -22,6 +23,8 @@ TRANSLATES = True
 ANSWER_FIELD = "content"
 USAGE_FIELD = "usage"
 LIMIT_REQUIRED = True
+LIMIT_MIN = 1
+INSTRUCTS = True
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:
@@ -33,9 +36,10 @@ def same_format(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     """The object that was priced, with the upstream's model name.
 
     `output_max` cuts `max_tokens`, and what is thought of it; what is instructed comes after the
-    system prompt that is there, so that what is cached of it stays cached.
+    system prompt that is there, so that what is cached of it stays cached. Thoughts that another
+    maker's model had are left out.
     """
-    body = {**request.body, "model": sending.model}
+    body = without_strangers({**request.body, "model": sending.model})
     if sending.instruct is not None:
         body["system"] = _instructed(body.get("system"), sending.instruct)
     if (output_max := sending.output_max) is not None:

@@ -60,6 +60,8 @@ def classify_error(status: int, body: bytes) -> Outcome:
         return Outcome.AUTH
     if status == 402 or (400 <= status < 500 and kind in _QUOTA):
         return Outcome.QUOTA
+    if status in {404, 405} and (not (kind or message) or not body.lstrip().startswith(b"{")):
+        return Outcome.NONSENSE  # the address is wrong, not what was asked
     if status == 429:
         return Outcome.QUOTA if _DAILY in message.lower() else Outcome.RATE_LIMITED
     # 408 and 424 are a model that took too long or failed: another one may not

@@ -15,8 +15,9 @@ from typing import Any
 
 import orjson
 
-from proxy import json_bounds
+from proxy.conversation import check_arguments, told_apart
 from proxy.errors import InvalidRequest
+from proxy.wire import is_signed_here
 from proxy.wire.bedrock_converse import media
 
 Block = dict[str, Any]
@@ -24,14 +25,15 @@ Block = dict[str, Any]
 _ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 _SYSTEM = frozenset({"system", "developer"})
 _KNOWN = {
-    "system": frozenset({"role", "content", "cache_control"}),
-    "user": frozenset({"role", "content", "cache_control"}),
+    "system": frozenset({"role", "content", "cache_control", "name"}),
+    "user": frozenset({"role", "content", "cache_control", "name"}),
     "assistant": frozenset(
-        {"role", "content", "cache_control", "refusal", "tool_calls", "thinking_blocks"}
+        {"role", "content", "cache_control", "name", "refusal", "tool_calls", "thinking_blocks"}
         # said of an answer, not to the model: clients send back what they got as it was
         | {"annotations", "reasoning", "reasoning_content", "reasoning_details", "id"}
+        | {"extra_content"}
     ),
-    "tool": frozenset({"role", "content", "cache_control", "tool_call_id", "name"}),
+    "tool": frozenset({"role", "content", "cache_control", "tool_call_id", "name", "is_error"}),
 }
 _KNOWN["developer"] = _KNOWN["system"]
 _EMPTY: tuple[object, ...] = (None, False, "", [], {})
@@ -41,34 +43,25 @@ def conversation(messages: Any, lacks: list[str]) -> tuple[list[Block], list[Blo
     """The system blocks and the turns."""
     if not isinstance(messages, list):
         raise InvalidRequest("`messages` must be a list.", param="messages")
-    _check_calls(messages)
+    check_arguments(messages)
+    if (other := told_apart(messages)) is not None:
+        lacks.append(f"messages[{other}].name")
     writer = _Writer(lacks)
     for place, message in enumerate(messages):
         writer.add(message, f"messages[{place}]")
     return writer.system, writer.turns
 
 
-def _check_calls(messages: list[Any]) -> None:
-    """The bounds of `proxy.json_bounds`, for the JSON that stands in strings: there it was not
-    weighed when it came. An argument that hides the next ones is malformed, so it is refused before
-    they are read."""
-    written = [
-        arguments.encode("utf-8", "replace")
-        for message in messages
-        if isinstance(message, dict) and isinstance(calls := message.get("tool_calls"), list)
-        for call in calls
-        if isinstance(call, dict) and isinstance(function := call.get("function"), dict)
-        if isinstance(arguments := function.get("arguments"), str)
-    ]
-    if written and (fault := json_bounds.fault_in(b",".join(written))) is not None:
-        raise InvalidRequest(
-            fault.replace("The body", "The arguments of all tool calls", 1), param="messages"
-        )
-
-
 def has_tools(turns: Iterable[Block]) -> bool:
     """Whether a tool was called in these turns, or answered."""
     return any("toolUse" in block or "toolResult" in block for turn in turns for block in _of(turn))
+
+
+def without_status(turns: Iterable[Block]) -> None:
+    """Take out whether tools failed, which only some models may be told so."""
+    for turn in turns:
+        for block in _of(turn):
+            block.get("toolResult", {}).pop("status", None)
 
 
 def cache_point(holder: Mapping[str, Any]) -> list[Block]:
@@ -172,7 +165,10 @@ class _Writer:
         # cache points stand beside a result, not in it
         inner = [block for block in blocks if "cachePoint" not in block]
         # nothing at all is refused, and so is an empty text
-        return {"toolResult": {"toolUseId": _id(call), "content": inner or [{"json": {}}]}}
+        result = {"toolUseId": _id(call), "content": inner or [{"json": {}}]}
+        if message.get("is_error") is True:
+            result["status"] = "error"
+        return {"toolResult": result}
 
     def _answer(self, message: Mapping[str, Any], path: str) -> list[Block]:
         blocks = self._thoughts(message.get("thinking_blocks"), f"{path}.thinking_blocks")
@@ -197,10 +193,10 @@ class _Writer:
         for place, block in enumerate(thoughts):
             kind = block.get("type") if isinstance(block, dict) else None
             if kind == "thinking" and isinstance(text := block.get("thinking"), str):
-                said = {"text": text}
-                if isinstance(signature := block.get("signature"), str):
-                    said["signature"] = signature
-                blocks.append({"reasoningContent": {"reasoningText": said}})
+                signature = block.get("signature")
+                if is_signed_here(signature):
+                    said = {"text": text, "signature": signature}
+                    blocks.append({"reasoningContent": {"reasoningText": said}})
             elif kind == "redacted_thinking" and isinstance(data := block.get("data"), str):
                 blocks.append({"reasoningContent": {"redactedContent": data}})
             else:

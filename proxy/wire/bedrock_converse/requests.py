@@ -16,8 +16,9 @@ import orjson
 from proxy.changes import instructed
 from proxy.chat import UNSUPPORTED, ChatRequest
 from proxy.errors import InvalidRequest
+from proxy.thinking import effort_of
 from proxy.wire import Sending
-from proxy.wire.bedrock_converse.messages import conversation, has_tools
+from proxy.wire.bedrock_converse.messages import conversation, has_tools, without_status
 from proxy.wire.bedrock_converse.tools import tool_config
 
 _WRITTEN = frozenset(
@@ -94,6 +95,8 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     if limits:
         body["inferenceConfig"] = {"maxTokens": min(limits), **body.get("inferenceConfig", {})}
     _add_model_fields(body, chat, sending.model)
+    if not _knows_status(sending.model):
+        without_status(body["messages"])
     return body
 
 
@@ -180,13 +183,15 @@ def _add_model_fields(body: dict[str, Any], chat: Mapping[str, Any], model: str)
         if type(top_k) is not int or top_k < 0:
             raise InvalidRequest("`top_k` must be a whole number.", param="top_k")
         fields |= {"inferenceConfig": {"topK": top_k}} if _is_nova(model) else {"top_k": top_k}
-    if (thinking := chat.get("thinking")) is not None:
-        if not isinstance(thinking, dict):
-            raise InvalidRequest("`thinking` must be an object.", param="thinking")
-        # only Claude has to be told not to; what an ARN stands for is not known
-        if thinking.get("type") != "disabled" or "anthropic." in model or model[:4] == "arn:":
-            fields["thinking"] = thinking
-    if (effort := chat.get("reasoning_effort")) is not None:
+    thinking, effort = chat.get("thinking"), chat.get("reasoning_effort")
+    if thinking is not None and not isinstance(thinking, dict):
+        raise InvalidRequest("`thinking` must be an object.", param="thinking")
+    # the field is Claude's own; what an ARN stands for is not known
+    if thinking is not None and ("anthropic." in model or model[:4] == "arn:"):
+        fields["thinking"] = thinking
+    else:
+        effort = effort_of(chat)
+    if effort is not None:
         if effort not in _EFFORTS:
             raise InvalidRequest(
                 f"`reasoning_effort` must be one of {', '.join(_EFFORTS)}.",
@@ -213,6 +218,12 @@ def _add_effort(body: dict[str, Any], fields: dict[str, Any], effort: str, model
         fields["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": level}
     else:
         body["outputConfig"] = {**body.get("outputConfig", {}), "effort": level}
+
+
+def _knows_status(model: str) -> bool:
+    """Whether a result may say that its tool failed: AWS documents it for these two only
+    (`ToolResultBlock.status`)."""
+    return "anthropic." in model or _is_nova(model)
 
 
 def _is_nova(model: str) -> bool:

@@ -26,6 +26,8 @@ TRANSLATES = True
 ANSWER_FIELD = "output"
 USAGE_FIELD = "usage"
 LIMIT_REQUIRED = False
+LIMIT_MIN = 1
+INSTRUCTS = True
 
 
 def same_format(request: ChatRequest, sending: Sending) -> dict[str, Any]:

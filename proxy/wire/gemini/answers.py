@@ -114,7 +114,8 @@ class AnswerSource:
 def read_answer(
     answer: dict[str, Any], request: ChatRequest, created_s: int
 ) -> dict[str, Any] | None:
-    """A whole answer as a chat completion; None for what is none, and where the model failed."""
+    """A whole answer as a chat completion; None for what is none. Where the model failed it has
+    `error` and no choices."""
     shared = _shared(answer, request, created_s, "chat.completion")
     if (blocked := block_reason(answer)) is not None:
         empty = {"role": "assistant", "content": None}
@@ -124,8 +125,8 @@ def read_answer(
         return None
     choices = []
     for index, told in listed(answer):
-        if failure_of(told) is not None:
-            return None
+        if (failure := failure_of(told)) is not None:
+            return {**shared, "choices": [], "error": failure}
         candidate = Candidate(call_id_seed(shared["id"], index))
         message = _message(list(candidate.deltas(parts_of(told))))
         choice = {"index": index, "message": message, "logprobs": logprobs_of(told)}

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from proxy import json_bounds
+from proxy.conversation import told_apart
 from proxy.errors import InvalidRequest
 from proxy.wire.gemini.media import is_media, media_part
 from proxy.wire.gemini.signatures import (
@@ -208,7 +209,8 @@ def _part(part: dict[str, Any], at: str) -> Part | None:
 
 def lacks_in(messages: object) -> list[str]:
     """The places in messages that cannot be carried; what is malformed is not for here to say."""
-    lacking = []
+    other = told_apart(messages)
+    lacking = [] if other is None else [f"messages[{other}].name"]
     for at, message in enumerate(messages if isinstance(messages, list) else ()):
         if not isinstance(message, dict):
             continue

@@ -51,6 +51,8 @@ def classify_error(status: int, body: bytes) -> Outcome:
     if not 400 <= status < 500:
         return Outcome.NONSENSE
     error = _error(body)
+    if status in {404, 405} and error is None:
+        return Outcome.NONSENSE  # the address is wrong, not what was asked
     if _is_unpaid(error):
         return Outcome.QUOTA
     if status == 400 and _is_account(error):

@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy import sse
 from proxy.chat import ChatRequest
+from proxy.conversation import check_arguments
 from proxy.errors import InvalidRequest
 from proxy.wire import Decoder, Sending
 from proxy.wire.gemini.answers import AnswerSource, read_answer
@@ -21,6 +22,8 @@ TRANSLATES = True
 ANSWER_FIELD = "candidates"
 USAGE_FIELD = "usageMetadata"
 LIMIT_REQUIRED = False
+LIMIT_MIN = 1
+INSTRUCTS = True
 
 
 def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
@@ -30,6 +33,7 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     if lacking and not sending.drop_unsupported:
         raise InvalidRequest(f"`{lacking[0]}` cannot be sent to Gemini.", param=lacking[0])
     messages = chat.get("messages")
+    check_arguments(messages)
     if not isinstance(messages, list):
         raise InvalidRequest("`messages` must be a list.", param="messages")
     writer = ContentsWriter(model=sending.model, lacking=lacking)
@@ -58,5 +62,6 @@ def source(request: ChatRequest, *, created_s: int) -> AnswerSource:
 def read_whole(
     answer: dict[str, Any], request: ChatRequest, *, created_s: int
 ) -> dict[str, Any] | None:
-    """A whole answer as a chat completion; None when it is none, or the model failed to make it."""
+    """A whole answer as a chat completion; None when it is none. One that the model failed to make
+    has `error`."""
     return read_answer(answer, request, created_s)

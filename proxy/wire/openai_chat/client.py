@@ -19,7 +19,9 @@ from proxy.wire.openai_chat.endings import shared_fields, soft_end, usage_of
 PATH = "/v1/chat/completions"
 TRANSLATES = True
 REQUEST_ID = "x-request-id"
+FIELD_NAMES: Mapping[str, str] = {}
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = False
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _TEXT_MAX = 256

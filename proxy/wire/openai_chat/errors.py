@@ -15,8 +15,22 @@ _QUOTA_CODES = frozenset(
 _TEXT_MAX = 4096
 
 
+_ADDRESS = frozenset({404, 405})
+"""What a server says of a path that it does not know, in whatever shape."""
+
+
 def classify_error(status: int, body: bytes) -> Outcome:
-    """What an answer other than 200 means for the next step; the body tells quota from rate."""
+    """What an answer other than 200 means for the next step.
+
+    A 404 that is no error of the API speaks of the address, and so of our settings.
+    """
+    if status in _ADDRESS and not _is_error(body):
+        return Outcome.NONSENSE
+    return classify_status(status, body)
+
+
+def classify_status(status: int, body: bytes) -> Outcome:
+    """The same where the path is the client's own; the body tells quota from rate."""
     if status in {401, 403}:
         return Outcome.AUTH
     if status == 402:
@@ -45,6 +59,18 @@ def read_error(status: int, body: bytes) -> ErrorWords:
 def _error_code(body: bytes) -> str | None:
     error = _error(body)
     return None if error is None else _text(error.get("code") or error.get("type"))
+
+
+def _is_error(body: bytes) -> bool:
+    """Whether a server of this API means the request: some say it in a text, or without `error`."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    if not isinstance(answer, dict):
+        return False
+    error = answer.get("error")
+    return (isinstance(error, dict | str) and bool(error)) or answer.get("object") == "error"
 
 
 def _error(body: bytes) -> dict[str, Any] | None:

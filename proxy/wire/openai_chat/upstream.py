@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from proxy import sse
 from proxy.changes import instructed
 from proxy.chat import UNSUPPORTED, ChatRequest
+from proxy.thinking import effort_of
 from proxy.wire import Decoder, Reading, Sending
 from proxy.wire.openai_chat.endings import shared_fields, soft_end
 from proxy.wire.openai_chat.errors import classify_error, read_error
@@ -19,10 +20,18 @@ TRANSLATES = True
 ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
 LIMIT_REQUIRED = False
+LIMIT_MIN = 1
+INSTRUCTS = True
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 _NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control", "is_error"})
 """Fields of messages, parts and tools that strict servers refuse."""
+
+_GOOGLES = "extra_content"
+"""What Google signs its answers in, at its OpenAI-compatible API as well; others refuse it."""
+
+_MEDIA = frozenset({"image_url", "input_audio", "file", "video_url"})
+"""Parts that a message of the role `tool` must not have: its content is text."""
 
 _TOOLS = frozenset({"function", "custom"})
 _PARTS = frozenset({"text", "refusal", "image_url", "input_audio", "file", "video_url"})
@@ -49,14 +58,43 @@ def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     body = _body(request.chat, request, sending)
     if sending.limit_field not in body and (limit := body.pop("max_tokens", None)) is not None:
         body[sending.limit_field] = limit  # as this upstream knows it
-    body["messages"] = [_plain(message) for message in body["messages"]]
+    left_out = _NEUTRAL_ONLY if "gemini" in sending.model.lower() else {*_NEUTRAL_ONLY, _GOOGLES}
+    body["messages"] = [_plain(message, left_out) for message in body["messages"]]
     if isinstance(tools := body.get("tools"), list):
-        body["tools"] = [_plain(tool) for tool in tools]
+        body["tools"] = [_plain(tool, left_out) for tool in tools]
     if sending.drop_unsupported:
         _drop_foreign(body)
+    body["messages"] = _with_text_results(body["messages"])
+    if (effort := effort_of(body)) is not None:
+        body["reasoning_effort"] = effort
     for name in ("thinking", UNSUPPORTED):
         body.pop(name, None)
     return body
+
+
+def _with_text_results(messages: list[Any]) -> list[Any]:
+    """The messages, with what tools gave beside text in a message of the user. It comes after all
+    results of the turn: nothing may stand between them."""
+    moved: list[Any] = []
+    written: list[Any] = []
+    for message in messages:
+        is_result = isinstance(message, dict) and message.get("role") == "tool"
+        if moved and not is_result:
+            written.append({"role": "user", "content": moved})
+            moved = []
+        content = message.get("content") if is_result else None
+        parts = content if isinstance(content, list) else []
+        if media := [part for part in parts if _is_media(part)]:
+            moved += [{"type": "text", "text": f"From {message.get('tool_call_id')}:"}, *media]
+            texts = [part for part in parts if not _is_media(part)]
+            written.append({**message, "content": texts or "See the next message of the user."})
+        else:
+            written.append(message)
+    return [*written, {"role": "user", "content": moved}] if moved else written
+
+
+def _is_media(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") in _MEDIA
 
 
 def _drop_foreign(body: dict[str, Any]) -> None:
@@ -75,12 +113,13 @@ def _drop_foreign(body: dict[str, Any]) -> None:
                 body.pop(name, None)
 
 
-def _plain(part: Any) -> Any:
+def _plain(part: Any, left_out: Set[str]) -> Any:
     if part.__class__ is not dict:
         return part
-    kept = {name: value for name, value in part.items() if name not in _NEUTRAL_ONLY}
-    if isinstance(content := kept.get("content"), list):
-        kept["content"] = [_plain(each) for each in content]
+    kept = {name: value for name, value in part.items() if name not in left_out}
+    for name in ("content", "tool_calls"):
+        if isinstance(inner := kept.get(name), list):
+            kept[name] = [_plain(each, left_out) for each in inner]
     return kept
 
 

@@ -25,7 +25,9 @@ from proxy.wire.openai_completions.prompts import Prompt, count_prompts, read_pr
 PATH = "/v1/completions"
 TRANSLATES = True
 REQUEST_ID = "x-request-id"
+FIELD_NAMES: Mapping[str, str] = {"messages": "prompt"}
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = False
 
 OUTPUT_TOKENS_DEFAULT = 16
 """OpenAI's, where a request sets no `max_tokens`."""

@@ -24,6 +24,8 @@ TRANSLATES = False
 ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
 LIMIT_REQUIRED = False
+LIMIT_MIN = 1
+INSTRUCTS = False
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:

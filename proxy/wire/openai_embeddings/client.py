@@ -20,7 +20,9 @@ from proxy.wire.openai_completions.prompts import count_prompts, read_prompts
 PATH = "/v1/embeddings"
 TRANSLATES = False
 REQUEST_ID = "x-request-id"
+FIELD_NAMES: Mapping[str, str] = {}
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = True
 
 VALUES_MAX = 500_000
 """Of JSON in a request: OpenAI takes 300,000 tokens in one, which LangChain sends as numbers, and

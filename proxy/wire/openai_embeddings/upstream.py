@@ -18,6 +18,8 @@ TRANSLATES = False
 ANSWER_FIELD = "data"
 USAGE_FIELD = "usage"
 LIMIT_REQUIRED = False
+LIMIT_MIN = 1
+INSTRUCTS = False
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:

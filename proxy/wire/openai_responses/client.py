@@ -21,7 +21,16 @@ from proxy.wire.openai_responses.writer import ResponseWriter
 PATH = "/v1/responses"
 TRANSLATES = True
 REQUEST_ID = "x-request-id"
+FIELD_NAMES: Mapping[str, str] = {
+    "messages": "input",
+    "max_completion_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "verbosity": "text.verbosity",
+    "reasoning_effort": "reasoning.effort",
+    "logprobs": "include",
+}
 PASSES: tuple[str, ...] = ()
+KEEPS_MODEL = False
 FORMAT = "openai_responses"
 
 CONTEXT_TOKENS_ASSUMED = 16_000

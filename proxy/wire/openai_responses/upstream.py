@@ -19,6 +19,9 @@ TRANSLATES = False
 ANSWER_FIELD = "output"
 USAGE_FIELD = "usage"
 LIMIT_REQUIRED = False
+LIMIT_MIN = 16
+"""OpenAI refuses a smaller `max_output_tokens`."""
+INSTRUCTS = True
 
 
 def cannot_carry(chat: Mapping[str, Any]) -> Sequence[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,7 +10,7 @@ import pytest
 from aiohttp import web
 from wire_samples import meter, read_cut, way
 
-from proxy.outgoing import redaction_of
+from proxy.outgoing import redaction_for, redaction_of
 from proxy.pool import HttpTransport
 from proxy.settings import Provider, Secret
 from proxy.transport import Call, Fault, TransportError
@@ -176,6 +177,17 @@ def test_key_and_secret_are_hidden() -> None:
 
     assert redaction.text(f"no {KEY}") == "no ***"
     assert entra.text("no secret-canary-1") == "no ***"
+
+
+def test_a_token_that_was_fetched_is_hidden() -> None:
+    """It stands in no setting, only in the call; a signature of AWS hides nothing of its own."""
+    provider = azure(key=None, **ENTRA)
+    sent = replace(CALL, headers={"Authorization": "Bearer eyJ.token.canary", "Accept": "x"})
+    redaction = redaction_for(provider, sent)
+
+    assert redaction.text("bad eyJ.token.canary or secret-canary-1") == "bad *** or ***"
+    assert redaction_for(provider, sent) is redaction
+    assert redaction_for(provider, CALL) is redaction_of(provider)
 
 
 FILTERED = {

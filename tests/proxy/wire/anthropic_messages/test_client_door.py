@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import anthropic
+import orjson
 import pytest
 from fixtures_door import KEY, OpenDoor, RunningDoor, held, settings, tenant
 from fixtures_upstream import (
@@ -21,6 +24,9 @@ from fixtures_upstream import (
 )
 from fixtures_upstream import chunk as sent
 from message_samples import call
+
+from proxy.passage import Passage
+from proxy.wire import client_format
 
 ASKED: dict[str, Any] = {
     "model": "m",
@@ -120,6 +126,48 @@ async def test_what_cannot_be_translated_is_refused(
     assert "`tools.0`" in str(caught.value.api_message)
     assert caught.value.error_code == "unsupported_parameter"
     assert upstream.received == []
+
+
+async def test_a_refusal_names_the_clients_own_field(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """What the client never wrote is not named: it is `stop_sequences` here, not `stop`."""
+    made = settings({"one": upstream.url})
+    one = replace(made.providers["one"], type="gemini")
+    door = await open_door(replace(made, providers={"one": one}))
+    choice: Any = {"type": "auto", "disable_parallel_tool_use": True}
+    tool: Any = {"name": "now", "input_schema": {"type": "object"}}
+
+    async with sdk_of(door) as sdk:
+        with pytest.raises(anthropic.BadRequestError) as caught:
+            await sdk.messages.create(tool_choice=choice, tools=[tool], **ASKED)
+
+    assert "`tool_choice.disable_parallel_tool_use`" in str(caught.value.api_message)
+    assert "`parallel_tool_calls`" not in str(caught.value.api_message)
+    assert upstream.received == []
+
+
+@pytest.mark.parametrize(
+    ("client", "field", "expected"),
+    [
+        ("anthropic_messages", "stop", "stop_sequences"),
+        ("anthropic_messages", "messages[4].is_error", "messages.tool_result.is_error"),
+        ("anthropic_messages", "tools", "tools"),
+        ("openai_responses", "messages[1].name", "input.name"),
+        ("openai_responses", "response_format", "text.format"),
+        ("openai_chat", "messages[1].name", "messages[1].name"),
+    ],
+)
+def test_fields_go_by_the_clients_names(client: str, field: str, expected: str) -> None:
+    """For each format what it calls a field of a chat completion."""
+    own = {"input": "hi"} if client == "openai_responses" else {"messages": [], "max_tokens": 1}
+    body = {"model": "m", **own}
+    request = client_format(client).parse_request(orjson.dumps(body))
+    upstream: Any = SimpleNamespace(cannot_carry=lambda chat: [field])
+
+    way = Passage(client_format(client), upstream, "other", is_same=False)
+
+    assert way.lacks(request) == [expected]
 
 
 async def test_an_upstreams_error_is_told_in_anthropics_words(

@@ -41,6 +41,8 @@ TOO_LONG = "prompt is too long: 210000 tokens > 200000 maximum"
         (402, body("billing_error"), Outcome.QUOTA),
         (403, body("permission_error"), Outcome.AUTH),
         (404, body("not_found_error"), Outcome.REFUSED),
+        (404, b"<html>404</html>", Outcome.NONSENSE),
+        (405, b'{"detail": "Method Not Allowed"}', Outcome.NONSENSE),
         (408, b"", Outcome.SERVER_ERROR),
         (413, body("request_too_large"), Outcome.REFUSED),
         (429, body("rate_limit_error"), Outcome.RATE_LIMITED),

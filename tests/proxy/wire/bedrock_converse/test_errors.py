@@ -19,6 +19,8 @@ def said(message: str = "", **fields: str) -> bytes:
 OUTCOMES = {
     "validation": (400, said("Malformed input request"), Outcome.REFUSED),
     "unknown_model": (404, said("Could not resolve the foundation model"), Outcome.REFUSED),
+    "no_such_path": (404, b"<UnknownOperationException/>", Outcome.NONSENSE),
+    "no_such_method": (405, b"{}", Outcome.NONSENSE),
     "no_access": (403, said("You don't have access to the model"), Outcome.AUTH),
     "iam": (403, orjson.dumps({"Message": "User: arn is not authorized"}), Outcome.AUTH),
     "api_key": (401, b"", Outcome.AUTH),

@@ -141,7 +141,15 @@ LACKING: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": part(type="video_url", video_url={"url": URL})},
         "messages[0].content[1].video_url",
     ),
-    "name": ({"messages": [{"role": "user", "name": "Ann", "content": "x"}]}, "messages[0].name"),
+    "name": (
+        {
+            "messages": [
+                {"role": "user", "name": "Ann", "content": "x"},
+                {"role": "user", "name": "Bob", "content": "x"},
+            ]
+        },
+        "messages[1].name",
+    ),
     "function_role": (
         {"messages": [*HI, {"role": "function", "name": "f", "content": "x"}]},
         "messages[1].role",

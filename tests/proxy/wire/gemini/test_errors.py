@@ -57,6 +57,7 @@ CASES = {
         Outcome.QUOTA,
     ),
     "no_such_model": (404, told(404, "NOT_FOUND"), Outcome.REFUSED),
+    "no_such_path": (404, b"<html>404</html>", Outcome.NONSENSE),
     "per_minute": (
         429,
         told(429, EXHAUSTED, PLAN, quota(PER_MINUTE), RETRY),

@@ -197,10 +197,25 @@ def test_what_cannot_be_carried_is_refused_or_left_out() -> None:
 
 
 def test_a_failure_of_the_model_is_no_answer() -> None:
-    """A call that the model could not write is not passed off as an empty answer."""
+    """A call that the model could not write is not passed off as an empty answer, but named."""
     whole = {"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL"}]}
 
-    assert upstream.read_whole(whole, asked(), created_s=CREATED_S) is None
+    read = upstream.read_whole(whole, asked(), created_s=CREATED_S)
+
+    assert read is not None
+    assert read["choices"] == []
+    assert read["error"]["code"] == "malformed_function_call"
+
+
+def test_arguments_are_weighed_before_they_are_built() -> None:
+    """What is nested too deeply in a string is refused as it is in the body itself."""
+    function = {"name": "f", "arguments": '{"a":' + "[" * 300 + "]" * 300 + "}"}
+    said = {"role": "assistant", "tool_calls": [{"id": "c", "function": function}]}
+
+    with pytest.raises(InvalidRequest, match="arguments of all tool calls") as caught:
+        upstream.from_chat(asked(messages=[said]), Sending(model="m"))
+
+    assert caught.value.param == "messages"
 
 
 @pytest.mark.parametrize("answer", [{}, {"candidates": []}, {"candidates": 5}, {"error": {}}])

@@ -103,6 +103,8 @@ async def test_a_stream_is_relayed_and_billed(
     """An upstream of responses gets the request as it came, and its stream passes untouched."""
     upstream.scripts = [streamed(golden("cached"))]
     door = await relay(open_door, upstream)
+    [provider] = door.door.settings.providers
+    await door.door.owned.note("acme", provider, ["resp_0"], is_passing=True)
     fields = {"input": "hi", "stream": True, "previous_response_id": "resp_0", "store": False}
     async with door.http.post(
         f"{door.url}/v1/responses",
@@ -125,13 +127,13 @@ async def test_a_stream_is_relayed_and_billed(
 async def test_what_cannot_be_carried_is_refused_by_name(
     door: RunningDoor, upstream: ScriptedUpstream
 ) -> None:
-    """A context that another vendor keeps is not passed over in silence."""
+    """A tool that the vendor would run itself is not passed over in silence."""
     upstream.scripts = [[completion()]]
     async with library(door) as client:
         with pytest.raises(openai.BadRequestError) as caught:
-            await client.responses.create(model="m", input="hi", previous_response_id="resp_0")
+            await client.responses.create(model="m", input="hi", tools=[{"type": "web_search"}])
 
-    assert caught.value.param == "previous_response_id"
+    assert caught.value.param == "tools[0].type"
     assert upstream.received == []
 
 

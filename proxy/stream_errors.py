@@ -1,0 +1,71 @@
+"""What an error says that came in a stream before anything else, as if it had come as a status.
+
+Pure. Errors about our own account are not for the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.error_words import ErrorWords
+from proxy.redaction import Redaction
+from proxy.reply import label
+
+_TEXT_MAX = 4096
+_READ_MAX = 16_384
+"""Of a message, before it is cut: a credential must be whole to be found."""
+
+_STATUSES = {
+    "invalid_request_error": 400,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "service_unavailable_error": 503,
+    "overloaded_error": 503,
+    "timeout_error": 504,
+}
+"""By the type, or the code, in OpenAI's words; another one is the server's fault."""
+
+_OURS = frozenset(
+    {
+        *("authentication_error", "permission_error", "billing_error", "insufficient_quota"),
+        *("invalid_api_key", "401", "402", "403"),
+    }
+)
+
+
+def words_of(error: object, redaction: Redaction) -> ErrorWords | None:
+    """The error as a refusal, without our credentials; None where it says nothing that is the
+    client's business."""
+    said: Mapping[str, Any] = error if isinstance(error, Mapping) else {"message": error}
+    kind, code = label(said.get("type"), redaction), label(said.get("code"), redaction)
+    number = said.get("code")
+    if {kind, code, str(number)} & _OURS:
+        return None
+    message = said.get("message")
+    if not isinstance(message, str) or not message:
+        return None
+    status = _STATUSES.get(kind or "") or _STATUSES.get(code or "") or _status(number)
+    return ErrorWords(
+        status,
+        redaction.text(message[:_READ_MAX])[:_TEXT_MAX],
+        kind or "api_error",
+        code,
+        label(said.get("param"), redaction),
+    )
+
+
+def reason_of(error: object, redaction: Redaction) -> str:
+    """Its type and code, for the log: what its message quotes may be the client's."""
+    said: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
+    words = [label(said.get(name), redaction) for name in ("type", "code")]
+    if type(said.get("code")) is int:
+        words.append(str(said["code"])[:32])
+    return " ".join(dict.fromkeys(word for word in words if word)) or "of no type"
+
+
+def _status(code: object) -> int:
+    """Some servers say the status in a number."""
+    return code if isinstance(code, int) and 400 <= code <= 599 else 500

@@ -1,0 +1,55 @@
+"""A whole answer with more values than are built: what of it is metered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from format_samples import CREATED_S, asked, way
+
+from metering.meter import Meter
+from metering.tokenizer import tokenizer_for
+from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
+from proxy.json_bounds import VALUES_MAX
+
+USAGE = {"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 17}
+LYING = {"prompt_tokens": -1, "completion_tokens": 2**60}
+
+
+def metered(after: list[tuple[str, Any]]) -> tuple[int, int, str | None]:
+    """Input, output and doubts of a huge answer with these fields after its usage."""
+    ends = b"".join(b',"%s":%s' % (name.encode(), orjson.dumps(value)) for name, value in after)
+    fill = b"[" + b"1," * VALUES_MAX + b"1]"
+    raw = b'{"choices":[],"fill":%s,"usage":%s%s}' % (fill, orjson.dumps(USAGE), ends)
+    meter = Meter(tokenizer_for("gpt-4o"), 3, output_max=10**9)
+
+    whole = way().read_reply(raw, asked(), meter, created_s=CREATED_S)
+
+    assert whole is not None
+    assert whole.body is raw
+    used = meter.final()
+    return used.units[INPUT_UNCACHED], used.units[OUTPUT_TEXT], used.suspect
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [],
+        [("metadata", {"usage": "none of yours"})],
+        [("metadata", {"usage": {"prompt_tokens": "x"}})],
+        [("metadata", {"usage": LYING})],
+        [("metadata", {"usage": {}}), ("more", {"usage": "a"}), ("last", {"usage": 1})],
+    ],
+    ids=["alone", "text", "words", "lies", "three"],
+)
+def test_a_name_of_the_clients_hides_no_usage(after: list[tuple[str, Any]]) -> None:
+    """What it called its own fields comes back after the usage, and is none that can be."""
+    assert metered(after)[:2] == (10, 7)
+
+
+def test_no_more_than_a_few_are_looked_at() -> None:
+    """Whoever sends so many is billed by the size, as an answer without usage."""
+    hidden = [("metadata", {"usage": "x"})] * 4
+
+    assert metered(hidden)[1] > 1000
