@@ -3,7 +3,8 @@
 The provider's numbers win, one side at a time; ours fill in what it did not say or said wrongly.
 Reports replace each other and are never added: providers send running totals. A report that more
 text followed is an interim one: the larger of it and our count is billed. Where a report cannot be
-believed, our count is billed and at most the output that was held for the attempt.
+believed, our count is billed and at most the output that was held for the attempt. That is one of
+no input for a prompt, of no output for a text, or of far more output than was asked for and came.
 """
 
 from __future__ import annotations
@@ -34,17 +35,32 @@ UNREAD_BYTES_PER_TOKEN = 4
 """What was relayed and could not be read is estimated at plain English's bytes per token: too much
 for JSON around a text, about right for the text and arguments that make an event that long."""
 
+BEYOND_LIMIT_TOKENS = 64
+"""What any answer may be longer than its limit: servers raise small limits to a least one."""
+
+REASONING_BEYOND_MAX = 131_072
+"""Reasoning that is believed beyond a limit, for each choice. Most servers count it within the
+limit, some (xAI) limit the visible text alone; none thinks longer than that."""
+
+FAR_FACTOR = 4
+"""Tokenizers differ by less: counts that are so far apart are not of the same text."""
+
+DRIFT_COUNTED_MIN = 50
+"""Shorter texts may differ by any factor: a server's frame is a good part of them."""
+
 
 class Meter:
     """Counts the output of one attempt as it arrives and settles it against reported usage."""
 
     __slots__ = (
+        "_candidates",
         "_counters",
         "_exact",
         "_fed",
         "_final",
         "_input",
         "_is_stale",
+        "_limit",
         "_output",
         "_prompt_tokens",
         "_suspect",
@@ -55,16 +71,24 @@ class Meter:
     )
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt_tokens: int, *, output_max: int | None = None
+        self,
+        tokenizer: Tokenizer,
+        prompt_tokens: int,
+        *,
+        output_max: int | None = None,
+        limit: int | None = None,
+        candidates: int = 1,
     ) -> None:
         """`prompt_tokens` is our count of the prompt, in the model's tokens (factor applied).
 
-        `output_max` is the output that the hold covers, None when nothing is held.
+        `output_max` is the output that the hold covers, None when nothing is held. `limit` is what
+        each of the `candidates` may say by the request, None where it does not say.
         """
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
         self.output_max = output_max
         """The output that the hold covers; whoever lets the hold grow says so here."""
+        self._limit, self._candidates = limit, candidates
         self._unread = 0
         self._exact = 0  # `output_seen` when it was last counted for `reaches`
         self._fed = 0  # and at most so many tokens of the encoding have come since
@@ -185,15 +209,21 @@ class Meter:
             suspect = f"{self._unread} bytes of the answer could not be read and are estimated"
         if reported is not None:
             drift_tokens = output_total(reported) - output_total(visible)
-            if output_total(visible) > 0 and output_total(reported) == 0:
-                suspect = f"no output was reported, {output_total(visible)} tokens were counted"
-                reported = None
+            why, doubt = self._disbelief(reported, output_total(visible)), None
+            if why is not None:
+                suspect, reported = why, None
                 if not any((given or {}).values()):
                     given = None  # a report of nothing at all says nothing of the prompt
-            elif self._is_stale and output_total(visible) > output_total(reported):
+            elif self._is_stale and drift_tokens < 0:
                 # an interim or placeholder number, then the stream went on: billing it would let
                 # a client pay one token for an answer by leaving before the end
                 reported = None
+            else:
+                doubt = _drifted(output_total(reported), output_total(visible))
+            suspect = suspect or doubt
+        if given is not None and self._has_free_prompt(given, reported):
+            suspect = f"no input was reported, {self._prompt_tokens} tokens were counted"
+            given = None
         sides = (given is not None, reported is not None)
         counted = visible if suspect is None else self._within_hold(visible)
         units = {
@@ -208,6 +238,29 @@ class Meter:
             drift_tokens=drift_tokens,
             suspect=suspect,
         )
+
+    def _disbelief(self, reported: Mapping[str, int], visible: int) -> str | None:
+        """Why this output cannot be, beside that much of it which was seen; None when it can."""
+        total = output_total(reported)
+        if total == 0:
+            return f"no output was reported, {visible} tokens were counted" if visible else None
+        if self._limit is None or total <= FAR_FACTOR * visible:
+            return None
+        asked = self._limit * self._candidates
+        reasoning = reported.get(OUTPUT_REASONING, 0)
+        if (
+            total - reasoning <= 2 * asked + BEYOND_LIMIT_TOKENS
+            and reasoning <= asked + REASONING_BEYOND_MAX * self._candidates
+        ):
+            return None
+        return f"{total} tokens of output were reported, {asked} asked for, {visible} counted"
+
+    def _has_free_prompt(self, given: Mapping[str, int], output: Mapping[str, int] | None) -> bool:
+        """Whether no input is reported for a prompt that was read: one that was answered, if only
+        with nothing to be seen. Where a report has zeros alone, nothing was done."""
+        if any(given.values()) or self._prompt_tokens == 0:
+            return False
+        return not output or output_total(output) > 0
 
     def _within_hold(self, visible: dict[str, int]) -> dict[str, int]:
         """What is billed of our count where the upstream's word is no good: what was held."""
@@ -230,6 +283,13 @@ class Meter:
 
 def _is_reasoning(channel: Channel) -> bool:
     return channel[1].startswith("reasoning")
+
+
+def _drifted(reported: int, counted: int) -> str | None:
+    """What is odd about output of which far more was seen than is reported."""
+    if counted <= DRIFT_COUNTED_MIN or FAR_FACTOR * reported >= counted:
+        return None
+    return f"{reported} tokens of output were reported, {counted} were counted"
 
 
 def _without_zeros(units: Mapping[str, int]) -> dict[str, int]:

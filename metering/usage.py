@@ -37,7 +37,9 @@ OTHER_UNITS: tuple[str, ...] = (
 )
 UNITS: tuple[str, ...] = TOKEN_CLASSES + OTHER_UNITS
 
-COUNT_MAX = 10**9  # three orders above any context window: more is a fault, not an answer
+COUNT_MAX = 10**8
+"""Tokens of one class in one answer; more is a fault. The largest context windows take 10 million,
+and a provider that runs tools of its own may read one ten times over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,6 +180,10 @@ def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings)
             )
         if not upstream.model:
             findings.fault((*at, "model"), "must not be empty")
+        elif not {".", ".."}.isdisjoint(upstream.model.split("/")):
+            findings.fault(
+                (*at, "model"), "must have no `.` or `..`: they would be steps of the URL's path"
+            )
     for index, fallback in enumerate(written.fallbacks):
         if fallback not in shape.models:
             findings.fault(

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from metering.ids import is_id, uuid7
-from metering.usage import COUNT_MAX, TOKEN_CLASSES, UNITS
+from metering.usage import TOKEN_CLASSES, UNITS
 from proxy import json_bounds
 from proxy.errors import InvalidRequest
 
@@ -31,6 +31,9 @@ FUTURE_MAX_NS = 300 * 10**9
 
 CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_BATCH = "application/cloudevents-batch+json"
+
+_UNITS_MAX = 10**9
+"""Of any unit in one item: more than is ever done between two events."""
 
 CUSTOM_UNIT = "custom"
 
@@ -286,10 +289,10 @@ def _unit_of(meter: str, dimensions: Mapping[str, Any]) -> str:
 def _quantity(value: Any, param: str) -> int:
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
-    if type(value) is not int or not 0 <= value <= COUNT_MAX:
+    if type(value) is not int or not 0 <= value <= _UNITS_MAX:
         raise ItemError(
             "invalid_value",
-            f"`{param}` must be a whole number from 0 to {COUNT_MAX}; "
+            f"`{param}` must be a whole number from 0 to {_UNITS_MAX}; "
             "for parts of a unit choose a smaller one.",
             param,
         )

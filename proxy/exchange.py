@@ -213,6 +213,8 @@ class Exchange:
                 tokenizer_for(upstream.model),
                 step.option.prompt_tokens,
                 output_max=covered(step.option, self._room.held),
+                limit=self._request.output_limit,
+                candidates=self._request.candidates,
             ),
             started_at=started_at,
             fallback_reason=step.reason,

@@ -85,6 +85,15 @@ def load_writable(data: bytes) -> Any:
         return json.loads(_SURROGATE.sub("\ufffd", found))
 
 
+def text_of(value: Any) -> str:
+    """What was read so liberally, as JSON text: also what orjson does not write, which is more than
+    254 levels, numbers wider than 64 bits and halves of surrogate pairs (these escaped)."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return json.dumps(value)
+
+
 def _outside_strings(raw: bytes, values_max: int) -> bytes | None:
     """The text with its strings empty, None if it has more than that many values."""
     plain = raw

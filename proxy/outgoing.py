@@ -64,6 +64,7 @@ def call_to(
     `instruct` is a system message that is added.
     """
     vendor = vendors.vendor(provider.type)
+    passing = vendors.of_client(vendor, provider, request.headers) if way.is_same else {}
     sending = Sending(
         model=model,
         output_max=output_max,
@@ -74,8 +75,8 @@ def call_to(
     )
     return Call(
         url=vendor.url(provider, format=way.format, model=model, stream=request.stream),
-        headers=_headers(vendor.headers(provider), request.headers if way.is_same else {}),
-        is_signed=bool(way.is_same and request.headers),
+        headers=_headers(vendor.headers(provider), passing),
+        is_signed=bool(passing),
         body=way.body(request, sending),
         timeout_s=provider.timeout_s,
         connect_timeout_s=provider.connect_timeout_s,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -115,7 +115,7 @@ class Passage:
             return None
         if not isinstance(answer, dict):
             return None
-        completion = self.upstream.read_whole(answer, request, created_s=created_s)
+        completion = self._read_whole(answer, request, created_s)
         if completion is None:
             return None
         reply = Reply(is_done=True, redaction=redaction)
@@ -129,8 +129,26 @@ class Passage:
         if self.is_same:
             # it is served as an answer, and may speak of a failure all the same
             return Whole(reply, raw if reply.error is None else redaction.data(raw))
-        units = meter.final().units
-        return Whole(reply, orjson.dumps(self.client.write_whole(completion, units, request)))
+        told = self._told_whole(completion, meter.final().units, request)
+        return None if told is None else Whole(reply, told)
+
+    def _read_whole(
+        self, answer: dict[str, Any], request: ChatRequest, created_s: int
+    ) -> dict[str, Any] | None:
+        """The answer as a chat completion; None where it is none, or breaks whoever reads it."""
+        try:
+            return self.upstream.read_whole(answer, request, created_s=created_s)
+        except Exception:  # noqa: BLE001 - whatever it is, the upstream's answer did it
+            return None
+
+    def _told_whole(
+        self, completion: dict[str, Any], units: Mapping[str, int], request: ChatRequest
+    ) -> bytes | None:
+        """The answer in the client's format; None where it has what nobody can write."""
+        try:
+            return orjson.dumps(self.client.write_whole(completion, units, request))
+        except Exception:  # noqa: BLE001 - whatever it is, the upstream's answer did it
+            return None
 
     def _streamed(
         self, completion: dict[str, Any], reply: Reply, meter: Meter, request: ChatRequest

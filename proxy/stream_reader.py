@@ -115,7 +115,7 @@ class StreamReader:
         self.events += event.is_opaque or data is not None
         is_end = data is not None and data.strip() == DONE
         read = None if is_end else self._object(event)
-        reading = None if read is None else self._source.read(read)
+        reading = None if read is None else self._sourced(read, event)
         if reading is not None:
             is_end = self._take(reading)
         self.reply.is_done |= is_end
@@ -127,6 +127,17 @@ class StreamReader:
             self._tail.append(raw)
             return b""
         return b"" if reading is not None and reading.is_withheld else raw
+
+    def _sourced(self, data: dict[str, Any], event: Event) -> Reading | None:
+        """What the format reads in an event. One that breaks it is unread, and where it would have
+        to be written anew it ends the answer."""
+        try:
+            return self._source.read(data)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
+            self._meter.unread(len(event.raw))
+            if self._writer is not None:
+                self.reply.error = _broken("read", error)
+            return None
 
     def _take(self, reading: Reading) -> bool:
         """Meter what an event says; whether it is the last one."""
@@ -140,7 +151,16 @@ class StreamReader:
         if reading is None or not reading.chunks:
             return b""
         self._first = self._first or reading.chunks[0]
-        return b"".join([writer.write(chunk) for chunk in reading.chunks])
+        return b"".join([self._told(chunk, writer) for chunk in reading.chunks])
+
+    def _told(self, chunk: dict[str, Any], writer: StreamWriter) -> bytes:
+        """The chunk in the client's format. One that has what nobody can write ends the answer as
+        an error in it does: nothing is left out in silence."""
+        try:
+            return writer.write(chunk)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
+            self.reply.error = _broken("written", error)
+            return b""
 
     def _last(self, index: int) -> dict[str, Any]:
         choice = {"index": index, "delta": {}, "logprobs": None, "finish_reason": FINISH_REASON}
@@ -163,3 +183,8 @@ class StreamReader:
                 self._meter.unread(len(event.data))
             return None
         return found if isinstance(found, dict) else None
+
+
+def _broken(what: str, error: Exception) -> dict[str, str]:
+    """The failure of an answer that broke whoever read or wrote it; no word of what it said."""
+    return {"message": f"an event of the answer cannot be {what} ({type(error).__name__})"}

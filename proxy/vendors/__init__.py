@@ -58,6 +58,14 @@ class Vendor(Protocol):
         ...
 
 
+class ChoosyVendor(Vendor, Protocol):
+    """One that lets not every header of a client go on."""
+
+    def of_client(self, provider: Provider, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Those that do, of the headers that a client's format passes on."""
+        ...
+
+
 class SigningVendor(Vendor, Protocol):
     """One whose calls need more than headers that are known beforehand."""
 
@@ -83,3 +91,10 @@ def vendor(name: str) -> Vendor:
 def signing(found: Vendor) -> SigningVendor | None:
     """The vendor, if its calls have to be prepared."""
     return cast("SigningVendor", found) if hasattr(found, "prepare") else None
+
+
+def of_client(found: Vendor, provider: Provider, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of a client that go on to this vendor."""
+    if not headers or not hasattr(found, "of_client"):
+        return headers
+    return cast("ChoosyVendor", found).of_client(provider, headers)

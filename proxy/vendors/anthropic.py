@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from proxy.settings import Provider
 from proxy.vendors import VendorOption
@@ -15,6 +16,12 @@ OPTIONS: Mapping[str, VendorOption] = {
     "beta": VendorOption(
         "Beta features that every call asks for, separated by commas, which are sent as "
         "`anthropic-beta`. Left out: none."
+    ),
+    "client_betas": VendorOption(
+        "Beta features that clients may ask for themselves, separated by commas; `*` stands for "
+        "any part of a name. Others are taken out of their `anthropic-beta`. Some change what "
+        "Anthropic bills (`fast-mode-*`, `context-1m-*`) without a price here. Left out: `*`, all "
+        "of them."
     ),
 }
 
@@ -37,8 +44,23 @@ def headers(provider: Provider) -> dict[str, str]:
     if provider.api_key is not None:
         found["x-api-key"] = provider.api_key.reveal()
     if beta := _option(provider, "beta"):
-        found["anthropic-beta"] = ",".join(name.strip() for name in beta.split(","))
+        found["anthropic-beta"] = ",".join(_names(beta))
     return found
+
+
+def of_client(provider: Provider, headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of a client's headers that go on: the beta features that it may ask for."""
+    may_ask = _names(_option(provider, "client_betas") or "*")
+    found = dict(headers)
+    if (asked := found.pop("anthropic-beta", None)) is not None:
+        betas = [name for name in _names(asked) if any(fnmatchcase(name, each) for each in may_ask)]
+        if betas:
+            found["anthropic-beta"] = ",".join(betas)
+    return found
+
+
+def _names(listed: str) -> list[str]:
+    return [name for each in listed.split(",") if (name := each.strip())]
 
 
 def output_limit_field(provider: Provider) -> str:

@@ -70,8 +70,8 @@ def reported(**sides: Any) -> ReportedUsage:
             id="a last chunk without usage takes nothing back",
         ),
         pytest.param(
-            [reported(input={"input_uncached": 0}, output=ANSWER)],
-            ANSWER,
+            [reported(input={"input_uncached": 0, "input_cache_read": 95}, output=ANSWER)],
+            {"input_cache_read": 95} | ANSWER,
             "provider",
             21,
             id="a reported zero is a number",
@@ -98,6 +98,20 @@ def test_the_provider_wins_side_by_side(
             "mixed",
             "no output was reported, 7 tokens were counted",
             id="zero output beside visible text",
+        ),
+        pytest.param(
+            reported(input={"input_uncached": 0}, output=ANSWER),
+            {"input_uncached": 95} | ANSWER,
+            "mixed",
+            "no input was reported, 95 tokens were counted",
+            id="a prompt for nothing",
+        ),
+        pytest.param(
+            reported(input={"input_uncached": 0}, output=None),
+            {"input_uncached": 95, "output_text": 7},
+            "counted",
+            "no input was reported, 95 tokens were counted",
+            id="a prompt for nothing, and no word of output",
         ),
         pytest.param(
             reported(input=SAID, output={}),
@@ -272,3 +286,48 @@ def test_what_a_provider_reports_is_reached() -> None:
 
     assert counted.reaches(50, late_tokens=100)
     assert counted.output_seen == 61
+
+
+@pytest.mark.parametrize(
+    ("output", "is_believed"),
+    [
+        ({OUTPUT_TEXT: 10**7}, False),
+        ({OUTPUT_TEXT: 75}, False),
+        ({OUTPUT_TEXT: 74}, True),
+        ({OUTPUT_TEXT: 5, OUTPUT_REASONING: 20_000}, True),
+        ({OUTPUT_TEXT: 5, OUTPUT_REASONING: 10**6}, False),
+    ],
+    ids=str,
+)
+def test_far_more_than_was_asked_for_is_not_believed(
+    output: dict[str, int], is_believed: bool
+) -> None:
+    """Our count is billed where neither limit nor text can explain a report. Some servers raise
+    small limits, and some think beyond them."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=95, limit=5)
+    meter.text(CONTENT, HELLO)
+    meter.report(ReportedUsage(input=SAID, output=output))
+    usage = meter.final()
+
+    assert (usage.suspect is None) is is_believed
+    assert usage.units == SAID | (output if is_believed else {OUTPUT_TEXT: 7})
+
+
+def test_a_limit_that_is_not_heeded_is_billed_as_it_came() -> None:
+    """A server that goes on beyond `max_tokens` is believed as far as its text was seen."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=95, limit=5, candidates=2)
+    meter.text(CONTENT, HELLO * 100)
+    meter.report(ReportedUsage(input=SAID, output={OUTPUT_TEXT: 800}))
+
+    assert meter.final().units[OUTPUT_TEXT] == 800
+    assert meter.final().suspect is None
+
+
+@pytest.mark.parametrize(("said", "is_doubted"), [(1, True), (12, True), (14, False)], ids=str)
+def test_far_less_than_was_seen_is_billed_and_doubted(said: int, is_doubted: bool) -> None:
+    """56 tokens were seen: a quarter of that is a tokenizer's matter, less is none's."""
+    usage = metered(reported(input=SAID, output={OUTPUT_TEXT: said}), text=" word" * 56)
+
+    assert usage.counted[OUTPUT_TEXT] == 56
+    assert usage.units[OUTPUT_TEXT] == said
+    assert (usage.suspect is not None) is is_doubted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from config_samples import BASE, faults, loaded
 
 CAPPED = "tenants: [{id: t, models: [big], limits: {tenant: {daily_cap: 5}}}]\n"
@@ -85,3 +86,14 @@ def test_the_share_of_an_outage(tmp_path: Path) -> None:
     assert share == 25_000
     assert "redis.outage_share" in beyond
     assert "redis.outage_share" in finer
+
+
+@pytest.mark.parametrize("model", [".", "..", "a/../b"])
+def test_a_models_name_is_no_step_of_a_path(tmp_path: Path, model: str) -> None:
+    """Vendors put it into their URLs, where such a step would lead elsewhere."""
+    text = f"""
+providers: {{one: {{type: openai, base_url: "http://localhost:1/v1"}}}}
+models: {{m: {{upstreams: [{{provider: one, model: "{model}"}}]}}}}
+"""
+
+    assert any("must have no `.` or `..`" in fault for fault in faults(tmp_path, text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -12,6 +14,8 @@ from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy.json_bounds import VALUES_MAX
+from proxy.passage import Passage, passage
+from proxy.wire import client_format
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 17}
 LYING = {"prompt_tokens": -1, "completion_tokens": 2**60}
@@ -53,3 +57,21 @@ def test_no_more_than_a_few_are_looked_at() -> None:
     hidden = [("metadata", {"usage": "x"})] * 4
 
     assert metered(hidden)[1] > 1000
+
+
+def test_what_breaks_a_reader_is_no_answer() -> None:
+    """A whole answer that breaks whoever reads or writes it is nonsense, and fails nobody else."""
+    found = passage("anthropic_messages", ("openai_chat",))
+    assert found is not None
+    asked = client_format("anthropic_messages").parse_request(
+        b'{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}'
+    )
+    raw = b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
+    broken = SimpleNamespace(USAGE_FIELD="usage", ANSWER_FIELD="choices")
+
+    def read(way: Passage) -> object:
+        return way.read_reply(raw, asked, Meter(tokenizer_for("gpt-4o"), 7), created_s=1)
+
+    assert read(found) is not None
+    assert read(replace(found, client=broken)) is None
+    assert read(replace(found, upstream=broken)) is None

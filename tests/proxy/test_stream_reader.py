@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,8 +13,12 @@ from hypothesis import strategies as st
 
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
+from proxy import sse
 from proxy.redaction import Redaction
 from proxy.reply import label
+from proxy.stream_reader import StreamReader
+from proxy.wire import Reading
+from proxy.wire.openai_chat.upstream import ChunkSource
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -260,3 +265,43 @@ def test_t30_errors_in_a_stream_are_searched_and_completions_are_not() -> None:
     assert reader.feed(text) == text
     assert reader.feed(error % key) == error % b"***"
     assert reader.feed(others % (key, key, key, key)) + reader.tail == others % ((b"***",) * 4)
+
+
+class _Broken:
+    """A format that fails at whatever it is given."""
+
+    def read(self, data: dict[str, Any]) -> Reading:
+        raise KeyError(data)
+
+    def write(self, chunk: dict[str, Any]) -> bytes:
+        raise TypeError
+
+    def end(self, units: Mapping[str, int]) -> bytes:
+        return b""
+
+    def end_softly(self, choices: Sequence[int], units: Mapping[str, int]) -> bytes:
+        return b""
+
+
+def test_what_breaks_a_writer_ends_the_answer_as_a_failure() -> None:
+    """An event that nobody can write is not left out: the answer has failed, and is metered."""
+    metering = meter()
+    source = ChunkSource(strip_usage=False)
+    reader = StreamReader(source, sse.Decoder(), metering, writer=_Broken())
+
+    assert reader.feed(content("hello")) == b""
+    assert reader.reply.error is not None
+    assert metering.output_tokens == 1
+
+
+def test_what_breaks_a_source_is_relayed_and_unread() -> None:
+    """Where bytes are relayed a client may read better than we do; where not, it has failed."""
+    metering = meter()
+    relaying = StreamReader(_Broken(), sse.Decoder(), metering)
+    writing = StreamReader(_Broken(), sse.Decoder(), meter(), writer=_Broken())
+
+    assert relaying.feed(content("hello")) == content("hello")
+    assert relaying.reply.error is None
+    assert metering.output_tokens > 1
+    assert writing.feed(content("hello")) == b""
+    assert writing.reply.error is not None

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
+from proxy import json_bounds
 from proxy.chat import ChatRequest
 from proxy.wire.anthropic_messages.reasons import finish_reason
 
@@ -58,14 +57,16 @@ def shared_fields(message: Mapping[str, Any], *, created_s: int) -> dict[str, An
 
 def arguments_of(value: object) -> str:
     """The input of a tool as OpenAI has it: as text."""
-    try:
-        return orjson.dumps(value if isinstance(value, dict) else {}).decode()
-    except (TypeError, ValueError):  # half a surrogate pair, or a number of more than 64 bits
-        return "{}"
+    return json_bounds.text_of(value if isinstance(value, dict) else {})
 
 
 def _message(blocks: list[dict[str, Any]], *, relays: bool) -> dict[str, Any]:
-    text = "".join(_text(block.get("text")) for block in blocks if block.get("type") == "text")
+    spoken = {"text": "text", "compaction": "content"} if relays else {"text": "text"}
+    text = "".join(
+        _text(block.get(spoken[kind]))
+        for block in blocks
+        if isinstance(kind := block.get("type"), str) and kind in spoken
+    )
     thought = "".join(
         _text(block.get("thinking")) for block in blocks if block.get("type") == "thinking"
     )
@@ -78,7 +79,7 @@ def _message(blocks: list[dict[str, Any]], *, relays: bool) -> dict[str, Any]:
     }
     if thought:
         message["reasoning_content"] = thought
-    if kept := [block for block in blocks if is_kept(block)]:
+    if kept := [kept_of(block) for block in blocks if is_kept(block)]:
         message["thinking_blocks"] = kept
     if calls:
         message["tool_calls"] = calls
@@ -90,6 +91,15 @@ def is_kept(block: Mapping[str, Any]) -> bool:
     if block.get("type") == "redacted_thinking":
         return isinstance(block.get("data"), str)
     return block.get("type") == "thinking" and bool(_text(block.get("signature")))
+
+
+def kept_of(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Such a block with the fields that belong to one: what else a server puts there may be too
+    deep to be written, and none of it is wanted back."""
+    if block["type"] == "redacted_thinking":
+        return {"type": "redacted_thinking", "data": block["data"]}
+    thinking, signature = _text(block.get("thinking")), block["signature"]
+    return {"type": "thinking", "thinking": thinking, "signature": signature}
 
 
 def tool_call(block: Mapping[str, Any]) -> dict[str, Any]:

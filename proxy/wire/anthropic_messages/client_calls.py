@@ -58,6 +58,11 @@ class Calls:
             call.pieces.append(arguments)
         return call, "" if call.block is None else arguments
 
+    @property
+    def is_current_whole(self) -> bool:
+        """Whether the call that is told has all its arguments."""
+        return _is_whole(self._current)
+
     def ready(self, *, is_end: bool = False) -> Iterator[Call]:
         """The calls that can be told now; at the end all that are left."""
         while self._waiting:

@@ -1,8 +1,9 @@
 """Writes Anthropic's streamed events from chat completion chunks.
 
 Rules: blocks come one after the other, each ended before the next begins; `message_start` goes out
-with the first chunk, so that nothing waits; how it ended and what it used is told by `end`, which
-is asked for when both are certain. Usage in `message_delta` replaces that of `message_start`.
+with the first chunk, so that nothing waits; what is said in the midst of a call's arguments follows
+the calls, whose block could not be opened again; how it ended and what it used is told by `end`,
+which is asked for when both are certain. Usage in `message_delta` replaces that of `message_start`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _EMPTY = {
     "thinking": {"type": "thinking", "thinking": "", "signature": ""},
 }
 
+_WORDS = ("content", "reasoning_content", "reasoning", "refusal", "thinking_blocks")
+
 
 class MessageWriter:
     """One message as it is streamed. `prompt_tokens` is our count of the prompt, told first."""
@@ -35,6 +38,8 @@ class MessageWriter:
     __slots__ = (
         "_calls",
         "_choice",
+        "_held",
+        "_holds",
         "_id",
         "_index",
         "_is_refusal",
@@ -44,6 +49,7 @@ class MessageWriter:
         "_prompt_tokens",
         "_stops",
         "_thought",
+        "_thought_size",
     )
 
     def __init__(self, *, model: str, stops: Sequence[str] = (), prompt_tokens: int = 0) -> None:
@@ -55,6 +61,10 @@ class MessageWriter:
         self._kind = ""
         """Of the block that is open; none is if it is empty."""
         self._thought: list[str] = []
+        self._thought_size = 0
+        self._holds = False
+        """Whether the open call has yet to be completed, as far as was asked."""
+        self._held: list[Mapping[str, Any]] = []
         self._calls = Calls()
         self._choice: Mapping[str, Any] = {}
         self._is_refusal = False
@@ -69,17 +79,21 @@ class MessageWriter:
         choice = _choice(chunk)
         delta = choice.get("delta")
         if isinstance(delta, dict):
-            self._say(delta)
+            if self._must_hold(delta):
+                self._held.append({**delta, "tool_calls": None, "function_call": None})
+            else:
+                self._say(delta)
+            self._say_calls(delta)
         if isinstance(choice.get("finish_reason"), str):
             self._choice = choice
-            self._finish()
+            self._finish_all()
         return self._flushed()
 
     def end(self, units: Mapping[str, int]) -> bytes:
         """The events that end the stream."""
         if not self._id:
             self._start({})
-        self._finish()
+        self._finish_all()
         reason, met = stop_of(
             self._choice,
             self._stops,
@@ -123,6 +137,16 @@ class MessageWriter:
             if text and isinstance(text, str):
                 self._open("text")
                 self._delta(self._index, "text_delta", text=text)
+
+    def _must_hold(self, delta: Mapping[str, Any]) -> bool:
+        """Whether words come while the arguments of a call do. Asked once for each call, which
+        holds all that comes until it is over."""
+        if self._kind != "tool_use" or not any(delta.get(name) for name in _WORDS):
+            return False
+        self._holds = self._holds or not self._calls.is_current_whole
+        return self._holds
+
+    def _say_calls(self, delta: Mapping[str, Any]) -> None:
         calls = delta.get("tool_calls")
         for position, piece in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(piece, dict):
@@ -134,6 +158,7 @@ class MessageWriter:
     def _think(self, thought: str) -> None:
         self._open("thinking")
         self._thought.append(thought)
+        self._thought_size += len(thought)
         self._delta(self._index, "thinking_delta", thinking=thought)
 
     def _take_block(self, block: Mapping[str, Any]) -> None:
@@ -145,7 +170,11 @@ class MessageWriter:
             self._close()
             return
         text = block["thinking"]
-        is_repeated = self._kind == "thinking" and "".join(self._thought) == text
+        is_repeated = (
+            self._kind == "thinking"
+            and self._thought_size == len(text)
+            and "".join(self._thought) == text
+        )
         if text and not is_repeated:
             self._think(text)
         if signature := block["signature"]:
@@ -155,7 +184,8 @@ class MessageWriter:
 
     def _take_call(self, slot: int, piece: Mapping[str, Any]) -> None:
         call, told = self._calls.take(slot, piece)
-        if told and call.block is not None:
+        # what follows complete arguments, in a block that is over, makes no JSON in any order
+        if told and call.block == self._index and self._kind == "tool_use":
             self._delta(call.block, "input_json_delta", partial_json=told)
         for each in self._calls.ready():
             self._begin_call(each)
@@ -173,6 +203,14 @@ class MessageWriter:
             self._begin_call(call)
         self._close()
 
+    def _finish_all(self) -> None:
+        """End what is open, and say what was held back for it."""
+        self._finish()
+        held, self._held = self._held, []
+        for delta in held:
+            self._say(delta)
+        self._finish()
+
     def _open(self, kind: str) -> None:
         if self._kind != kind:
             self._finish()
@@ -187,6 +225,7 @@ class MessageWriter:
         if self._kind:
             self._kind = ""
             self._thought.clear()
+            self._thought_size, self._holds = 0, False
             self._tell("content_block_stop", index=self._index)
 
     def _delta(self, index: int, kind: str, **fields: str) -> None:

@@ -20,6 +20,7 @@ from proxy.wire.anthropic_messages.answers import (
     SERVER_TOOLS,
     arguments_of,
     is_kept,
+    kept_of,
     shared_fields,
 )
 from proxy.wire.anthropic_messages.errors import read_event_error
@@ -152,7 +153,7 @@ class MessageSource:
             self._calls += 1
             return Reading((self._called(block, name=start.get("name"), id=start.get("id")),))
         if kind == "redacted_thinking" and is_kept(start):
-            return Reading((self._chunk({"thinking_blocks": [start]}),))
+            return Reading((self._chunk({"thinking_blocks": [kept_of(start)]}),))
         if kind in _SPOKEN:  # its first words may stand in the start
             return self._said(block, {**start, "type": f"{kind}_delta"})
         return _NOTHING

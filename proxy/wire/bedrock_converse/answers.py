@@ -13,9 +13,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import orjson
-
 from metering.usage import ReportedUsage
+from proxy import json_bounds
 from proxy.chat import ChatRequest
 from proxy.wire import Reading
 from proxy.wire.bedrock_converse.errors import stream_error
@@ -58,17 +57,13 @@ def answer_id(request: ChatRequest, created_s: int) -> str:
 def read_whole(
     answer: dict[str, Any], request: ChatRequest, *, created_s: int
 ) -> dict[str, Any] | None:
-    """A whole answer as a chat completion; None when it is nothing of the kind, or when a call in
-    it is nested more deeply than can be written."""
+    """A whole answer as a chat completion; None when it is nothing of the kind."""
     output = answer.get("output")
     said = output.get("message") if isinstance(output, dict) else None
     blocks = said.get("content") if isinstance(said, dict) else None
     if not isinstance(blocks, list):
         return None
-    try:
-        message = _message([block for block in blocks if isinstance(block, dict)])
-    except orjson.JSONEncodeError:
-        return None
+    message = _message([block for block in blocks if isinstance(block, dict)])
     choice: dict[str, Any] = {
         "index": 0,
         "message": message,
@@ -119,7 +114,7 @@ def _call(use: Any) -> dict[str, Any] | None:
     if not isinstance(use, dict):
         return None
     given = use.get("input")
-    arguments = orjson.dumps({} if given is None else given).decode()
+    arguments = json_bounds.text_of({} if given is None else given)
     return {
         "id": _text(use, "toolUseId"),
         "type": "function",

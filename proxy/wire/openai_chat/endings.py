@@ -44,13 +44,16 @@ _DETAILS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 def shared_fields(chunk: Mapping[str, Any]) -> dict[str, Any]:
     """What the last chunks have to say as the first one did."""
-    named = {name: chunk[name] for name in _NAMED if _is_said(chunk.get(name))}
+    named = {name: chunk[name] for name in _NAMED if is_said(chunk.get(name))}
     return {"object": "chat.completion.chunk", **named}
 
 
-def _is_said(value: object) -> bool:
-    """Azure begins with a chunk about its content filter, which leaves id, model and date empty."""
-    return isinstance(value, str | int) and bool(value)
+def is_said(value: object) -> bool:
+    """Whether such a field says anything: Azure begins with a chunk about its content filter, which
+    leaves id, model and date empty."""
+    if type(value) is int:  # a wider one could not be written
+        return 0 < value < 2**63
+    return isinstance(value, str) and bool(value)
 
 
 def soft_end(

@@ -7,6 +7,7 @@ what goes out, because other servers' own default is to go on until the context 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ from proxy.error_words import ErrorWords
 from proxy.errors import InvalidRequest
 from proxy.wire import StreamWriter
 from proxy.wire.openai_chat.endings import usage_of
-from proxy.wire.openai_completions.endings import AS_SAID, shared_fields, stream_end
+from proxy.wire.openai_completions.endings import AS_SAID, AsSaid, shared_fields, stream_end
 from proxy.wire.openai_completions.prompts import Prompt, count_prompts, read_prompts
 
 PATH = "/v1/completions"
@@ -34,7 +35,29 @@ OUTPUT_TOKENS_DEFAULT = 16
 CHOICES_WHOLE_MAX = 2048
 """Over all prompts of a request that is not streamed: evaluations send some hundreds at once."""
 
-_OWN = frozenset({"prompt", "best_of", "echo", "suffix", "logprobs"})
+_OWN = frozenset({"prompt", "best_of", "echo", "suffix", "logprobs", "max_tokens"})
+"""What is said in another way in a chat, or cannot be."""
+
+_SHARED = frozenset(
+    {
+        *("model", "n", "stop", "stream", "stream_options", "seed", "user", "metadata"),
+        *("temperature", "top_p", "top_k", "min_p", "logit_bias", "response_format"),
+        *("frequency_penalty", "presence_penalty", "repetition_penalty"),
+    }
+)
+"""What means the same in a chat. All else is refused there: `max_completion_tokens` would go past
+the hold, which is made from `max_tokens`, and `models` past the model that is priced."""
+
+_NAMED_MAX = 16
+"""Of the other fields, as many are named to a client."""
+
+_OTHER_LIMITS = (
+    *("max_completion_tokens", "max_output_tokens", "max_new_tokens", "max_length"),
+    *("max_gen_len", "max_tokens_to_sample", "n_predict", "num_predict"),
+)
+"""Names under which some server looks for a limit, some before `max_tokens`: llama.cpp, TGI,
+Ollama. The hold knows `max_tokens` alone."""
+
 _REASONS = {"tool_calls": "stop", "function_call": "stop"}
 """What completions have no finish reason for: they end where the model wanted to."""
 
@@ -55,6 +78,7 @@ def parse_request(raw: bytes) -> ChatRequest:
     best_of = request_fields.whole(body, "best_of", least=1, most=CHOICES_MAX) or n
     limit = request_fields.whole(body, "max_tokens", least=0, most=OUTPUT_TOKENS_MAX)
     output_limit = OUTPUT_TOKENS_DEFAULT if limit is None else limit
+    _check_limits(body)
     _check(body, prompts, choices=n * len(prompts), stream=stream)
     return ChatRequest(
         model=model,
@@ -68,6 +92,15 @@ def parse_request(raw: bytes) -> ChatRequest:
         format="openai_completions",
         as_chat=_as_chat(body, prompts, output_limit, is_best_of=best_of > n),
     )
+
+
+def _check_limits(body: Mapping[str, Any]) -> None:
+    for name in _OTHER_LIMITS:
+        if body.get(name) is not None:
+            raise InvalidRequest(
+                f"Completions are limited by `max_tokens`: send that in place of `{name}`.",
+                param=name,
+            )
 
 
 def _check(body: Mapping[str, Any], prompts: list[Prompt], *, choices: int, stream: bool) -> None:
@@ -94,7 +127,7 @@ def _as_chat(
     body: Mapping[str, Any], prompts: list[Prompt], output_limit: int, *, is_best_of: bool
 ) -> dict[str, Any]:
     """The same as a chat completion; what cannot be said there is named under `UNSUPPORTED`."""
-    chat = {name: value for name, value in body.items() if name not in _OWN}
+    chat = {name: value for name, value in body.items() if name in _SHARED}
     is_plain = len(prompts) == 1 and isinstance(prompts[0], str)
     # Where the prompt cannot be said there is no conversation: an upstream that is asked all the
     # same, because `drop_unsupported` lets it be, refuses that. A part of it would be answered.
@@ -108,8 +141,10 @@ def _as_chat(
         "suffix": bool(body.get("suffix")),
         "logprobs": body.get("logprobs") is not None and body["logprobs"] is not False,
     }
-    chat.pop(UNSUPPORTED, None)
-    if named := [name for name, is_used in unsupported.items() if is_used]:
+    named = [name for name, is_used in unsupported.items() if is_used]
+    known = _SHARED | _OWN | {UNSUPPORTED}
+    more = (name for name, value in body.items() if name not in known and value is not None)
+    if named := [*named, *islice(more, _NAMED_MAX)]:
         chat[UNSUPPORTED] = named
     return chat
 
@@ -195,8 +230,8 @@ def _said(choice: Mapping[str, Any], part: str) -> tuple[str, Any]:
     """Its own text if it was a completion, else that of its message: a refusal is one, too, and
     thinking is none."""
     own = choice.get(AS_SAID)
-    if isinstance(own, dict) and isinstance(own.get("text"), str):
-        return own["text"], own.get("logprobs")
+    if isinstance(own, AsSaid):
+        return own
     said = choice.get(part)
     fields = said if isinstance(said, dict) else {}
     return _text(fields.get("content")) + _text(fields.get("refusal")), None

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from proxy.sse import DONE
-from proxy.wire.openai_chat.endings import FINISH_REASON, usage_of
+from proxy.wire.openai_chat.endings import FINISH_REASON, is_said, usage_of
 
 AS_SAID = "x_completion"
 """The field of a neutral choice that holds a completion's own text and logprobs, where a whole
 answer is told to a client of this same format as a stream."""
+
+
+class AsSaid(NamedTuple):
+    """What stands there. No JSON is read as one, so an upstream cannot put it there."""
+
+    text: str
+    logprobs: Any
+
 
 _NAMED = ("created", "model", "system_fingerprint")
 _ID = "cmpl-"
@@ -26,7 +34,7 @@ def shared_fields(chunk: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(own, str) and own:  # Azure's first chunk has it empty
         found["id"] = _ID + own.removeprefix(_CHAT_ID) if own.startswith(_CHAT_ID) else own
     for name in _NAMED:
-        if isinstance(chunk.get(name), str | int) and chunk[name]:
+        if is_said(chunk.get(name)):
             found[name] = chunk[name]
     return found
 

@@ -15,7 +15,7 @@ from proxy.errors import InvalidRequest
 from proxy.wire import Decoder, Reading, Sending
 from proxy.wire.openai_chat.errors import classify_error, read_error
 from proxy.wire.openai_chat.usage import read_usage
-from proxy.wire.openai_completions.endings import AS_SAID, shared_fields, stream_end
+from proxy.wire.openai_completions.endings import AS_SAID, AsSaid, shared_fields, stream_end
 from proxy.wire.openai_completions.prompts import read_prompts, text_of
 
 __all__ = ["classify_error", "read_error", "read_usage"]
@@ -106,7 +106,8 @@ def read_whole(
     spoken = _spoken(choices, "message", _echo_of(request))
     if request.stream:  # it is told as a stream then, its echo and logprobs with it
         for said, choice in zip(spoken, filter(_is_choice, choices), strict=True):
-            said[AS_SAID] = {name: choice.get(name) for name in ("text", "logprobs")}
+            text = choice.get("text")
+            said[AS_SAID] = AsSaid(text if isinstance(text, str) else "", choice.get("logprobs"))
     return {**answer, "object": "chat.completion", "choices": spoken}
 
 

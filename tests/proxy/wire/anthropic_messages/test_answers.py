@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,26 @@ def test_tools_of_the_provider_are_metered_and_not_passed_on() -> None:
 
 
 def test_arguments_that_cannot_be_written() -> None:
-    """Half a surrogate pair, as a liberal reader lets it through, breaks nothing."""
-    assert arguments_of({"a": "\ud83d"}) == "{}"
-    assert arguments_of({"a": 2**70}) == "{}"
+    """Half a surrogate pair, as a liberal reader lets it through, is escaped; nothing is lost."""
+    assert arguments_of({"a": "\ud83d"}) == '{"a": "\\ud83d"}'
+    deep = orjson.loads('{"a":' * 300 + "1" + "}" * 300)
+    assert json.loads(arguments_of({"a": deep, "b": 2**70})) == {"a": deep, "b": 2**70}
+
+
+def test_a_thought_is_kept_without_what_is_foreign_to_it() -> None:
+    """Other fields of a block that goes back as it was may be too deep to be written."""
+    deep = orjson.loads("[" * 300 + "]" * 300)
+    blocks = [
+        {"type": "redacted_thinking", "data": "t", "x": deep},
+        {"type": "thinking", "thinking": "so", "signature": "s", "x": deep},
+    ]
+    found = read_whole({"content": blocks}, ASKED, created_s=CREATED_S)
+
+    assert found is not None
+    assert found["choices"][0]["message"]["thinking_blocks"] == [
+        {"type": "redacted_thinking", "data": "t"},
+        {"type": "thinking", "thinking": "so", "signature": "s"},
+    ]
     assert arguments_of(None) == "{}"
 
 

@@ -151,14 +151,31 @@ def test_text_after_calls_comes_after_them() -> None:
     assert [block.get("name", "text") for block in begun] == ["f", "g", "text"]
 
 
-def test_a_piece_that_comes_too_late_is_told() -> None:
-    """It belongs to a block that has ended: better out of order than lost."""
+def test_words_amid_a_call_follow_it() -> None:
+    """A block that has ended cannot go on, so what is said between the pieces of a call waits."""
     raw = written(
-        [chunk(call(0, "{", id="a", name="f")), chunk({"content": "x"}), chunk(call(0, "}"))], UNITS
+        [
+            chunk(call(0, "{", id="a", name="f")),
+            chunk({"content": "x"}),
+            chunk({"reasoning_content": "y"}),
+            chunk({"content": "z", **call(0, "}")}),
+            chunk(finish="tool_calls"),
+        ],
+        UNITS,
     )
 
-    late = [each for each in events(raw) if each["type"] == "content_block_delta"][-1]
-    assert (late["index"], late["delta"]["partial_json"]) == (0, "}")
+    told = accumulated(raw)["content"]
+    assert [block["type"] for block in told] == ["tool_use", "text", "thinking", "text"]
+    assert told[0]["input"] == {}
+    assert [told[1]["text"], told[3]["text"]] == ["x", "z"]
+    opened: set[int] = set()
+    for each in events(raw):
+        if each["type"] == "content_block_start":
+            opened.add(each["index"])
+        if each["type"] == "content_block_delta":
+            assert each["index"] in opened
+        if each["type"] == "content_block_stop":
+            opened.remove(each["index"])
 
 
 def test_other_choices_are_no_part_of_a_message() -> None:

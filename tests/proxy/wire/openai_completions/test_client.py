@@ -59,6 +59,11 @@ REFUSED = {
     "echo_of_tokens_streamed": (request([1, 2], echo=True, stream=True), "echo"),
     "suffix_list": (request(suffix=[]), "suffix"),
     "user_number": (request(user=5), "user"),
+    "another_limit": (
+        request(max_tokens=1, max_completion_tokens=9000),
+        "max_completion_tokens",
+    ),
+    "llama_cpps_limit": (request(n_predict=-1), "n_predict"),
 }
 
 
@@ -158,6 +163,9 @@ def test_a_plain_prompt_is_a_users_message() -> None:
         ({"max_tokens": 0}, ["max_tokens"]),
         ({"echo": True, "logprobs": 1}, ["echo", "logprobs"]),
         ({UNSUPPORTED: ["temperature"]}, None),
+        ({"models": ["dear"], "messages": [], "thinking": None}, ["models", "messages"]),
+        ({"echo": True, "service_tier": "priority"}, ["echo", "service_tier"]),
+        ({f"x{each}": 1 for each in range(50)}, [f"x{each}" for each in range(16)]),
     ],
     ids=str,
 )
@@ -168,6 +176,7 @@ def test_what_a_chat_cannot_say_is_named(fields: dict[str, Any], named: list[str
 
     assert parsed.chat.get(UNSUPPORTED) == named
     assert UNSUPPORTED not in sent
+    assert {"models", "thinking", "service_tier", "x0", "x49"}.isdisjoint(sent)
 
 
 @pytest.mark.parametrize("prompt", [["a", "b"], [1], [[1]]], ids=str)
@@ -206,6 +215,17 @@ def test_the_end_tells_usage_only_when_asked() -> None:
 
     assert quiet.write({"error": {"message": "x"}, "choices": []}) == b""
     assert quiet.end(UNITS) == b"data: [DONE]\n\n"
+
+
+def test_an_upstream_cannot_say_what_is_not_metered() -> None:
+    """The field in which we keep a completion's own text is ours: JSON cannot fill it."""
+    choice = {"index": 0, "x_completion": {"text": "free"}, "finish_reason": None}
+    told = writer(parse_request(request(stream=True))).write(
+        {"choices": [{**choice, "delta": {"content": "paid"}}]}
+    )
+
+    assert b"paid" in told
+    assert b"free" not in told
 
 
 def test_errors_are_openais() -> None:
