@@ -26,15 +26,17 @@ from proxy.wire import (
     client_format,
     upstream_format,
 )
+from routing.fallback import Outcome
 
 
 class Whole(NamedTuple):
     """A whole answer: what was read in it, and what the client gets. For a client that asked for a
-    stream, `tail` are the events that end it."""
+    stream, `tail` are the events that end it; of one that was not served it gets nothing."""
 
     reply: Reply
     body: bytes
     tail: bytes = b""
+    outcome: Outcome = Outcome.SERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,23 +97,28 @@ class Passage:
         One with more values than are built in memory is billed as it reports, else by its size. A
         client that asked for a stream gets one.
         """
-        if json_bounds.is_too_full(raw):
-            is_relayed = self.is_same and not request.stream
-            return self._read_too_full(raw, request, meter) if is_relayed else None
+        is_relayed = self.is_same and not request.stream
+        load = json_bounds.load_event if self.is_same else json_bounds.load_writable
         try:
-            answer = orjson.loads(raw)
-        except orjson.JSONDecodeError:
+            answer = load(raw, json_bounds.VALUES_MAX)
+        except json_bounds.TooMuchError:
+            return self._read_too_full(raw, request, meter, is_relayed=is_relayed)
+        except ValueError:
             return None
         if not isinstance(answer, dict):
             return None
         completion = self.upstream.read_whole(answer, request, created_s=created_s)
         if completion is None:
-            return None
+            return None if is_relayed else _failure(answer)
+        if not (is_relayed or any(isinstance(each, dict) for each in completion["choices"])):
+            return _failure(completion)
         reply = Reply(is_done=True, redaction=redaction)
         read_object(completion, reply, meter, "message")
         if isinstance(usage := answer.get(self.upstream.USAGE_FIELD), dict):
             meter.report(self.upstream.read_usage(usage))
-        if request.stream and reply.error is None:
+        if reply.error is not None and not (is_relayed and completion["choices"]):
+            return Whole(reply, b"", outcome=Outcome.SERVER_ERROR)
+        if request.stream:
             return self._streamed(completion, reply, meter, request)
         if self.is_same:
             # it is served as an answer, and may speak of a failure all the same
@@ -138,8 +145,14 @@ class Passage:
             return body
         return self.client.error_body(self.upstream.read_error(status, body), request_id)
 
-    def _read_too_full(self, raw: bytes, request: ChatRequest, meter: Meter) -> Whole | None:
-        """Meter what is not parsed: its last usage, whose quotes cannot stand within a string."""
+    def _read_too_full(
+        self, raw: bytes, request: ChatRequest, meter: Meter, *, is_relayed: bool
+    ) -> Whole | None:
+        """Meter what is not parsed: its last usage, whose quotes cannot stand within a string.
+
+        One that cannot be relayed as it is was made and is paid for all the same, and asking once
+        more would give another like it.
+        """
         answer_field = b'"%s"' % self.upstream.ANSWER_FIELD.encode()
         if not raw.lstrip().startswith(b"{") or answer_field not in raw:
             return None
@@ -149,7 +162,16 @@ class Passage:
         if at > 0 and (found := _USAGE.match(raw[at : at + _USAGE_BYTES_MAX])):
             with contextlib.suppress(orjson.JSONDecodeError):
                 meter.report(self.upstream.read_usage(orjson.loads(found[1])))
-        return Whole(Reply(is_done=True), raw)
+        if is_relayed:
+            return Whole(Reply(is_done=True), raw)
+        return Whole(Reply(is_done=True, is_lost=True), b"", outcome=Outcome.UNTRANSLATED)
+
+
+def _failure(answer: dict[str, Any]) -> Whole | None:
+    """What is no answer: one that speaks of an error, or nothing of its format."""
+    if not answer.get("error"):
+        return None
+    return Whole(Reply(error=answer["error"]), b"", outcome=Outcome.SERVER_ERROR)
 
 
 def _delta(message: object) -> dict[str, Any]:
