@@ -198,7 +198,7 @@ class StreamReader:
 _BLANKS = re.compile(rb"[ \t\r\n]{16,}+")
 """More in a row than anybody writes."""
 
-_UNSAID = re.compile(rb"(?m)^:[^\n]*+(?:\n++:[^\n]*+)*+|" + _BLANKS.pattern)
+_UNSAID = re.compile(rb"(?m)^:[^\n]*+(?:\n++:[^\n]*+)*+\n*+|" + _BLANKS.pattern)
 """Comments, too: as many in a row as there are, since a bomb is nothing else."""
 
 
