@@ -144,6 +144,7 @@ def promise_of(facts: Facts, credit_ppm: int) -> Promise | None:
 _BILLED = {
     Outcome.SERVED: Reason.SERVED,
     Outcome.TRUNCATED: Reason.PARTIAL,
+    Outcome.UNTRANSLATED: Reason.PARTIAL,
     Outcome.CLIENT_GONE: Reason.PARTIAL,
     Outcome.EXHAUSTED: Reason.STOPPED_AT_CAP,
     Outcome.STOPPED: Reason.STOPPED_BY_FLAG,
@@ -153,6 +154,7 @@ _BILLED = {
 _STATUS = {
     Outcome.SERVED: Status.SUCCESS,
     Outcome.TRUNCATED: Status.TRUNCATED,
+    Outcome.UNTRANSLATED: Status.TRUNCATED,
     Outcome.CLIENT_GONE: Status.CANCELLED,
     Outcome.EXHAUSTED: Status.STOPPED,
     Outcome.STOPPED: Status.STOPPED,

@@ -287,7 +287,7 @@ async def _answer(
 ) -> web.StreamResponse:
     if client.response is not None:
         tail = finished.tail
-        if finished.status != 200 and finished.body is not None:  # a ping had begun the stream
+        if finished.body is not None and not tail:  # a ping had begun the stream
             words = read_error(finished.status, finished.body)
             tail = spoken.error_event(words, request_id)
         try:

@@ -57,32 +57,42 @@ EVENT_VALUES_MAX = 50_000
 """Values in one event of a stream; these take 10 ms to build, in which no other stream moves."""
 
 
+class TooMuchError(ValueError):
+    """It may be JSON, and is more than is read."""
+
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def load_event(data: bytes) -> Any:
+def load_event(data: bytes, values_max: int = EVENT_VALUES_MAX) -> Any:
     """What stands in an event, as liberally as clients read it: half a surrogate pair, NaN.
 
-    ValueError for what is no JSON, and for what is too much of it.
+    ValueError for what is no JSON, TooMuchError for what is too much of it.
     """
-    if len(data) > EVENT_VALUES_MAX and is_too_full(data, EVENT_VALUES_MAX):
-        raise ValueError("too many values")
+    if len(data) > values_max and is_too_full(data, values_max):
+        raise TooMuchError("too many values")
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
             return json.loads(data)
         except RecursionError:
-            raise ValueError("nested too deeply") from None
+            raise TooMuchError("nested too deeply") from None
 
 
-def load_writable(data: bytes) -> Any:
+def load_writable(data: bytes, values_max: int = EVENT_VALUES_MAX) -> Any:
     """The same for what is to be written again: halves of surrogate pairs become U+FFFD."""
+    if len(data) > values_max and is_too_full(data, values_max):
+        raise TooMuchError("too many values")
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        found = json.dumps(load_event(data), ensure_ascii=False)
-        return json.loads(_SURROGATE.sub("\ufffd", found))
+        found = load_event(data, values_max)
+        try:
+            text = json.dumps(found, ensure_ascii=False)
+        except RecursionError:
+            raise TooMuchError("nested too deeply") from None
+        return json.loads(_SURROGATE.sub("\ufffd", text))
 
 
 def text_of(value: Any) -> str:

@@ -27,16 +27,17 @@ from proxy.wire import (
     client_format,
     upstream_format,
 )
+from routing.fallback import Outcome
 
 
 class Whole(NamedTuple):
-    """A whole answer: what was read in it, and what the client gets; an empty `body` where it has
-    failed and there is nothing to relay. For a client that asked for a stream, `tail` are the
-    events that end it."""
+    """A whole answer: what was read in it, and what the client gets. For a client that asked for a
+    stream, `tail` are the events that end it; of one that was not served it gets nothing."""
 
     reply: Reply
     body: bytes
     tail: bytes = b""
+    outcome: Outcome = Outcome.SERVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,31 +107,38 @@ class Passage:
         One with more values than are built in memory is billed as it reports, else by its size. A
         client that asked for a stream gets one.
         """
-        if json_bounds.is_too_full(raw):
-            is_relayed = self.is_same and not request.stream
-            return self._read_too_full(raw, request, meter) if is_relayed else None
+        is_relayed = self.is_same and not request.stream
+        load = json_bounds.load_event if self.is_same else json_bounds.load_writable
         try:
-            answer = orjson.loads(raw)
-        except orjson.JSONDecodeError:
+            answer = load(raw, json_bounds.VALUES_MAX)
+        except json_bounds.TooMuchError:
+            return self._read_too_full(raw, request, meter, is_relayed=is_relayed)
+        except ValueError:
             return None
         if not isinstance(answer, dict):
             return None
         completion = self._read_whole(answer, request, created_s)
         if completion is None:
-            return None
+            return None if is_relayed else _failure(answer)
+        choices = completion.get("choices", ())
+        if not (is_relayed or any(isinstance(each, dict) for each in choices)):
+            return _failure(completion)
         reply = Reply(is_done=True, redaction=redaction)
         read_object(completion, reply, meter, "message")
         if isinstance(usage := answer.get(self.upstream.USAGE_FIELD), dict):
             meter.report(self.upstream.read_usage(usage))
-        if reply.error is not None and not self.is_same:
-            return Whole(reply, b"")  # it is not told as an answer in other words
-        if request.stream and reply.error is None:
+        if reply.error is not None and not (is_relayed and choices):
+            return Whole(reply, b"", outcome=Outcome.SERVER_ERROR)
+        if request.stream:
             return self._streamed(completion, reply, meter, request)
         if self.is_same:
             # it is served as an answer, and may speak of a failure all the same
             return Whole(reply, raw if reply.error is None else redaction.data(raw))
         told = self._told_whole(completion, meter.final().units, request)
-        return None if told is None else Whole(reply, told)
+        if told is None:
+            reply.is_lost = True
+            return Whole(reply, b"", outcome=Outcome.UNTRANSLATED)
+        return Whole(reply, told)
 
     def _read_whole(
         self, answer: dict[str, Any], request: ChatRequest, created_s: int
@@ -161,7 +169,11 @@ class Passage:
             if isinstance(choice, dict):
                 own = {name: value for name, value in choice.items() if name != "message"}
                 chunk["choices"].append({**own, "delta": _delta(choice.get("message"))})
-        return Whole(reply, writer.write(chunk), writer.end(meter.final().units))
+        try:
+            return Whole(reply, writer.write(chunk), writer.end(meter.final().units))
+        except Exception:  # noqa: BLE001 - whatever it is, the upstream's answer did it
+            reply.is_lost = True
+            return Whole(reply, b"", outcome=Outcome.UNTRANSLATED)
 
     def error_body(self, status: int, body: bytes, request_id: str) -> bytes:
         """An upstream's error as the client's format has it; as it came where they are one."""
@@ -169,9 +181,15 @@ class Passage:
             return body
         return self.client.error_body(self.upstream.read_error(status, body), request_id)
 
-    def _read_too_full(self, raw: bytes, request: ChatRequest, meter: Meter) -> Whole | None:
+    def _read_too_full(
+        self, raw: bytes, request: ChatRequest, meter: Meter, *, is_relayed: bool
+    ) -> Whole | None:
         """Meter what is not parsed: its last usage. The quotes of that name cannot stand within a
-        string, but in a client's own `metadata`, which is told after it."""
+        string, but in a client's own `metadata`, which is told after it.
+
+        One that cannot be relayed as it is was made and is paid for all the same, and asking once
+        more would give another like it.
+        """
         answer_field = b'"%s"' % self.upstream.ANSWER_FIELD.encode()
         if not raw.lstrip().startswith(b"{") or answer_field not in raw:
             return None
@@ -179,7 +197,9 @@ class Passage:
             meter.unread(len(raw))
         if (reported := self._last_usage(raw)) is not None:
             meter.report(reported)
-        return Whole(Reply(is_done=True), raw)
+        if is_relayed:
+            return Whole(Reply(is_done=True), raw)
+        return Whole(Reply(is_done=True, is_lost=True), b"", outcome=Outcome.UNTRANSLATED)
 
     def _last_usage(self, raw: bytes) -> ReportedUsage | None:
         """The last one that can be believed; else the last one."""
@@ -195,6 +215,13 @@ class Passage:
                     return reported
                 last = last or reported
         return last
+
+
+def _failure(answer: dict[str, Any]) -> Whole | None:
+    """What is no answer: one that speaks of an error, or nothing of its format."""
+    if not answer.get("error"):
+        return None
+    return Whole(Reply(error=answer["error"]), b"", outcome=Outcome.SERVER_ERROR)
 
 
 def _says_something(reported: ReportedUsage) -> bool:

@@ -209,6 +209,12 @@ def failed(outcome: Outcome, *, upstream: str, word: str | None = None) -> ApiEr
             return UpstreamTimeout(f"The upstream {upstream} did not answer in time.")
         case Outcome.UNREACHABLE:
             return UpstreamFailed(f"The upstream {upstream} could not be reached.")
+        case Outcome.UNTRANSLATED:
+            return UpstreamFailed(
+                f"The upstream {upstream} answered, but the answer is too large to be written in "
+                "this request's format. Ask for less of it (logprobs, images, choices), or in the "
+                "upstream's own format."
+            )
         case _ if word is not None:
             return UpstreamFailed(f"The upstream {upstream} failed to make an answer ({word}).")
         case _:

@@ -131,10 +131,17 @@ async def relay_body(
         read = read_whole(body)
     if read is None:
         return Relayed(Outcome.NONSENSE, Reply(), cause="the body is no answer of its format")
-    if read.reply.error is not None and not read.body:
-        word = failure_word(read.reply) or "no word for it"
-        return Relayed(Outcome.NONSENSE, read.reply, cause=f"the answer has failed ({word})")
+    if read.outcome is not Outcome.SERVED:
+        word = failure_word(read.reply)
+        cause = f"the answer has failed ({word})" if word else _CAUSES[read.outcome]
+        return Relayed(read.outcome, read.reply, cause=cause)
     return Relayed(Outcome.SERVED, read.reply, tail=read.tail, body=read.body)
+
+
+_CAUSES = {
+    Outcome.SERVER_ERROR: "the body tells an error",
+    Outcome.UNTRANSLATED: "the body is too large to be translated",
+}
 
 
 async def _read_in_thread(body: bytes, read_whole: ReadWhole, meter: Meter) -> Whole | None:
@@ -229,7 +236,8 @@ class StreamRelay:
                 self._events = reader.events
                 self._clock.heard()
             while True:
-                if reader.reply.error is not None and not self._has_started:
+                reply = reader.reply
+                if reply.error is not None and not (self._has_started or reply.is_lost):
                     return Outcome.SERVER_ERROR
                 if passed and (passed := self._due(passed)):
                     await self._send(client, passed)
@@ -305,4 +313,6 @@ class StreamRelay:
             return Outcome.SERVED
         if self._is_client_gone:
             return Outcome.CLIENT_GONE
+        if self._reader.reply.is_lost:
+            return Outcome.UNTRANSLATED
         return cut if self._has_started else unstarted

@@ -13,6 +13,7 @@ from typing import Any
 from metering.meter import Meter
 from proxy.chat import CHOICES_MAX
 from proxy.redaction import NOTHING, Redaction
+from proxy.unread import size_of
 
 _TEXT_MAX = 256
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -38,6 +39,17 @@ class Reply:
     finished: set[int] = field(default_factory=set)
     redaction: Redaction = NOTHING
     """What the labels are held against."""
+    needs_reason: bool = False
+    """Whether `is_done` is the end only where some choice has a finish reason: a client of another
+    format would be told one that nobody gave."""
+    is_lost: bool = False
+    """Something in it was more than we can translate: the fault is ours."""
+    said: int = 0
+    """Characters of text and thinking that were metered."""
+    thought: int = 0
+    """Those of thinking."""
+    repeated: int = 0
+    """Those of thinking in forms that repeat it."""
 
     @property
     def is_finished(self) -> bool:
@@ -45,7 +57,9 @@ class Reply:
         a stream delimited by its close looks whole wherever it is cut."""
         if self.error is not None:
             return False
-        return self.is_done or len(self.finished) >= self.choices
+        if len(self.finished) >= self.choices:
+            return True
+        return self.is_done and (bool(self.finished) or not self.needs_reason)
 
 
 def read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) -> None:
@@ -76,17 +90,43 @@ def _read_choice(choice: dict[str, Any], reply: Reply, meter: Meter, part: str) 
             reply.finished.add(index)
     said = choice.get(part)
     if isinstance(said, dict):
-        _read_said(said, index, meter)
+        _read_said(said, index, reply, meter)
+    if not _CHOICE_FIELDS.isdisjoint(choice) and part == "delta":
+        # some repeat in each chunk what was said so far
+        whole = size_of([choice.get(name) for name in _CHOICE_FIELDS])
+        if (more := whole - reply.said) > 0:
+            meter.unread(more)
+            reply.said += more
 
 
-def _read_said(said: dict[str, Any], index: int, meter: Meter) -> None:
+_CHOICE_FIELDS = frozenset({"message", "text"})
+"""What has no place in a chunk, and is read by some clients all the same."""
+
+_READ = frozenset(
+    {"role", "content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call"}
+)
+_REPEATING = frozenset({"thinking_blocks", "reasoning_details"})
+"""The thinking once more, in the forms in which an upstream wants it back."""
+
+_SILENT = frozenset({"annotations", "extra_content", "name", "id", "tool_call_id"})
+"""Labels, and what is no word of the model's."""
+
+
+def _read_said(said: dict[str, Any], index: int, reply: Reply, meter: Meter) -> None:
     content = said.get("content")
-    if content and isinstance(content, str):
-        meter.text((index, "content"), content)
+    if content:
+        if isinstance(content, str):
+            meter.text((index, "content"), content)
+            reply.said += len(content)
+        else:
+            _read_parts(content, index, reply, meter)
+    reasoning = said.get("reasoning_content")
+    if isinstance(reasoning, str) and reasoning:
+        _think(reasoning, "reasoning", index, reply, meter)
     # servers that send both names send the same text under each
-    reasoning = said.get("reasoning_content") or said.get("reasoning")
-    if reasoning and isinstance(reasoning, str):
-        meter.text((index, "reasoning"), reasoning)
+    other = said.get("reasoning")
+    if isinstance(other, str) and other and other != reasoning:
+        _think(other, "reasoning:other" if reasoning else "reasoning", index, reply, meter)
     refusal = said.get("refusal")
     if refusal and isinstance(refusal, str):
         meter.text((index, "refusal"), refusal)
@@ -96,6 +136,64 @@ def _read_said(said: dict[str, Any], index: int, meter: Meter) -> None:
             _read_call(call, index, position, meter)
     if said.get("function_call"):
         _read_call({"function": said["function_call"]}, index, -1, meter)
+    if not _READ.issuperset(said):
+        _read_rest(said, reply, meter)
+
+
+def _think(text: str, channel: str, index: int, reply: Reply, meter: Meter) -> None:
+    meter.text((index, channel), text)
+    reply.said += len(text)
+    reply.thought += len(text)
+
+
+def _read_parts(content: object, index: int, reply: Reply, meter: Meter) -> None:
+    """Content in parts, as Mistral's models have it that think."""
+    for part in content if isinstance(content, list) else [content]:
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = part.get("text") if isinstance(part, dict) else part
+        if kind in ("text", None) and isinstance(text, str) and text:
+            meter.text((index, "content"), text)
+            reply.said += len(text)
+        elif isinstance(part, dict) and kind == "thinking" and (thought := thought_of(part)):
+            _think(thought, "reasoning", index, reply, meter)
+        elif size := size_of(part):
+            meter.unread(size)
+
+
+def thought_of(part: dict[str, Any]) -> str:
+    """The text of a part that is thinking, which has parts of its own."""
+    told = part.get("thinking")
+    if not isinstance(told, list):
+        return told if isinstance(told, str) else ""
+    texts = [each.get("text") for each in told if isinstance(each, dict)]
+    return "".join([text for text in texts if isinstance(text, str)])
+
+
+def _read_rest(said: dict[str, Any], reply: Reply, meter: Meter) -> None:
+    """What stands beside all that is known: some client reads it, so it is not for nothing."""
+    for name, value in said.items():
+        if not value or name in _READ or name in _SILENT:
+            continue
+        if name not in _REPEATING:
+            meter.unread(size_of(value))
+            continue
+        reply.repeated += _thinking_size(value)
+        if (more := reply.repeated - reply.thought) > 0:
+            meter.unread(more)
+            reply.thought += more
+
+
+def _thinking_size(value: object) -> int:
+    """The thinking in these blocks; a signature, and what is sealed, nobody can read."""
+    blocks = value if isinstance(value, list) else [value]
+    return sum(
+        [
+            size_of([each.get(name) for name in ("thinking", "text", "summary")])
+            if isinstance(each, dict)
+            else size_of(each)
+            for each in blocks
+        ]
+    )
 
 
 def _read_call(call: object, index: int, position: int, meter: Meter) -> None:

@@ -7,6 +7,7 @@ anew. Withheld until the usage is recorded is the end of the stream, and what fo
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,7 @@ class StreamReader:
     __slots__ = (
         "_decoder",
         "_first",
+        "_line",
         "_meter",
         "_must_wait",
         "_source",
@@ -60,9 +62,11 @@ class StreamReader:
         self._waiting: deque[Event] = deque()
         self._first: dict[str, Any] = {}
         self._tail: list[bytes] = []
+        self._line = b""  # of an opaque event: the line in which its last piece ended, in short
         self.events = 0
         """How many have come that say anything."""
-        self.reply = Reply(choices=choices, redaction=redaction)
+        is_written = writer is not None
+        self.reply = Reply(choices=choices, redaction=redaction, needs_reason=is_written)
 
     @property
     def tail(self) -> bytes:
@@ -145,6 +149,8 @@ class StreamReader:
             read_object(chunk, self.reply, self._meter, "delta")
         if reading.usage is not None:
             self._meter.report(reading.usage)
+        if reading.unread:
+            self._meter.unread(reading.unread)
         return reading.is_end
 
     def _written(self, reading: Reading | None, writer: StreamWriter) -> bytes:
@@ -172,19 +178,57 @@ class StreamReader:
         What a client may understand better than we do is noted as unread: it is not for nothing.
         """
         if event.is_opaque:
-            self._meter.unread(len(event.raw))
+            self._pass_by(self._opaque_size(event.raw), is_lost=True)
+        else:
+            self._line = b""
         if not event.data:
             return None
         load = json_bounds.load_event if self._writer is None else json_bounds.load_writable
         try:
             found = load(event.data)
-        except ValueError:
-            if event.data.strip():
-                self._meter.unread(len(event.data))
+        except ValueError as error:
+            is_lost = isinstance(error, json_bounds.TooMuchError)
+            self._pass_by(_weight(event.data), is_lost=is_lost)
             return None
-        return found if isinstance(found, dict) else None
+        if isinstance(found, dict):
+            return found
+        if found is not None:
+            self._pass_by(_weight(event.data), is_lost=False)
+        return None
+
+    def _pass_by(self, size: int, *, is_lost: bool) -> None:
+        """Note what is not read. A client that gets every event anew misses it: that answer has
+        failed, by our own fault where it `is_lost` for being too much."""
+        if not size:
+            return
+        self._meter.unread(size)
+        reply = self.reply
+        if self._writer is not None and reply.error is None and not reply.is_finished:
+            reply.error = "an event could not be read"
+            reply.is_lost = is_lost
+
+    def _opaque_size(self, raw: bytes) -> int:
+        """How much of a piece of an event is said to anybody: not its comments."""
+        line, text = self._line, self._line + raw.replace(b"\r", b"\n")
+        last = text[text.rfind(b"\n") + 1 :]
+        self._line = b":" if last.startswith(b":") else b"-" if last else b""
+        return max(0, _weight(text, _UNSAID) - (line == b"-"))
 
 
 def _broken(what: str, error: Exception) -> dict[str, str]:
     """The failure of an answer that broke whoever read or wrote it; no word of what it said."""
     return {"message": f"an event of the answer cannot be {what} ({type(error).__name__})"}
+
+
+_BLANKS = re.compile(rb"[ \t\r\n]{16,}+")
+"""More in a row than anybody writes."""
+
+_UNSAID = re.compile(rb"(?m)^:[^\n]*+(?:\n++:[^\n]*+)*+\n*+|" + _BLANKS.pattern)
+"""Comments, too: as many in a row as there are, since a bomb is nothing else."""
+
+
+def _weight(data: bytes, unsaid: re.Pattern[bytes] = _BLANKS) -> int:
+    """The size of data without long blanks, of which a megabyte packs a gigabyte."""
+    if data.isspace():
+        return 0
+    return len(data) - sum(len(found[0]) for found in unsaid.finditer(data))

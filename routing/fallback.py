@@ -35,6 +35,9 @@ class Outcome(StrEnum):
     CLIENT_GONE = "client_gone"
     EXHAUSTED = "exhausted"
     """We ended a stream whose hold could not grow any more."""
+    UNTRANSLATED = "untranslated"
+    """The upstream answered, and more than we can write in the client's format: our fault, and one
+    that another attempt would only pay for again."""
     STOPPED = "stopped"
     """We ended it because somebody paused or killed a scope that it ran in."""
 

@@ -41,10 +41,10 @@ FAILURES = frozenset(
 )
 """What speaks against the upstream, whoever asks."""
 
-SUCCESSES = frozenset({Outcome.SERVED, Outcome.REFUSED, Outcome.EXHAUSTED})
+SUCCESSES = frozenset({Outcome.SERVED, Outcome.REFUSED, Outcome.EXHAUSTED, Outcome.UNTRANSLATED})
 """An upstream that says what is wrong with a request is in good health, and so is one that said
-more than a cap had room for. The rest says nothing: a client that left, somebody who stopped it,
-and a 429, which is about our rate."""
+more than a cap had room for, or than we can translate. The rest says nothing: a
+client that left, somebody who stopped it, and a 429, which is about our rate."""
 
 
 class State(StrEnum):

@@ -60,7 +60,8 @@ class Reading(NamedTuple):
     `is_end` is the event after which nothing comes (the client gets it once the usage is recorded),
     `is_withheld` one that the client has not asked for, `is_odd` one that is no part of an answer
     (an error, or nothing of this format): a credential of ours may stand in it. A chunk with
-    `error` (`{"message", "type", "code"}`) says that the answer has failed.
+    `error` (`{"message", "type", "code"}`) says that the answer has failed. `unread` is the size
+    (`proxy.unread`) of what the client gets and no chunk has.
     """
 
     chunks: Sequence[dict[str, Any]] = ()
@@ -68,6 +69,7 @@ class Reading(NamedTuple):
     is_end: bool = False
     is_withheld: bool = False
     is_odd: bool = False
+    unread: int = 0
 
 
 class Source(Protocol):

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.json_bounds import DEPTH_MAX, VALUES_MAX, fault_in, is_too_full, load_writable
+from proxy.json_bounds import (
+    DEPTH_MAX,
+    VALUES_MAX,
+    TooMuchError,
+    fault_in,
+    is_too_full,
+    load_event,
+    load_writable,
+)
 
 
 def nested(depth: int, opening: bytes = b"[", closing: bytes = b"]") -> bytes:
@@ -109,3 +117,15 @@ def test_what_was_read_for_writing_can_be_written(data: bytes, found: object) ->
 
     assert read == found
     assert orjson.loads(orjson.dumps(read)) == found
+
+
+def test_what_is_too_much_is_told_from_what_is_no_json() -> None:
+    """One is our bound, the other the upstream's mistake."""
+    for much in (b"[" + b"1," * 60_000 + b"1]", b"[" * 5000 + b"]" * 5000):
+        for load in (load_event, load_writable):
+            with pytest.raises(TooMuchError):
+                load(much)
+    for load in (load_event, load_writable):
+        with pytest.raises(ValueError, match="Expecting") as told:
+            load(b"{oops")
+        assert not isinstance(told.value, TooMuchError)

@@ -14,8 +14,9 @@ from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy.json_bounds import VALUES_MAX
-from proxy.passage import Passage, passage
+from proxy.passage import Passage, Whole, passage
 from proxy.wire import client_format
+from routing.fallback import Outcome
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 17}
 LYING = {"prompt_tokens": -1, "completion_tokens": 2**60}
@@ -60,7 +61,8 @@ def test_no_more_than_a_few_are_looked_at() -> None:
 
 
 def test_what_breaks_a_reader_is_no_answer() -> None:
-    """A whole answer that breaks whoever reads or writes it is nonsense, and fails nobody else."""
+    """One that breaks whoever reads it is nonsense; what cannot be written was made all the same,
+    and is paid for."""
     found = passage("anthropic_messages", ("openai_chat",))
     assert found is not None
     asked = client_format("anthropic_messages").parse_request(
@@ -69,9 +71,14 @@ def test_what_breaks_a_reader_is_no_answer() -> None:
     raw = b'{"choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}'
     broken = SimpleNamespace(USAGE_FIELD="usage", ANSWER_FIELD="choices")
 
-    def read(way: Passage) -> object:
+    def read(way: Passage) -> Whole | None:
         return way.read_reply(raw, asked, Meter(tokenizer_for("gpt-4o"), 7), created_s=1)
 
-    assert read(found) is not None
-    assert read(replace(found, client=broken)) is None
+    for way_there, outcome in (
+        (found, Outcome.SERVED),
+        (replace(found, client=broken), Outcome.UNTRANSLATED),
+    ):
+        whole = read(way_there)
+        assert whole is not None
+        assert whole.outcome is outcome
     assert read(replace(found, upstream=broken)) is None

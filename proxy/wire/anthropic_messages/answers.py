@@ -14,6 +14,9 @@ SERVER_TOOLS = ("server_tool_use", "mcp_tool_use")
 """Calls of tools that run at the provider. The model's words all the same, so they are metered; but
 a client of another format has not asked for them, and could not answer them."""
 
+_READ = ("text", "thinking", "redacted_thinking", "tool_use", *SERVER_TOOLS)
+"""Blocks of which more is told than their size; a client of this format gets the others, too."""
+
 _SERVICE_TIERS = {"standard": "default"}
 
 
@@ -83,6 +86,8 @@ def _message(blocks: list[dict[str, Any]], *, relays: bool) -> dict[str, Any]:
         message["thinking_blocks"] = kept
     if calls:
         message["tool_calls"] = calls
+    if relays and (rest := [block for block in blocks if block.get("type") not in _READ]):
+        message["parts"] = [{**block, "type": None, "tool_use_id": None} for block in rest]
     return message
 
 

@@ -14,6 +14,7 @@ import orjson
 
 from metering.usage import ReportedUsage
 from proxy.chat import ChatRequest
+from proxy.unread import size_of
 from proxy.wire import Reading
 from proxy.wire.anthropic_messages.answers import (
     FORMAT,
@@ -36,6 +37,8 @@ _KEPT_MAX = 1024 * 1024
 """Characters of one thought that are kept to be given out whole: more than any answer has."""
 
 _SPOKEN = ("text", "thinking", "compaction")
+_SEALED = ("signature_delta", "citations_delta")
+"""Deltas of what is no word of the model's."""
 
 
 class _Block:
@@ -107,7 +110,7 @@ class MessageSource:
                 return _NOTHING
             case "error":
                 return self._error(data)
-        return _UNKNOWN
+        return self._unread(data, is_odd=True)
 
     def end_softly(self, choices: Sequence[int], units: Mapping[str, int]) -> bytes:
         """The stops of what is open, the end as of a model that ran out of tokens, and the stop."""
@@ -138,7 +141,9 @@ class MessageSource:
         self._has_started = True
         self._shared = shared_fields(message, created_s=self._created_s)
         return Reading(
-            (self._chunk({"role": "assistant", "content": ""}),), self._report(message.get("usage"))
+            (self._chunk({"role": "assistant", "content": ""}),),
+            self._report(message.get("usage")),
+            unread=self._size(message.get("content")),
         )
 
     def _block_start(self, start: object, index: object) -> Reading:
@@ -156,7 +161,8 @@ class MessageSource:
             return Reading((self._chunk({"thinking_blocks": [kept_of(start)]}),))
         if kind in _SPOKEN:  # its first words may stand in the start
             return self._said(block, {**start, "type": f"{kind}_delta"})
-        return _NOTHING
+        # a result of a tool that ran there; it is input, which nobody has held anything for
+        return _NOTHING if kind == "redacted_thinking" else self._unread(start)
 
     def _delta(self, data: dict[str, Any]) -> Reading:
         delta, index = data.get("delta"), data.get("index")
@@ -180,7 +186,15 @@ class MessageSource:
                 block.keep(block.signature, delta.get("signature"))
             case "compaction_delta" if self._relays:
                 return self._text("content", delta.get("content"))
-        return _NOTHING
+        return _NOTHING if kind in _SEALED else self._unread(delta)
+
+    def _unread(self, said: dict[str, Any], *, is_odd: bool = False) -> Reading:
+        """What has no place in a chunk: the client gets it all the same where it is relayed."""
+        size = self._size([value for name, value in said.items() if name not in _LABELS])
+        return Reading(is_odd=is_odd, unread=size) if size else _UNKNOWN if is_odd else _NOTHING
+
+    def _size(self, value: object) -> int:
+        return size_of(value) if self._relays and value else 0
 
     def _text(self, field: str, text: object) -> Reading:
         if not isinstance(text, str) or not text:
@@ -246,6 +260,9 @@ class MessageSource:
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
         return {**self._shared, "choices": [choice]}
+
+
+_LABELS = frozenset({"type", "id", "tool_use_id", "name", "index"})
 
 
 def _event(**fields: Any) -> bytes:

@@ -25,6 +25,8 @@ LIMIT_REQUIRED = False
 LIMIT_MIN = 1
 INSTRUCTS = True
 
+_EVENT_BYTES_MAX = 16 * 1024 * 1024
+
 
 def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     """The body for an upstream; the model and whether it streams stand in the address."""
@@ -50,8 +52,8 @@ def same_format(request: ChatRequest, sending: Sending) -> dict[str, Any]:
 
 
 def decoder() -> Decoder:
-    """Server-sent events."""
-    return sse.Decoder()
+    """Server-sent events; a picture comes in one piece."""
+    return sse.Decoder(_EVENT_BYTES_MAX)
 
 
 def source(request: ChatRequest, *, created_s: int) -> AnswerSource:

@@ -14,10 +14,12 @@ from proxy.wire import Decoder, Reading, Sending
 from proxy.wire.openai_chat.endings import shared_fields, soft_end
 from proxy.wire.openai_chat.errors import classify_error, read_error
 from proxy.wire.openai_chat.models import is_openai, is_unreasoning
+from proxy.wire.openai_chat.parts import plain
 from proxy.wire.openai_chat.usage import read_usage
 
 __all__ = ["classify_error", "read_error", "read_usage"]
 
+FORMAT = "openai_chat"
 TRANSLATES = True
 ANSWER_FIELD = "choices"
 USAGE_FIELD = "usage"
@@ -163,10 +165,12 @@ def decoder() -> Decoder:
 class ChunkSource:
     """A stream of chat completion chunks: the neutral form itself."""
 
-    __slots__ = ("_shared", "_strip_usage")
+    __slots__ = ("_is_plain", "_shared", "_strip_usage")
 
-    def __init__(self, *, strip_usage: bool) -> None:
+    def __init__(self, *, strip_usage: bool, is_plain: bool = False) -> None:
+        """`is_plain` when its chunks are written in another format."""
         self._strip_usage = strip_usage
+        self._is_plain = is_plain
         self._shared: dict[str, Any] = {}
 
     def read(self, data: dict[str, Any]) -> Reading:
@@ -175,6 +179,8 @@ class ChunkSource:
             self._shared = shared_fields(data)
         usage, choices = data.get("usage"), data.get("choices")
         reported = read_usage(usage) if isinstance(usage, dict) else None
+        if self._is_plain and isinstance(choices, list):
+            data = plain(data, "delta")
         return Reading(
             (data,),
             reported,
@@ -190,11 +196,14 @@ class ChunkSource:
 
 def source(request: ChatRequest, *, created_s: int) -> ChunkSource:
     """What reads a stream of chunks."""
-    return ChunkSource(strip_usage=not request.wants_usage)
+    is_plain = request.format != FORMAT
+    return ChunkSource(strip_usage=not request.wants_usage, is_plain=is_plain)
 
 
 def read_whole(
     answer: dict[str, Any], request: ChatRequest, *, created_s: int
 ) -> dict[str, Any] | None:
     """The answer itself, if it is a chat completion."""
-    return answer if isinstance(answer.get("choices"), list) else None
+    if not isinstance(answer.get("choices"), list):
+        return None
+    return answer if request.format == FORMAT else plain(answer, "message")

@@ -360,3 +360,28 @@ def test_hostile_events_break_nothing(said: list[dict[str, Any]], relays: bool) 
         assert told.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
     else:
         assert objects(told)[-1] == "[DONE]"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"type": "message_start", "message": {"content": [{"type": "text", "text": "w" * 400}]}},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "odd_tool_result", "content": "w" * 400},
+        },
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "odd", "said": "w" * 400}},
+        {"type": "odd", "said": "w" * 400},
+    ],
+)
+def test_what_is_relayed_and_not_known_is_not_free(told: dict[str, Any]) -> None:
+    """Where the client gets it all the same; one of another format does not."""
+    relayed, written = meter(), meter()
+    raw = b"data: " + orjson.dumps(told) + b"\n\n"
+
+    reader(relayed, relays=True).feed(raw)
+    reader(written, relays=False).feed(raw)
+
+    assert relayed.output_tokens in {100, 101}  # with the name of a type
+    assert written.output_tokens == 0
