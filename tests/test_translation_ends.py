@@ -94,7 +94,7 @@ async def test_an_error_before_the_answer(
 async def test_a_stream_that_fails_before_it_says_anything(
     open_door: OpenDoor, upstream: ScriptedUpstream, client: str, upstream_format: str
 ) -> None:
-    """Its status was 200; the client's is not, and nothing is billed."""
+    """Its status was 200; the client's is the failure's, in its words, and nothing is billed."""
     door = await open_door(before(upstream.url, upstream_format))
     voice = VOICES[upstream_format]
     upstream.scripts = [voice.sends([voice.failure])]
@@ -103,7 +103,8 @@ async def test_a_stream_that_fails_before_it_says_anything(
     with pytest.raises(STATUS_ERRORS) as caught:
         await ears.ask(door, ears.plain, True)
 
-    assert caught.value.status_code == 502  # type: ignore[union-attr]  # both have it
+    assert caught.value.status_code in {500, 503}  # type: ignore[union-attr]  # both have it
+    assert "Too hot." in str(caught.value)
     assert [event.units for event in door.events] == [{}]
     assert held(door) == []
 
@@ -209,9 +210,9 @@ async def test_a_model_that_failed_is_named(
     with pytest.raises(STATUS_ERRORS) as caught:
         await ears.ask(door, ears.plain, False)
 
-    assert caught.value.status_code == 502  # type: ignore[union-attr]  # both have it
-    assert "malformed_function_call" in str(caught.value)
-    causes = [str(fields) for _, fields in door.log.lines]
+    assert caught.value.status_code == 500  # type: ignore[union-attr]  # both have it
+    assert "malformed_function_call" in str(caught.value).lower()
+    causes = [str(fields).lower() for _, fields in door.log.lines]
     assert any("malformed_function_call" in cause for cause in causes)
     assert [event.units for event in door.events] == [{}]
     assert held(door) == []
