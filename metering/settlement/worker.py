@@ -195,17 +195,18 @@ class Settlement:
     ) -> None:
         """Settle what `reader` reads, and at a stop what stands there; the life of one lane."""
         lane, answer_s = Lane(self._timing), self._timing.stop_answer_s
-        epoch = self._keys.epoch(reader.shards[0])
+        epoch, over = self._keys.epoch(reader.shards[0]), asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
                 asking = group.create_task(
-                    need_answers(self._redis, epoch, stop, within_s=answer_s)
+                    need_answers(self._redis, epoch, stop, over, within_s=answer_s)
                 )
                 await self._consume(reader, lane, stop=stop, drain=drain)
                 if stop.is_set() and self.gave_up is None:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(self._timing.stop_patience_s):
                             await self._finish(reader, lane, hurry or asyncio.Event())
+                over.set()
                 asking.cancel()
         except* SilentRedisError as silent:
             [error] = silent.exceptions

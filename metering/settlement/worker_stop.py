@@ -25,13 +25,16 @@ class SilentRedisError(Exception):
     """The server of a shard gives no answer; the message says for how long."""
 
 
-async def need_answers(redis: Asked, key: str, stop: asyncio.Event, *, within_s: float) -> None:
+async def need_answers(
+    redis: Asked, key: str, stop: asyncio.Event, over: asyncio.Event, *, within_s: float
+) -> None:
     """From `stop` on, ask the server of `key` again and again; SilentRedisError when it is silent.
 
-    Runs until it is cancelled.
+    Runs until it is cancelled, or `over`: a client of Redis that is cancelled while it connects may
+    keep that to itself.
     """
     await stop.wait()
-    while True:
+    while not over.is_set():
         try:
             async with asyncio.timeout(within_s):
                 await redis.exists(key)

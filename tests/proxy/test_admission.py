@@ -63,7 +63,7 @@ async def test_past_the_cap_nothing_is_sent(
     door = await open_door(
         rigid(settings({"one": upstream.url}, who=tenant("0.01"), rules=(rule("*", "1.00"),)))
     )
-    upstream.scripts = [[completion(prompt=0, output=2400)]]
+    upstream.scripts = [[completion(prompt=4, output=2399)]]
 
     await door.chat(max_tokens=2400)
     answer = await door.chat(max_tokens=500)
@@ -117,7 +117,7 @@ async def test_a_hundred_at_once_stay_under_the_cap(
 ) -> None:
     """T-50: a hundred in flight at a cap worth ten: ten are served, spent + held never passes."""
     door = await open_door(rigid(settings({"one": upstream.url}, who=tenant("0.04"))))
-    upstream.scripts = [[completion(prompt=0, output=1000)]]
+    upstream.scripts = [[completion(prompt=4, output=999)]]
 
     answers = await asyncio.gather(*(door.chat(max_tokens=950, messages=[]) for _ in range(100)))
 

@@ -37,7 +37,9 @@ async def test_nobody_is_asked_before_the_stop() -> None:
     server, stop = Server(says=None), asyncio.Event()
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(need_answers(server, "key", stop, within_s=0.01), 0.05)
+        await asyncio.wait_for(
+            need_answers(server, "key", stop, asyncio.Event(), within_s=0.01), 0.05
+        )
 
     assert server.asked == 0
 
@@ -47,7 +49,7 @@ async def test_silence_ends_it() -> None:
     stop.set()
 
     with pytest.raises(SilentRedisError, match=r"did not answer within 0.02 s"):
-        await need_answers(Server(says=None), "key", stop, within_s=0.02)
+        await need_answers(Server(says=None), "key", stop, asyncio.Event(), within_s=0.02)
 
 
 @pytest.mark.parametrize("says", [0, RedisConnectionError("refused"), ConnectionResetError()])
@@ -57,7 +59,9 @@ async def test_answers_and_refusals_do_not(says: int | Exception) -> None:
     stop.set()
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(need_answers(server, "key", stop, within_s=0.02), 0.2)
+        await asyncio.wait_for(
+            need_answers(server, "key", stop, asyncio.Event(), within_s=0.02), 0.2
+        )
 
     assert server.asked > 2
 
@@ -86,3 +90,18 @@ async def test_what_is_left_is_settled_by_the_next_start(
     await site.work()
     assert site.count("usage_event") == 3
     assert site.findings() == []
+
+
+async def test_a_cancelling_that_nobody_heard_of_does_not_keep_it() -> None:
+    """A client that is cancelled while it connects may swallow that; the work is over all the same.
+
+    A worker with a damaged ledger did not stop any more.
+    """
+    stop, over = asyncio.Event(), asyncio.Event()
+    stop.set()
+    asking = asyncio.ensure_future(need_answers(Server(says=1), "key", stop, over, within_s=0.02))
+    await asyncio.sleep(0.03)
+    over.set()
+
+    async with asyncio.timeout(1):
+        await asking

@@ -88,7 +88,7 @@ def answers() -> list[list[bytes | Act]]:
         [body(quoting, 500)],
         [body(quoting, 400, f"Retry-After: {PROVIDER_KEY}\r\n")],
         [body(quoting, 422, f"x-request-id: {PROVIDER_KEY}\r\n")],
-        [body(f"<pre>Authorization: Bearer {PROVIDER_KEY}".encode(), 404)],
+        [body(f"<pre>Authorization: Bearer {PROVIDER_KEY}".encode(), 410)],
         [body(quoting, 429, f"Retry-After: 1\r\nX-Key: {PROVIDER_KEY}\r\n")],
         [body(f"<html>{PROVIDER_KEY} {PROMPT}</html>".encode())],
         [stream_head(), chunk(BROKEN), Act.CLOSE],
@@ -133,7 +133,7 @@ async def exercise(url: str, upstream: ScriptedUpstream) -> list[Said]:
     upstream.scripts = [[completion(ANSWER)]]
     assert (await one(url, ask(PLAIN_KEY))).status == 200
     said.append(await broken_stream(url, upstream))
-    assert {each.status for each in said} >= {200, 400, 404, 422, 429, 500, 502, 504}
+    assert {each.status for each in said} >= {200, 400, 410, 422, 429, 500, 502, 504}
     assert sum(b"***" in each.body for each in said) >= 6
     said += [await one(url, ask(model="dead")), await one(url, ask(model="none"))]
     said += await every(url, ask(WRONG_KEY))
