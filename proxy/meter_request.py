@@ -14,7 +14,7 @@ import orjson
 
 from metering.caps import ScopeKind
 from metering.tenants import DEFAULT_PROJECT, ApiKey, Principal, Tenant
-from proxy import json_bounds
+from proxy import request_fields
 from proxy.admission import PromptCount, Route
 from proxy.chat import OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.errors import InvalidRequest, TenantNotAllowed
@@ -49,14 +49,7 @@ class MeterRequest:
 
 def parse_meter(raw: bytes) -> MeterRequest:
     """The request behind a body; InvalidRequest names the field that is wrong."""
-    if (fault := json_bounds.fault_in(raw)) is not None:
-        raise InvalidRequest(fault)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("The body must be a JSON object.")
+    body = request_fields.load_object(raw)
     input_tokens = _whole(body, "input_tokens", least=0)
     if (input_tokens is None) == (body.get("messages") is None):
         raise InvalidRequest(

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from metering.prompt import count_prompt
 from metering.tokenizer import Tokenizer
-from proxy import json_bounds
+from proxy import request_fields
 from proxy.chat import OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.errors import InvalidRequest
 from proxy.wire import StreamWriter
@@ -49,7 +47,7 @@ _TEXT_MAX = 256
 
 def parse_request(raw: bytes) -> ChatRequest:
     """The request behind a body; InvalidRequest names the field that is wrong."""
-    body = _object(raw)
+    body = request_fields.load_object(raw)
     limit = body.get("max_tokens")
     if type(limit) is not int or not 1 <= limit <= OUTPUT_TOKENS_MAX:
         raise InvalidRequest(
@@ -62,7 +60,7 @@ def parse_request(raw: bytes) -> ChatRequest:
 
 def parse_count(raw: bytes) -> ChatRequest:
     """The same for a body whose tokens are to be counted, which needs no `max_tokens`."""
-    body = _object(raw)
+    body = request_fields.load_object(raw)
     return _request({name: value for name, value in body.items() if name != "max_tokens"}, None)
 
 
@@ -101,22 +99,8 @@ def write_whole(
     return message_of(completion, units, model=request.model, stops=stops_of(request.body))
 
 
-def _object(raw: bytes) -> dict[str, Any]:
-    if (fault := json_bounds.fault_in(raw)) is not None:
-        raise InvalidRequest(fault)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    return body
-
-
 def _request(body: dict[str, Any], limit: int | None) -> ChatRequest:
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise InvalidRequest("`model` must be a non-empty string.", param="model")
+    model = request_fields.model(body)
     stream = body.get("stream")
     if stream is not None and type(stream) is not bool:
         raise InvalidRequest("`stream` must be true or false.", param="stream")

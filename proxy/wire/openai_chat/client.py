@@ -9,7 +9,7 @@ import orjson
 
 from metering.prompt import count_prompt
 from metering.tokenizer import Tokenizer
-from proxy import json_bounds
+from proxy import request_fields
 from proxy.chat import CHOICES_MAX, OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.error_words import ErrorWords
 from proxy.errors import InvalidRequest
@@ -24,42 +24,26 @@ PASSES: tuple[str, ...] = ()
 KEEPS_MODEL = False
 
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
-_TEXT_MAX = 256
 
 
 def parse_request(raw: bytes) -> ChatRequest:
     """The request behind a body; InvalidRequest names the field that is wrong."""
-    if (fault := json_bounds.fault_in(raw)) is not None:
-        raise InvalidRequest(fault)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise InvalidRequest("`model` must be a non-empty string.", param="model")
+    body = request_fields.load_object(raw)
+    model = request_fields.model(body)
     if not isinstance(body.get("messages"), list):
         raise InvalidRequest("`messages` must be a list.", param="messages")
-    stream = body.get("stream")
-    if stream is not None and type(stream) is not bool:
-        raise InvalidRequest("`stream` must be true or false.", param="stream")
-    options = body.get("stream_options")
-    if options is not None and not isinstance(options, dict):
-        raise InvalidRequest("`stream_options` must be an object.", param="stream_options")
-    user = body.get("user")
-    if user is not None and not isinstance(user, str):
-        raise InvalidRequest("`user` must be a string.", param="user")
+    stream = request_fields.flag(body, "stream")
+    wants_usage = request_fields.wants_usage(body)
+    user = request_fields.user(body)
     return ChatRequest(
         model=model,
         body=body,
-        stream=bool(stream),
-        wants_usage=bool(options and options.get("include_usage")),
+        stream=stream,
+        wants_usage=wants_usage,
         output_limit=_output_limit(body),
         choices=_choices(body, "n"),
         candidates=max(_choices(body, "n"), _choices(body, "best_of")),
-        user=user[:_TEXT_MAX] if user else None,
+        user=user,
     )
 
 
@@ -69,28 +53,14 @@ def prompt_tokens(request: ChatRequest, tokenizer: Tokenizer, model: str) -> int
 
 
 def _output_limit(body: Mapping[str, Any]) -> int | None:
-    limits = []
-    for name in _LIMIT_FIELDS:
-        value = body.get(name)
-        if value is None:
-            continue
-        if type(value) is not int or not 1 <= value <= OUTPUT_TOKENS_MAX:
-            raise InvalidRequest(
-                f"`{name}` must be a whole number from 1 to {OUTPUT_TOKENS_MAX}.", param=name
-            )
-        limits.append(value)
-    return max(limits, default=None)
+    limits = [
+        request_fields.whole(body, name, least=1, most=OUTPUT_TOKENS_MAX) for name in _LIMIT_FIELDS
+    ]
+    return max([limit for limit in limits if limit is not None], default=None)
 
 
 def _choices(body: Mapping[str, Any], name: str) -> int:
-    value = body.get(name)
-    if value is None:
-        return 1
-    if type(value) is not int or not 1 <= value <= CHOICES_MAX:
-        raise InvalidRequest(
-            f"`{name}` must be a whole number from 1 to {CHOICES_MAX}.", param=name
-        )
-    return value
+    return request_fields.whole(body, name, least=1, most=CHOICES_MAX) or 1
 
 
 def writer(request: ChatRequest) -> StreamWriter:

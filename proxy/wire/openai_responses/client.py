@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from metering.prompt import count_prompt
 from metering.tokenizer import Tokenizer
-from proxy import json_bounds
+from proxy import request_fields
 from proxy.chat import OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.error_words import ErrorWords
 from proxy.errors import InvalidRequest
@@ -69,17 +67,8 @@ _CONTEXTS = ("previous_response_id", "conversation", "prompt")
 
 def parse_request(raw: bytes) -> ChatRequest:
     """The request behind a body; InvalidRequest names the field that is wrong."""
-    if (fault := json_bounds.fault_in(raw)) is not None:
-        raise InvalidRequest(fault)
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise InvalidRequest("`model` must be a non-empty string.", param="model")
+    body = request_fields.load_object(raw)
+    model = request_fields.model(body)
     for name, (types, words) in _TYPES.items():
         value = body.get(name)
         if value is not None and type(value) not in types:
