@@ -17,10 +17,11 @@ from metering.tenants import Tenant
 from proxy.config_alerts import build_sinks
 from proxy.config_anomalies import build_tolerances
 from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
-from proxy.config_decode import Findings, suggest, suggest_model
-from proxy.config_degrade import build_steps, check_degradation, targets_of
+from proxy.config_decode import Findings
+from proxy.config_degrade import check_degradation, targets_of
 from proxy.config_ledger import ledger_url_fault
 from proxy.config_limits import check_output
+from proxy.config_models import build_model, check_fallbacks
 from proxy.config_network import (
     build_egress,
     build_tls,
@@ -34,13 +35,12 @@ from proxy.config_passthrough import (
 )
 from proxy.config_prices import RULES, build_prices
 from proxy.config_providers import build_provider
-from proxy.config_shape import FileShape, ModelShape, ServerShape
+from proxy.config_shape import FileShape, ServerShape
 from proxy.config_slips import warn_of_cache_rates, warn_of_unset
 from proxy.config_tenants import Tenants, build_tenants
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
-from routing.abilities import Abilities
-from routing.upstreams import Model, Upstream, candidates, fallback_cycle
+from routing.upstreams import Model, Upstream, candidates
 
 
 def build(
@@ -53,8 +53,10 @@ def build(
         name: build_provider(name, provider, findings, directory)
         for name, provider in shape.providers.items()
     }
-    models = {name: _model(name, model, shape, findings) for name, model in shape.models.items()}
-    _check_fallbacks(models, findings)
+    models = {
+        name: build_model(name, model, shape, findings) for name, model in shape.models.items()
+    }
+    check_fallbacks(models, findings)
     passthrough = build_passthrough(shape, findings)
     prices = with_flat_prices(build_prices(shape, findings), passthrough)
     cost_rules = build_cost_rules(shape.cost_to_serve, findings)
@@ -162,59 +164,6 @@ def _check_rest(shape: FileShape, data_dir: FilePath, findings: Findings) -> Non
 def _check_ledger_url(url: str | None, data_dir: FilePath, findings: Findings) -> None:
     if url is not None and (fault := ledger_url_fault(url, data_dir)) is not None:
         findings.fault(("ledger", "url"), *fault)
-
-
-def _model(name: str, written: ModelShape, shape: FileShape, findings: Findings) -> Model:
-    path: Path = ("models", name)
-    if not 0 < len(name) <= 256 or not name.isprintable() or name != name.strip():
-        findings.fault(path, "a model's name is 1 to 256 printable characters")
-    if not written.upstreams:
-        findings.fault((*path, "upstreams"), "needs at least one {provider, model}")
-    for index, upstream in enumerate(written.upstreams):
-        at = (*path, "upstreams", index)
-        if upstream.provider not in shape.providers:
-            findings.fault(
-                (*at, "provider"),
-                f"unknown provider {upstream.provider!r}",
-                suggest(upstream.provider, shape.providers),
-            )
-        if not upstream.model:
-            findings.fault((*at, "model"), "must not be empty")
-        elif not {".", ".."}.isdisjoint(upstream.model.split("/")):
-            findings.fault(
-                (*at, "model"), "must have no `.` or `..`: they would be steps of the URL's path"
-            )
-    for index, fallback in enumerate(written.fallbacks):
-        if fallback not in shape.models:
-            findings.fault(
-                (*path, "fallbacks", index),
-                f"unknown model {fallback!r}",
-                suggest_model(fallback, shape.models),
-            )
-    return Model(
-        name=name,
-        upstreams=tuple(
-            Upstream(provider=each.provider, model=each.model, public_name=name)
-            for each in written.upstreams
-        ),
-        fallbacks=written.fallbacks,
-        abilities=Abilities(
-            **vars(written.supports), max_context_tokens=written.max_context_tokens
-        ),
-        steps=build_steps(path, written, shape.models, findings),
-        target_latency_ms=written.target_latency_ms,
-        drains=None if written.on_disconnect is None else written.on_disconnect == "drain",
-    )
-
-
-def _check_fallbacks(models: Mapping[str, Model], findings: Findings) -> None:
-    cycle = fallback_cycle(models)
-    if cycle is not None:
-        findings.fault(
-            ("models", cycle[0], "fallbacks"),
-            f"the fallbacks run in a circle: {' -> '.join(cycle)}",
-            f"take {cycle[-1]!r} out of the fallbacks of {cycle[-2]!r}",
-        )
 
 
 def _check_priced(

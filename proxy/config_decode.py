@@ -16,7 +16,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from proxy.config_shape import FILE, FileShape, ModelShape
+from proxy.config_models_shape import ModelShape
+from proxy.config_shape import FILE, FileShape
 from proxy.config_yaml import Document, Fault, Path
 
 

@@ -18,7 +18,7 @@ from metering.tenants import Tenant
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy.config_decode import Findings, suggest_model
 from proxy.config_degrade_shape import StepShape
-from proxy.config_shape import ModelShape
+from proxy.config_models_shape import ModelShape
 from proxy.config_yaml import Path
 from routing.degrade import cycle_of
 from routing.upstreams import Model

@@ -19,8 +19,8 @@ from metering.clock import now_ns
 from metering.events import encode
 from metering.tenant_caps import caps_under, scopes_of
 from metering.tenants import Principal
-from proxy.attempts import Bill
 from proxy.backlog import why_refused
+from proxy.billing import Bill
 from proxy.door import Door
 from proxy.errors import (
     ApiError,

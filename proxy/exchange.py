@@ -24,24 +24,18 @@ from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from metering.usage import input_total
 from proxy.allowance import covered, is_bounded, part_of
-from proxy.attempts import (
-    Attempt,
-    Charge,
-    Facts,
-    bill,
-    checkpoint,
-    progress,
-    promise_of,
-)
+from proxy.attempts import Attempt, Facts, promise_of
+from proxy.billing import bill, checkpoint, progress
+from proxy.charging import Charge
 from proxy.chat import ChatRequest
 from proxy.degraded import only_cached, passed_over, steps_taken
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.forwarding import Forwarding
 from proxy.halt import Halt
-from proxy.hold_facts import hold_facts
+from proxy.hold_facts import hold_facts, upstream_facts
 from proxy.native_objects import stored_id
-from proxy.planning import Plan, upstream_facts
+from proxy.planning import Plan
 from proxy.recording import record
 from proxy.refusals import broken_off, denied, failed
 from proxy.relay import (

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from metering.money import amount_nano
 from metering.recovery import encode_facts
+from metering.tokenizer import tokenizer_for
+from metering.usage import INPUT_UNCACHED
 from proxy.attempts import Facts
+from proxy.planning import Plan
+from proxy.settings import Settings
+from routing.policy import Option
+from routing.upstreams import Upstream
 
 
 def hold_facts(facts: Facts, upstreams: Sequence[tuple[Any, ...]]) -> bytes:
@@ -30,3 +37,34 @@ def hold_facts(facts: Facts, upstreams: Sequence[tuple[Any, ...]]) -> bytes:
         "client_retry_count": facts.client_retry_count,
     }
     return encode_facts(labels, upstreams)
+
+
+def upstream_facts(plan: Plan, settings: Settings) -> list[tuple[str | int | None, ...]]:
+    """What differs between the upstreams of a plan, as `metering.recovery.UpstreamFacts` has it.
+
+    An upstream that may be asked in several forms stands there once, with its longest prompt.
+    """
+    options = plan.options
+    if len(options) == 1:
+        return [_facts(options[0], settings)]
+    longest: dict[Upstream, Option] = {}
+    for option in options:
+        known = longest.get(option.upstream)
+        if known is None or known.prompt_tokens < option.prompt_tokens:
+            longest[option.upstream] = option
+    return [_facts(option, settings) for option in longest.values()]
+
+
+def _facts(option: Option, settings: Settings) -> tuple[str | int | None, ...]:
+    upstream, price, tokens = option.upstream, option.price, option.prompt_tokens
+    return (
+        settings.providers[upstream.provider].type,
+        upstream.provider,
+        upstream.public_name,
+        upstream.model,
+        tokenizer_for(upstream.model).name,
+        price.cost.version if price else None,
+        price.sell.version if price else None,
+        tokens,
+        amount_nano(tokens, price.cost.rates_pico[INPUT_UNCACHED]) if price else 0,
+    )

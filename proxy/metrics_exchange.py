@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 from metering.caps import Cap, Denial, DenialReason, Reservation, ScopeKind
 from metering.usage import TOKEN_CLASSES
 from proxy import metrics_catalogue as catalogue
-from proxy.attempts import Attempt, Charge, Facts
+from proxy.attempts import Attempt, Facts
+from proxy.charging import Charge
 from proxy.degraded import NOTHING, Steps
 from proxy.errors import ApiError, ScopeKilled, ScopePaused
 from proxy.limit_words import dimension_of, window_kind

@@ -19,7 +19,8 @@ from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import AMOUNT_NANO_MAX
 from proxy.allowance import is_bounded
-from proxy.attempts import Attempt, Facts, bill, checkpoint, progress
+from proxy.attempts import Attempt, Facts
+from proxy.billing import bill, checkpoint, progress
 from proxy.door import Door
 from proxy.errors import ApiError
 from proxy.halt import Halt

@@ -11,7 +11,7 @@ import contextlib
 from metering.background import spawn
 from metering.caps import CapState, CapsUnavailableError, Hold
 from metering.spool import SpoolError
-from proxy.attempts import Bill
+from proxy.billing import Bill
 from proxy.door import Door
 from proxy.refusals import not_recorded
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from metering.caps import CapState
 from metering.money import format_usd
-from proxy.attempts import Attempt, Charge, Facts
+from proxy.attempts import Attempt, Facts
+from proxy.charging import Charge
 from proxy.degraded import NOTHING, Steps, step_headers
 from proxy.door import Door
 from proxy.limit_words import limit_headers

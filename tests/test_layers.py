@@ -54,6 +54,8 @@ PURE = [
     "proxy.config_decode",
     "proxy.config_limits",
     "proxy.config_limits_shape",
+    "proxy.config_models",
+    "proxy.config_models_shape",
     "proxy.config_network",
     "proxy.config_passthrough",
     "proxy.config_passthrough_shape",

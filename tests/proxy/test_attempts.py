@@ -14,7 +14,9 @@ from metering.recovery import LostHold, recovery
 from metering.tenants import Principal
 from metering.tokenizer import tokenizer_for
 from metering.usage import ReportedUsage
-from proxy.attempts import Attempt, Facts, bill, charge, charge_now, checkpoint
+from proxy.attempts import Attempt, Facts
+from proxy.billing import bill, checkpoint
+from proxy.charging import charge, charge_now
 from routing.fallback import Outcome
 from routing.policy import Option
 from routing.upstreams import Upstream

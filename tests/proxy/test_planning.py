@@ -15,7 +15,8 @@ from metering.caps import Elastic, Vector
 from metering.steps import Step
 from proxy.admission import count_prompts
 from proxy.errors import ContextTooLong, ProviderUnavailable
-from proxy.planning import Plan, plan, upstream_facts
+from proxy.hold_facts import upstream_facts
+from proxy.planning import Plan, plan
 from proxy.settings import Settings
 from proxy.wire.openai_completions import client as completions
 from proxy.wire.openai_embeddings import client as embeddings

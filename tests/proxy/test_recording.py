@@ -12,7 +12,7 @@ from fixtures_door import CollectingLog, MemorySpool, settings
 from metering.caps import CapsUnavailableError, Commit, Hold, Vector
 from metering.ids import uuid7
 from metering.memory_caps import MemoryCaps
-from proxy.attempts import Bill
+from proxy.billing import Bill
 from proxy.door import Door, OpenExchanges
 from proxy.errors import UsageNotRecorded
 from proxy.recording import record
