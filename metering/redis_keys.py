@@ -155,6 +155,21 @@ class RedisKeys:
         """What proxies tell each other of upstreams."""
         return f"{self.prefix}:health"
 
+    @property
+    def history(self) -> str:
+        """What each proxy process saw of upstreams."""
+        return f"{self.prefix}:history"
+
+    @property
+    def probing(self) -> str:
+        """Which process probes upstreams."""
+        return f"{self.prefix}:probing"
+
+    @property
+    def probes(self) -> str:
+        """What the last probe of each provider found."""
+        return f"{self.prefix}:probes"
+
     def calibration(self, day: int) -> str:
         """What proxies learned of prompts on a day, counted from 1970."""
         return f"{self.prefix}:calibration:{day}"

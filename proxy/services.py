@@ -39,6 +39,7 @@ from proxy.crowd import raise_file_limit
 from proxy.door import Door
 from proxy.draining import QUIET_S, connections, drain
 from proxy.health_sync import HealthSync
+from proxy.history_sync import HistorySync
 from proxy.metrics import Metrics
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.metrics_look import ProxyLook
@@ -163,8 +164,10 @@ def _sharing(
     upstreams = [each for model in door.settings.models.values() for each in model.upstreams]
     labels, models = [each.label for each in upstreams], {each.model for each in upstreams}
     calibration = CalibrationSync(door.calibration, link, keys, models=models, log=log)
+    history = HistorySync(door.history, link, keys, proxy_id=door.proxy_id, labels=labels, log=log)
     return {
         "health-sync": HealthSync(door.health, link, keys, labels=labels, log=log).run(),
+        "history-sync": history.run(),
         "calibration-sync": calibration.run(),
     }
 
