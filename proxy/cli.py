@@ -35,6 +35,7 @@ from proxy.cli_options import (
     shared_options,
 )
 from proxy.cli_review import review
+from proxy.cli_upstreams import upstreams
 from proxy.cli_verify import verify
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, holds, ledger, limits, review, verify, stop, allow, pause, resume, flags):
+for each in (dead, holds, ledger, limits, review, upstreams, verify):
+    weir.add_command(each)
+for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)
 
 

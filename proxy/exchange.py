@@ -240,7 +240,7 @@ class Exchange:
             if overrun_nano > 0 and is_bounded(self.hold.caps):
                 self._told.overrun_nano = overrun_nano
             tell(door, self._facts, self._attempts, made.charges, self._told)
-            observe(door.history, self._attempts, made.charges, monotonic_s())
+            observe(door, self._attempts, made.charges, monotonic_s())
             self._learn(made.charges[-1])
             noting = self._note()
             known = await record(door, self.hold, made, self._facts.request_id)

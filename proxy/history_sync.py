@@ -58,7 +58,7 @@ class HistorySync:
         self._history = history
         self._runner = runner
         self._key = keys.history
-        self._name = f"{proxy_id}:{os.urandom(6).hex()}"
+        self.name = f"{proxy_id}:{os.urandom(6).hex()}"
         self.labels = frozenset(labels)
         """Replaced when the configuration is."""
         self._log = log
@@ -75,7 +75,7 @@ class HistorySync:
         """Tell what was seen here, and learn what was seen elsewhere."""
         told = b"" if self._shift_s is None else await self._told(self._shift_s)
         try:
-            now_ms, notes = await exchange(self._runner, self._key, self._name, told)
+            now_ms, notes = await exchange(self._runner, self._key, self.name, told)
         except CapsUnavailableError:
             await self._learn()
             raise
@@ -83,7 +83,7 @@ class HistorySync:
         read: dict[str, tuple[bytes, dict[str, Seen]]] = {}
         self._sources = []
         for process, at_ms, body in notes:
-            if process == self._name:
+            if process == self.name:
                 continue
             before = self._read.get(process)
             if before is None or before[0] != body:

@@ -1,5 +1,5 @@
 """What attempts that were billed say of their upstreams: how fast it streamed, what it cost, and
-whether the provider's count is ours. Pure.
+whether the provider's count is ours.
 
 The provider's count is compared with ours at the same prices. What no count of ours can know is no
 drift: which tokens came from a cache, and reasoning that is reported and not shown.
@@ -19,9 +19,10 @@ from metering.usage import (
     input_total,
     output_total,
 )
+from proxy import metrics_catalogue as catalogue
 from proxy.attempts import Attempt
 from proxy.charging import Charge
-from routing.history import History
+from proxy.door import Door
 
 SPEED_TOKENS_MIN = 16
 """Shorter streams say nothing of speed: they come in one packet or two."""
@@ -29,9 +30,10 @@ SPEED_NS_MIN = 20_000_000
 
 
 def observe(
-    history: History, attempts: Sequence[Attempt], charges: Sequence[Charge], now_s: float
+    door: Door, attempts: Sequence[Attempt], charges: Sequence[Charge], now_s: float
 ) -> None:
     """Note what those of these attempts that were billed say."""
+    history = door.history
     for attempt, charged in zip(attempts, charges, strict=True):
         option, usage = attempt.option, charged.usage
         if not charged.billable or option.price is None:
@@ -39,6 +41,11 @@ def observe(
         is_served = charged.status is Status.SUCCESS
         label = option.upstream.label
         is_compared = is_served and usage.source == "provider"
+        speed = None
+        if is_served and not history.is_whole(label):
+            speed = tokens_per_s(attempt, output_total(usage.counted))
+        if speed is not None:
+            door.metrics.metrics.observe(catalogue.UPSTREAM_SPEED, label, value=speed)
         history.billed(
             label,
             now_s,
@@ -46,9 +53,7 @@ def observe(
             sold_nano=charged.sell_nano,
             held_nano=option.hold.nano,
             unexplained_nano=unexplained_nano(usage, option.price) if is_compared else None,
-            tokens_per_s=None
-            if not is_served or history.is_whole(label)
-            else tokens_per_s(attempt, output_total(usage.counted)),
+            tokens_per_s=speed,
         )
 
 

@@ -47,6 +47,7 @@ from proxy.metrics_redis import MeasuredRunner
 from proxy.metrics_report import Reporter, resume
 from proxy.passthrough_objects import Ownership
 from proxy.pool import HttpTransport
+from proxy.probes import Probing
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.reporting import report_spools
@@ -169,6 +170,7 @@ def _sharing(
         "health-sync": HealthSync(door.health, link, keys, labels=labels, log=log).run(),
         "history-sync": history.run(),
         "calibration-sync": calibration.run(),
+        "probes": Probing(door, link, keys, name=history.name, log=log).run(),
     }
 
 

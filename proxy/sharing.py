@@ -19,7 +19,7 @@ async def repeat(
     turn: Callable[[], Awaitable[None]], every_s: float, *, name: str, log: Any
 ) -> None:
     """Take this turn every so often, forever; what goes wrong is logged as `<name>_failed`."""
-    has_been = False
+    has_been, failed = False, f"{name}_failed"
     while True:
         try:
             await turn()
@@ -27,6 +27,6 @@ async def repeat(
         except CapsUnavailableError:
             pass
         except Exception as error:  # noqa: BLE001 - the top of a task; the next turn tries again
-            log.error(f"{name}_failed", cause=repr(error))
+            log.error(failed, cause=repr(error))
             has_been = True
         await asyncio.sleep(every_s if has_been else min(every_s, FIRST_EVERY_S))

@@ -9,14 +9,13 @@ but for what is its own alone: how many are under way, and the averages that mov
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from metering.money import PPM
 from routing.fallback import Outcome
 from routing.health import FAILURES
-from routing.samples import ENOUGH, SLOT_S, SLOTS, Seen, Tally, Values, merged, newest
+from routing.samples import SLOT_S, SLOTS, Seen, Tally, gathered, merged, moved, newest, trimmed
 from routing.upstreams import Upstream
 
 SAMPLES_MIN = 20
@@ -287,7 +286,7 @@ class History:
         """What this process saw, for others. `shift_s` is what a clock that all share is ahead."""
         return {
             label: Seen(
-                _moved(_trimmed(upstream.slots), shift_s),
+                moved(trimmed(upstream.slots), shift_s),
                 upstream.in_flight,
                 _later(upstream.last_s, shift_s),
                 upstream.failure and (upstream.failure[0], upstream.failure[1] + shift_s),
@@ -303,7 +302,7 @@ class History:
         Called also when nothing is heard, with what is known of them: slots grow old.
         """
         upstream, now = self._upstream(label), int(now_s // SLOT_S)
-        _take(upstream, _gathered([_moved(each.slots, -shift_s) for each in seen], now))
+        _take(upstream, gathered([moved(each.slots, -shift_s) for each in seen], now))
         upstream.others_in_flight = sum(each.in_flight for each in seen)
         lasts = [each.last_s - shift_s for each in seen if each.last_s is not None]
         if upstream.last_s is not None:
@@ -369,40 +368,6 @@ def _take(upstream: _Upstream, parts: Mapping[int, list[Tally]]) -> None:
             break
     upstream.others_settled = settled
     upstream.others_failures_ppm = failed * PPM // settled if settled else 0
-
-
-def _trimmed(slots: Mapping[int, Tally]) -> dict[int, Tally]:
-    """The same, without the values behind those that a percentile is taken of, whatever others
-    add."""
-    found: dict[int, Tally] = {}
-    counts = dict.fromkeys(("whole", "first", "speed"), 0)
-    for number in sorted(slots, reverse=True):
-        tally = slots[number]
-        spare = {name: Values() for name, count in counts.items() if count >= ENOUGH}
-        for name in counts:
-            counts[name] += getattr(tally, name).count
-        found[number] = copy(tally) if spare else tally
-        for name, nothing in spare.items():
-            setattr(found[number], name, nothing)
-    return found
-
-
-def _moved(slots: Mapping[int, Tally], shift_s: float) -> dict[int, Tally]:
-    """Slots of another clock: each becomes the one that has its middle."""
-    return {
-        int((number * SLOT_S + SLOT_S / 2 + shift_s) // SLOT_S): tally
-        for number, tally in slots.items()
-    }
-
-
-def _gathered(sources: Sequence[Mapping[int, Tally]], now: int) -> dict[int, list[Tally]]:
-    """By slot, without what is too old now, or lies ahead."""
-    found: dict[int, list[Tally]] = {}
-    for source in sources:
-        for number, tally in source.items():
-            if now - SLOTS < number <= now + 1:
-                found.setdefault(number, []).append(tally)
-    return found
 
 
 def _later(at_s: float | None, shift_s: float) -> float | None:

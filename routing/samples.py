@@ -9,6 +9,7 @@ A slot is five minutes of attempts; an hour of them is kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,11 +131,15 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Another one's, too."""
-        for outcome, count in other.outcomes.items():
-            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+        self.merge_sums(other)
         self.whole.merge(other.whole)
         self.first.merge(other.first)
         self.speed.merge(other.speed)
+
+    def merge_sums(self, other: Tally) -> None:
+        """What of another one is no values."""
+        for outcome, count in other.outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
@@ -216,6 +221,40 @@ def merged(tallies: Iterable[Tally]) -> Tally:
     found = Tally()
     for each in tallies:
         found.merge(each)
+    return found
+
+
+def trimmed(slots: Mapping[int, Tally]) -> dict[int, Tally]:
+    """The same, without the values behind those that a percentile is taken of, whatever others
+    add."""
+    found: dict[int, Tally] = {}
+    counts = dict.fromkeys(("whole", "first", "speed"), 0)
+    for number in sorted(slots, reverse=True):
+        tally = slots[number]
+        spare = {name: Values() for name, count in counts.items() if count >= ENOUGH}
+        for name in counts:
+            counts[name] += getattr(tally, name).count
+        found[number] = copy(tally) if spare else tally
+        for name, nothing in spare.items():
+            setattr(found[number], name, nothing)
+    return found
+
+
+def moved(slots: Mapping[int, Tally], shift_s: float) -> dict[int, Tally]:
+    """Slots of another clock: each becomes the one that has its middle."""
+    return {
+        int((number * SLOT_S + SLOT_S / 2 + shift_s) // SLOT_S): tally
+        for number, tally in slots.items()
+    }
+
+
+def gathered(sources: Sequence[Mapping[int, Tally]], now: int) -> dict[int, list[Tally]]:
+    """By slot, without what is too old now, or lies ahead."""
+    found: dict[int, list[Tally]] = {}
+    for source in sources:
+        for number, tally in source.items():
+            if now - SLOTS < number <= now + 1:
+                found.setdefault(number, []).append(tally)
     return found
 
 
