@@ -224,7 +224,7 @@ def _notes(body: Mapping[str, Any]) -> list[RenderableType]:
         else "No proxy process runs."
     )
     if body["unreadable"]:
-        notes.append(f"{body['unreadable']} processes' notes cannot be read: of another version?")
+        notes.append(f"Notes of processes that cannot be read: {body['unreadable']}.")
     return notes
 
 
