@@ -7,17 +7,15 @@ drift: which tokens came from a cache, and reasoning that is reported and not sh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from metering.events import Status
-from metering.prices import Price
+from metering.money import PICO_PER_NANO
 from metering.usage import (
     INPUT_CLASSES,
     OUTPUT_CLASSES,
     OUTPUT_REASONING,
     MeteredUsage,
-    input_total,
-    output_total,
 )
 from proxy import metrics_catalogue as catalogue
 from proxy.attempts import Attempt
@@ -27,32 +25,34 @@ from proxy.door import Door
 SPEED_TOKENS_MIN = 16
 """Shorter streams say nothing of speed: they come in one packet or two."""
 SPEED_NS_MIN = 20_000_000
+_SIDE = {**dict.fromkeys(INPUT_CLASSES, 0), **dict.fromkeys(OUTPUT_CLASSES, 1)}
 
 
 def observe(
     door: Door, attempts: Sequence[Attempt], charges: Sequence[Charge], now_s: float
 ) -> None:
     """Note what those of these attempts that were billed say."""
-    history = door.history
     for attempt, charged in zip(attempts, charges, strict=True):
-        option, usage = attempt.option, charged.usage
+        option = attempt.option
         if not charged.billable or option.price is None:
             continue
-        is_served = charged.status is Status.SUCCESS
-        label = option.upstream.label
-        is_compared = is_served and usage.source == "provider"
-        speed = None
-        if is_served and not history.is_whole(label):
-            speed = tokens_per_s(attempt, output_total(usage.counted))
+        label, compared, speed = option.upstream.label, None, None
+        if charged.status is Status.SUCCESS:
+            usage = charged.usage
+            counted = _totals(usage.counted)
+            if usage.source == "provider":
+                compared = compare(usage, counted, option.price.cost.rates_pico)
+            if not door.history.is_whole(label):
+                speed = tokens_per_s(attempt, counted[1])
         if speed is not None:
             door.metrics.metrics.observe(catalogue.UPSTREAM_SPEED, label, value=speed)
-        history.billed(
+        door.history.billed(
             label,
             now_s,
             cost_nano=charged.cost_nano,
             sold_nano=charged.sell_nano,
             held_nano=option.hold.nano,
-            unexplained_nano=unexplained_nano(usage, option.price) if is_compared else None,
+            compared=compared,
             tokens_per_s=speed,
         )
 
@@ -67,19 +67,34 @@ def tokens_per_s(attempt: Attempt, tokens: int) -> int | None:
     return (tokens - 1) * 1_000_000_000 // took_ns if took_ns >= SPEED_NS_MIN else None
 
 
-def unexplained_nano(usage: MeteredUsage, price: Price) -> int | None:
-    """By how much the provider's count costs more than ours, negative for less; None where one of
-    the two says nothing."""
-    reported, counted = usage.units, usage.counted
-    input_tokens, output_tokens = input_total(reported), output_total(reported)
-    if not input_tokens:
+def compare(
+    usage: MeteredUsage, counted: tuple[int, int], rates_pico: Mapping[str, int]
+) -> tuple[int, int] | None:
+    """What the provider's count costs, and by how much that is more than ours (`counted`: input and
+    output), negative for less; None where nothing was reported of the prompt.
+
+    At base rates, whatever tier was billed: it is the counts that are compared, and their ratio.
+    """
+    tokens, cost_pico = [0, 0], [0, 0]
+    for unit, count in usage.units.items():
+        side = _SIDE.get(unit)
+        if side is not None:
+            tokens[side] += count
+            cost_pico[side] += count * rates_pico.get(unit, 0)
+    if not tokens[0]:
         return None
-    cost = price.cost
-    found = cost.total_nano({each: reported[each] for each in INPUT_CLASSES if each in reported})
-    found = found * (input_tokens - input_total(counted)) // input_tokens
-    if output_tokens:
-        hidden = 0 if counted.get(OUTPUT_REASONING) else reported.get(OUTPUT_REASONING, 0)
-        more = output_tokens - hidden - output_total(counted)
-        paid = {each: reported[each] for each in OUTPUT_CLASSES if each in reported}
-        found += cost.total_nano(paid) * more // output_tokens
-    return found
+    hidden = 0 if OUTPUT_REASONING in usage.counted else usage.units.get(OUTPUT_REASONING, 0)
+    more_pico = cost_pico[0] * (tokens[0] - counted[0]) // tokens[0]
+    if tokens[1]:
+        more_pico += cost_pico[1] * (tokens[1] - hidden - counted[1]) // tokens[1]
+    return (cost_pico[0] + cost_pico[1]) // PICO_PER_NANO, more_pico // PICO_PER_NANO
+
+
+def _totals(units: Mapping[str, int]) -> tuple[int, int]:
+    """Tokens of input and of output, in one walk: every exchange is read."""
+    tokens = [0, 0]
+    for unit, count in units.items():
+        side = _SIDE.get(unit)
+        if side is not None:
+            tokens[side] += count
+    return tokens[0], tokens[1]

@@ -208,21 +208,21 @@ class History:
         cost_nano: int,
         sold_nano: int,
         held_nano: int,
-        unexplained_nano: int | None = None,
+        compared: tuple[int, int] | None = None,
         tokens_per_s: int | None = None,
     ) -> None:
-        """An attempt was billed. `unexplained_nano` is by how much it cost more by the provider's
-        count than by ours, None where the two cannot be compared; `tokens_per_s` is how fast a
-        stream came, None where that cannot be said."""
+        """An attempt was billed. `compared` is what it costs by the provider's count, and by how
+        much that is more than by ours, None where the two cannot be compared; `tokens_per_s` is how
+        fast a stream came, None where that cannot be said."""
         tally = self._upstream(label).tally(now_s)
         tally.billed += 1
         tally.cost_nano += cost_nano
         tally.sold_nano += sold_nano
         tally.held_nano += held_nano
-        if unexplained_nano is not None:
+        if compared is not None:
             tally.compared += 1
-            tally.reported_nano += cost_nano
-            tally.unexplained_nano += unexplained_nano
+            tally.reported_nano += compared[0]
+            tally.unexplained_nano += compared[1]
         if tokens_per_s is not None:
             tally.speed.add(tokens_per_s)
 

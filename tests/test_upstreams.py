@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
+from fixtures_cluster import free_port
 from fixtures_door import KEY, CollectingLog, OpenDoor, RunningDoor, settings
 from fixtures_needs import need
 from fixtures_upstream import Act, ScriptedUpstream, completion
@@ -89,18 +91,53 @@ async def chat(weir: Weir, times: int) -> None:
                 assert orjson.loads(await answer.read())["choices"]
 
 
-@pytest.mark.slow(60)
-@pytest.mark.timeout(120)
+CONFIG = """
+server: {{host: 127.0.0.1, workers: 2, metrics_port: {port}}}
+providers: {{simulator: {{type: simulator, probe: {{every_s: 1}}}}}}
+models: {{demo: {{upstreams: [{{provider: simulator, model: demo}}]}}}}
+pricing: {{rules: [{{model: "*", input_per_mtok: 2.5, output_per_mtok: 10}}]}}
+tenants:
+  - {{id: acme, limits: {{tenant: {{daily_cap: 100}}}}, keys: [{{id: k, mint: true}}]}}
+"""
+
+
+async def metrics(port: int, series: str) -> list[str]:
+    """The values of a series, once there are any."""
+    deadline = time.monotonic() + 30
+    async with aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                lines = (await answer.text()).splitlines()
+            found = [line.rpartition(" ")[2] for line in lines if line.startswith(series)]
+            if found:
+                return found
+            assert time.monotonic() < deadline, lines
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.slow(90)
+@pytest.mark.timeout(150)
 async def test_what_was_seen_outlives_a_restart(tmp_path: Path) -> None:
-    """`weir serve` is stopped and started: the attempts of before are still counted, and new ones
-    come on top."""
+    """`weir serve` with two processes is stopped and started: the attempts of before are still
+    counted, new ones come on top, and both show the same in metrics; one process probes."""
     need("redis-server")
-    with serving(tmp_path, settles=False) as weir:
+    config, port = tmp_path / "weir.yaml", free_port()
+    config.write_text(CONFIG.format(port=port), encoding="utf-8")
+    with serving(tmp_path, config=config, settles=False) as weir:
         await chat(weir, 5)
         assert attempts(weir, 5) == 5
         assert weir.stop() == 0
 
-    with serving(tmp_path, settles=False) as weir:
+    with serving(tmp_path, config=config, settles=False) as weir:
         assert attempts(weir, 5) == 5
         await chat(weir, 2)
         assert attempts(weir, 7) == 7
+
+        body = weir.json("upstreams")
+        assert body["processes"] == 2
+        assert body["upstreams"][0]["probe"]["result"] == "ok"
+        assert body["upstreams"][0]["success_ratio"] == 1.0
+        ratios = await metrics(port, "weir_upstream_success_ratio{")
+        assert set(ratios) == {"1.0"}
+        assert sum(map(float, await metrics(port, "weir_probes_total{"))) >= 1
+        assert set(await metrics(port, "weir_upstream_in_flight{")) == {"0.0"}

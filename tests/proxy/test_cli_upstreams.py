@@ -182,7 +182,7 @@ def drifting(exchanges: int, unexplained_nano: int) -> History:
             cost_nano=1_200,
             sold_nano=1_200,
             held_nano=9_000,
-            unexplained_nano=unexplained_nano,
+            compared=(1_200, unexplained_nano),
         )
     return history
 

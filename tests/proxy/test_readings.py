@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fixtures_door import RunningDoor, rule
+from fixtures_door import RunningDoor
 from fixtures_upstream import (
     DONE,
     FINISH,
@@ -17,18 +17,20 @@ from fixtures_upstream import (
     usage_event,
 )
 
-from metering.prices import PriceBook
-from metering.usage import MeteredUsage
-from proxy.readings import unexplained_nano
+from metering.usage import MeteredUsage, input_total, output_total
+from proxy.readings import compare
 from routing.readiness import Figures, figures
 
-PRICE = PriceBook((rule("*", "1.00"),)).find(provider="one", model="m", public_name="m")
+RATES = {"input_uncached": 1_000, "input_cache_read": 100, "output_text": 4_000}
+RATES["output_reasoning"] = 4_000
 
 
 def drift(units: dict[str, int], counted: dict[str, int]) -> int | None:
+    """In nano-USD, at rates of one for input and four for output."""
     usage = MeteredUsage(units, counted, "provider", "t", 0, None)
-    assert PRICE is not None
-    return unexplained_nano(usage, PRICE)
+    totals = input_total(counted), output_total(counted)
+    found = compare(usage, totals, RATES)
+    return None if found is None else found[1]
 
 
 OURS = {"input_uncached": 100, "output_text": 50}
@@ -38,8 +40,8 @@ OURS = {"input_uncached": 100, "output_text": 50}
     ("units", "counted", "expected"),
     [
         pytest.param(OURS, OURS, 0, id="alike"),
-        pytest.param({**OURS, "input_uncached": 120}, OURS, 20_000, id="more-input"),
-        pytest.param({**OURS, "output_text": 40}, OURS, -40_000, id="less-output"),
+        pytest.param({**OURS, "input_uncached": 120}, OURS, 20, id="more-input"),
+        pytest.param({**OURS, "output_text": 40}, OURS, -40, id="less-output"),
         pytest.param(
             {"input_uncached": 20, "input_cache_read": 80, "output_text": 50},
             OURS,
@@ -50,7 +52,7 @@ OURS = {"input_uncached": 100, "output_text": 50}
         pytest.param(
             {**OURS, "output_reasoning": 500},
             {**OURS, "output_reasoning": 400},
-            400_000,
+            400,
             id="reasoning-that-was-shown",
         ),
         pytest.param({"input_uncached": 100}, {"input_uncached": 100}, 0, id="no-output"),

@@ -225,7 +225,7 @@ def test_what_was_billed_is_added_up():
         cost_nano=50,
         sold_nano=60,
         held_nano=400,
-        unexplained_nano=-5,
+        compared=(50, -5),
         tokens_per_s=80,
     )
 
