@@ -59,13 +59,17 @@ class HistorySync:
         self._runner = runner
         self._key = keys.history
         self.name = f"{proxy_id}:{os.urandom(6).hex()}"
-        self.labels = frozenset(labels)
-        """Replaced when the configuration is."""
+        self._labels = frozenset(labels)
         self._log = log
         self._shift_s: float | None = None
         self._read: dict[str, tuple[bytes, dict[str, Seen]]] = {}
         self._sources: list[dict[str, Seen]] = []
         self._bad: set[str] = set()
+
+    def know(self, labels: Collection[str]) -> None:
+        """The upstreams of another configuration, from now on."""
+        self._labels = frozenset(labels)
+        self._read = {}  # notes were read for the labels of before
 
     async def run(self) -> None:
         """Tell and listen, forever."""
@@ -94,7 +98,7 @@ class HistorySync:
             self._sources.append(before[1] if is_alive else ended(before[1]))
         self._read = read
         self._bad &= read.keys()
-        self._history.forget(self.labels)
+        self._history.forget(self._labels)
         await self._learn()
 
     async def _told(self, shift_s: float) -> bytes:
@@ -105,7 +109,7 @@ class HistorySync:
         return note(parts)
 
     async def _learn(self) -> None:
-        for label in self.labels:
+        for label in self._labels:
             seen = [source[label] for source in self._sources if label in source]
             self._history.learn(label, seen, monotonic_s(), shift_s=self._shift_s or 0.0)
             await asyncio.sleep(0)
@@ -119,7 +123,7 @@ class HistorySync:
                 self._bad.add(process)
                 self._log.warning("history_unreadable", process=process, cause=str(error))
             return {}
-        return {label: each for label, each in seen.items() if label in self.labels}
+        return {label: each for label, each in seen.items() if label in self._labels}
 
 
 async def exchange(

@@ -11,6 +11,7 @@ of all asks, for as long as it holds the lease `P:probing`; what it found is in 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,18 +52,29 @@ class Finding:
 class Probing:
     """The probes of one process, while it is the one that asks.
 
-    `door` is replaced when the configuration is.
+    `door` gives the one of the configuration that holds now.
     """
 
     def __init__(
-        self, door: Door, runner: ScriptRunner, keys: RedisKeys, *, name: str, log: Any
+        self,
+        door: Callable[[], Door],
+        runner: ScriptRunner,
+        keys: RedisKeys,
+        *,
+        name: str,
+        log: Any,
     ) -> None:
-        self.door = door
+        self._door = door
         self._runner, self._keys = runner, keys
         self._name, self._log = name, log
         self._due_s: dict[str, float] = {}
         self._failures: dict[str, int] = {}
         self.is_leader = False
+
+    @property
+    def door(self) -> Door:
+        """The process' door, as it is now."""
+        return self._door()
 
     async def run(self) -> None:
         """Probe what is due, whenever it is this process that asks, forever."""

@@ -170,7 +170,7 @@ def _sharing(
         "health-sync": HealthSync(door.health, link, keys, labels=labels, log=log).run(),
         "history-sync": history.run(),
         "calibration-sync": calibration.run(),
-        "probes": Probing(door, link, keys, name=history.name, log=log).run(),
+        "probes": Probing(lambda: door, link, keys, name=history.name, log=log).run(),
     }
 
 

@@ -208,3 +208,26 @@ def test_nothing_is_under_way_from_a_process_that_ended() -> None:
     seen = Seen({1: Tally({"served": 1})}, in_flight=3, last_s=5.0)
 
     assert ended({"one/m": seen}) == {"one/m": Seen(seen.slots, 0, 5.0)}
+
+
+async def test_another_configuration_has_other_upstreams(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """Those that are gone are forgotten, and new ones are learned of from the next turn on."""
+    other, telling = one(redis_link, redis_keys)
+    ask(other, *[800] * SAMPLES_MIN)
+    ask(other, *[800] * SAMPLES_MIN, label="two/m")
+    for _ in range(2):
+        await telling.turn()
+    history, sync = one(redis_link, redis_keys)
+    sync.know(["one/m"])
+    await sync.turn()
+    assert history.in_flight().keys() == {"one/m"}
+
+    sync.know(["two/m"])
+    ask(other, 800)
+    await telling.turn()
+    await sync.turn()
+
+    assert history.in_flight().keys() == {"two/m"}
+    assert history.misses("two/m", 700, stream=True)

@@ -37,7 +37,7 @@ async def probing(
         probe = Probe("/models", every_s=0.0, timeout_s=timeout_s)
         provider = replace(made.providers["one"], probe=probe)
         running = await open_door(replace(made, providers={"one": provider}))
-        return Probing(running.door, redis_link, redis_keys, name=name, log=running.log)
+        return Probing(lambda: running.door, redis_link, redis_keys, name=name, log=running.log)
 
     return make
 
@@ -192,7 +192,7 @@ async def test_without_probes_redis_is_not_asked(
             raise AssertionError(args)
 
     running = await open_door(settings({"one": upstream.url}))
-    one = Probing(running.door, Unasked(), redis_keys, name="p", log=CollectingLog())  # type: ignore[arg-type]
+    one = Probing(lambda: running.door, Unasked(), redis_keys, name="p", log=CollectingLog())  # type: ignore[arg-type]
     await one.turn()
 
     assert upstream.received == []
