@@ -30,9 +30,9 @@ from routing.samples import Seen, unpack_seen
 
 SYNC_EVERY_S = 5.0
 KEPT_MS = 3_600_000
-PROCESSES_MAX = 256
+PROCESSES_MAX = 128
 """Notes that are kept; the oldest go first. Restarts within an hour leave some."""
-NOTE_BYTES_MAX = 256 * 1024
+NOTE_BYTES_MAX = 64 * 1024
 """An hour of an upstream takes up to 5 kB: what does not fit goes.
 The upstreams that were used last come first.
 """
