@@ -22,6 +22,7 @@ from metering.usage import (
     OUTPUT_TEXT,
     MeteredUsage,
     ReportedUsage,
+    input_total,
     is_count,
     output_total,
 )
@@ -154,6 +155,11 @@ class Meter:
         """The larger of our count so far and what the provider has reported."""
         return max(self.output_tokens, output_total(self._output or {}))
 
+    @property
+    def reported_input(self) -> Mapping[str, int] | None:
+        """The input that the provider has reported so far, by class; None where it has not."""
+        return self._input
+
     def reaches(self, tokens: int, *, late_tokens: int = 0) -> bool:
         """Whether `output_seen` is this much by now. Asked after every event of a stream, it counts
         only when what has come since the last count could make up the difference.
@@ -205,8 +211,6 @@ class Meter:
         visible = self._counted_output()
         given, reported = self._input, self._output
         drift_tokens, suspect = 0, self._suspect
-        if self._unread and suspect is None:
-            suspect = f"{self._unread} bytes of the answer could not be read and are estimated"
         if reported is not None:
             drift_tokens = output_total(reported) - output_total(visible)
             why, doubt = self._disbelief(reported, output_total(visible)), None
@@ -219,11 +223,13 @@ class Meter:
                 # a client pay one token for an answer by leaving before the end
                 reported = None
             else:
-                doubt = _drifted(output_total(reported), output_total(visible))
+                doubt = _drifted(output_total(reported), output_total(visible) - self._estimated)
             suspect = suspect or doubt
         if given is not None and self._has_free_prompt(given, reported):
             suspect = f"no input was reported, {self._prompt_tokens} tokens were counted"
             given = None
+        if suspect is None and self._unread and not self._accounts_for_unread(given, reported):
+            suspect = f"{self._unread} bytes of the answer could not be read and are estimated"
         sides = (given is not None, reported is not None)
         counted = visible if suspect is None else self._within_hold(visible)
         units = {
@@ -261,6 +267,18 @@ class Meter:
         if any(given.values()) or self._prompt_tokens == 0:
             return False
         return not output or output_total(output) > 0
+
+    def _accounts_for_unread(
+        self, given: Mapping[str, int] | None, reported: Mapping[str, int] | None
+    ) -> bool:
+        """Whether what is billed may well be all of the answer, of which a part was not read.
+
+        What a tool of the provider's found stands in the answer, and is input to the rest of it.
+        """
+        if given is None or reported is None:
+            return False
+        found = max(0, input_total(given) - self._prompt_tokens)
+        return _drifted(output_total(reported) + found, self.output_tokens) is None
 
     def _within_hold(self, visible: dict[str, int]) -> dict[str, int]:
         """What is billed of our count where the upstream's word is no good: what was held."""
