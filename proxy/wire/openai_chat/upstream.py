@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Any
 
 from proxy import sse
@@ -56,9 +57,14 @@ def same_format(request: ChatRequest, sending: Sending) -> dict[str, Any]:
 
     `output_max` cuts the limits that the client has set for one choice; where it has set none it
     becomes `limit_field`. A stream asks for usage whatever the client said, so that
-    `include_usage: false` cannot evade metering.
+    `include_usage: false` cannot evade metering. Clients send back the messages they were answered:
+    what another maker's model has said in fields of its own does not go to one that refuses them.
     """
-    return _body(request.body, request, sending)
+    body = _body(request.body, request, sending)
+    foreign = _foreign(sending.model)
+    if any(_has_any(message, foreign) for message in body["messages"]):
+        body["messages"] = [_plain(message, foreign) for message in body["messages"]]
+    return body
 
 
 def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
@@ -90,6 +96,25 @@ def _left_out(model: str) -> Set[str]:
     if "gemini" in model.lower():
         return _NEUTRAL_ONLY
     return {*_NEUTRAL_ONLY, _GOOGLES, *(("reasoning_content",) if is_openai(model) else ())}
+
+
+@lru_cache(maxsize=256)
+def _foreign(model: str) -> frozenset[str]:
+    """Fields in which models of other makers have answered, and which are nothing to this one."""
+    name = model.lower()
+    fields = set() if "gemini" in name else {_GOOGLES}
+    if "claude" not in name:
+        fields.add("thinking_blocks")
+    return frozenset(fields | {"reasoning_content", "images"} if is_openai(model) else fields)
+
+
+def _has_any(message: Any, foreign: Set[str]) -> bool:
+    if message.__class__ is not dict:
+        return False
+    if not foreign.isdisjoint(message):
+        return True
+    calls = message.get("tool_calls")
+    return calls.__class__ is list and any(_has_any(call, foreign) for call in calls)
 
 
 def _with_text_results(messages: list[Any]) -> list[Any]:
