@@ -137,7 +137,7 @@ def read_answer(
         choices.append(choice)
     if not choices:
         return None
-    choices += _withheld(request, {choice["index"] for choice in choices})
+    choices += _withheld(request, {index for index, _ in listed(answer)})
     return {**shared, "choices": sorted(choices, key=lambda choice: choice["index"])}
 
 
