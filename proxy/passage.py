@@ -192,7 +192,10 @@ class Passage:
         """An upstream's error as the client's format has it; as it came where they are one."""
         if self.is_same:
             return body
-        return self.client.error_body(self.upstream.read_error(status, body), request_id)
+        words = self.upstream.read_error(status, body)
+        if words.param is not None:  # the field of the request that was made of the client's
+            words = words._replace(param=self._own_name(words.param))
+        return self.client.error_body(words, request_id)
 
     def _read_too_full(
         self, raw: bytes, request: ChatRequest, meter: Meter, *, is_relayed: bool

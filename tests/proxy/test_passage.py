@@ -108,3 +108,18 @@ def test_a_refusal_has_the_clients_own_name(
     assert caught.value.param == own
     assert f"`{own}" in caught.value.message
     assert name == own or f"`{name}`" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("client", "told"),
+    [("openai_responses", "input"), ("anthropic_messages", "messages"), ("openai_chat", "stop")],
+)
+def test_what_an_upstream_refuses_has_the_clients_own_name(client: str, told: str) -> None:
+    """An upstream names the field of the request that was made for it."""
+    param = "stop" if client == "openai_chat" else "messages"
+    error = {"message": "no", "type": "invalid_request_error", "param": param, "code": None}
+
+    body = way(client, "openai_chat").error_body(400, orjson.dumps({"error": error}), "req_1")
+
+    found = orjson.loads(body)["error"]
+    assert found.get("param", found.get("details", {}).get("param")) == told

@@ -39,6 +39,9 @@ _NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control", "is_error"})
 _GOOGLES = "extra_content"
 """What Google signs its answers in, at its OpenAI-compatible API as well; others refuse it."""
 
+_LITELLMS = "provider_specific_fields"
+"""Where LiteLLM as a client puts what it knows no field for, and as a server looks for it."""
+
 _MEDIA = frozenset({"image_url", "input_audio", "file", "video_url"})
 """Parts that a message of the role `tool` must not have: its content is text."""
 
@@ -102,10 +105,12 @@ def _left_out(model: str) -> Set[str]:
 def _foreign(model: str) -> frozenset[str]:
     """Fields in which models of other makers have answered, and which are nothing to this one."""
     name = model.lower()
-    fields = set() if "gemini" in name else {_GOOGLES}
-    if "claude" not in name:
-        fields.add("thinking_blocks")
-    return frozenset(fields | {"reasoning_content", "images"} if is_openai(model) else fields)
+    if "gemini" in name:
+        return frozenset({"thinking_blocks"})
+    if "claude" in name:
+        return frozenset({_GOOGLES})
+    own = ("reasoning_content", "images") if is_openai(model) else ()
+    return frozenset({_GOOGLES, _LITELLMS, "thinking_blocks", *own})
 
 
 def _has_any(message: Any, foreign: Set[str]) -> bool:

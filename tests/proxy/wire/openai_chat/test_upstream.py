@@ -13,6 +13,7 @@ from proxy.wire.anthropic_messages.client import parse_request
 from proxy.wire.openai_chat import client
 from proxy.wire.openai_chat.upstream import from_chat, same_format
 
+OWN = "provider_specific_fields"  # LiteLLM's own, and it sends it back with all the others
 USER = {"role": "user", "content": "hi"}
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://x/a.png"}}
 AS_CHAT = {"type": "image_url", "image_url": {"url": "https://x/a.png"}}
@@ -98,8 +99,8 @@ def test_what_google_signs_is_sent_to_its_models_only(model: str, kept: bool) ->
     [
         ("gpt-5", set()),
         ("mistral-large", {"reasoning_content", "images"}),
-        ("google/gemini-3-pro", {"reasoning_content", "images", "extra_content"}),
-        ("anthropic/claude-opus-5", {"reasoning_content", "images", "thinking_blocks"}),
+        ("google/gemini-3-pro", {"reasoning_content", "images", "extra_content", OWN}),
+        ("anthropic/claude-opus-5", {"reasoning_content", "images", "thinking_blocks", OWN}),
     ],
 )
 def test_a_message_of_another_makers_model_may_be_sent_back(model: str, kept: set[str]) -> None:
@@ -113,6 +114,7 @@ def test_a_message_of_another_makers_model_may_be_sent_back(model: str, kept: se
         "reasoning_content": "Hm.",
         "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}],
         "extra_content": signed,
+        OWN: {"extra_content": signed},
     }
     said = {"role": "assistant", "content": None, "tool_calls": [call], **fields}
     result = {"role": "tool", "tool_call_id": "c1", "content": "x"}
