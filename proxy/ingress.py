@@ -225,23 +225,17 @@ async def count_prompt(request: web.Request, chat: ChatRequest, route: Route) ->
     return count_prompts(chat, route, calibration)
 
 
-async def parsed(
-    request: web.Request, parse: Callable[[bytes], ChatRequest]
-) -> tuple[ChatRequest, bool]:
-    """The request, parsed, and whether it may name objects of a provider's; its bytes are not kept
-    any longer."""
+async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
+    """The request, parsed; its bytes are not kept any longer."""
     app = request.app
     limit_mb = app[DOOR].settings.server.max_body_mb
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
         if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
-            return await asyncio.to_thread(parse, raw), may_refer(raw)
-        return parse(raw), may_refer(raw)
-
-
-async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
-    """The request, with the headers that go on."""
-    chat, refers = await parsed(request, spoken.parse_request)
+            chat = await asyncio.to_thread(spoken.parse_request, raw)
+        else:
+            chat = spoken.parse_request(raw)
+        refers = may_refer(raw)
     passing = {name: _passing(name, request) for name in spoken.PASSES if name in request.headers}
     if passing or refers:
         chat = replace(chat, headers=passing, may_refer=refers)

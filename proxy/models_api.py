@@ -7,18 +7,21 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy.chat import ChatRequest
 from proxy.errors import ApiError, ModelNotFound
 from proxy.ingress import (
     ANTHROPIC_VERSION,
     DOOR,
+    MEMORY,
+    PATIENCE,
     ROUTES,
     authenticated,
     count_prompt,
     fresh_request_id,
-    parsed,
     plain_json,
     refusal,
 )
+from proxy.intake import read_body
 from proxy.wire import CountingFormat, client_format
 
 ANTHROPIC = "anthropic_messages"
@@ -60,7 +63,7 @@ def counts(spoken: CountingFormat) -> Callable[[web.Request], Awaitable[web.Resp
     async def handle(request: web.Request) -> web.Response:
         try:
             principal = authenticated(request)
-            chat, _ = await parsed(request, spoken.parse_count)
+            chat = await _read(request, spoken)
             route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
             prompt = await count_prompt(request, chat, route)
         except ApiError as error:
@@ -68,6 +71,14 @@ def counts(spoken: CountingFormat) -> Callable[[web.Request], Awaitable[web.Resp
         return plain_json(spoken.count_answer(chat, prompt.tokens(route.own[0].upstream)))
 
     return handle
+
+
+async def _read(request: web.Request, spoken: CountingFormat) -> ChatRequest:
+    app = request.app
+    limit_mb = app[DOOR].settings.server.max_body_mb
+    with app[MEMORY].body() as share:
+        raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
+        return spoken.parse_count(raw)
 
 
 def _visible_models(request: web.Request) -> list[dict[str, Any]]:
