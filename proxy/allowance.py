@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from metering.caps import Candidate, Cap, CapMode, Elastic, Vector
 from metering.money import AMOUNT_NANO_MAX, divide_up, hold_nano
-from metering.prices import Price
+from metering.prices import Price, Rates
 from metering.usage import input_total
 from proxy.chat import ChatRequest
 from routing.policy import Option
@@ -90,7 +90,7 @@ class Allowance:
     slice_tokens: int
     limit_tokens: int | None = None
     is_bounded: bool = True
-    price: Price | None = None
+    rates: Rates | None = None
 
     @property
     def _has_all(self) -> bool:
@@ -146,7 +146,7 @@ class Allowance:
         if not self.is_bounded:
             return
         base = self.part.base
-        nano = self.price.sell.total_nano(units) if self.price else 0
+        nano = self.rates.total_nano(units) if self.rates else 0
         nano, tokens = max(base.nano, min(nano, AMOUNT_NANO_MAX)), input_total(units)
         if nano == base.nano and tokens <= base.tokens:
             return
@@ -167,5 +167,5 @@ def allowance(
         size,
         limit_tokens=limit and limit * request.candidates,
         is_bounded=is_bounded(caps),
-        price=option.price,
+        rates=option.price.sell if option.price else None,
     )

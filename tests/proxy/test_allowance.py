@@ -39,7 +39,7 @@ from metering.caps import (
     Vector,
 )
 from metering.memory_caps import MemoryCaps
-from metering.prices import Price, Rates
+from metering.prices import Rates
 from metering.usage import TOKEN_CLASSES
 from proxy.allowance import NEVER, Allowance, holding, is_bounded, output_of
 
@@ -207,12 +207,11 @@ def test_what_bounds_an_output() -> None:
 
 
 SELL = Rates(dict.fromkeys(TOKEN_CLASSES, RATE) | {"input_cache_read": RATE // 10}, "v")
-PRICE = Price(SELL, SELL)
 
 
-def shrunk(read: dict[str, int], *, price: Price | None = PRICE, held: int = 100) -> Allowance:
+def shrunk(read: dict[str, int], *, rates: Rates | None = SELL, held: int = 100) -> Allowance:
     """With 10 tokens and 10,000 nano-USD held for the input, after the upstream has read this."""
-    allowance = Allowance(PART, held, 32, 200, price=price)
+    allowance = Allowance(PART, held, 32, 200, rates=rates)
     allowance.has_read(read)
     return allowance
 
@@ -246,7 +245,7 @@ def test_what_is_asked_for_then_covers_the_input_that_was_read() -> None:
 
 def test_input_without_a_price_counts_in_tokens() -> None:
     """Caps on tokens hold for models that nobody has priced."""
-    assert shrunk({"input_uncached": 50}, price=None).held_tokens == 60
+    assert shrunk({"input_uncached": 50}, rates=None).held_tokens == 60
 
 
 def test_a_prompt_that_was_counted_a_little_short_asks_for_nothing() -> None:

@@ -65,7 +65,7 @@ def same_format(request: ChatRequest, sending: Sending) -> dict[str, Any]:
     """
     body = _body(request.body, request, sending)
     foreign = _foreign(sending.model)
-    if any(_has_any(message, foreign) for message in body["messages"]):
+    if _have_any(body["messages"], foreign):
         body["messages"] = [_plain(message, foreign) for message in body["messages"]]
     return body
 
@@ -113,13 +113,15 @@ def _foreign(model: str) -> frozenset[str]:
     return frozenset({_GOOGLES, _LITELLMS, "thinking_blocks", *own})
 
 
-def _has_any(message: Any, foreign: Set[str]) -> bool:
-    if message.__class__ is not dict:
-        return False
-    if not foreign.isdisjoint(message):
-        return True
-    calls = message.get("tool_calls")
-    return calls.__class__ is list and any(_has_any(call, foreign) for call in calls)
+def _have_any(messages: list[Any], foreign: Set[str]) -> bool:
+    for message in messages:  # not any(): asked for every request
+        if message.__class__ is dict:
+            if not foreign.isdisjoint(message):
+                return True
+            calls = message.get("tool_calls")
+            if calls.__class__ is list and _have_any(calls, foreign):
+                return True
+    return False
 
 
 def _with_text_results(messages: list[Any]) -> list[Any]:
