@@ -59,7 +59,6 @@ class Meter:
         "_exact",
         "_fed",
         "_final",
-        "_input",
         "_is_stale",
         "_limit",
         "_output",
@@ -69,6 +68,7 @@ class Meter:
         "_unread",
         "is_in_thread",
         "output_max",
+        "reported_input",
     )
 
     def __init__(
@@ -94,7 +94,9 @@ class Meter:
         self._exact = 0  # `output_seen` when it was last counted for `reaches`
         self._fed = 0  # and at most so many tokens of the encoding have come since
         self._counters: dict[Channel, IncrementalCounter] = {}
-        self._input: Mapping[str, int] | None = None
+        self.reported_input: Mapping[str, int] | None = None
+        """The input that the provider has reported so far, by class. To be read only; every event
+        of a stream asks for it."""
         self._output: Mapping[str, int] | None = None
         self._is_stale = False  # text came after the last report of output
         self._suspect: str | None = None
@@ -128,11 +130,11 @@ class Meter:
         numbers before it were not the final ones.
         """
         if usage.suspect is not None:
-            self._input = self._output = None
+            self.reported_input = self._output = None
             self._suspect = usage.suspect
             return
         if usage.input is not None:
-            self._input = self._believed("input", usage.input, INPUT_CLASSES)
+            self.reported_input = self._believed("input", usage.input, INPUT_CLASSES)
         if usage.output is not None:
             before, self._is_stale = self._output, False
             self._output = self._believed("output", usage.output, OUTPUT_CLASSES)
@@ -154,11 +156,6 @@ class Meter:
     def output_seen(self) -> int:
         """The larger of our count so far and what the provider has reported."""
         return max(self.output_tokens, output_total(self._output or {}))
-
-    @property
-    def reported_input(self) -> Mapping[str, int] | None:
-        """The input that the provider has reported so far, by class; None where it has not."""
-        return self._input
 
     def reaches(self, tokens: int, *, late_tokens: int = 0) -> bool:
         """Whether `output_seen` is this much by now. Asked after every event of a stream, it counts
@@ -209,7 +206,7 @@ class Meter:
     def _settle(self) -> MeteredUsage:
         prompt = {INPUT_UNCACHED: self._prompt_tokens}
         visible = self._counted_output()
-        given, reported = self._input, self._output
+        given, reported = self.reported_input, self._output
         drift_tokens, suspect = 0, self._suspect
         if reported is not None:
             drift_tokens = output_total(reported) - output_total(visible)
