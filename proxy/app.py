@@ -75,7 +75,7 @@ def create_runner(
     shutdown_timeout_s: float,
     handler_cancellation: bool = True,
     tls: ssl.SSLContext | None = None,
-) -> web.AppRunner:
+) -> Runner:
     """The server around the application, with the limits that aiohttp leaves open.
 
     Bodies are never unpacked (a compressed one is refused, whatever it is compressed with), a

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -91,7 +92,11 @@ def serve(
     """Run the proxy, its Redis and the settlement worker until Ctrl-C."""
     loaded = load_config(config_file, data_dir, as_json)
     _require_driver(loaded.settings.ledger_url, as_json)
+    from proxy.config import load
     from proxy.supervisor import serve as run
+
+    file = find_config_file(config_file, as_json).absolute()
+    read = partial(load, file, dict(os.environ), data_dir=absolute_path(data_dir))
 
     if no_worker:
         _warn_unsettled()
@@ -104,6 +109,7 @@ def serve(
             data_dir=absolute_path(data_dir),
             workers=workers,
             with_worker=not no_worker,
+            read=read,
         )
     )
 

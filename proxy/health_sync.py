@@ -43,6 +43,10 @@ class HealthSync:
         self._labels = frozenset(labels)
         self._log = log
 
+    def know(self, labels: Collection[str]) -> None:
+        """Listen to news of these upstreams from now on."""
+        self._labels = frozenset(labels)
+
     async def run(self) -> None:
         """Tell and listen, forever."""
         while True:
