@@ -35,6 +35,7 @@ from proxy.cli_options import (
     load_config,
     shared_options,
 )
+from proxy.cli_reload import reload
 from proxy.cli_review import review
 from proxy.cli_verify import verify
 
@@ -69,7 +70,9 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, holds, ledger, limits, review, verify, stop, allow, pause, resume, flags):
+for each in (dead, holds, ledger, limits, reload, review, verify):
+    weir.add_command(each)
+for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)
 
 
