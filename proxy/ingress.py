@@ -83,8 +83,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
     front = front_of(request)
-    door = front.door
-    client = WebClient(request, request_id, spoken.REQUEST_ID)
+    door, client = front.door, WebClient(request, request_id, spoken.REQUEST_ID)
     try:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:

@@ -11,7 +11,7 @@ import contextlib
 import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -75,10 +75,12 @@ class Services:
     renewals: Renewals
     caps: OutageCaps
     watch: RedisWatch
-    failed: asyncio.Future[None]
     measured: MeasuredRunner
     transport: HttpTransport
-    told: list[Callable[[Settings], None]]
+    failed: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    told: list[Callable[[Settings], None]] = field(default_factory=list)
     """Who holds something of the settings beside the door, and hears of new ones."""
 
     @property
@@ -153,11 +155,7 @@ async def open_services(
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
     door = _with_stores(door, measured, keys)
-    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    told: list[Callable[[Settings], None]] = []
-    services = Services(
-        door, link, keys, spools, renewals, caps, watch, failed, measured, transport, told
-    )
+    services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         for left in journals:
