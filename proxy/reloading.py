@@ -153,6 +153,10 @@ class Reloads:
         except (OSError, demo_keys.KeyFileError) as failure:
             self._refuse(report, [{"message": str(failure)}])
             return
+        except Exception as failure:  # noqa: BLE001 - no file may end the process that keeps all
+            cause = f"it cannot be read, by a fault of ours: {failure!r}"
+            self._refuse(report, [{"message": cause}])
+            return
         for warning in loaded.warnings:
             _log.warning("configuration", detail=str(warning))
         found = replaced(running, fresh)
@@ -189,7 +193,7 @@ class Reloads:
         change = Change(self.generation, found.settings, renews_files=renews)
         told = dict.fromkeys(self._begun, self.generation)
         self._attempt = _Attempt(report, told, now_s + ANSWER_S)
-        for name in told:
+        for name in list(told):
             if not self.lines[name].send(change):
                 self._answered(name, Answer(self.generation, "it does not take messages"))
         self._close_if_done(now_s)

@@ -126,13 +126,13 @@ class Line:
         """Whether the change is on its way."""
         if self._ends is None:
             return False
-        with tempfile.TemporaryFile() if _memory is None else _memory() as file:
-            file.write(_pickled(change))
-            file.flush()
-            try:
+        try:
+            with tempfile.TemporaryFile() if _memory is None else _memory() as file:
+                file.write(_pickled(change))
+                file.flush()
                 socket.send_fds(self._ends[0], [b"settings"], [file.fileno()])
-            except (BlockingIOError, ConnectionError, OSError):
-                return False
+        except OSError:  # its socket is full, or we have no descriptor to spare
+            return False
         return True
 
     def heard(self) -> Iterator[Said]:

@@ -45,6 +45,7 @@ PURE = [
     "proxy.realtime_usage",
     "proxy.retry_after",
     "proxy.settings",
+    "proxy.settings_changes",
     "proxy.standing",
     "proxy.config",
     "proxy.config_alerts",
