@@ -9,7 +9,7 @@ from proxy.metrics_catalogue import CATALOGUE
 
 UNITS = ("_seconds", "_bytes", "_total", "_info")
 COUNTS = ("exchanges", "connections", "up", "open", "ready", "entries", "fds", "records")
-COUNTS += ("outage", "refusing")
+COUNTS += ("outage", "refusing", "generation", "hash", "failed")
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)
