@@ -47,6 +47,7 @@ PURE = [
     "proxy.settings",
     "proxy.settings_changes",
     "proxy.standing",
+    "proxy.told_usage",
     "proxy.config",
     "proxy.config_alerts",
     "proxy.config_anomalies",
