@@ -24,6 +24,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:prices:<version>                string  canonical body of one side of a price book
     P:proxies                         hash    proxy id -> what that process reports of itself (JSON)
     P:crossings                       hash    what is over its mark -> since when, Unix ms
+    P:config                          string  which configuration was announced to all, and when
     P:health                          hash    upstream -> until when proxies pass it over, Unix ms
     P:meta                            hash    the names of this data and of the ledger it goes to
 """
@@ -149,6 +150,11 @@ class RedisKeys:
     def confirmed(self) -> str:
         """Per proxy, the spool sequences that the ledger has; of all shards."""
         return f"{self.prefix}:confirmed"
+
+    @property
+    def announced(self) -> str:
+        """Which configuration somebody has announced to all machines."""
+        return f"{self.prefix}:config"
 
     @property
     def health(self) -> str:

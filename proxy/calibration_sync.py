@@ -40,6 +40,10 @@ class CalibrationSync:
         self._models = frozenset(models)
         self._log = log
 
+    def know(self, models: Collection[str]) -> None:
+        """Listen to news of these from now on."""
+        self._models = frozenset(models)
+
     async def run(self) -> None:
         """Tell and listen, forever."""
         await repeat(self.turn, SYNC_EVERY_S, name="calibration_sync", log=self._log)

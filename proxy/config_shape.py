@@ -86,6 +86,8 @@ class ServerShape:
     """Answers per process that `drain` reads on for nobody; beyond them it is `abort`."""
     max_drain_s: Seconds = Decimal(300)
     """Longest that `drain` reads on after the client has left, in seconds."""
+    watch_config: Flag = True
+    """Whether `weir serve` takes up the file by itself when it changes."""
     tls: TlsShape | None = None
     """HTTPS instead of HTTP; plain HTTP if left out."""
 

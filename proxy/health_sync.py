@@ -42,6 +42,10 @@ class HealthSync:
         self._labels = frozenset(labels)
         self._log = log
 
+    def know(self, labels: Collection[str]) -> None:
+        """Listen to news of these upstreams from now on."""
+        self._labels = frozenset(labels)
+
     async def run(self) -> None:
         """Tell and listen, forever."""
         await repeat(self.turn, SYNC_EVERY_S, name="health_sync", log=self._log)

@@ -164,6 +164,15 @@ REVIEW_STEPS = _counter(
 )
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 
+CONFIG_GENERATION = _gauge(
+    "config_generation", "Which settings a process goes by, counted from its start on."
+)
+CONFIG_HASH = _gauge("config_hash", "The configuration in use: 48 bits of the hash of its file.")
+CONFIG_LOADED = _gauge("config_loaded_timestamp_seconds", "When these settings were taken up.")
+CONFIG_FAILED = _gauge(
+    "config_reload_failed", "1 while the file is not what is in use: faulty, or not taken up."
+)
+CONFIG_RELOADS = _counter("config_reloads", "Times the file was read again, by result.", "result")
 RESTARTS = _counter("child_restarts", "Children started again after they had ended.", "child")
 STUCK = _counter("child_stuck", "Children killed because they stood still.", "child")
 REPORT_AGE = _gauge("process_report_age_seconds", "Since a process last told its numbers.")

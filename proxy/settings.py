@@ -144,6 +144,8 @@ class Server:
     """How long nothing is said at all, so that another upstream may still answer."""
     max_drains: int = 100
     max_drain_s: float = 300.0
+    watch_config: bool = True
+    """Whether a change of the file is taken up without being asked for."""
     tls: Tls | None = None
 
 
