@@ -129,6 +129,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         status=charged.status,
         http_status=attempt.http_status,
         finish_reason=reply.finish_reason,
+        retry_count=attempt.retry_count,
         client_retry_count=facts.client_retry_count,
         fallback_reason=attempt.fallback_reason,
         degrade_step=attempt.degrade_step,

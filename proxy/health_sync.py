@@ -5,7 +5,9 @@ clock, so that clocks that differ do no harm. Written when a breaker opens or cl
 second. Rules:
 - Own news goes out before the news of others comes in, or it would look taken back.
 - Redis away: every process goes on with what it found itself, and tells it later.
-- Each process probes for itself; the first that succeeds closes the breaker for all.
+- Who tells first that an upstream is open probes first; the others, who found the same or learnt
+  it, ask two seconds later, and by then know what became of that. Whoever finds it whole closes the
+  breaker for all.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ class HealthSync:
         self._key = keys.health
         self._labels = frozenset(labels)
         self._log = log
+        self._led: set[str] = set()
+        """Those that we told first."""
 
     async def run(self) -> None:
         """Tell and listen, forever."""
@@ -72,13 +76,18 @@ class HealthSync:
             elif until_ms < now_ms - FORGOTTEN_MS:
                 await self._runner.call("HDEL", self._key, label)
         for label in troubled - notes.keys() - self._health.changed.keys():
+            self._led.discard(label)
             self._health.forget(label)
 
     async def _tell(self, label: str, until_s: float, now_ms: int) -> None:
         if until_s:
             until_ms = now_ms + int((until_s - monotonic_s()) * 1000)
-            await self._runner.call("HSET", self._key, label, until_ms)
+            if await self._runner.call("HSET", self._key, label, until_ms):
+                self._led.add(label)
+            elif label not in self._led:
+                self._health.yield_probe(label, monotonic_s())
         else:
+            self._led.discard(label)
             await self._runner.call("HDEL", self._key, label)
         self._log.info("upstream_health", upstream=label, is_open=bool(until_s))
 

@@ -6,6 +6,7 @@ Order matters: the key is checked and a compressed body refused before a byte of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,9 +27,12 @@ from proxy.backlog import why_refused
 from proxy.chat import ChatRequest
 from proxy.client_connection import Patience
 from proxy.crowd import Memory
+from proxy.deadlines import DEADLINE, deadline_s
+from proxy.detours import longer_route
 from proxy.door import Door
 from proxy.errors import (
     ApiError,
+    ContextTooLong,
     InternalError,
     InvalidApiKey,
     InvalidRequest,
@@ -41,14 +45,15 @@ from proxy.intake import read_body
 from proxy.native_objects import may_refer, reachable
 from proxy.pace import Pace
 from proxy.paced import asked_of, credit_target_ms, paced, target_ms
-from proxy.planning import plan
+from proxy.planning import Plan, plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
 from proxy.telling import Finished
 from proxy.web_client import EVERY_ANSWER, WebClient
 from proxy.wire import ClientFormat, client_format
 from proxy.wire.openai_chat.errors import read_error
-from proxy.wishes import wishes_of
+from proxy.wishes import Wishes, wishes_of
+from routing.fallback import Outcome
 
 THREAD_ABOVE_BYTES = 16 * 1024
 """Prompts longer than this are counted in a thread: 5 ms of encoding per 100 kB, ten times that for
@@ -124,10 +129,13 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             stops=standing.stops,
             target_latency_ms=target_ms(door.settings, chat.model, wishes),
             credit_target_ms=credit_target_ms(door.settings, principal.tenant, chat.model, wishes),
+            deadline_s=deadline_s(
+                door.settings, chat.model, whole_number(request.headers, DEADLINE)
+            ),
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
-        planned = plan(route, chat, prompt, wishes)
+        planned = await _planned(request, route, chat, prompt, wishes)
         judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
         facts = paced(door, request.app[PACE], facts, judged)
         finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
@@ -223,6 +231,22 @@ async def count_prompt(request: web.Request, chat: ChatRequest, route: Route) ->
     if (request.content_length or THREAD_ABOVE_BYTES + 1) > THREAD_ABOVE_BYTES:
         return await asyncio.to_thread(count_prompts, chat, route, calibration)
     return count_prompts(chat, route, calibration)
+
+
+async def _planned(
+    request: web.Request, route: Route, chat: ChatRequest, prompt: PromptCount, wishes: Wishes
+) -> Plan:
+    """The plan; for a prompt that is too long for the model asked for, that of its
+    `context_fallbacks`."""
+    try:
+        return plan(route, chat, prompt, wishes)
+    except ContextTooLong:
+        if (longer := longer_route(route)) is None:
+            raise
+        with contextlib.suppress(ApiError):  # none of them can serve it: that is what is told
+            planned = plan(longer, chat, await count_prompt(request, chat, longer), wishes)
+            return replace(planned, rerouted_by=str(Outcome.CONTEXT_TOO_LONG))
+        raise
 
 
 async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
