@@ -118,9 +118,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             model_requested=chat.model,
             stream=chat.stream,
             step=whole_number(request.headers, "x-weir-step"),
-            client_retry_count=whole_number(
-                request.headers, "x-stainless-retry-count", is_ours=False
-            ),
+            client_retry_count=_client_retries(request),
             feature=labels.feature,
             user=labels.user,
             session=labels.session,
@@ -129,9 +127,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             stops=standing.stops,
             target_latency_ms=target_ms(door.settings, chat.model, wishes),
             credit_target_ms=credit_target_ms(door.settings, principal.tenant, chat.model, wishes),
-            deadline_s=deadline_s(
-                door.settings, chat.model, whole_number(request.headers, DEADLINE)
-            ),
+            deadline_s=_deadline_s(request, chat.model),
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
@@ -231,6 +227,15 @@ async def count_prompt(request: web.Request, chat: ChatRequest, route: Route) ->
     if (request.content_length or THREAD_ABOVE_BYTES + 1) > THREAD_ABOVE_BYTES:
         return await asyncio.to_thread(count_prompts, chat, route, calibration)
     return count_prompts(chat, route, calibration)
+
+
+def _client_retries(request: web.Request) -> int | None:
+    return whole_number(request.headers, "x-stainless-retry-count", is_ours=False)
+
+
+def _deadline_s(request: web.Request, model: str) -> float | None:
+    asked_ms = whole_number(request.headers, DEADLINE)
+    return deadline_s(request.app[DOOR].settings, model, asked_ms)
 
 
 async def _planned(
