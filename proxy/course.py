@@ -51,12 +51,16 @@ class Course:
             until_s=until_s,
         )
         self._tried: list[Attempt] = []
+        self.is_waiting = False
+        """Whether nothing is under way: an upstream is to be asked again later."""
 
     async def next(self) -> Try | Stop:
         """The next attempt, once it is time for it."""
         step = self._steps.next(monotonic_s(), self._jitter() if self._tried else 0.0)
         if isinstance(step, Wait):
+            self.is_waiting = True
             await self._wait(step)
+            self.is_waiting = False
             step = self._steps.next(monotonic_s())
             assert not isinstance(step, Wait)  # nobody waits twice
         return step

@@ -62,6 +62,7 @@ class Exchange:
         self._attempts: list[Attempt] = []
         self._answers: list[Answer] = []
         self._forwarding: Forwarding | None = None
+        self._way: Course | None = None
         self._told = Told()
         self._halt = Halt()
         self._elastic: Elastic | None = None
@@ -75,7 +76,7 @@ class Exchange:
     async def run(self, client: Client) -> Finished:
         """Serve the request; raises the ApiError that stands in its way."""
         reservation = await self._reserve()
-        course = self._course(reservation.index, client)
+        course = self._way = self._course(reservation.index, client)
         outcome = Outcome.CLIENT_GONE
         try:
             async with self._halt:
@@ -366,6 +367,8 @@ class Exchange:
     def drain(self, task: asyncio.Task[Any] | None) -> bool:
         """The client has left; whether this exchange, run by `task`, goes on for the meter."""
         self._is_abandoned = True
+        if self._way is not None and self._way.is_waiting:
+            return False  # there is nothing to read to its end
         return self.drains and self._door.drains.begin(self._door.settings.server, task)
 
     @property

@@ -20,7 +20,7 @@ from metering.caps import CapsUnavailableError
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
 from metering.scripts import ScriptRunner
-from routing.health import Health
+from routing.health import LEARNT_LATER_S, Health
 
 SYNC_EVERY_S = 1.0
 FORGOTTEN_MS = 600_000
@@ -72,7 +72,8 @@ class HealthSync:
         now_s = monotonic_s()
         for label, until_ms in notes.items():
             if label in self._labels and label not in self._health.changed and until_ms > now_ms:
-                self._health.learn(label, (until_ms - now_ms) / 1000, now_s)
+                later_s = 0.0 if label in self._led else LEARNT_LATER_S
+                self._health.learn(label, (until_ms - now_ms) / 1000, now_s, later_s=later_s)
             elif until_ms < now_ms - FORGOTTEN_MS:
                 await self._runner.call("HDEL", self._key, label)
         for label in troubled - notes.keys() - self._health.changed.keys():

@@ -27,6 +27,8 @@ OPEN_MAX_S = 30.0
 half a minute is no load for anybody, and so long at most goes by until a recovery is noticed."""
 COOL_MAX_S = 60.0
 """How long it is passed over at most because it asked for that: a limit may be raised meanwhile."""
+SAME_S = 0.1
+"""Two times that lie no further apart are one: clocks are compared over a network."""
 LEARNT_LATER_S = 2.0
 """Whoever learnt from another process that an upstream is open lets that one ask first, and hears
 what became of it: one probe for all."""
@@ -175,10 +177,16 @@ class Health:
         """It asked to be left alone for so long, by a 429 or by a limit that is used up."""
         self._open(label, now_s, min(seconds, COOL_MAX_S))
 
-    def learn(self, label: str, left_s: float, now_s: float) -> None:
-        """Another process found this upstream open for so much longer."""
-        if self.state(label, now_s) is State.CLOSED:
-            self._trip(label, now_s + min(left_s, COOL_MAX_S) + LEARNT_LATER_S)
+    def learn(
+        self, label: str, left_s: float, now_s: float, *, later_s: float = LEARNT_LATER_S
+    ) -> None:
+        """Another process found this upstream open for so much longer; it is asked `later_s` after
+        that. A probe that may go here goes on deciding."""
+        state, until_s = self.state(label, now_s), now_s + min(left_s, COOL_MAX_S) + later_s
+        if state is State.CLOSED or (
+            state is State.OPEN and until_s > self._breakers[label].until_s + SAME_S
+        ):
+            self._trip(label, until_s)
 
     def yield_probe(self, label: str, now_s: float) -> None:
         """Another process found the same before us: it asks first."""

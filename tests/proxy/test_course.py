@@ -8,7 +8,8 @@ from typing import Any
 
 import openai
 import pytest
-from fixtures_door import KEY, OpenDoor, RunningDoor, rule, settings, tenant
+from course_samples import NO_MODEL, limited, models, told
+from fixtures_door import KEY, OpenDoor, RunningDoor, settings
 from fixtures_upstream import (
     DONE,
     FINISH,
@@ -24,41 +25,8 @@ from fixtures_upstream import (
 from metering.caps import Denial, DenialReason
 from metering.clock import monotonic_s
 from proxy.settings import Server
-from routing.abilities import Abilities
 from routing.health import FAILURES_IN_A_ROW, State
 from routing.retries import OnFailure, Retries
-from routing.upstreams import Model, Upstream
-
-QUICK = Retries(max=1, max_wait_s=1.0, backoff_s=0.01)
-USUAL = OnFailure(retries=QUICK)
-ERROR = {"error": {"message": "slow down", "type": "requests", "code": None}}
-TOO_LONG = body(
-    {"error": {"message": "too long", "code": "context_length_exceeded", "param": "messages"}}, 400
-)
-FLAGGED = body({"error": {"message": "no", "code": "content_policy_violation"}}, 400)
-NO_MODEL = body({"error": {"message": "gone", "code": "model_not_found"}}, 404)
-
-
-def limited(headers: str = "", status: int = 429) -> bytes:
-    return body(ERROR, status, headers)
-
-
-def models(*providers: str, own: OnFailure = USUAL, **fields: Any) -> Any:
-    """A model `m` on the first provider, and `spare` on the second."""
-    first, *others = providers
-    made = {"m": Model("m", (Upstream(first, "up-m", "m"),), on_failure=own, **fields)}
-    for other in others:
-        made["spare"] = Model("spare", (Upstream(other, "up-s", "spare"),))
-    return made
-
-
-def told(door: RunningDoor) -> list[tuple[str, int, str | None, bool]]:
-    """Of each event: its upstream, the retries, why it was made, and whether it was billed."""
-    return [
-        (each.model_upstream, each.retry_count, each.fallback_reason, each.billable)
-        for each in door.events
-    ]
-
 
 SHORT = {
     "seconds": limited("Retry-After: 0.02\r\n"),
@@ -217,170 +185,6 @@ async def test_the_last_of_a_limit_sends_others_elsewhere(
     assert served == ["one", "two"]
 
 
-# -- detours --------------------------------------------------------------------------------------
-
-
-async def test_a_prompt_too_long_goes_to_a_larger_window(
-    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
-) -> None:
-    """To the fallback model whose window is known to be larger, without asking the first again."""
-    known = models("one", "two", fallbacks=("spare",), abilities=Abilities(max_context_tokens=5000))
-    known["spare"] = replace(known["spare"], abilities=Abilities(max_context_tokens=9000))
-    door = await open_door(settings({"one": upstream.url, "two": other_upstream.url}, models=known))
-    upstream.scripts, other_upstream.scripts = [[TOO_LONG]], [[completion()]]
-
-    answer = await door.chat()
-
-    assert (answer.status, answer.headers["x-weir-model"]) == (200, "spare")
-    assert [each[2] for each in told(door)] == [None, "context_too_long"]
-    assert len(upstream.received) == 1
-
-
-async def test_a_prompt_too_long_stays_with_no_larger_window(
-    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
-) -> None:
-    """Fallbacks whose windows are not known to be larger are not asked: the error is relayed."""
-    known = models("one", "two", fallbacks=("spare",))
-    door = await open_door(settings({"one": upstream.url, "two": other_upstream.url}, models=known))
-    upstream.scripts = [[TOO_LONG]]
-
-    answer = await door.chat()
-
-    assert answer.status == 400
-    assert (await answer.json())["error"]["code"] == "context_length_exceeded"
-    assert (len(upstream.received), len(other_upstream.received)) == (1, 0)
-    assert [each.reason_code for each in door.events] == ["upstream_refused"]
-
-
-@pytest.mark.parametrize("window", [None, 8])
-async def test_context_fallbacks_are_gone_to(
-    open_door: OpenDoor,
-    upstream: ScriptedUpstream,
-    other_upstream: ScriptedUpstream,
-    window: int | None,
-) -> None:
-    """After the upstream has said so, and at once where we know it ourselves; each time under the
-    caps, at the price of the model that serves."""
-    own = OnFailure(retries=QUICK, context_fallbacks=("spare",))
-    known = models("one", "two", own=own, abilities=Abilities(max_context_tokens=window))
-    rules = (rule("up-m"), rule("up-s", "3.00"))
-    door = await open_door(
-        settings({"one": upstream.url, "two": other_upstream.url}, models=known, rules=rules)
-    )
-    upstream.scripts, other_upstream.scripts = [[TOO_LONG]], [[completion(prompt=10, output=5)]]
-
-    answer = await door.chat()
-
-    assert (answer.status, answer.headers["x-weir-model"]) == (200, "spare")
-    assert len(upstream.received) == (1 if window is None else 0)
-    assert door.events[-1].admission_nano == 3 * 30_000
-    assert door.events[-1].model_requested == "m"
-
-
-async def test_a_detour_passes_the_caps(
-    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
-) -> None:
-    """One that the tenant cannot afford is passed over; the refusal is relayed."""
-    own = OnFailure(retries=QUICK, context_fallbacks=("spare",))
-    rules = (rule("up-m"), rule("up-s", "3000.00"))
-    door = await open_door(
-        settings(
-            {"one": upstream.url, "two": other_upstream.url},
-            models=models("one", "two", own=own),
-            rules=rules,
-            who=tenant("0.50"),
-        )
-    )
-    upstream.scripts = [[TOO_LONG]]
-
-    answer = await door.chat(max_tokens=900)
-
-    assert answer.status == 400
-    assert other_upstream.received == []
-
-
-@pytest.mark.parametrize("named", [False, True])
-async def test_what_is_against_a_policy_is_asked_once(
-    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream, named: bool
-) -> None:
-    """Ordinary fallbacks are not for it; only those that were written for this."""
-    own = OnFailure(retries=QUICK, content_policy_fallbacks=("spare",) if named else ())
-    known = models("one", "two", own=own, fallbacks=("spare",))
-    door = await open_door(settings({"one": upstream.url, "two": other_upstream.url}, models=known))
-    upstream.scripts, other_upstream.scripts = [[FLAGGED]], [[completion()]]
-
-    answer = await door.chat()
-
-    assert answer.status == (200 if named else 400)
-    assert (len(upstream.received), len(other_upstream.received)) == (1, int(named))
-    assert sum(each.billable for each in door.events) == int(named)
-
-
-# -- deadlines ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("script", [[Act.HANG], [stream_head(), Act.HANG]])
-async def test_a_deadline_ends_it(
-    open_door: OpenDoor, upstream: ScriptedUpstream, script: Any, stream: bool
-) -> None:
-    """504 with the time that it had, nothing billed, and nothing held against the upstream."""
-    own = OnFailure(deadline_s=0.05)
-    door = await open_door(settings({"one": upstream.url}, models=models("one", own=own)))
-    upstream.scripts = [script]
-
-    for _ in range(FAILURES_IN_A_ROW):
-        answer = await door.chat(stream=stream)
-        error = (await answer.json())["error"]
-        assert (answer.status, error["code"]) == (504, "upstream_timeout")
-        assert "0.05 s" in error["message"]
-
-    assert door.door.health.state("one/up-m", monotonic_s()) is State.CLOSED
-    assert {(each.billable, each.client_disconnected) for each in door.events} == {(False, False)}
-    assert door.door.metrics.metrics.counters["weir_deadlines_total", "m"] == FAILURES_IN_A_ROW
-
-
-async def test_a_deadline_ends_a_stream_in_band(
-    open_door: OpenDoor, upstream: ScriptedUpstream
-) -> None:
-    """What came is billed; the client is told, and gets no `[DONE]`."""
-    door = await open_door(
-        settings({"one": upstream.url}, models=models("one"), server=Server(deadline_s=0.1))
-    )
-    upstream.scripts = [[*streamed(delta("Hello"))[:2], Act.HANG]]
-
-    answer = await door.chat(stream=True)
-    seen = await answer.read()
-
-    assert b"Hello" in seen
-    assert b"upstream_timeout" in seen
-    assert DONE not in seen
-    assert [(each.status, each.billable) for each in door.events] == [("truncated", True)]
-
-
-@pytest.mark.parametrize(
-    ("asked", "status"), [("50", 504), ("999999", 504), ("0", 400), ("soon", 400)]
-)
-async def test_a_client_shortens_the_deadline(
-    open_door: OpenDoor, upstream: ScriptedUpstream, asked: str, status: int
-) -> None:
-    """And cannot prolong it."""
-    own = OnFailure(deadline_s=0.1)
-    door = await open_door(settings({"one": upstream.url}, models=models("one", own=own)))
-    upstream.scripts = [[Act.HANG]]
-
-    answer = await door.http.post(
-        f"{door.url}/v1/chat/completions",
-        json={"model": "m", "messages": [{"role": "user", "content": "hi"}]},
-        headers={"Authorization": f"Bearer {KEY}", "x-weir-deadline-ms": asked},
-    )
-    door.answers.append(answer)
-
-    assert answer.status == status
-    if asked == "50":
-        assert "0.05 s" in (await answer.json())["error"]["message"]
-
-
 # -- while it waits -------------------------------------------------------------------------------
 
 PATIENT = Retries(max=1, max_wait_s=60.0)
@@ -402,12 +206,14 @@ async def test_a_stop_ends_a_wait(open_door: OpenDoor, upstream: ScriptedUpstrea
     assert len(upstream.received) == 1
 
 
+@pytest.mark.parametrize("on_disconnect", ["abort", "drain"])
 async def test_who_leaves_is_not_waited_for(
-    open_door: OpenDoor, upstream: ScriptedUpstream
+    open_door: OpenDoor, upstream: ScriptedUpstream, on_disconnect: Any
 ) -> None:
     """The client leaves while a retry is waited for: the exchange ends, and nothing is held."""
-    own = OnFailure(retries=PATIENT)
-    door = await open_door(settings({"one": upstream.url}, models=models("one", own=own)))
+    known = models("one", own=OnFailure(retries=PATIENT))
+    server = Server(on_disconnect=on_disconnect)
+    door = await open_door(settings({"one": upstream.url}, models=known, server=server))
     upstream.scripts = [[limited("Retry-After: 30\r\n")]]
 
     asking = asyncio.ensure_future(door.chat())
