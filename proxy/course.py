@@ -16,7 +16,7 @@ from proxy.attempts import Attempt, Facts
 from proxy.door import Door
 from proxy.planning import Plan
 from proxy.stream_clock import StreamClock
-from routing.fallback import DETOURS, FallbackPlan, Stop, Try, Wait
+from routing.fallback import DETOURS, FallbackPlan, Outcome, Stop, Try, Wait
 from routing.policy import Option
 from routing.retries import ON_FAILURE
 
@@ -70,6 +70,9 @@ class Course:
         self._tried.append(attempt)
         outcome = attempt.outcome
         assert outcome is not None  # else it has raised
+        if outcome is Outcome.SERVED:
+            self._steps.record(outcome)
+            return
         answered = attempt.http_status is not None
         self._steps.record(outcome, after_s=attempt.retry_after_s, answered=answered)
         if outcome in DETOURS:

@@ -29,8 +29,9 @@ class Halt:
 
     @property
     def is_late(self) -> bool:
-        """Whether its deadline has passed."""
-        return self._late_at is not None and asyncio.get_running_loop().time() >= self._late_at
+        """Whether it was ended at its deadline. The clock does not tell: a timer may fire a moment
+        before its time."""
+        return self._late_at is not None and not self.is_pulled and self._scope.expired()
 
     def end_at(self, loop_s: float) -> None:
         """End it at this time of the loop's clock; call it before it begins."""
@@ -43,7 +44,7 @@ class Halt:
 
     def pull(self, denial: Denial) -> None:
         """End it, now or, if it has not begun, at its beginning."""
-        if self.denial is None:
+        if self.denial is None and not self.is_late:
             self.denial = denial
             if self._is_inside:
                 self._scope.reschedule(asyncio.get_running_loop().time())

@@ -132,6 +132,24 @@ class FallbackPlan:
     `until_s` is when the exchange has to be over, by the clock of `now_s`.
     """
 
+    __slots__ = (
+        "_after_s",
+        "_attempts",
+        "_before",
+        "_budget",
+        "_current",
+        "_detoured",
+        "_done",
+        "_is_momentary",
+        "_last",
+        "_retries",
+        "_standing",
+        "_until_s",
+        "_waited_for",
+        "_waiting",
+        "unpaid",
+    )
+
     def __init__(
         self,
         options: Sequence[Option],
