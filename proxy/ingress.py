@@ -53,7 +53,6 @@ from proxy.web_client import EVERY_ANSWER, WebClient
 from proxy.wire import ClientFormat, client_format
 from proxy.wire.openai_chat.errors import read_error
 from proxy.wishes import Wishes, wishes_of
-from routing.fallback import Outcome
 
 THREAD_ABOVE_BYTES = 16 * 1024
 """Prompts longer than this are counted in a thread: 5 ms of encoding per 100 kB, ten times that for
@@ -131,8 +130,10 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
-        planned = await _planned(request, route, chat, prompt, wishes)
-        judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
+        made = await planned(
+            route, chat, prompt, wishes, count=lambda other: count_prompt(request, chat, other)
+        )
+        judged = request.app[PACE].judge(made, asked_of(facts, wishes), monotonic_s())
         facts = paced(door, request.app[PACE], facts, judged)
         finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
     except ApiError as error:
@@ -238,19 +239,23 @@ def _deadline_s(request: web.Request, model: str) -> float | None:
     return deadline_s(request.app[DOOR].settings, model, asked_ms)
 
 
-async def _planned(
-    request: web.Request, route: Route, chat: ChatRequest, prompt: PromptCount, wishes: Wishes
+async def planned(
+    route: Route,
+    chat: ChatRequest,
+    prompt: PromptCount,
+    wishes: Wishes,
+    *,
+    count: Callable[[Route], Awaitable[PromptCount]],
 ) -> Plan:
     """The plan; for a prompt that is too long for the model asked for, that of its
-    `context_fallbacks`."""
+    `context_fallbacks`, for which it has to be counted anew."""
     try:
         return plan(route, chat, prompt, wishes)
     except ContextTooLong:
         if (longer := longer_route(route)) is None:
             raise
         with contextlib.suppress(ApiError):  # none of them can serve it: that is what is told
-            planned = plan(longer, chat, await count_prompt(request, chat, longer), wishes)
-            return replace(planned, rerouted_by=str(Outcome.CONTEXT_TOO_LONG))
+            return plan(longer, chat, await count(longer), wishes)
         raise
 
 
