@@ -48,7 +48,7 @@ from proxy.reply import failure_word
 from proxy.room import Room
 from proxy.telling import Finished, Told, headers, tell
 from proxy.transport import Answer
-from routing.fallback import Outcome, Try
+from routing.fallback import DETOURS, Outcome, Try
 from routing.policy import Option
 from routing.upstreams import Upstream
 
@@ -177,6 +177,8 @@ class Exchange:
         if not await self._room.move(Candidate(option.upstream.label, wanted, elastic=part)):
             return False
         self._held_for = option.upstream
+        if self._attempts and self._attempts[-1].outcome in DETOURS:
+            self._door.open.look(self)  # the facts of its hold do not know a detour
         return True
 
     # -- forwarding ---------------------------------------------------------------------------
