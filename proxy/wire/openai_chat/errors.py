@@ -131,7 +131,7 @@ class _Said:
             return cls(frozenset(), error[:_SAYS_MAX].lower())
         if not isinstance(error, dict):
             return cls(frozenset(), "")
-        inner = error.get("innererror")
+        inner = error.get("innererror") or error.get("inner_error")
         codes = [error.get("code"), error.get("type")]
         codes.append(inner.get("code") if isinstance(inner, dict) else None)
         flagged = error.get("metadata")
