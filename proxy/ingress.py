@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 import orjson
@@ -130,9 +131,8 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
-        made = await planned(
-            route, chat, prompt, wishes, count=lambda other: count_prompt(request, chat, other)
-        )
+        count = partial(count_prompt, request, chat)
+        made = await planned(route, chat, prompt, wishes, count=count)
         judged = request.app[PACE].judge(made, asked_of(facts, wishes), monotonic_s())
         facts = paced(door, request.app[PACE], facts, judged)
         finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
