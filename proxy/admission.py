@@ -29,7 +29,9 @@ from proxy.settings import Settings
 from proxy.wire import client_format
 from routing.abilities import ANY, Abilities
 from routing.degrade import Rung, rungs
+from routing.fallback import Outcome
 from routing.policy import Loser, rank
+from routing.retries import OnFailure
 from routing.upstreams import Model, Upstream, candidates
 
 
@@ -67,6 +69,9 @@ class Route:
     default_output_tokens: int
     clamps: bool
     min_output_tokens: int
+    detours: Mapping[Outcome, tuple[Place, ...]] = field(default_factory=dict)
+    """Where else a request may go after this outcome, by what its model says; not counted among
+    `places`."""
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -158,7 +163,22 @@ class Routes:
             default_output_tokens=settings.default_output_tokens,
             clamps=settings.clamp_max_tokens,
             min_output_tokens=settings.min_output_tokens,
+            detours=self._detours(settings.models[model].on_failure, is_capped),
         )
+
+    def _detours(self, told: OnFailure, is_capped: bool) -> dict[Outcome, tuple[Place, ...]]:
+        named = {
+            Outcome.CONTEXT_TOO_LONG: told.context_fallbacks,
+            Outcome.CONTENT_POLICY: told.content_policy_fallbacks,
+        }
+        found = {}
+        for outcome, names in named.items():
+            upstreams = [up for name in names for up in self._settings.models[name].upstreams]
+            priced = self._prices(upstreams)
+            ranked = rank(priced, unavailable=self._unavailable, must_be_priced=is_capped)
+            if ranked.upstreams:
+                found[outcome] = self._places(ranked.upstreams, priced)
+        return found
 
     def _target(self, model: str) -> tuple[Place, ...]:
         priced = self._prices(candidates(self._settings.models, model))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from metering.caps import Vector
 from metering.events import RECOVERED, UsageEvent, encode
@@ -76,6 +77,17 @@ def _total(charges: Sequence[Charge]) -> Vector:
     )
 
 
+def _why(attempt: Attempt) -> dict[str, Any]:
+    """The fields that say why this upstream was asked, and what was changed for it."""
+    return {
+        "retry_count": attempt.retry_count,
+        "fallback_reason": attempt.fallback_reason,
+        "degrade_step": attempt.degrade_step,
+        "degrade_shadow": attempt.degrade_shadow,
+        "admitted_by": attempt.admitted_by,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Moment:
     emitted_at: int
@@ -130,10 +142,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         http_status=attempt.http_status,
         finish_reason=reply.finish_reason,
         client_retry_count=facts.client_retry_count,
-        fallback_reason=attempt.fallback_reason,
-        degrade_step=attempt.degrade_step,
-        degrade_shadow=attempt.degrade_shadow,
-        admitted_by=attempt.admitted_by,
+        **_why(attempt),
         max_tokens_sent=attempt.max_tokens,
         stream=facts.stream,
         client_disconnected=attempt.client_disconnected,

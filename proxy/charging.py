@@ -8,7 +8,7 @@ from metering.events import Reason, Status
 from metering.money import PPM, divide_half_even
 from metering.usage import INPUT_CLASSES, TOKEN_CLASSES, MeteredUsage
 from proxy.attempts import Attempt
-from routing.fallback import Outcome
+from routing.fallback import REFUSALS, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def _reason(attempt: Attempt, outcome: Outcome | None) -> tuple[Reason, bool]:
         return Reason.NOT_SENT, False
     if outcome is None:
         return Reason.INTERNAL_ERROR, False
-    if outcome is Outcome.REFUSED:
+    if outcome in REFUSALS:
         return Reason.UPSTREAM_REFUSED, False
     if outcome not in _BILLED or (attempt.http_status or 200) // 100 != 2:
         return Reason.UPSTREAM_ERROR, False

@@ -114,6 +114,7 @@ def _server(written: ServerShape, findings: Findings, directory: FilePath) -> Se
     tls = build_tls(written.tls, findings, directory)
     seconds = ("keepalive_s", "keepalive_after_s", "max_drain_s")
     own = {**{name: float(getattr(written, name)) for name in seconds}, "tls": tls}
+    own["deadline_s"] = None if written.deadline_s is None else float(written.deadline_s)
     return Server(**{**vars(written), **own})
 
 

@@ -38,6 +38,7 @@ class Estimates:
             input_tokens,
             output_tokens,
             self._elastic(place, input_tokens, output_tokens),
+            place.abilities.max_context_tokens,
         )
 
     def possible(self, place: Place, changes: Changes) -> Changes:

@@ -142,6 +142,8 @@ class Server:
     """How long a stream may be silent before its client is told that it goes on; 0 for never."""
     keepalive_after_s: float = 10.0
     """How long nothing is said at all, so that another upstream may still answer."""
+    deadline_s: float | None = None
+    """How long a request may take in all, unless its model says otherwise; None for no bound."""
     max_drains: int = 100
     max_drain_s: float = 300.0
     watch_config: bool = True

@@ -30,6 +30,8 @@ class Option:
     prompt_tokens: int = 0
     output_tokens: int = 0
     elastic: Elastic | None = None
+    context_tokens_max: int | None = None
+    """Most tokens of prompt and answer that its model takes, where that is known."""
 
     def text_for(self, model: str) -> str | None:
         """How this differs from the request for `model`: `cheap; max_tokens=512; instruct`."""

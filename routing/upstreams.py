@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from metering.steps import Steps
 from routing.abilities import ANY, Abilities
+from routing.retries import ON_FAILURE, OnFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Model:
     """Whether answers are read to their end when the client leaves; None: as the server does."""
     target_latency_ms: int | None = None
     """How fast its answers are to be, unless a request says otherwise."""
+    on_failure: OnFailure = ON_FAILURE
 
 
 Models = Mapping[str, Model]
