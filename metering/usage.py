@@ -35,7 +35,14 @@ OTHER_UNITS: tuple[str, ...] = (
     "compute_credit",
     "custom",
 )
-UNITS: tuple[str, ...] = TOKEN_CLASSES + OTHER_UNITS
+WEB_SEARCH = "web_search"
+GROUNDED_PROMPT = "grounded_prompt"
+FILE_SEARCH = "file_search"
+CODE_SESSION = "code_session"
+TOOL_UNITS: tuple[str, ...] = (WEB_SEARCH, GROUNDED_PROMPT, FILE_SEARCH, CODE_SESSION)
+"""What providers charge for tools of their own, beside the tokens: searches of the web, prompts
+that were answered with any number of them, searches of stored files, sandboxes for code."""
+UNITS: tuple[str, ...] = TOKEN_CLASSES + OTHER_UNITS + TOOL_UNITS
 
 COUNT_MAX = 10**8
 """Tokens of one class in one answer; more is a fault. The largest context windows take 10 million,
@@ -46,6 +53,7 @@ and a provider that runs tools of its own may read one ten times over."""
 class ReportedUsage:
     """What a provider reported, already disjoint; a side it did not report is None.
 
+    `tools` are uses of the provider's own tools (`TOOL_UNITS`), None where it says nothing of them.
     `suspect` says why the numbers were not believed ("completion_tokens is negative"). Neither side
     of such a report is billed, nor what was reported before it.
     `doubt` says what is odd about numbers that are billed all the same ("total_tokens is not the
@@ -56,6 +64,7 @@ class ReportedUsage:
     output: Mapping[str, int] | None = None
     suspect: str | None = None
     doubt: str | None = None
+    tools: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
