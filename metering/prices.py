@@ -5,8 +5,8 @@ glob wins; of two alike, the one with a `provider` goes first, then the one writ
 `input_rate` and its kin are what the provider charges us (cost); sell = cost x multiplier, each
 rate rounded half-even to whole pico-USD so that an invoice's `quantity x rate_pico` can be checked
 by hand.
-A rule may have other rates for a service tier, a region or a long prompt (`metering.price_variants`);
-`Price.at` gives those that hold for an event, and so does the worker's `RatesByModel`.
+A rule may have other rates for a service tier, a region or a long prompt
+(`metering.price_variants`); those of an event are picked by `Rates.at`, here and by the worker.
 A version is the first 12 hex digits of the SHA-256 of the canonical body. Cost and sell have
 versions of their own: a changed margin leaves the cost version alone.
 """
@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from metering.money import PPM, amount_nano, hold_nano, scale_rate
-from metering.price_variants import Variants, priced_tier, read_variants
+from metering.price_variants import TierChoice, Variants, choose_tier, priced_tier, read_variants
 from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, input_total
 
 VERSION_LENGTH = 12
@@ -189,6 +189,13 @@ class Price:
         return Price(
             self.cost.at(units, tier=tier, region=region),
             self.sell.at(units, tier=tier, region=region),
+        )
+
+    def choose_tier(self, *, reported: str | None, asked: str | None) -> TierChoice:
+        """The tier of the rule that a request is billed at."""
+        sell = self.sell
+        return choose_tier(
+            sell.variants, sell.rates_pico, reported=reported, asked=asked, usual=self.usual_tier
         )
 
     def takes_tier(self, asked: str) -> bool:

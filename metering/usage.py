@@ -27,21 +27,21 @@ INPUT_CLASSES: tuple[str, ...] = (
 )
 OUTPUT_CLASSES: tuple[str, ...] = (OUTPUT_TEXT, OUTPUT_REASONING, OUTPUT_AUDIO)
 TOKEN_CLASSES: tuple[str, ...] = INPUT_CLASSES + OUTPUT_CLASSES
+IMAGE = "image"
 OTHER_UNITS: tuple[str, ...] = (
     "api_call",
     "inference",
-    "image",
+    IMAGE,
     "second",
     "compute_credit",
     "custom",
 )
 WEB_SEARCH = "web_search"
-GROUNDED_PROMPT = "grounded_prompt"
 FILE_SEARCH = "file_search"
 CODE_SESSION = "code_session"
-TOOL_UNITS: tuple[str, ...] = (WEB_SEARCH, GROUNDED_PROMPT, FILE_SEARCH, CODE_SESSION)
-"""What providers charge for tools of their own, beside the tokens: searches of the web, prompts
-that were answered with any number of them, searches of stored files, sandboxes for code."""
+TOOL_UNITS: tuple[str, ...] = (WEB_SEARCH, FILE_SEARCH, CODE_SESSION)
+"""What providers charge for tools of their own, beside the tokens: searches of the web, searches of
+stored files, sandboxes for code."""
 UNITS: tuple[str, ...] = TOKEN_CLASSES + OTHER_UNITS + TOOL_UNITS
 
 COUNT_MAX = 10**8

@@ -25,6 +25,7 @@ from proxy.errors import (
     ProviderUnavailable,
     UnpricedModel,
 )
+from proxy.price_asks import is_search_model
 from proxy.settings import Settings
 from proxy.wire import client_format
 from routing.abilities import ANY, Abilities
@@ -45,6 +46,8 @@ class Place:
     """The wire formats that are spoken there."""
     drops: bool = False
     """Whether what these cannot carry is left out."""
+    searches: bool = False
+    """Whether its model searches the web for every answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,9 @@ class Route:
     default_output_tokens: int
     clamps: bool
     min_output_tokens: int
+    default_tool_uses: int = 10
+    is_capped: bool = False
+    """Whether its tenants have a money cap: what has no price is not for them."""
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -158,6 +164,8 @@ class Routes:
             default_output_tokens=settings.default_output_tokens,
             clamps=settings.clamp_max_tokens,
             min_output_tokens=settings.min_output_tokens,
+            default_tool_uses=settings.default_tool_uses,
+            is_capped=is_capped,
         )
 
     def _target(self, model: str) -> tuple[Place, ...]:
@@ -179,6 +187,7 @@ class Routes:
             self._settings.models[upstream.public_name].abilities,
             tuple(vendors.vendor(provider.type).formats(provider)),
             provider.drop_unsupported,
+            is_search_model(upstream.model),
         )
 
     def _prices(self, upstreams: Sequence[Upstream]) -> dict[Upstream, Price | None]:

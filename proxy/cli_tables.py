@@ -29,7 +29,6 @@ _UNITS = {
     "api_call": "calls",
     "inference": "answers",
     "web_search": "web searches",
-    "grounded_prompt": "prompts with web search",
     "file_search": "file searches",
     "code_session": "code sessions",
 }

@@ -86,6 +86,7 @@ def build(
         tenants=tenants.by_id,
         metering=Metering(**vars(metering)),
         default_output_tokens=shape.limits.default_output_tokens,
+        default_tool_uses=shape.limits.default_tool_uses,
         clamp_max_tokens=shape.limits.clamp_max_tokens,
         min_output_tokens=shape.limits.min_output_tokens,
         stream_slice_tokens=shape.limits.stream_slice_tokens,

@@ -91,8 +91,6 @@ class ToolFeesShape:
 
     web_search: Number | None = None
     """USD per thousand searches of the web."""
-    grounded_prompt: Number | None = None
-    """USD per thousand prompts that were answered with searches (Gemini before 3)."""
     file_search: Number | None = None
     """USD per thousand searches of stored files."""
     code_session: Number | None = None
@@ -146,8 +144,7 @@ class RuleShape:
     output_audio_per_mtok: Number | None = None
     """USD per million of them."""
     context_tiers: tuple[ContextTierShape, ...] = ()
-    """Prices of long prompts ([money](money.md#tiers-regions-and-long-prompts)); the highest that is
-    passed holds."""
+    """Prices of [long prompts](money.md#tiers-regions-and-long-prompts)."""
     service_tier: Mapping[Text, OverlayShape] = field(default_factory=dict)
     """Prices by service tier (`flex`, `priority`, `batch`); `otherwise` for those not named."""
     usual_service_tier: Text | None = None

@@ -6,10 +6,10 @@ Pure and synchronous: takes values, returns values with reasons; the caller logs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from metering.caps import Candidate, Elastic, Vector
-from metering.prices import Price
+from metering.prices import Price, Rates
 from routing.degrade import NO_CHANGES, Changes
 from routing.upstreams import Upstream
 
@@ -30,6 +30,19 @@ class Option:
     prompt_tokens: int = 0
     output_tokens: int = 0
     elastic: Elastic | None = None
+    held_at: Rates | None = None
+    """What it is held by, where that is not the list price."""
+    asked_tier: str | None = None
+    """The service tier that the request names."""
+    certain: Mapping[str, int] = field(default_factory=dict)
+    """Uses of the provider's tools that every answer has and none reports."""
+
+    @property
+    def rates(self) -> Rates | None:
+        """What it is held by; None where it has no price."""
+        if self.held_at is not None or self.price is None:
+            return self.held_at
+        return self.price.sell
 
     def text_for(self, model: str) -> str | None:
         """How this differs from the request for `model`: `cheap; max_tokens=512; instruct`."""
