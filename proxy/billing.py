@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from metering.caps import Vector
 from metering.events import RECOVERED, UsageEvent, encode
@@ -11,6 +12,7 @@ from metering.ids import derived_id
 from metering.recovery import encode_checkpoint
 from proxy.attempts import Attempt, Facts, elapsed_ms
 from proxy.charging import Charge, charge, charge_now
+from routing.upstreams import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,16 @@ class _Moment:
     spool_events: int | None
 
 
+def _place(upstream: Upstream) -> dict[str, Any]:
+    """Where it was sent, as events say it."""
+    return {
+        "provider": upstream.provider,
+        "model_public": upstream.public_name,
+        "model_upstream": upstream.model,
+        "region": upstream.region,
+    }
+
+
 def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Moment) -> UsageEvent:
     upstream, price, reply = attempt.option.upstream, attempt.option.price, attempt.reply
     key, usage = facts.principal.key, charged.usage
@@ -105,13 +117,10 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         completed_at=ended_at,
         emitted_at=moment.emitted_at,
         vendor=attempt.vendor,
-        provider=upstream.provider,
         model_requested=facts.model_requested,
-        model_public=upstream.public_name,
-        model_upstream=upstream.model,
+        **_place(upstream),
         model_answered=reply.model,
         model_version=reply.version,
-        region=upstream.region,
         service_tier=reply.service_tier,
         price_tier=charged.price_tier,
         units=charged.units,

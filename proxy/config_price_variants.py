@@ -35,7 +35,7 @@ CONTEXT_TIERS_MAX = 16
 """More lengths than any list price has."""
 
 KNOWN_TIERS = ("flex", "priority", "batch", "scale", "fast", "reserved", "performance", OTHERWISE)
-"""What vendors report; another may be written, and is doubted if it is nearly one of these."""
+"""What vendors report; another may be written, and is doubted."""
 
 TOKEN_KEYS = {
     "cache_read": INPUT_CACHE_READ,
