@@ -1,4 +1,4 @@
-"""Conditions of a price, as a finance person writes a list price: exact, or a fault by its place."""
+"""Conditions of a price, written as a list price is: exact, or a fault by its place."""
 
 from __future__ import annotations
 
