@@ -42,7 +42,8 @@ CODE_SESSION = "code_session"
 TOOL_UNITS: tuple[str, ...] = (WEB_SEARCH, FILE_SEARCH, CODE_SESSION)
 """What providers charge for tools of their own, beside the tokens: searches of the web, searches of
 stored files, sandboxes for code."""
-UNITS: tuple[str, ...] = TOKEN_CLASSES + OTHER_UNITS + TOOL_UNITS
+UNITS: tuple[str, ...] = TOKEN_CLASSES + OTHER_UNITS
+"""What may be reported from outside, too; a meter there may well be called as a tool is here."""
 
 COUNT_MAX = 10**8
 """Tokens of one class in one answer; more is a fault. The largest context windows take 10 million,
