@@ -49,9 +49,6 @@ DRIFT_COUNTED_MIN = 50
 """Shorter texts may differ by any factor: a server's frame is a good part of them."""
 
 
-_NONE: Mapping[str, int] = {}
-
-
 class Meter:
     """Counts the output of one attempt as it arrives and settles it against reported usage."""
 
@@ -82,7 +79,7 @@ class Meter:
         output_max: int | None = None,
         limit: int | None = None,
         candidates: int = 1,
-        tools: Mapping[str, int] = _NONE,
+        tools: Mapping[str, int] | None = None,
     ) -> None:
         """`prompt_tokens` is our count of the prompt, in the model's tokens (factor applied).
 
@@ -237,8 +234,9 @@ class Meter:
         units = {
             **(prompt if given is None else given),
             **(counted if reported is None else reported),
-            **self._tools,
         }
+        if self._tools:
+            units |= self._tools
         return MeteredUsage(
             units=_without_zeros(units),
             counted=_without_zeros({**prompt, **visible}),

@@ -25,7 +25,7 @@ from metering.usage import (
     TOOL_UNITS,
 )
 from proxy.config_decode import Findings, suggest
-from proxy.config_prices_shape import FactorsShape, OverlayShape, RuleShape
+from proxy.config_prices_shape import ContextTierShape, FactorsShape, OverlayShape, RuleShape
 from proxy.config_rates import checked_pico, checked_unit_pico
 from proxy.config_yaml import Path
 
@@ -47,6 +47,8 @@ TOKEN_KEYS = {
     "output_audio": OUTPUT_AUDIO,
 }
 """Rates of single token classes by the head of their keys; all may be left out."""
+
+_Rates = OverlayShape | ContextTierShape
 
 _SIDES = ("input", "output", *TOKEN_KEYS)
 
@@ -127,7 +129,7 @@ def _context(rule: RuleShape, path: Path, findings: Findings) -> tuple[ContextTi
     return tuple(found)
 
 
-def _overlay(rule: RuleShape, shape: OverlayShape, path: Path, findings: Findings) -> Overlay:
+def _overlay(rule: RuleShape, shape: _Rates, path: Path, findings: Findings) -> Overlay:
     written = [side for side in _SIDES if getattr(shape, f"{side}_per_mtok") is not None]
     if not written:
         return _factors(shape, path, findings)
@@ -160,11 +162,11 @@ def _overlay(rule: RuleShape, shape: OverlayShape, path: Path, findings: Finding
     )
 
 
-def _has_factors(shape: FactorsShape) -> bool:
+def _has_factors(shape: _Rates | FactorsShape) -> bool:
     return any(each is not None for each in (shape.factor, shape.input_factor, shape.output_factor))
 
 
-def _factors(shape: FactorsShape, path: Path, findings: Findings) -> Overlay:
+def _factors(shape: _Rates | FactorsShape, path: Path, findings: Findings) -> Overlay:
     both = shape.factor
     if both is not None and (shape.input_factor is not None or shape.output_factor is not None):
         findings.fault(path, "has `factor` and one for a side", "keep one of the two")

@@ -48,11 +48,17 @@ class FactorsShape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OverlayShape(FactorsShape):
+class OverlayShape:
     """What it costs instead: factors, or rates for every class that the rule has a rate for."""
 
     __pydantic_config__ = FORBID
 
+    factor: Number | None = None
+    """The list price times this, on both sides."""
+    input_factor: Number | None = None
+    """The input rates times this."""
+    output_factor: Number | None = None
+    """The output rates times this."""
     input_per_mtok: Number | None = None
     """USD per million input tokens there, in the place of factors."""
     output_per_mtok: Number | None = None
@@ -74,13 +80,37 @@ class OverlayShape(FactorsShape):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContextTierShape(OverlayShape):
+class ContextTierShape:
     """What a long prompt costs: the whole request, not just what is above."""
 
     __pydantic_config__ = FORBID
 
     above_tokens: Whole
     """For requests whose whole input, cached or not, is more tokens than this."""
+    factor: Number | None = None
+    """The list price times this, on both sides."""
+    input_factor: Number | None = None
+    """The input rates times this."""
+    output_factor: Number | None = None
+    """The output rates times this."""
+    input_per_mtok: Number | None = None
+    """USD per million input tokens there, in the place of factors."""
+    output_per_mtok: Number | None = None
+    """USD per million output tokens there."""
+    cache_read_per_mtok: Number | None = None
+    """USD per million input tokens read from the provider's cache there."""
+    cache_write_5m_per_mtok: Number | None = None
+    """USD per million tokens written to a cache for five minutes there."""
+    cache_write_1h_per_mtok: Number | None = None
+    """USD per million tokens written to a cache for an hour there."""
+    input_audio_per_mtok: Number | None = None
+    """USD per million input tokens of sound there."""
+    input_image_per_mtok: Number | None = None
+    """USD per million input tokens of pictures there."""
+    output_reasoning_per_mtok: Number | None = None
+    """USD per million tokens of hidden reasoning there."""
+    output_audio_per_mtok: Number | None = None
+    """USD per million output tokens of sound there."""
 
 
 @dataclass(frozen=True, kw_only=True)

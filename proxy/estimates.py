@@ -34,14 +34,15 @@ class Estimates:
         self._route, self._request, self._prompt = route, request, prompt
         self._is_elastic = is_elastic
         self._costs: dict[str, int] = {}
-        self._asks: Asks | None = None
+        self._asks = asks_of(request, route.default_tool_uses)
+        """What of the request decides on its price beside its tokens."""
 
     def option(self, place: Place, changes: Changes) -> Option:
         """The place with what it would hold for this request with these changes."""
         changes = self.possible(place, changes)
         input_tokens = self.input_tokens(place, changes)
         output_tokens = self._output(changes)
-        asks = self.asks_at(place)
+        asks = self._asks if not place.searches and self._asks is NO_ASKS else self.asks_at(place)
         rates = self._rates(place, asks, input_tokens)
         nano = self._nano(rates, input_tokens, output_tokens)
         return Option(
@@ -57,17 +58,10 @@ class Estimates:
             asks.certain,
         )
 
-    @property
-    def asks(self) -> Asks:
-        """What of the request decides on its price beside its tokens."""
-        if self._asks is None:
-            self._asks = asks_of(self._request, self._route.default_tool_uses)
-        return self._asks
-
     def asks_at(self, place: Place) -> Asks:
         """What of that reaches this place: tools in their own format only, no tier where the format
         has none."""
-        asks = self.asks
+        asks = self._asks
         if place.searches and not asks.certain:
             return searching(asks.tier, "model")
         if asks is NO_ASKS:

@@ -49,7 +49,7 @@ class Asks:
 
     tier: str | None = None
     uses: Mapping[str, int] = field(default_factory=dict)
-    certain: Mapping[str, int] = field(default_factory=dict)
+    certain: Mapping[str, int] | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     """Where in the request a unit is asked for."""
 
@@ -83,7 +83,7 @@ def asks_of(request: ChatRequest, default_uses: int) -> Asks:
     if is_search:
         return searching(tier, "web_search_options")
     uses, fields = _tools(request, tools, default_uses)
-    return Asks(tier, uses, {}, fields)
+    return Asks(tier, uses, None, fields)
 
 
 def searching(tier: str | None, named: str) -> Asks:

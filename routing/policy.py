@@ -6,7 +6,7 @@ Pure and synchronous: takes values, returns values with reasons; the caller logs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from metering.caps import Candidate, Elastic, Vector
 from metering.prices import Price, Rates
@@ -34,7 +34,7 @@ class Option:
     """What it is held by, where that is not the list price."""
     asked_tier: str | None = None
     """The service tier that the request names."""
-    certain: Mapping[str, int] = field(default_factory=dict)
+    certain: Mapping[str, int] | None = None
     """Uses of the provider's tools that every answer has and none reports."""
 
     @property

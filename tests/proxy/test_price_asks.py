@@ -120,4 +120,4 @@ def test_models_that_always_search() -> None:
     assert is_search_model("gpt-4o-search-preview-2025-03-11")
     assert is_search_model("gpt-5-search-api")
     assert not is_search_model("gpt-4o")
-    assert dict(searching(None, "model").certain) == {"web_search": 1}
+    assert searching(None, "model").certain == {"web_search": 1}
