@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from fixtures_door import rule, tenant
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from price_samples import VARIANTS
 
@@ -92,6 +93,7 @@ def facts() -> Facts:
     )
 
 
+@examples(max_examples=50)  # each makes a book and four events
 @given(
     RULES,
     REPORTS,
