@@ -25,6 +25,7 @@ from proxy.errors import (
     ProviderUnavailable,
     UnpricedModel,
 )
+from proxy.price_asks import is_search_model
 from proxy.settings import Settings
 from proxy.wire import client_format
 from routing.abilities import ANY, Abilities
@@ -47,6 +48,8 @@ class Place:
     """The wire formats that are spoken there."""
     drops: bool = False
     """Whether what these cannot carry is left out."""
+    searches: bool = False
+    """Whether its model searches the web for every answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,9 @@ class Route:
     detours: Mapping[Outcome, tuple[Place, ...]] = field(default_factory=dict)
     """Where else a request may go after this outcome, by what its model says; not counted among
     `places`."""
+    default_tool_uses: int = 10
+    is_capped: bool = False
+    """Whether its tenants have a money cap: what has no price is not for them."""
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -164,6 +170,8 @@ class Routes:
             clamps=settings.clamp_max_tokens,
             min_output_tokens=settings.min_output_tokens,
             detours=self._detours(settings.models[model].on_failure, is_capped),
+            default_tool_uses=settings.default_tool_uses,
+            is_capped=is_capped,
         )
 
     def _detours(self, told: OnFailure, is_capped: bool) -> dict[Outcome, tuple[Place, ...]]:
@@ -199,6 +207,7 @@ class Routes:
             self._settings.models[upstream.public_name].abilities,
             tuple(vendors.vendor(provider.type).formats(provider)),
             provider.drop_unsupported,
+            is_search_model(upstream.model),
         )
 
     def _prices(self, upstreams: Sequence[Upstream]) -> dict[Upstream, Price | None]:

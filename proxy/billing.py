@@ -12,6 +12,7 @@ from metering.ids import derived_id
 from metering.recovery import encode_checkpoint
 from proxy.attempts import Attempt, Facts, elapsed_ms
 from proxy.charging import Charge, charge, charge_now
+from routing.upstreams import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,16 @@ class _Moment:
     spool_events: int | None
 
 
+def _place(upstream: Upstream) -> dict[str, Any]:
+    """Where it was sent, as events say it."""
+    return {
+        "provider": upstream.provider,
+        "model_public": upstream.public_name,
+        "model_upstream": upstream.model,
+        "region": upstream.region,
+    }
+
+
 def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Moment) -> UsageEvent:
     upstream, price, reply = attempt.option.upstream, attempt.option.price, attempt.reply
     key, usage = facts.principal.key, charged.usage
@@ -117,13 +128,12 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         completed_at=ended_at,
         emitted_at=moment.emitted_at,
         vendor=attempt.vendor,
-        provider=upstream.provider,
         model_requested=facts.model_requested,
-        model_public=upstream.public_name,
-        model_upstream=upstream.model,
+        **_place(upstream),
         model_answered=reply.model,
         model_version=reply.version,
         service_tier=reply.service_tier,
+        price_tier=charged.price_tier,
         units=charged.units,
         usage_source=usage.source,
         tokenizer=usage.tokenizer,

@@ -36,7 +36,7 @@ from proxy.config_passthrough import (
 from proxy.config_prices import RULES, build_prices
 from proxy.config_providers import build_provider
 from proxy.config_shape import FileShape, ServerShape
-from proxy.config_slips import warn_of_cache_rates, warn_of_unset
+from proxy.config_slips import warn_of_cache_rates, warn_of_long_prompts, warn_of_unset
 from proxy.config_tenants import Tenants, build_tenants
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -66,6 +66,7 @@ def build(
         check_degradation(tenants.places, models, prices, findings)
         check_margins(cost_rules, models, prices, findings)
         warn_of_cache_rates(models, prices, providers, findings)
+        warn_of_long_prompts(models, prices, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
     check_output(shape.limits, findings)
     _warn_of_few_tokens(tenants, shape.limits.min_output_tokens, findings)
@@ -86,6 +87,7 @@ def build(
         tenants=tenants.by_id,
         metering=Metering(**vars(metering)),
         default_output_tokens=shape.limits.default_output_tokens,
+        default_tool_uses=shape.limits.default_tool_uses,
         clamp_max_tokens=shape.limits.clamp_max_tokens,
         min_output_tokens=shape.limits.min_output_tokens,
         stream_slice_tokens=shape.limits.stream_slice_tokens,

@@ -254,6 +254,7 @@ class Exchange:
                 output_max=covered(step.option, self._room.held),
                 limit=self._request.output_limit,
                 candidates=self._request.candidates,
+                tools=step.option.certain,
             ),
             started_at=started_at,
             fallback_reason=step.reason,

@@ -203,6 +203,7 @@ class Settings:
     tenants: Mapping[str, Tenant]
     metering: Metering
     default_output_tokens: int = 4096
+    default_tool_uses: int = 10
     clamp_max_tokens: bool = True
     """Whether answers that are not streamed may be cut to what is affordable."""
     min_output_tokens: int = 64

@@ -21,6 +21,8 @@ class Upstream:
     provider: str
     model: str
     public_name: str
+    region: str | None = None
+    """Where it computes, as far as that is known; prices may depend on it."""
 
     label: str = field(init=False, repr=False, compare=False)
     """`provider/model`: how logs, hold records and reasons name it. Asked for a dozen times per
