@@ -8,9 +8,57 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from metering.steps import Steps
 from routing.abilities import ANY, Abilities
+from routing.affinity import Affinity
+from routing.conditions import When
+
+
+class Strategy(StrEnum):
+    """By what the upstreams of one model are put in order, within one priority."""
+
+    PRIORITY = "priority"
+    """As they stand in the file."""
+    WEIGHTED = "weighted"
+    """Drawn, each as often as its weight says."""
+    LEAST_COST = "least_cost"
+    """By what the provider will charge for this request."""
+    LEAST_LATENCY = "least_latency"
+    """By how fast they have been lately."""
+    LEAST_BUSY = "least_busy"
+    """By how many requests of this process they have under way, for their weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the upstreams of a model are chosen among."""
+
+    strategy: Strategy = Strategy.PRIORITY
+    affinity: Affinity = Affinity.NONE
+
+
+AS_WRITTEN = Policy()
+"""The first that can be called serves, the others follow in the order of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms an upstream is chosen: `models.NAME.upstreams[]`."""
+
+    weight: int = 1
+    """Its share beside others; with 0 it serves only when they cannot."""
+    priority: int = 0
+    """The lowest number goes first; a higher one serves when all of the lower cannot."""
+    tags: frozenset[str] = frozenset()
+    when: When | None = None
+    is_enabled: bool = True
+    abilities: Abilities = ANY
+    """What is known of the model there; goes before what is known of the public model."""
+
+
+USUAL_TERMS = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +68,9 @@ class Upstream:
     provider: str
     model: str
     public_name: str
+    region: str | None = field(default=None, compare=False)
+    """Where it stands, as far as that was written down."""
+    terms: Terms = field(default=USUAL_TERMS, repr=False, compare=False)
 
     label: str = field(init=False, repr=False, compare=False)
     """`provider/model`: how logs, hold records and reasons name it. Asked for a dozen times per
@@ -46,6 +97,7 @@ class Model:
     """Whether answers are read to their end when the client leaves; None: as the server does."""
     target_latency_ms: int | None = None
     """How fast its answers are to be, unless a request says otherwise."""
+    policy: Policy = AS_WRITTEN
 
 
 Models = Mapping[str, Model]
