@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from metering.calibration import Calibration
 from metering.caps import Stairs
@@ -30,7 +31,7 @@ from proxy.wire import client_format
 from routing.abilities import ANY, Abilities
 from routing.degrade import Rung, rungs
 from routing.policy import Loser, rank
-from routing.upstreams import Model, Upstream, candidates
+from routing.upstreams import AS_WRITTEN, Model, Policy, Upstream, candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class Route:
 
     `own` are the upstreams of the first model that can be called, `spare` those of the fallback
     models of the route, `targets` those of every model that a degradation step names. `reason` is
-    the word for a degradation because a stage is in force.
+    the word for a degradation because a stage is in force. `policies` say how the upstreams of a
+    model are chosen among, where that is not as they are written.
     """
 
     model: str
@@ -67,6 +69,9 @@ class Route:
     default_output_tokens: int
     clamps: bool
     min_output_tokens: int
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    chooses: bool = True
+    """Whether anything beside the body matters: a single upstream without conditions is the one."""
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -75,6 +80,14 @@ class Route:
             return self.own + self.spare
         targets = [place for places in self.targets.values() for place in places]
         return (*self.own, *targets, *self.spare)
+
+
+def by_model(places: Sequence[Place]) -> list[tuple[str, tuple[Place, ...]]]:
+    """The places of each public model, in the order given."""
+    return [
+        (name, tuple(found))
+        for name, found in groupby(places, key=lambda each: each.upstream.public_name)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +171,12 @@ class Routes:
             default_output_tokens=settings.default_output_tokens,
             clamps=settings.clamp_max_tokens,
             min_output_tokens=settings.min_output_tokens,
+            policies={
+                name: each.policy
+                for name, each in settings.models.items()
+                if each.policy != AS_WRITTEN
+            },
+            chooses=len(ranked.upstreams) > 1 or own[0].terms.when is not None or bool(steps),
         )
 
     def _target(self, model: str) -> tuple[Place, ...]:
@@ -176,7 +195,7 @@ class Routes:
             upstream,
             price,
             tokenizer_for(upstream.model),
-            self._settings.models[upstream.public_name].abilities,
+            upstream.terms.abilities.over(self._settings.models[upstream.public_name].abilities),
             tuple(vendors.vendor(provider.type).formats(provider)),
             provider.drop_unsupported,
         )

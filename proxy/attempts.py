@@ -37,6 +37,8 @@ class Facts:
     """How fast its answer is to be."""
     credit_target_ms: int | None = None
     """How fast it has to be for its whole price."""
+    explained: str | None = None
+    """Why its upstream was chosen, where it asked for that and may know."""
 
 
 @dataclass(frozen=True, slots=True)

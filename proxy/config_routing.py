@@ -101,9 +101,7 @@ def check_choices(
             _warn_of_nobody((*at, "when"), upstream, tenants, findings)
 
 
-def _warn_of_no_price(
-    at: Path, upstream: Upstream, prices: PriceBook, findings: Findings
-) -> None:
+def _warn_of_no_price(at: Path, upstream: Upstream, prices: PriceBook, findings: Findings) -> None:
     price = prices.find(
         provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
     )

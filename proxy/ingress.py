@@ -20,6 +20,7 @@ from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts
+from proxy.around import around_of
 from proxy.attempts import Facts
 from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.backlog import why_refused
@@ -37,6 +38,7 @@ from proxy.errors import (
     PathNotFound,
 )
 from proxy.exchange import Exchange
+from proxy.explained import explained
 from proxy.intake import read_body
 from proxy.native_objects import may_refer, reachable
 from proxy.pace import Pace
@@ -127,9 +129,21 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
-        planned = plan(route, chat, prompt, wishes)
+        around = around_of(
+            door,
+            route,
+            chat,
+            wishes,
+            who=principal,
+            labels=labels,
+            exchange_id=exchange_id,
+            target_ms=facts.target_latency_ms,
+        )
+        planned = plan(route, chat, prompt, wishes, around)
         judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
         facts = paced(door, request.app[PACE], facts, judged)
+        if wishes.explain:
+            facts = replace(facts, explained=explained(door.settings.server, judged.plan))
         finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)

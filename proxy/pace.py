@@ -22,7 +22,10 @@ from routing.cost_to_serve import CostRules, Decision, Estimate, Load, Mode, Ver
 from routing.cost_to_serve import estimate as cost_of
 from routing.degrade import NO_CHANGES
 from routing.history import History
-from routing.policy import Admission, Option
+from routing.policy import Admission, Loser, Option
+
+REROUTED = "margin"
+"""Why a request goes elsewhere than it was to, and the reason against where it was to go."""
 
 _KEPT_MAX = 4_096
 _BUCKETS = 60
@@ -126,6 +129,8 @@ def rerouted(plan: Plan, chosen: Option) -> Plan:
     made = plan.admission
     own = [each for each, step in zip(made.options, made.steps, strict=True) if not step]
     rest = [each for each in own if each.upstream != chosen.upstream]
+    losers = [each for each in plan.losers if each.upstream != chosen.upstream]
+    plan = replace(plan, losers=(Loser(own[0].upstream, REROUTED), *losers), word=REROUTED)
     if chosen.upstream.public_name == own[0].upstream.public_name:
         return replace(plan, admission=_with_first(made, [chosen, *rest]))
     spares = [each for each in (*plan.spares[0], *rest) if each.upstream != chosen.upstream]
@@ -133,7 +138,7 @@ def rerouted(plan: Plan, chosen: Option) -> Plan:
         plan,
         admission=_with_first(made, [chosen]),
         spares=(tuple(spares), *plan.spares[1:]),
-        rerouted_by="margin",
+        rerouted_by=REROUTED,
     )
 
 

@@ -106,7 +106,9 @@ def choose(
         reasons[index] = (
             "another_explored"
             if explored is not None
-            else _why_behind(policy, entrants[index], _word(policy, dice, ranks[first], ranks[index]))
+            else _why_behind(
+                policy, entrants[index], _word(policy, dice, ranks[first], ranks[index])
+            )
         )
     return Choice(tuple(order), word, tuple(reasons))
 

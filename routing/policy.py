@@ -30,12 +30,18 @@ class Option:
     prompt_tokens: int = 0
     output_tokens: int = 0
     elastic: Elastic | None = None
+    context_tokens_max: int | None = None
+    """Most tokens of prompt and answer together that its model takes, as far as that is known."""
 
     def text_for(self, model: str) -> str | None:
         """How this differs from the request for `model`: `cheap; max_tokens=512; instruct`."""
         served = self.upstream.public_name
         parts = [served] if served != model else []
         return "; ".join([*parts, *self.changes.parts()]) or None
+
+
+DISABLED = "it is switched off"
+"""The reason against an upstream with `enabled: false`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,8 @@ def rank(
     losers: list[Loser] = []
     for upstream, price in priced.items():
         reason = unavailable.get(upstream.provider)
+        if not upstream.terms.is_enabled:
+            reason = DISABLED
         if reason is None and must_be_priced and price is None:
             reason = "it has no price"
         if reason is None:

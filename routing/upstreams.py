@@ -117,8 +117,13 @@ def chain(models: Models, name: str) -> list[Model]:
 
 
 def candidates(models: Models, name: str) -> list[Upstream]:
-    """Every upstream that may serve `name`: its own first, then those of its fallbacks."""
-    return [upstream for model in chain(models, name) for upstream in model.upstreams]
+    """Every upstream that may serve `name`: its own first, then those of its fallbacks; those of
+    one model by their priority."""
+    return [
+        upstream
+        for model in chain(models, name)
+        for upstream in sorted(model.upstreams, key=lambda each: each.terms.priority)
+    ]
 
 
 def fallback_cycle(models: Models) -> list[str] | None:
