@@ -30,7 +30,7 @@ from proxy.settings import Settings
 from proxy.wire import client_format
 from routing.abilities import ANY, Abilities
 from routing.degrade import Rung, rungs
-from routing.policy import Loser, rank
+from routing.policy import DISABLED, Loser, rank
 from routing.upstreams import AS_WRITTEN, Model, Policy, Upstream, candidates
 
 
@@ -260,7 +260,11 @@ def count_prompts(
 def _nothing_left(
     model: str, losers: tuple[Loser, ...], unavailable: Mapping[str, str]
 ) -> ApiError:
-    callable_losers = [loser for loser in losers if loser.upstream.provider not in unavailable]
+    callable_losers = [
+        loser
+        for loser in losers
+        if loser.upstream.provider not in unavailable and loser.reason != DISABLED
+    ]
     if callable_losers:
         upstream = callable_losers[0].upstream
         return UnpricedModel(

@@ -18,6 +18,7 @@ from aiohttp import hdrs, web
 from metering.background import spawn
 from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
+from metering.tenant_caps import Labels
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts
 from proxy.around import around_of
@@ -43,14 +44,14 @@ from proxy.intake import read_body
 from proxy.native_objects import may_refer, reachable
 from proxy.pace import Pace
 from proxy.paced import asked_of, credit_target_ms, paced, target_ms
-from proxy.planning import plan
+from proxy.planning import Plan, plan
 from proxy.relay import ClientGoneError
 from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
 from proxy.telling import Finished
 from proxy.web_client import EVERY_ANSWER, WebClient
 from proxy.wire import ClientFormat, client_format
 from proxy.wire.openai_chat.errors import read_error
-from proxy.wishes import wishes_of
+from proxy.wishes import Wishes, wishes_of
 
 THREAD_ABOVE_BYTES = 16 * 1024
 """Prompts longer than this are counted in a thread: 5 ms of encoding per 100 kB, ten times that for
@@ -129,22 +130,10 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
-        around = around_of(
-            door,
-            route,
-            chat,
-            wishes,
-            who=principal,
-            labels=labels,
-            exchange_id=exchange_id,
-            target_ms=facts.target_latency_ms,
+        facts, planned = _planned(
+            request.app, facts, chat, route, prompt=prompt, wishes=wishes, labels=labels
         )
-        planned = plan(route, chat, prompt, wishes, around)
-        judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
-        facts = paced(door, request.app[PACE], facts, judged)
-        if wishes.explain:
-            facts = replace(facts, explained=explained(door.settings.server, judged.plan))
-        finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
+        finished = await _serve(Exchange(door, facts, chat, planned), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
@@ -158,6 +147,37 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         door.metrics.refused(internal.label)
         return await _refuse(client, internal, request_id, spoken)
     return await _answer(client, finished, request_id, spoken)
+
+
+def _planned(
+    app: web.Application,
+    facts: Facts,
+    chat: ChatRequest,
+    route: Route,
+    *,
+    prompt: PromptCount,
+    wishes: Wishes,
+    labels: Labels,
+) -> tuple[Facts, Plan]:
+    """Where the request may go and what it holds there; the facts with what that adds to them."""
+    door, pace = app[DOOR], app[PACE]
+    around = around_of(
+        door,
+        route,
+        chat,
+        wishes,
+        who=facts.principal,
+        labels=labels,
+        exchange_id=facts.exchange_id,
+        target_ms=facts.target_latency_ms,
+    )
+    judged = pace.judge(
+        plan(route, chat, prompt, wishes, around), asked_of(facts, wishes), monotonic_s()
+    )
+    facts = paced(door, pace, facts, judged)
+    if wishes.explain:
+        facts = replace(facts, explained=explained(door.settings.server, judged.plan))
+    return facts, judged.plan
 
 
 async def not_found(request: web.Request) -> web.Response:

@@ -64,7 +64,7 @@ async def test_the_other_one_serves_when_the_cheapest_fails(
     other_upstream.scripts = [[body({"error": {"message": "no"}}, 503)]]
     door = await open_door(both(up("a", "large"), up("b", "small"), strategy=Strategy.LEAST_COST))
 
-    answer, said = await ask(door)
+    _, said = await ask(door)
 
     assert said["choices"][0]["message"]["content"] == "a"
     assert [each.model_upstream for each in door.events] == ["small", "large"]

@@ -147,12 +147,17 @@ def test_least_cost_without_a_price(tmp_path: Path) -> None:
 
 
 FAULTY = {
-    "a strategy that is none": (_model("{provider: one, model: a}", "strategy: cheapest,"), "strategy"),
+    "a strategy that is none": (
+        _model("{provider: one, model: a}", "strategy: cheapest,"), "strategy",
+    ),
     "one place twice": (
-        _model("{provider: one, model: a}, {provider: one, model: a, region: eu}"), "stands here twice",
+        _model("{provider: one, model: a}, {provider: one, model: a, region: eu}"),
+        "stands here twice",
     ),
     "a tag with a comma": (_model('{provider: one, model: a, tags: ["a,b"]}'), "x-weir-tags"),
-    "a region with a space": (_model('{provider: one, model: a, region: "e u"}'), "no name of a region"),
+    "a region with a space": (
+        _model('{provider: one, model: a, region: "e u"}'), "no name of a region",
+    ),
     "a negative weight": (_model("{provider: one, model: a, weight: -1}"), "weight"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Homes: the same everywhere and after every start, shared by weight, and moved only when needed."""
+"""Homes: the same everywhere and after every start, shared by weight, moved only when needed."""
 
 from __future__ import annotations
 

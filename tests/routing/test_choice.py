@@ -186,7 +186,7 @@ def test_a_home_is_kept(strategy: Strategy) -> None:
 
 
 def test_a_crowded_home_is_left() -> None:
-    """Affinity does not pile requests up: a quarter more than the least busy, and one, is enough."""
+    """Affinity does not pile requests up: a quarter more than the least busy is enough."""
     policy = Policy(Strategy.LEAST_BUSY, Affinity.SESSION)
     home = choose(policy, [one("a"), one("b")], _dice(1, b"s")).order[0]
     busy = {home: 11, 1 - home: 8}
