@@ -33,6 +33,8 @@ TAGS_REASON, WHEN_REASON = "tags=", "when="
 """What reasons against an upstream begin with that is not what the request asks for, or that does
 not take such requests."""
 
+_MEASURED = frozenset({Strategy.LEAST_LATENCY, Strategy.LEAST_BUSY})
+
 _HEAD_MESSAGES_MAX = 8
 _HEAD_CHARS_MAX = 8_192
 """So much of a prompt tells conversations apart; providers compare their caches from the start."""
@@ -167,7 +169,8 @@ class Chooser:
     def _entrant(self, place: Place, changes: Changes, policy: Policy) -> Entrant:
         around, label = self._around, place.upstream.label
         observed = NOTHING_KNOWN
-        if around.history is not None:
+        is_timed = policy.strategy in _MEASURED or around.target_ms is not None
+        if is_timed and around.history is not None:
             observed = around.history.look(label, around.now_s, stream=self._request.stream)
         by_cost = policy.strategy is Strategy.LEAST_COST
         assert self._failing is not None

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from routing.abilities import Needs
+from routing.abilities import NO_NEEDS, Needs
 
 _TOOL_ROLES = ("tool", "function")
-_NO_NEEDS = Needs()
 
 
 def needs_of(body: Mapping[str, Any]) -> Needs:
@@ -38,7 +37,7 @@ def needs_of(body: Mapping[str, Any]) -> Needs:
     json_schema = wanted.__class__ is dict and wanted.get("type") == "json_schema"
     reasoning = _asks_to_think(body)
     if not (tools or vision or json_schema or reasoning or audio):
-        return _NO_NEEDS
+        return NO_NEEDS
     return Needs(tools, vision, json_schema, reasoning, audio)
 
 

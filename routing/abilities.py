@@ -48,6 +48,9 @@ class Needs:
     audio: bool = False
 
 
+NO_NEEDS = Needs()
+"""Those of a request of plain text."""
+
 CONTEXT, OUTPUT = "context", "output"
 """What a request lacks that is too long, or asks for too long an answer."""
 
@@ -59,9 +62,11 @@ def lacks(
 ) -> tuple[str, ...]:
     """What the request needs and the model has not, by name; `output_tokens` are those of one
     choice, as far as the request bounds them."""
-    missing = [
-        name for name in _NAMES if getattr(needs, name) and getattr(abilities, name) is False
-    ]
+    missing = []
+    if needs is not NO_NEEDS:
+        missing = [
+            name for name in _NAMES if getattr(needs, name) and getattr(abilities, name) is False
+        ]
     if is_too_long(abilities, prompt_tokens=prompt_tokens, output_tokens=output_tokens):
         missing.append(CONTEXT)
     most = abilities.max_output_tokens

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from routing.affinity import score, share
+from routing.affinity import scores, share
 from routing.history import NOTHING_KNOWN, Observed
 from routing.upstreams import AS_WRITTEN, USUAL_TERMS, Policy, Strategy, Terms
 
@@ -132,9 +132,16 @@ def _ranks(
     ranks: dict[int, _Rank] = {}
     for group, members in groups.items():
         found = [entrants[index] for index in members]
-        for index, each, band in zip(members, found, _bands(policy, found, dice), strict=True):
-            drawn = -score(key, each.label, each.terms.weight) if is_drawn else 0.0
-            ranks[index] = (*group, band, drawn)
+        bands = _bands(policy, found, dice)
+        is_tied = is_drawn and len(set(bands)) < len(bands)
+        drawn = (
+            scores(key, [(each.label, each.terms.weight) for each in found])
+            if is_tied
+            else [0.0] * len(found)
+        )
+        failing, late, priority = group
+        for index, band, won in zip(members, bands, drawn, strict=True):
+            ranks[index] = (failing, late, priority, band, -won)
     return ranks
 
 
@@ -196,14 +203,14 @@ def _explored(
     wanted = unknown or slower
     if not wanted or share(dice.exchange, "explore") * 1000 >= per_mille:
         return None
-    return max(wanted, key=lambda index: score(dice.exchange, entrants[index].label, 1))
+    drawn = scores(dice.exchange, [(entrants[index].label, 1) for index in wanted])
+    return wanted[drawn.index(max(drawn))]
 
 
 def _word(policy: Policy, dice: Dice, winner: _Rank, loser: _Rank) -> tuple[str, str]:
     """What told the two apart, in a word for the one and for the other."""
-    for place, words in enumerate(_WORDS):
-        if winner[place] != loser[place]:
-            return words
+    if winner[:3] != loser[:3]:
+        return next(words for place, words in enumerate(_WORDS) if winner[place] != loser[place])
     if winner[3] != loser[3]:
         return _BEHIND[policy.strategy]
     return ("affinity", "affinity") if dice.home is not None else ("drawn", "drawn")
