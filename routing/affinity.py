@@ -40,10 +40,13 @@ def scores(key: bytes, upstreams: Iterable[tuple[str, int]]) -> list[float]:
     it is among those that are left when the winner is taken away.
     """
     start, log = _hash(key), math.log
-    return [
-        -weight / log(((_mix(start ^ _hash_of_label(label)) >> 11) + 0.5) / _STEPS)
-        for label, weight in upstreams
-    ]
+    found = []
+    for label, weight in upstreams:  # as `_mix`, whose call would cost as much as what it does
+        value = start ^ _hash_of_label(label)
+        value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
+        found.append(-weight / log((((value ^ value >> 31) >> 11) + 0.5) / _STEPS))
+    return found
 
 
 def share(key: bytes, label: str) -> float:

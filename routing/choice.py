@@ -71,13 +71,14 @@ class Choice:
 _Rank = tuple[bool, bool, int, float, float]
 
 _BEHIND = {
-    Strategy.PRIORITY: ("first", "later"),
-    Strategy.WEIGHTED: ("drawn", "drawn"),
-    Strategy.LEAST_COST: ("cheapest", "dearer"),
-    Strategy.LEAST_LATENCY: ("fastest", "slower"),
-    Strategy.LEAST_BUSY: ("least_busy", "busier"),
+    Strategy.PRIORITY: ("first", "later", "later"),
+    Strategy.WEIGHTED: ("drawn", "drawn", "drawn"),
+    Strategy.LEAST_COST: ("cheapest", "dearer", "no_price"),
+    Strategy.LEAST_LATENCY: ("fastest", "slower", "not_measured"),
+    Strategy.LEAST_BUSY: ("least_busy", "busier", "no_weight"),
 }
-"""Words for the winner and the loser where the strategy decides."""
+"""Where the strategy decides: a word for the winner, for a loser, and for one that cannot be
+compared."""
 
 _WORDS = (("healthy", "failing"), ("in_time", "misses_target"), ("priority", "priority"))
 """The same for what goes before the strategy."""
@@ -101,15 +102,19 @@ def choose(
         order.insert(0, explored)
         word = "explored"
     first = order[0]
+    words = _BEHIND[policy.strategy]
+    head, band = ranks[first][:3], ranks[first][3]
     reasons = [each.reason for each in entrants]
     for index in order[1:]:
-        reasons[index] = (
-            "another_explored"
-            if explored is not None
-            else _why_behind(
-                policy, entrants[index], _word(policy, dice, ranks[first], ranks[index])
-            )
-        )
+        rank = ranks[index]
+        if explored is not None:
+            reasons[index] = "another_explored"
+        elif rank[:3] != head:
+            reasons[index] = _word(policy, dice, ranks[first], rank)[1]
+        elif rank[3] == band:
+            reasons[index] = _drawn(dice)
+        else:
+            reasons[index] = words[1] if rank[3] < _LAST else words[2]
     return Choice(tuple(order), word, tuple(reasons))
 
 
@@ -212,14 +217,9 @@ def _word(policy: Policy, dice: Dice, winner: _Rank, loser: _Rank) -> tuple[str,
     if winner[:3] != loser[:3]:
         return next(words for place, words in enumerate(_WORDS) if winner[place] != loser[place])
     if winner[3] != loser[3]:
-        return _BEHIND[policy.strategy]
-    return ("affinity", "affinity") if dice.home is not None else ("drawn", "drawn")
+        return _BEHIND[policy.strategy][:2]
+    return (_drawn(dice), _drawn(dice))
 
 
-def _why_behind(policy: Policy, loser: Entrant, words: tuple[str, str]) -> str:
-    """The loser's word, or that nothing is known which it could have won by."""
-    if words == _BEHIND[Strategy.LEAST_COST] and loser.nano is None:
-        return "no_price"
-    if words == _BEHIND[Strategy.LEAST_LATENCY] and loser.observed.p95_ms is None:
-        return "not_measured"
-    return words[1]
+def _drawn(dice: Dice) -> str:
+    return "drawn" if dice.home is None else "affinity"

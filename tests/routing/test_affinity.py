@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,3 +103,8 @@ def test_tenants_have_homes_of_their_own() -> None:
     }
 
     assert len(keys) == 2
+
+
+def test_scores_and_shares_agree() -> None:
+    """The loop that is written out for speed draws what `share` draws."""
+    assert scores(b"key", [("a/m", 2)]) == [-2 / math.log(share(b"key", "a/m"))]
