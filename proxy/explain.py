@@ -65,6 +65,7 @@ def explanation(settings: Settings, asked: Question, seen: Seen) -> dict[str, An
         "redis": {"is_read": seen.limits is not None, "cause": seen.cause},
         "request": None,
         "caps": _caps(asked, seen),
+        "flags": [] if seen.limits is None else seen.limits["flags"],
         "strategy": None,
         "upstreams": [],
         "stages": [],
@@ -85,7 +86,7 @@ def explanation(settings: Settings, asked: Question, seen: Seen) -> dict[str, An
     body["held"] = _held(first.hold)
     if seen.limits is not None:
         body["fits"] = _fits(body["caps"], made)
-    return body
+    return body | {"allowed": not body["flags"]}
 
 
 def _refusal(error: ApiError) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def _lines(body: Mapping[str, Any]) -> list[str]:
         found.append(f"strategy {policy['strategy']}, affinity {policy['affinity']}")
     for cap in body["caps"]:
         found += _cap_lines(cap)
+    found += [f"{flag['scope']} is {flag['flag']}: {flag['why']}" for flag in body["flags"]]
     if not body["redis"]["is_read"]:
         found.append(
             f"Redis was not read ({body['redis']['cause']}): what is spent, and which upstreams "
