@@ -109,6 +109,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         model_requested=facts.model_requested,
         model_public=upstream.public_name,
         model_upstream=upstream.model,
+        region=upstream.region,
         model_answered=reply.model,
         model_version=reply.version,
         service_tier=reply.service_tier,

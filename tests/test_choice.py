@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -45,7 +46,12 @@ async def ask(door: RunningDoor, headers: dict[str, str] | None = None, **fields
 
 async def test_the_cheapest_serves(open_door: OpenDoor, both: Make) -> None:
     """Of one model at two upstreams the cheaper one is asked, held for and billed."""
-    made = both(up("a", "large"), up("b", "small"), strategy=Strategy.LEAST_COST, explain=True)
+    made = both(
+        up("a", "large"),
+        replace(up("b", "small"), region="eu"),
+        strategy=Strategy.LEAST_COST,
+        explain=True,
+    )
     door = await open_door(made)
 
     answer, said = await ask(door, {"x-weir-explain": "1"})
@@ -53,7 +59,7 @@ async def test_the_cheapest_serves(open_door: OpenDoor, both: Make) -> None:
     assert answer.headers["x-weir-provider"] == "b"
     assert answer.headers["x-weir-route"] == "b/small (cheapest); not a/large (dearer)"
     assert said["choices"][0]["message"]["content"] == "b"
-    assert [each.model_upstream for each in door.events] == ["small"]
+    assert [(each.model_upstream, each.region) for each in door.events] == [("small", "eu")]
     assert held(door) == []
 
 

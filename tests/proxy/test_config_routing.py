@@ -171,3 +171,14 @@ def test_what_cannot_be_used(tmp_path: Path, name: str) -> None:
 
     assert len(found) == 1
     assert message in found[0]
+
+
+def test_what_is_switched_off_needs_no_price(tmp_path: Path) -> None:
+    """It costs nobody anything."""
+    capped = "tenants: [{id: acme, limits: {tenant: {daily_cap: 1}}}]\n"
+    head = HEAD.replace('"*"', "a").partition("tenants:")
+    text = head[0] + capped + "models:\n"
+    off = _model("{provider: one, model: a}, {provider: one, model: b, enabled: false}")
+
+    assert loaded(tmp_path, text + off).warnings == ()
+    assert len(faults(tmp_path, text + off.replace("false", "true"))) == 1

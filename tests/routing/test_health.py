@@ -185,3 +185,14 @@ def test_the_memory_of_attempts_is_bounded():
     assert len(breaker.recent) == breaker.recent.maxlen
     assert breaker.failed_recently == 1
     assert health.states(100) == {"a": State.CLOSED}
+
+
+def test_who_goes_last_is_told():
+    """Exactly those that the order would put behind the others: a probe is free to go."""
+    health = broken()
+
+    assert health.passed_over(101) == {"a"}
+    assert health.passed_over(111) == frozenset()
+    health.begin("a", 111)
+    assert health.passed_over(112) == {"a"}
+    assert Health().passed_over(1) == frozenset()
