@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from metering.calibration import Calibration
 from metering.caps import Stairs
@@ -31,9 +32,9 @@ from proxy.wire import client_format
 from routing.abilities import ANY, Abilities
 from routing.degrade import Rung, rungs
 from routing.fallback import Outcome
-from routing.policy import Loser, rank
+from routing.policy import DISABLED, Loser, rank
 from routing.retries import OnFailure
-from routing.upstreams import Model, Upstream, candidates
+from routing.upstreams import AS_WRITTEN, Model, Policy, Upstream, candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class Route:
 
     `own` are the upstreams of the first model that can be called, `spare` those of the fallback
     models of the route, `targets` those of every model that a degradation step names. `reason` is
-    the word for a degradation because a stage is in force.
+    the word for a degradation because a stage is in force. `policies` say how the upstreams of a
+    model are chosen among, where that is not as they are written.
     """
 
     model: str
@@ -78,6 +80,9 @@ class Route:
     default_tool_uses: int = 10
     is_capped: bool = False
     """Whether its tenants have a money cap: what has no price is not for them."""
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    chooses: bool = True
+    """Whether anything beside the body matters: a single upstream without conditions is the one."""
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -86,6 +91,14 @@ class Route:
             return self.own + self.spare
         targets = [place for places in self.targets.values() for place in places]
         return (*self.own, *targets, *self.spare)
+
+
+def by_model(places: Sequence[Place]) -> list[tuple[str, tuple[Place, ...]]]:
+    """The places of each public model, in the order given."""
+    return [
+        (name, tuple(found))
+        for name, found in groupby(places, key=lambda each: each.upstream.public_name)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +185,12 @@ class Routes:
             detours=self._detours(settings.models[model].on_failure, is_capped),
             default_tool_uses=settings.default_tool_uses,
             is_capped=is_capped,
+            policies={
+                name: each.policy
+                for name, each in settings.models.items()
+                if each.policy != AS_WRITTEN
+            },
+            chooses=len(ranked.upstreams) > 1 or own[0].terms.when is not None or bool(steps),
         )
 
     def _detours(self, told: OnFailure, is_capped: bool) -> dict[Outcome, tuple[Place, ...]]:
@@ -204,7 +223,7 @@ class Routes:
             upstream,
             price,
             tokenizer_for(upstream.model),
-            self._settings.models[upstream.public_name].abilities,
+            upstream.terms.abilities.over(self._settings.models[upstream.public_name].abilities),
             tuple(vendors.vendor(provider.type).formats(provider)),
             provider.drop_unsupported,
             is_search_model(upstream.model),
@@ -270,7 +289,11 @@ def count_prompts(
 def _nothing_left(
     model: str, losers: tuple[Loser, ...], unavailable: Mapping[str, str]
 ) -> ApiError:
-    callable_losers = [loser for loser in losers if loser.upstream.provider not in unavailable]
+    callable_losers = [
+        loser
+        for loser in losers
+        if loser.upstream.provider not in unavailable and loser.reason != DISABLED
+    ]
     if callable_losers:
         upstream = callable_losers[0].upstream
         return UnpricedModel(

@@ -39,6 +39,8 @@ class Facts:
     """How fast it has to be for its whole price."""
     deadline_s: float | None = None
     """How long it may take in all, from its arrival on."""
+    explained: str | None = None
+    """Why its upstream was chosen, where it asked for that and may know."""
 
 
 @dataclass(frozen=True, slots=True)

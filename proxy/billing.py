@@ -108,8 +108,7 @@ def _place(upstream: Upstream) -> dict[str, Any]:
 
 def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Moment) -> UsageEvent:
     upstream, price, reply = attempt.option.upstream, attempt.option.price, attempt.reply
-    key, usage = facts.principal.key, charged.usage
-    ended_at = attempt.ended_at or moment.emitted_at
+    key, usage, ended_at = facts.principal.key, charged.usage, attempt.ended_at or moment.emitted_at
     return UsageEvent(
         event_id=attempt.event_id,
         exchange_id=facts.exchange_id,

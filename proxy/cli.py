@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from proxy.cli_dead import dead
+from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
@@ -71,7 +72,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, holds, ledger, limits, reload, review, upstreams, verify):
+for each in (dead, explain, holds, ledger, limits, reload, review, upstreams, verify):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from proxy.limits_report import Look
     from proxy.settings import Settings
 
-_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
 
 _CHUNK = 500
 """Records asked for at once."""
@@ -52,8 +52,8 @@ def limits(
     tenant = settings.tenants.get(tenant_id)
     if tenant is None:
         fail(NOT_FOUND, f"no tenant {tenant_id!r} in {settings.source}", as_json)
-    scopes = _scopes(settings, tenant, key, named, as_json)
-    body = limits_body(_reading(_look(settings, tenant, scopes), as_json))
+    scopes = scopes_named(settings, tenant, key, named, as_json)
+    body = limits_body(_reading(read_limits(settings, tenant, scopes), as_json))
     if as_json:
         echo_json(body)
     else:
@@ -86,7 +86,7 @@ def holds(
         cli_tables.console().print(holds_table(shown, unreadable, more))
 
 
-def _scopes(
+def scopes_named(
     settings: Settings,
     tenant: Tenant,
     key_id: str | None,
@@ -131,7 +131,8 @@ def _reading(work: Any, as_json: bool) -> Any:
         fail(FAILED, f"cannot read Redis: {error or type(error).__name__}", as_json)
 
 
-def _client(settings: Settings) -> Any:
+def client_of(settings: Settings) -> Any:
+    """The Redis of an installation, the embedded one where none is named."""
     from metering.settlement.redis_client import connect
     from proxy.embedded_redis import redis_url
 
@@ -139,12 +140,14 @@ def _client(settings: Settings) -> Any:
     return connect(redis_url(settings.data_dir) if url is None else url.reveal())
 
 
-async def _now_ms(client: Any) -> int:
+async def now_ms_of(client: Any) -> int:
+    """Redis' own clock."""
     seconds, microseconds = await client.time()
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
-async def _look(settings: Settings, tenant: Tenant, scopes: tuple[Scope, ...]) -> Look:
+async def read_limits(settings: Settings, tenant: Tenant, scopes: tuple[Scope, ...]) -> Look:
+    """What Redis has of these scopes now."""
     from metering.caps import Scope, ScopeKind
     from metering.scope_reading import read_scope
     from metering.tenant_caps import caps_under
@@ -153,8 +156,8 @@ async def _look(settings: Settings, tenant: Tenant, scopes: tuple[Scope, ...]) -
 
     keys, readings = redis_keys(settings), {}
     caps = caps_under(tenant, scopes)
-    async with _client(settings) as client, asyncio.timeout(_TIMEOUT_S):
-        now_ms = await _now_ms(client)
+    async with client_of(settings) as client, asyncio.timeout(TIMEOUT_S):
+        now_ms = await now_ms_of(client)
         for scope in (Scope(ScopeKind.TENANT), *scopes):
             windows = [cap.window for cap in caps if cap.scope == scope]
             fields = await client.hgetall(keys.scope(tenant.id, scope))
@@ -177,8 +180,8 @@ async def _holds(settings: Settings, tenant_id: str | None) -> tuple[list[dict[s
     shards = range(keys.shards) if tenant_id is None else [keys.shard(tenant_id)]
     rows: list[dict[str, Any]] = []
     unreadable = 0
-    async with _client(settings) as client, asyncio.timeout(_TIMEOUT_S * 4):
-        now_ms = await _now_ms(client)
+    async with client_of(settings) as client, asyncio.timeout(TIMEOUT_S * 4):
+        now_ms = await now_ms_of(client)
         for shard in shards:
             indexed = await client.zrange(keys.open_holds(shard), 0, -1)
             for tenant, found in _by_tenant(indexed, tenant_id).items():

@@ -35,6 +35,7 @@ from proxy.config_passthrough import (
 )
 from proxy.config_prices import RULES, build_prices
 from proxy.config_providers import build_provider
+from proxy.config_routing import check_choices
 from proxy.config_shape import FileShape, ServerShape
 from proxy.config_slips import warn_of_cache_rates, warn_of_long_prompts, warn_of_unset
 from proxy.config_tenants import Tenants, build_tenants
@@ -67,6 +68,8 @@ def build(
         check_margins(cost_rules, models, prices, findings)
         warn_of_cache_rates(models, prices, providers, findings)
         warn_of_long_prompts(models, prices, findings)
+        keys = {who.id: [key.id for key in who.keys] for who in tenants.by_id.values()}
+        check_choices(models, prices, keys, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
     check_output(shape.limits, findings)
     _warn_of_few_tokens(tenants, shape.limits.min_output_tokens, findings)
@@ -270,7 +273,8 @@ def _reachable(tenant: Tenant, models: Mapping[str, Model]) -> dict[Upstream, No
     """Upstreams of the models it may ask for, of their fallbacks, and of those steps lead to."""
     names = [name for name in models if tenant.may_use(name)]
     names += targets_of(tenant, models)
-    return dict.fromkeys(each for name in names for each in candidates(models, name))
+    found = [each for name in names for each in candidates(models, name)]
+    return dict.fromkeys([each for each in found if each.terms.is_enabled])
 
 
 def _warn_of_minted(shape: FileShape, findings: Findings) -> None:

@@ -43,7 +43,7 @@ class StepShape:
 
 @dataclass(frozen=True, kw_only=True)
 class SupportsShape:
-    """What a model can take; a request that needs what is `false` is never degraded to it."""
+    """What a model can take; a request that needs what is `false` is not sent there."""
 
     __pydantic_config__ = FORBID
 
@@ -53,6 +53,10 @@ class SupportsShape:
     """Images."""
     json_schema: Flag | None = None
     """Answers in a JSON schema (`response_format`)."""
+    reasoning: Flag | None = None
+    """Thinking before the answer (`reasoning_effort`, `thinking`)."""
+    audio: Flag | None = None
+    """Sound in the prompt or as the answer."""
 
 
 ANYTHING = SupportsShape()

@@ -68,6 +68,8 @@ class ServerShape:
     """Port of `/metrics` and of `/readyz` with details; 0 or nothing for none."""
     metrics_tenants: Flag = True
     """Whether metrics name tenants and what they spend."""
+    explain: Flag = False
+    """Whether clients may ask with `x-weir-explain` why an upstream was chosen."""
     max_body_mb: Annotated[int, Field(ge=1, le=1024), BeforeValidator(_whole)] = 32
     """Largest request body, in MiB."""
     max_connections: Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)] = 10_000

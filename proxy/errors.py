@@ -6,6 +6,7 @@
     |   |-- UnpricedModel             400 model_not_priced
     |   |-- UnsupportedParameter      400 unsupported_parameter
     |   |-- ContextTooLong            400 context_length_exceeded
+    |   |-- UnsupportedByModel        400 unsupported_by_model
     |   |-- EventsRefused             400 events_refused
     |   `-- RequestExceedsBudget      400 request_exceeds_budget
     |-- InvalidApiKey                 401 invalid_api_key
@@ -148,6 +149,12 @@ class ContextTooLong(InvalidRequest):
     """The prompt is longer than the feature, or the model, may take."""
 
     code = "context_length_exceeded"
+
+
+class UnsupportedByModel(InvalidRequest):
+    """No upstream of the model can do what the request uses, or is what it asks for."""
+
+    code = "unsupported_by_model"
 
 
 class EventsRefused(InvalidRequest):

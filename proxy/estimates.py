@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from metering.caps import Elastic, Vector
-from metering.money import AMOUNT_NANO_MAX
+from metering.money import AMOUNT_NANO_MAX, amount_nano
 from metering.prices import Rates
+from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy.admission import Place, PromptCount, Route
 from proxy.allowance import elastic
 from proxy.changes import instruction_tokens
@@ -41,7 +42,7 @@ class Estimates:
         """The place with what it would hold for this request with these changes."""
         changes = self.possible(place, changes)
         input_tokens = self.input_tokens(place, changes)
-        output_tokens = self._output(changes)
+        output_tokens = self._output(changes, place)
         asks = self._asks if not place.searches and self._asks is NO_ASKS else self.asks_at(place)
         rates = self._rates(place, asks, input_tokens)
         nano = self._nano(rates, input_tokens, output_tokens)
@@ -134,9 +135,11 @@ class Estimates:
             tokens += instruction_tokens(place.tokenizer, changes.instruct)
         return tokens
 
-    def _output(self, changes: Changes) -> int:
-        """Output tokens that the hold must cover, over all choices."""
-        tokens = self._request.output_bound(self._route.default_output_tokens)
+    def _output(self, changes: Changes, place: Place) -> int:
+        """Output tokens that the hold must cover, over all choices; what is only assumed is no more
+        than the model there can say."""
+        default, most = self._route.default_output_tokens, place.abilities.max_output_tokens
+        tokens = self._request.output_bound(default if most is None else min(default, most))
         if changes.max_tokens is None:
             return tokens
         return min(tokens, changes.max_tokens * self._request.candidates)
@@ -151,12 +154,27 @@ class Estimates:
         Nothing is known to be cheaper than what has no price."""
         return self.cost(place) < usual.hold.nano
 
+    def charged(self, place: Place, changes: Changes) -> int | None:
+        """What its provider would charge us, as far as it is estimated; None without a price."""
+        price = place.price
+        if price is None:
+            return None
+        tokens = self.input_tokens(place, self.possible(place, changes))
+        asks = self.asks_at(place)
+        tier = price.choose_tier(reported=None, asked=asks.tier).tier
+        priced = price.at({INPUT_UNCACHED: tokens}, tier=tier, region=place.upstream.region)
+        # plain rates, not the dearest of each side as for a hold: a rate for writing to a cache
+        # says nothing about which upstream is cheaper
+        rates = priced.cost.rates_pico
+        output_nano = amount_nano(self._output(changes, place), rates[OUTPUT_TEXT])
+        return amount_nano(tokens, rates[INPUT_UNCACHED]) + output_nano
+
     def cost(self, place: Place) -> int:
         """What the request would hold there as it was asked."""
         cost = self._costs.get(place.upstream.label)
         if cost is None:
             tokens = self._prompt.tokens(place.upstream)
             rates = self._rates(place, self.asks_at(place), tokens)
-            cost = self._nano(rates, tokens, self._output(NO_CHANGES))
+            cost = self._nano(rates, tokens, self._output(NO_CHANGES, place))
             self._costs[place.upstream.label] = cost
         return cost

@@ -157,15 +157,10 @@ class Exchange:
         return error
 
     def _order(self, index: int) -> list[Option]:
-        """The admitted option, the rest of its model's, then those of the fallback models; within
-        this order, upstreams that are known to fail go last."""
-        found = self._door.history.order(
-            self._plan.order(index),
-            lambda each: each.upstream,
-            self._facts.target_latency_ms,
-            stream=self._request.stream,
-        )
-        return self._door.health.order(found, lambda each: each.upstream.label, monotonic_s())
+        """The admitted option, the rest of its model's, then those of the fallback models, in the
+        order of the plan; upstreams that have begun to fail since go last."""
+        wanted = self._plan.order(index)
+        return self._door.health.order(wanted, lambda each: each.upstream.label, monotonic_s())
 
     async def _fits(self, option: Option) -> bool:
         """Move the hold to a dearer upstream before it is called; a cheaper one fits as it is."""

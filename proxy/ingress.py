@@ -20,12 +20,15 @@ from aiohttp import hdrs, web
 from metering.background import spawn
 from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
+from metering.tenant_caps import Labels
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, count_prompts
+from proxy.around import around_of
 from proxy.attempts import Facts
 from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, bare_key
 from proxy.backlog import why_refused
 from proxy.chat import ChatRequest
+from proxy.choosing import Around
 from proxy.client_connection import Patience
 from proxy.crowd import Memory
 from proxy.deadlines import DEADLINE, deadline_s
@@ -41,6 +44,7 @@ from proxy.errors import (
     PathNotFound,
 )
 from proxy.exchange import Exchange
+from proxy.explained import explained
 from proxy.front import front_of
 from proxy.intake import read_body
 from proxy.native_objects import may_refer, reachable
@@ -125,11 +129,10 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
-        count = partial(count_prompt, request, chat)
-        made = await planned(route, chat, prompt, wishes, count=count)
-        judged = front.pace.judge(made, asked_of(facts, wishes), monotonic_s())
-        facts = paced(door, front.pace, facts, judged)
-        finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
+        facts, made = await _planned(
+            request, facts, chat, route, prompt=prompt, wishes=wishes, labels=labels
+        )
+        finished = await _serve(Exchange(door, facts, chat, made), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
@@ -143,6 +146,38 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         door.metrics.refused(internal.label)
         return await _refuse(client, internal, request_id, spoken)
     return await _answer(client, finished, request_id, spoken)
+
+
+async def _planned(
+    request: web.Request,
+    facts: Facts,
+    chat: ChatRequest,
+    route: Route,
+    *,
+    prompt: PromptCount,
+    wishes: Wishes,
+    labels: Labels,
+) -> tuple[Facts, Plan]:
+    """Where the request may go and what it holds there; the facts with what that adds to them."""
+    front = front_of(request)
+    door, pace = front.door, front.pace
+    around = around_of(
+        door,
+        route,
+        chat,
+        wishes,
+        who=facts.principal,
+        labels=labels,
+        exchange_id=facts.exchange_id,
+        target_ms=facts.target_latency_ms,
+    )
+    count = partial(count_prompt, request, chat)
+    made = await planned(route, chat, prompt, wishes, around, count=count)
+    judged = pace.judge(made, asked_of(facts, wishes), monotonic_s())
+    facts = paced(door, pace, facts, judged)
+    if wishes.explain:
+        facts = replace(facts, explained=explained(door.settings.server, judged.plan))
+    return facts, judged.plan
 
 
 async def not_found(request: web.Request) -> web.Response:
@@ -238,18 +273,19 @@ async def planned(
     chat: ChatRequest,
     prompt: PromptCount,
     wishes: Wishes,
+    around: Around,
     *,
     count: Callable[[Route], Awaitable[PromptCount]],
 ) -> Plan:
     """The plan; for a prompt that is too long for the model asked for, that of its
     `context_fallbacks`, for which it has to be counted anew."""
     try:
-        return plan(route, chat, prompt, wishes)
+        return plan(route, chat, prompt, wishes, around)
     except ContextTooLong:
         if (longer := longer_route(route)) is None:
             raise
         with contextlib.suppress(ApiError):  # none of them can serve it: that is what is told
-            return plan(longer, chat, await count(longer), wishes)
+            return plan(longer, chat, await count(longer), wishes, around)
         raise
 
 

@@ -19,6 +19,7 @@ from metering.money import format_usd
 from metering.window import is_rate
 from proxy.admission import PromptCount, Route, count_prompts
 from proxy.allowance import clamp
+from proxy.around import around_of
 from proxy.degraded import only_cached, steps_taken
 from proxy.door import Door
 from proxy.errors import ApiError, InternalError
@@ -87,15 +88,30 @@ async def _judge(request: web.Request) -> dict[str, Any]:
     check_context(who.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
     pace = front.pace
     wanted_ms = target_ms(door.settings, chat.model, wishes)
+    exchange_id = uuid7(now_ns() // 1_000_000, os.urandom(10))
+    around = around_of(
+        door,
+        route,
+        chat,
+        wishes,
+        who=who,
+        labels=labels,
+        exchange_id=exchange_id,
+        target_ms=wanted_ms,
+    )
     judged = pace.judge(
         await planned(
-            route, chat, prompt, wishes, count=lambda other: _count(asked, other, is_long=is_long)
+            route,
+            chat,
+            prompt,
+            wishes,
+            around,
+            count=lambda other: _count(asked, other, is_long=is_long),
         ),
         Asked(wanted_ms, chat.stream, may_change_model=wishes.degrade),
         monotonic_s(),
     )
     caps = pace.caps(standing.caps, chat.model) if judged.is_throttled else standing.caps
-    exchange_id = uuid7(now_ns() // 1_000_000, os.urandom(10))
     hold = Hold(who.tenant.id, exchange_id, caps, standing.stops)
     looked = await _look(door, hold, judged)
     is_enforced = pace.rules.mode is Mode.ENFORCE

@@ -5,20 +5,40 @@ Pure: reasons by name, and the refusals that they come to at the door.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from proxy.admission import Place, PromptCount, Route
 from proxy.chat import ChatRequest
-from proxy.errors import ContextTooLong, InvalidRequest, UnpricedModel, UnsupportedParameter
+from proxy.errors import (
+    ApiError,
+    ContextTooLong,
+    InvalidRequest,
+    UnpricedModel,
+    UnsupportedByModel,
+    UnsupportedParameter,
+)
 from proxy.estimates import Estimates
 from proxy.needs import needs_of
 from proxy.price_asks import NO_ASKS
 from proxy.wire import client_format
-from routing.abilities import ANY, Needs, is_too_long, lacks
-from routing.degrade import NO_CHANGES, Changes
+from routing.abilities import ANY, CONTEXT, OUTPUT, Needs, lacks
+from routing.degrade import Changes
 
 ENDPOINT = "endpoint"
 """What an upstream lacks whose vendor has nothing of the kind that was asked for."""
+
+_LACKS = "lacks="
+_PARAMS = (("tags=", "x-weir-tags"), ("when=", "model"))
+_FIELDS = (
+    ("tools", "tools"),
+    ("vision", "messages"),
+    ("audio", "messages"),
+    ("json_schema", "response_format"),
+    ("reasoning", "reasoning_effort"),
+    (OUTPUT, "max_tokens"),
+    (CONTEXT, "messages"),
+)
+_TOLD_CHARS_MAX = 500
 
 OWN_MODEL = "the_model_asked_for"
 """What every other model lacks for a request whose answers are worth nothing beside another's."""
@@ -102,31 +122,56 @@ class Obstacles:
             output_tokens=self._estimates.choice_tokens(changes),
         )
 
-    def check_context(self, place: Place) -> None:
-        """Raise the refusal of a prompt that is too long for this place's model."""
-        abilities, limit = place.abilities, self._request.output_limit
-        longest = abilities.max_context_tokens
-        if longest is None:
-            return
+    def too_long(self, places: Sequence[Place]) -> ContextTooLong:
+        """The refusal of a request that is too long for all of these, by the roomiest."""
+        place = max(places, key=lambda each: each.abilities.max_context_tokens or 0)
+        longest, limit = place.abilities.max_context_tokens, self._request.output_limit
         tokens = self._prompt.tokens(place.upstream)
-        if not is_too_long(
-            abilities, prompt_tokens=tokens, output_tokens=self._estimates.choice_tokens(NO_CHANGES)
-        ):
-            return
-        if limit is None or tokens > longest:
-            raise ContextTooLong(
+        if limit is None or longest is None or tokens > longest:
+            return ContextTooLong(
                 f"This model's maximum context length is {longest} tokens. However, your messages "
                 f"resulted in {tokens} tokens. Please reduce the length of the messages.",
                 param="messages",
             )
-        raise ContextTooLong(
+        return ContextTooLong(
             f"This model's maximum context length is {longest} tokens. However, you requested "
             f"{tokens + limit} tokens ({tokens} in the messages, {limit} in the completion). "
             "Please reduce the length of the messages or completion.",
             param="messages",
         )
 
+    def none_left(self, places: Sequence[Place], reasons: Mapping[str, str]) -> ApiError:
+        """The refusal where no place of the model asked for can serve, nor any fallback; `reasons`
+        by the places' labels."""
+        if all(self.uncarried(place) for place in places):
+            return self.not_carried(places[0])
+        said = set(reasons.values())
+        if said == {lacks_text((CONTEXT,))}:
+            return self.too_long(places)
+        model = self._route.model
+        told = "; ".join(
+            sorted(f"{place.upstream.model}: {reasons[place.upstream.label]}" for place in places)
+        )
+        param = next((param for head, param in _PARAMS if all(map(_begins(head), said))), None)
+        return UnsupportedByModel(
+            f"No upstream of the model `{model}`, nor of its fallbacks, can serve this request "
+            f"({told[:_TOLD_CHARS_MAX]}). Leave out what is lacking, or ask for another model.",
+            param=param or self._lacking_param(said),
+        )
+
+    def _lacking_param(self, said: Set[str]) -> str | None:
+        """The field of the request for what every upstream lacks; None where they differ."""
+        lists = [
+            set(each.removeprefix(_LACKS).split(",")) for each in said if each.startswith(_LACKS)
+        ]
+        shared = set.intersection(*lists) if len(lists) == len(said) else set()
+        return next((field for name, field in _FIELDS if name in shared), None)
+
 
 def lacks_text(missing: Sequence[str]) -> str:
     """The same in words for a header."""
-    return f"lacks={','.join(missing)}"
+    return _LACKS + ",".join(missing)
+
+
+def _begins(head: str) -> Callable[[str], bool]:
+    return lambda reason: reason.startswith(head)

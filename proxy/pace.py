@@ -18,11 +18,23 @@ from metering.caps import Candidate, Cap, CapMode, Limit, Scope, ScopeKind, Wind
 from metering.money import divide_up
 from proxy.limit_words import MARGIN
 from proxy.planning import Plan
-from routing.cost_to_serve import CostRules, Decision, Estimate, Load, Mode, Verdict, decide
+from routing.cost_to_serve import (
+    CostRules,
+    Decision,
+    Estimate,
+    Load,
+    Mode,
+    Verdict,
+    decide,
+    keeps_margin,
+)
 from routing.cost_to_serve import estimate as cost_of
 from routing.degrade import NO_CHANGES
 from routing.history import History
-from routing.policy import Admission, Option
+from routing.policy import Admission, Loser, Option
+
+REROUTED = "margin"
+"""Why a request goes elsewhere than it was to, and the reason against where it was to go."""
 
 _KEPT_MAX = 4_096
 _BUCKETS = 60
@@ -68,15 +80,24 @@ class Pace:
         decision = decide(self.rules, found, ())
         if decision.verdict is Verdict.ALLOW:
             return Judged(plan, decision, first)
-        others = _others(plan, asked)
-        decision = decide(
-            self.rules, found, [self._estimate(each, asked, now_s) for each in others]
-        )
-        if decision.index is None:
+        chosen, estimates = self._cheapest(first, _others(plan, asked), asked, now_s)
+        decision = decide(self.rules, found, estimates)
+        if decision.index is None or chosen is None:
             return Judged(plan, decision, first, is_throttled=True)
-        chosen = others[decision.index]
         is_shadow = self.rules.mode is Mode.SHADOW
         return Judged(plan if is_shadow else rerouted(plan, chosen), decision, chosen)
+
+    def _cheapest(
+        self, first: Option, others: Sequence[Option], asked: Asked, now_s: float
+    ) -> tuple[Option | None, list[Estimate]]:
+        """The cheapest of the others that keeps the margin, with its estimate: from the cheapest
+        on, for most are not worth an estimate. Dearer ones than the first are none at all."""
+        able = [each for each in others if each.hold.nano <= first.hold.nano]
+        for each in sorted(able, key=lambda option: option.hold.nano):
+            found = self._estimate(each, asked, now_s)
+            if found.sell_nano is not None and keeps_margin(self.rules, found):
+                return each, [found]
+        return None, []
 
     def caps(self, caps: tuple[Cap, ...], model: str) -> tuple[Cap, ...]:
         """These caps and the one of a request for this model that is throttled; the same object
@@ -126,6 +147,8 @@ def rerouted(plan: Plan, chosen: Option) -> Plan:
     made = plan.admission
     own = [each for each, step in zip(made.options, made.steps, strict=True) if not step]
     rest = [each for each in own if each.upstream != chosen.upstream]
+    losers = [each for each in plan.losers if each.upstream != chosen.upstream]
+    plan = replace(plan, losers=(Loser(own[0].upstream, REROUTED), *losers), word=REROUTED)
     if chosen.upstream.public_name == own[0].upstream.public_name:
         return replace(plan, admission=_with_first(made, [chosen, *rest]))
     spares = [each for each in (*plan.spares[0], *rest) if each.upstream != chosen.upstream]
@@ -133,7 +156,7 @@ def rerouted(plan: Plan, chosen: Option) -> Plan:
         plan,
         admission=_with_first(made, [chosen]),
         spares=(tuple(spares), *plan.spares[1:]),
-        rerouted_by="margin",
+        rerouted_by=REROUTED,
     )
 
 

@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from metering.caps import Stairs
-from proxy.admission import Place, PromptCount, Route
+from proxy.admission import Place, PromptCount, Route, by_model
 from proxy.chat import ChatRequest
+from proxy.choosing import NOWHERE, Around, Chooser, Picked
 from proxy.detours import Detours
-from proxy.errors import ProviderUnavailable
+from proxy.errors import ApiError, ProviderUnavailable
 from proxy.estimates import Estimates
-from proxy.obstacles import Obstacles, lacks_text
+from proxy.obstacles import Obstacles
 from proxy.wishes import USUAL, Wishes
 from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Skip, climb, effective
-from routing.policy import Admission, Option, admission
+from routing.policy import Admission, Loser, Option, admission
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ class Plan:
     """Why another model is first than the one that was asked for, where no step says so."""
     detours: Detours | None = None
     """Where else it may go after some refusals; planned when that happens."""
+    losers: tuple[Loser, ...] = ()
+    """Every other upstream of the route, and why it is not first: unable, or asked later."""
+    word: str = ""
+    """Why the first option of stage 0 is first: `only`, `cheapest`, `affinity`."""
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -63,30 +68,50 @@ class Plan:
         return list({each.upstream: each for each in (*same, *self.spares[step])}.values())
 
 
-def plan(route: Route, request: ChatRequest, prompt: PromptCount, wishes: Wishes = USUAL) -> Plan:
+FALLBACK = "fallback"
+"""The reason against an upstream that serves a fallback model."""
+
+
+def plan(
+    route: Route,
+    request: ChatRequest,
+    prompt: PromptCount,
+    wishes: Wishes = USUAL,
+    around: Around = NOWHERE,
+) -> Plan:
     """What to reserve for this request on its route."""
-    planner = _Planner(route, request, prompt, wishes)
-    planned = planner.plan()
+    planner = _Planner(route, request, prompt, wishes, around)
+    made = planner.plan()
     if not route.detours:
-        return planned
-    return replace(planned, detours=Detours(route, request, planner.is_elastic))
+        return made
+    return replace(made, detours=Detours(route, request, planner.is_elastic))
 
 
 class _Planner:
     """One plan in the making."""
 
     def __init__(
-        self, route: Route, request: ChatRequest, prompt: PromptCount, wishes: Wishes
+        self,
+        route: Route,
+        request: ChatRequest,
+        prompt: PromptCount,
+        wishes: Wishes,
+        around: Around,
     ) -> None:
         self._route, self._request, self._prompt = route, request, prompt
         self._wishes = wishes
         self.is_elastic = request.stream or (wishes.clamp and route.clamps)
         self._estimates = Estimates(route, request, prompt, is_elastic=self.is_elastic)
         self._obstacles = Obstacles(route, request, prompt, self._estimates)
+        self._chooser = Chooser(
+            route, request, prompt, around, estimates=self._estimates, obstacles=self._obstacles
+        )
 
     def plan(self) -> Plan:
         route = self._route
-        own, spare, spare_skips = self._able()
+        picked, spare, spare_skips = self._pick()
+        own = picked.places
+        losers = (*route.losers, *picked.losers) if route.losers else picked.losers
         usual = [self._estimates.option(place, NO_CHANGES) for place in own]
         if route.stairs is None or not self._wishes.degrade:
             made = admission([usual])
@@ -97,6 +122,8 @@ class _Planner:
                 (spares,),
                 spare_skips=spare_skips,
                 uncalibrated=self._prompt.uncalibrated,
+                losers=losers,
+                word=picked.word,
             )
         ladder = self._climb(own, usual)
         made = admission([usual] if route.stairs.is_shadow else ladder.stages)
@@ -111,44 +138,43 @@ class _Planner:
             spare_skips=spare_skips,
             closed=ladder.closed,
             uncalibrated=self._prompt.uncalibrated,
+            losers=losers,
+            word=picked.word,
         )
 
-    def _able(self) -> tuple[Sequence[Place], Sequence[Place], tuple[Skip, ...]]:
-        """The places of the first model and of its fallback models, without those fallback models
-        that lack what the request uses; the asked model itself is not kept from its upstream but
-        for a context that is too long."""
+    def _pick(self) -> tuple[Picked, tuple[Place, ...], tuple[Skip, ...]]:
+        """The places of the first model that can serve, in order; those of its fallback models; and
+        the fallback models that cannot."""
         route = self._route
-        first = route.own[0]
-        if first.upstream.public_name == route.model:
-            self._obstacles.check_context(first)
-            if not route.spare and not any(self._obstacles.uncarried(place) for place in route.own):
-                return route.own, (), ()
-        chain, skips = [], {}
-        for place in (*route.own, *route.spare):
-            model = place.upstream.public_name
-            is_own = model == route.model
-            missing = (
-                self._obstacles.uncarried(place)
-                if is_own
-                else self._obstacles.lacks(place, NO_CHANGES)
-            )
-            if not missing:
-                chain.append(place)
-            elif not is_own:
-                skips[model] = Skip(model, lacks_text(missing))
-        if not chain and first.upstream.public_name == route.model:
-            raise self._obstacles.not_carried(first)
-        if not chain:
-            told = "; ".join(f"{skip.model}: {skip.reason}" for skip in skips.values())
-            raise ProviderUnavailable(
-                f"No provider of the model `{route.model}` can be called, and its fallbacks cannot "
-                f"serve this request ({told})."
-            )
-        name = chain[0].upstream.public_name
-        return (
-            [place for place in chain if place.upstream.public_name == name],
-            [place for place in chain if place.upstream.public_name != name],
-            tuple(skips.values()),
+        found = self._chooser.pick(route.own, NO_CHANGES)
+        if found.places and not route.spare:
+            return found, (), ()
+        picked = [found]
+        skips: list[Skip] = []
+        for model, places in by_model(route.spare):
+            here = self._chooser.pick(places, NO_CHANGES)
+            picked.append(here)
+            if not here.places:
+                skips.append(Skip(model, here.losers[-1].reason))
+        able = [each for each in picked if each.places]
+        if not able:
+            raise self._nothing_able(found, skips)
+        first, *others = able
+        losers = [loser for each in picked for loser in each.losers]
+        losers += [Loser(each.places[0].upstream, FALLBACK) for each in others]
+        behind = [place for each in others for place in each.places]
+        whole = replace(first, losers=tuple(losers))
+        return whole, tuple(behind), tuple(skips)
+
+    def _nothing_able(self, found: Picked, skips: Sequence[Skip]) -> ApiError:
+        route = self._route
+        if route.own[0].upstream.public_name == route.model:
+            return self._obstacles.none_left(route.own, found.reasons)
+        own = Skip(route.own[0].upstream.public_name, found.losers[-1].reason)
+        told = "; ".join(f"{skip.model}: {skip.reason}" for skip in (own, *skips))
+        return ProviderUnavailable(
+            f"No provider of the model `{route.model}` can be called, and its fallbacks cannot "
+            f"serve this request ({told})."
         )
 
     def _climb(self, own: Sequence[Place], usual: Sequence[Option]) -> Ladder[Option]:
@@ -171,20 +197,22 @@ class _Planner:
 
     def _judge(self, name: str, changes: Changes, usual: Option) -> int | str:
         """What the first able and cheaper upstream of a model comes to, or why there is none."""
-        reason = ""
-        for place in self._route.targets.get(name, ()):
-            missing = self._obstacles.lacks(place, changes)
-            if not missing and self._estimates.is_cheaper(place, usual):
-                return self._estimates.cost(place)
-            reason = reason or (lacks_text(missing) if missing else DEARER)
-        return reason or ("same" if name == self._route.model else "unavailable")
+        places = self._route.targets.get(name, ())
+        if not places:
+            return "same" if name == self._route.model else "unavailable"
+        able = self._able_of(name, changes, usual)
+        if able:
+            return self._estimates.cost(able[0])
+        return self._chooser.against(places[0], changes) or DEARER
 
     def _able_of(self, name: str, changes: Changes, usual: Option) -> list[Place]:
+        """The places behind this name that can serve for less: those of the model, in order, then
+        those of its fallback models."""
         return [
             place
-            for place in self._route.targets[name]
+            for _, places in by_model(self._route.targets[name])
+            for place in self._chooser.pick(places, changes).places
             if self._estimates.is_cheaper(place, usual)
-            and not self._obstacles.lacks(place, changes)
         ]
 
     def _spares(
@@ -201,7 +229,7 @@ class _Planner:
                     [
                         self._estimates.option(place, first.changes)
                         for place in spare
-                        if not self._obstacles.lacks(place, first.changes)
+                        if not self._chooser.against(place, first.changes)
                         and (not is_away or self._estimates.is_cheaper(place, usual))
                     ]
                 )

@@ -133,6 +133,8 @@ class Server:
     metrics_port: int | None = None
     """None or 0 for no metrics at all."""
     metrics_tenants: bool = True
+    explain: bool = False
+    """Whether clients may ask why an upstream was chosen: `x-weir-explain`."""
     max_body_mb: int = 32
     max_connections: int = 10_000
     max_connections_per_ip: int | None = None

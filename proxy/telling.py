@@ -64,6 +64,8 @@ def headers(
         named["x-weir-price-version"] = price.sell.version
         if told.sell_nano is not None:
             named["x-weir-cost-usd"] = format_usd(told.sell_nano, places=9)
+    if facts.explained is not None:
+        named["x-weir-route"] = facts.explained
     if states:
         named |= limit_headers(states)
     return named

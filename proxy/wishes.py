@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from metering.ids import is_id
 from metering.tenants import Tenant
 from proxy.errors import InvalidRequest
 
 NO_DEGRADE = "x-weir-no-degrade"
 NO_CLAMP = "x-weir-no-clamp"
 TARGET = "x-weir-target-latency-ms"
+TAGS = "x-weir-tags"
+EXPLAIN = "x-weir-explain"
+
+TAGS_MAX = 16
+"""More tags than that nobody means."""
 
 _TARGET_MAX_MS = 3_600_000
 
@@ -25,6 +31,10 @@ class Wishes:
     clamp: bool = True
     target_ms: int | None = None
     """How fast its answer is to be."""
+    tags: frozenset[str] = frozenset()
+    """What the upstream that answers is to have."""
+    explain: bool = False
+    """Whether the answer is to say why this upstream was chosen."""
 
 
 USUAL = Wishes()
@@ -36,8 +46,9 @@ def wishes_of(headers: Mapping[str, str], tenant: Tenant) -> Wishes:
     A wish that is not granted is refused and not dropped: whoever sends it counts on its effect.
     """
     no_degrade, no_clamp = _is_set(headers, NO_DEGRADE), _is_set(headers, NO_CLAMP)
-    target_ms = target_of(headers)
-    if not no_degrade and not no_clamp and target_ms is None:
+    target_ms, tags = target_of(headers), tags_of(headers)
+    explain = _is_set(headers, EXPLAIN)
+    if not (no_degrade or no_clamp or tags or explain) and target_ms is None:
         return USUAL
     if no_degrade and not tenant.may_decline_steps:
         raise InvalidRequest(
@@ -45,7 +56,7 @@ def wishes_of(headers: Mapping[str, str], tenant: Tenant) -> Wishes:
             "`limits.allow_no_degrade` in the configuration.",
             param=NO_DEGRADE,
         )
-    return Wishes(degrade=not no_degrade, clamp=not no_clamp, target_ms=target_ms)
+    return Wishes(not no_degrade, not no_clamp, target_ms, tags, explain)
 
 
 def target_of(headers: Mapping[str, str]) -> int | None:
@@ -60,6 +71,29 @@ def target_of(headers: Mapping[str, str]) -> int | None:
     raise InvalidRequest(
         f"The header `{TARGET}` must be a whole number from 1 to {_TARGET_MAX_MS}.", param=TARGET
     )
+
+
+def tags_of(headers: Mapping[str, str]) -> frozenset[str]:
+    """`x-weir-tags`, a list with commas; InvalidRequest when it is none."""
+    value = headers.get(TAGS)
+    if value is None:
+        return NO_TAGS
+    tags = frozenset([each.strip() for each in value.split(",", TAGS_MAX + 1)])
+    if len(tags) > TAGS_MAX or not all(map(is_tag, tags)):
+        raise InvalidRequest(
+            f"The header `{TAGS}` must be 1 to {TAGS_MAX} tags with commas between them, each of 1 "
+            "to 64 letters, digits, dots, dashes or underscores.",
+            param=TAGS,
+        )
+    return tags
+
+
+def is_tag(text: str) -> bool:
+    """Whether this can be a tag of an upstream: what can stand in a list in a header."""
+    return is_id(text)
+
+
+NO_TAGS: frozenset[str] = frozenset()
 
 
 def _is_set(headers: Mapping[str, str], name: str) -> bool:

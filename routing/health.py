@@ -109,6 +109,8 @@ class _Breaker:
     failed_recently: int = 0
 
 
+NONE: frozenset[str] = frozenset()
+
 _T = TypeVar("_T")
 
 
@@ -152,6 +154,12 @@ class Health:
         if breaker is None or self._cooled(breaker, now_s).state is State.CLOSED:
             return False
         return now_s < breaker.until_s
+
+    def passed_over(self, now_s: float) -> frozenset[str]:
+        """The labels that `order` would put last now."""
+        if not self._troubled:
+            return NONE
+        return frozenset([each for each in self._troubled if self._is_passed_over(each, now_s)])
 
     def begin(self, label: str, now_s: float) -> None:
         """An attempt goes there; to a half-open upstream it is the probe."""

@@ -53,6 +53,10 @@ class Option:
         return "; ".join([*parts, *self.changes.parts()]) or None
 
 
+DISABLED = "it is switched off"
+"""The reason against an upstream with `enabled: false`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loser:
     """An upstream that was passed over, and why, in words for a person."""
@@ -103,6 +107,8 @@ def rank(
     losers: list[Loser] = []
     for upstream, price in priced.items():
         reason = unavailable.get(upstream.provider)
+        if not upstream.terms.is_enabled:
+            reason = DISABLED
         if reason is None and must_be_priced and price is None:
             reason = "it has no price"
         if reason is None:

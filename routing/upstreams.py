@@ -8,10 +8,58 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from metering.steps import Steps
 from routing.abilities import ANY, Abilities
+from routing.affinity import Affinity
+from routing.conditions import When
 from routing.retries import ON_FAILURE, OnFailure
+
+
+class Strategy(StrEnum):
+    """By what the upstreams of one model are put in order, within one priority."""
+
+    PRIORITY = "priority"
+    """As they stand in the file."""
+    WEIGHTED = "weighted"
+    """Drawn, each as often as its weight says."""
+    LEAST_COST = "least_cost"
+    """By what the provider will charge for this request."""
+    LEAST_LATENCY = "least_latency"
+    """By how fast they have been lately."""
+    LEAST_BUSY = "least_busy"
+    """By how many requests of this process they have under way, for their weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How the upstreams of a model are chosen among."""
+
+    strategy: Strategy = Strategy.PRIORITY
+    affinity: Affinity = Affinity.NONE
+
+
+AS_WRITTEN = Policy()
+"""The first that can be called serves, the others follow in the order of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On which terms an upstream is chosen: `models.NAME.upstreams[]`."""
+
+    weight: int = 1
+    """Its share beside others; with 0 it serves only when they cannot."""
+    priority: int = 0
+    """The lowest number goes first; a higher one serves when all of the lower cannot."""
+    tags: frozenset[str] = frozenset()
+    when: When | None = None
+    is_enabled: bool = True
+    abilities: Abilities = ANY
+    """What is known of the model there; goes before what is known of the public model."""
+
+
+USUAL_TERMS = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +69,9 @@ class Upstream:
     provider: str
     model: str
     public_name: str
-    region: str | None = None
-    """Where it computes, as far as that is known; prices may depend on it."""
+    region: str | None = field(default=None, compare=False)
+    """Where it computes, as far as that was written down; prices may depend on it."""
+    terms: Terms = field(default=USUAL_TERMS, repr=False, compare=False)
 
     label: str = field(init=False, repr=False, compare=False)
     """`provider/model`: how logs, hold records and reasons name it. Asked for a dozen times per
@@ -50,6 +99,7 @@ class Model:
     target_latency_ms: int | None = None
     """How fast its answers are to be, unless a request says otherwise."""
     on_failure: OnFailure = ON_FAILURE
+    policy: Policy = AS_WRITTEN
 
 
 Models = Mapping[str, Model]
@@ -69,8 +119,13 @@ def chain(models: Models, name: str) -> list[Model]:
 
 
 def candidates(models: Models, name: str) -> list[Upstream]:
-    """Every upstream that may serve `name`: its own first, then those of its fallbacks."""
-    return [upstream for model in chain(models, name) for upstream in model.upstreams]
+    """Every upstream that may serve `name`: its own first, then those of its fallbacks; those of
+    one model by their priority."""
+    return [
+        upstream
+        for model in chain(models, name)
+        for upstream in sorted(model.upstreams, key=lambda each: each.terms.priority)
+    ]
 
 
 def fallback_cycle(models: Models) -> list[str] | None:

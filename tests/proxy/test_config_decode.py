@@ -124,7 +124,7 @@ def test_suggestions(name: str, known: list[str], expected: str | None) -> None:
 
 def test_keys_of_a_place() -> None:
     """The shape knows which keys may stand where."""
-    assert keys_at(("models", "m", "upstreams", 0)) == ["provider", "model"]
+    assert keys_at(("models", "m", "upstreams", 0))[:3] == ["provider", "model", "enabled"]
     assert keys_at(("tenants", 3, "projects", 1))[:2] == ["id", "name"]
     assert keys_at(("models",)) == []
     assert "tenants[].limits.features.NAME.max_context_tokens" in set(shape_keys())

@@ -27,6 +27,20 @@ TABLE: dict[str, tuple[dict[str, Any], Needs]] = {
         {"messages": [], "response_format": {"type": "json_schema"}},
         Needs(json_schema=True),
     ),
+    "sound": (
+        {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+        Needs(audio=True),
+    ),
+    "an answer in sound": ({"messages": [], "audio": {"voice": "alloy"}}, Needs(audio=True)),
+    "no sound": ({"messages": [], "audio": None}, Needs()),
+    "sound and pictures": (
+        {"messages": [{"content": [{"type": "input_audio"}, {"type": "image_url"}]}]},
+        Needs(audio=True, vision=True),
+    ),
+    "an effort": ({"messages": [], "reasoning_effort": "low"}, Needs(reasoning=True)),
+    "no effort": ({"messages": [], "reasoning_effort": "none"}, Needs()),
+    "thinking": ({"messages": [], "thinking": {"type": "enabled"}}, Needs(reasoning=True)),
+    "no thinking": ({"messages": [], "thinking": {"type": "disabled"}}, Needs()),
     "any json": ({"messages": [], "response_format": {"type": "json_object"}}, Needs()),
     "nonsense": (
         {"messages": [1, None, {"role": [], "content": [7, {"type": 3}]}], "response_format": "x"},

@@ -37,3 +37,26 @@ def test_a_wish_that_is_not_granted_is_refused() -> None:
         wishes_of({"x-weir-no-degrade": "1"}, replace(tenant(), may_decline_steps=False))
 
     assert "limits.allow_no_degrade" in caught.value.message
+
+
+def test_tags_are_a_list() -> None:
+    """With commas, spaces aside, each once."""
+    found = wishes_of({"x-weir-tags": "eu, fast,eu"}, tenant())
+
+    assert found == Wishes(tags=frozenset({"eu", "fast"}))
+
+
+@pytest.mark.parametrize(
+    "said", ["", ",", "eu,", "e u", "\u00e9", "x" * 65, ",".join(str(n) for n in range(17))]
+)
+def test_tags_that_are_none(said: str) -> None:
+    """An empty one, one that no upstream can have, and more than anybody means."""
+    with pytest.raises(InvalidRequest) as caught:
+        wishes_of({"x-weir-tags": said}, tenant())
+    assert caught.value.param == "x-weir-tags"
+
+
+def test_an_explanation_is_wished_for() -> None:
+    """Whether it is granted, the server's settings say."""
+    assert wishes_of({"x-weir-explain": "1"}, tenant()) == Wishes(explain=True)
+    assert wishes_of({"x-weir-explain": "0"}, tenant()) is USUAL

@@ -16,6 +16,14 @@ TABLE = {
         5,
         ("tools", "vision", "json_schema", "context"),
     ),
+    "thinking and sound": (
+        Abilities(reasoning=False, audio=False),
+        Needs(reasoning=True, audio=True),
+        1,
+        ("reasoning", "audio"),
+    ),
+    "a long answer": (Abilities(max_output_tokens=1), Needs(), 1, ("output",)),
+    "an answer that just fits": (Abilities(max_output_tokens=2), Needs(), 1, ()),
     "has them": (Abilities(tools=True, vision=True), Needs(tools=True, vision=True), 1, ()),
     "just fits": (Abilities(max_context_tokens=12), Needs(), 10, ()),
     "one too long": (Abilities(max_context_tokens=12), Needs(), 11, ("context",)),
@@ -28,3 +36,13 @@ def test_what_is_lacking(name: str) -> None:
     abilities, needs, prompt_tokens, missing = TABLE[name]
 
     assert lacks(abilities, needs, prompt_tokens=prompt_tokens, output_tokens=2) == missing
+
+
+def test_what_is_written_goes_before_what_is_known() -> None:
+    """And what neither says stays unknown."""
+    written = Abilities(tools=False, max_context_tokens=5)
+    known = Abilities(tools=True, vision=True, max_context_tokens=9)
+
+    assert written.over(known) == Abilities(tools=False, vision=True, max_context_tokens=5)
+    assert written.over(ANY) is written
+    assert ANY.over(known) == known

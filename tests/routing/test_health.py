@@ -218,3 +218,14 @@ def test_who_found_it_later_asks_later():
     assert health.state("a", 100 + OPEN_FIRST_S) is State.OPEN
     assert health.state("a", 100 + OPEN_FIRST_S + LEARNT_LATER_S) is State.HALF_OPEN
     assert health.state("b", 101) is State.CLOSED
+
+
+def test_who_goes_last_is_told():
+    """Exactly those that the order would put behind the others: a probe is free to go."""
+    health = broken()
+
+    assert health.passed_over(101) == {"a"}
+    assert health.passed_over(111) == frozenset()
+    health.begin("a", 111)
+    assert health.passed_over(112) == {"a"}
+    assert Health().passed_over(1) == frozenset()

@@ -11,8 +11,8 @@ from metering.caps import (
 from metering.money import rate_pico_per_mtok
 from metering.prices import Price, PriceBook, PriceRule
 from routing.degrade import Changes
-from routing.policy import Option, admission, rank
-from routing.upstreams import Upstream
+from routing.policy import DISABLED, Option, admission, rank
+from routing.upstreams import Terms, Upstream
 
 RATE = rate_pico_per_mtok(Decimal(1))
 A, B, C = (Upstream(name, "m", "m") for name in "abc")
@@ -74,3 +74,13 @@ def test_an_option_says_how_it_differs() -> None:
     assert option(A, 1).text_for("m") is None
     assert changed.text_for("m") == "max_tokens=5; instruct"
     assert changed.text_for("other") == "m; max_tokens=5; instruct"
+
+
+def test_what_is_switched_off_is_a_loser() -> None:
+    """Whatever else would speak against it."""
+    off = replace(A, terms=Terms(is_enabled=False))
+
+    ranking = rank({off: None, B: price()}, unavailable={"a": "no key"}, must_be_priced=True)
+
+    assert ranking.upstreams == (B,)
+    assert [loser.reason for loser in ranking.losers] == [DISABLED]

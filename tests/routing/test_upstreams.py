@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.upstreams import Model, Upstream, candidates, chain, fallback_cycle
+from routing.upstreams import Model, Terms, Upstream, candidates, chain, fallback_cycle
 
 
 def _models(fallbacks: dict[str, tuple[str, ...]]) -> dict[str, Model]:
@@ -69,3 +69,24 @@ def test_a_cycle_is_one(fallbacks: dict[str, tuple[str, ...]]) -> None:
 
     assert cycle[0] == cycle[-1]
     assert all(after in fallbacks[before] for before, after in itertools.pairwise(cycle))
+
+
+def test_priorities_order_the_upstreams_of_a_model() -> None:
+    """Within it only: a fallback's upstream is never before the model's own."""
+    late, soon = Terms(priority=7), Terms(priority=3)
+    models = {
+        "a": Model(
+            "a", (Upstream("p", "1", "a", terms=late), Upstream("q", "2", "a", terms=soon)), ("b",)
+        ),
+        "b": Model("b", (Upstream("r", "3", "b"),)),
+    }
+
+    assert [each.label for each in candidates(models, "a")] == ["q/2", "p/1", "r/3"]
+
+
+def test_terms_and_region_make_no_other_upstream() -> None:
+    """Health, history and holds know a place by provider and model."""
+    plain = Upstream("p", "m", "a")
+
+    assert plain == Upstream("p", "m", "a", region="eu", terms=Terms(weight=9))
+    assert len({plain, Upstream("p", "m", "a", region="eu")}) == 1

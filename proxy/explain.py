@@ -1,0 +1,228 @@
+"""`weir explain`: a request that is not sent, and what would become of it. Pure.
+
+The same code decides here as in the proxy: route, plan and choice. What only a running process
+knows is left out, and said to be: how fast its upstreams were, and what it has under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+
+from metering.caps import Cap, Vector
+from metering.money import PPM, format_usd
+from metering.prices import Price
+from metering.scope_names import scope_text
+from metering.tenants import Principal
+from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
+from proxy.admission import Place, PromptCount, Route, Routes, count_prompts
+from proxy.chat import ChatRequest
+from proxy.choosing import Around
+from proxy.errors import ApiError
+from proxy.limit_words import window_text
+from proxy.needs import needs_of
+from proxy.planning import Plan, plan
+from proxy.settings import Settings
+from proxy.wishes import USUAL, Wishes
+from routing.health import State
+from routing.upstreams import Upstream
+
+_NANO_PER_MTOK = 1_000
+"""A pico-USD per token is so many nano-USD for a million."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who asks for what. `caps` are those it stands under, `around` what is known around it."""
+
+    who: Principal
+    request: ChatRequest
+    around: Around
+    caps: tuple[Cap, ...]
+    wishes: Wishes = USUAL
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read of the running installation; `cause` is why nothing was."""
+
+    limits: Mapping[str, Any] | None = None
+    """The body of `weir limits`."""
+    cause: str | None = None
+
+
+def explanation(settings: Settings, asked: Question, seen: Seen) -> dict[str, Any]:
+    """The body of `weir explain --json`."""
+    request, tenant = asked.request, asked.who.tenant
+    body: dict[str, Any] = {
+        "tenant": tenant.id,
+        "key": asked.who.key.id,
+        "model": request.model,
+        "allowed": True,
+        "refusal": None,
+        "redis": {"is_read": seen.limits is not None, "cause": seen.cause},
+        "request": None,
+        "caps": _caps(asked, seen),
+        "flags": [] if seen.limits is None else seen.limits["flags"],
+        "strategy": None,
+        "upstreams": [],
+        "stages": [],
+        "held": None,
+        "fits": None,
+    }
+    try:
+        route = Routes(settings).find(tenant, request.model, asked.who.key.project)
+        prompt = count_prompts(request, route)
+        body |= _strategy(settings, request.model) | _told(asked, route, prompt)
+        body["upstreams"] = _unplanned(route, asked)
+        made = plan(route, request, prompt, asked.wishes, asked.around)
+    except ApiError as error:
+        return body | {"allowed": False, "refusal": _refusal(error)}
+    first = made.admission.options[0]
+    body["upstreams"] = _planned(route, made, asked)
+    body["stages"] = _stages(made)
+    body["held"] = _held(first.hold)
+    if seen.limits is not None:
+        body["fits"] = _fits(body["caps"], made)
+    return body | {"allowed": not body["flags"]}
+
+
+def _refusal(error: ApiError) -> dict[str, Any]:
+    return {"status": error.status, "code": error.label, "message": error.message}
+
+
+def _strategy(settings: Settings, model: str) -> dict[str, Any]:
+    policy = settings.models[model].policy
+    return {"strategy": {"strategy": str(policy.strategy), "affinity": str(policy.affinity)}}
+
+
+def _told(asked: Question, route: Route, prompt: PromptCount) -> dict[str, Any]:
+    request = asked.request
+    uses = asdict(needs_of(request.chat))
+    return {
+        "request": {
+            "prompt_tokens": prompt.tokens(route.own[0].upstream),
+            "output_tokens_max": request.output_bound(route.default_output_tokens),
+            "stream": request.stream,
+            "uses": [name for name, is_used in uses.items() if is_used],
+            "tags": sorted(asked.around.traits.tags),
+        }
+    }
+
+
+def _caps(asked: Question, seen: Seen) -> list[dict[str, Any]]:
+    """With what is spent and held where Redis was read, else only what they are."""
+    if seen.limits is not None:
+        caps: list[dict[str, Any]] = seen.limits["caps"]
+        return caps
+    return [
+        {
+            "scope": scope_text(cap.scope, asked.who.tenant.id),
+            "window": window_text(cap.window),
+            "mode": str(cap.mode),
+            "usd": {"limit": None if cap.limit.nano is None else format_usd(cap.limit.nano)},
+            "tokens": {"limit": cap.limit.tokens},
+            "requests": {"limit": cap.limit.requests},
+        }
+        for cap in asked.caps
+    ]
+
+
+def _fits(caps: Sequence[Mapping[str, Any]], made: Plan) -> str | None:
+    """The first option whose whole hold every enforced cap has room for, by what was read; None
+    where none has, and where nothing was read. A hold that may shrink can fit all the same."""
+    for option in made.admission.options:
+        if all(_has_room(cap, option.hold) for cap in caps if cap["mode"] == "enforce"):
+            return option.upstream.label
+    return None
+
+
+def _has_room(cap: Mapping[str, Any], hold: Vector) -> bool:
+    usd, tokens = cap["usd"].get("remaining"), cap["tokens"].get("remaining")
+    return (usd is None or Decimal(usd) * PPM * 1_000 >= hold.nano) and (
+        tokens is None or tokens >= hold.tokens
+    )
+
+
+def _planned(route: Route, made: Plan, asked: Question) -> list[dict[str, Any]]:
+    """Every upstream of the route: those that would be asked, in that order, then the others."""
+    places = {place.upstream: place for place in route.places}
+    reasons = {loser.upstream: loser.reason for loser in made.losers}
+    order = made.order(0)
+    rows = []
+    for number, option in enumerate(order, start=1):
+        reason = reasons.get(option.upstream, made.rerouted_by or made.word)
+        row = _row(option.upstream, places.get(option.upstream), asked)
+        rows.append(row | {"asked": number, "reason": reason, "held": _held(option.hold)})
+    known = {option.upstream for option in order}
+    rest = [each for each in reasons if each not in known]
+    rows += [_row(each, places.get(each), asked) | {"reason": reasons[each]} for each in rest]
+    targets = [each for each in places if each not in known and each not in reasons]
+    return rows + [_row(each, places[each], asked) | {"reason": "degradation"} for each in targets]
+
+
+def _unplanned(route: Route, asked: Question) -> list[dict[str, Any]]:
+    """The same where nothing is asked: no order."""
+    reasons = {loser.upstream: loser.reason for loser in route.losers}
+    rows = [_row(place.upstream, place, asked) for place in route.places]
+    return rows + [_row(each, None, asked) | {"reason": reasons[each]} for each in reasons]
+
+
+def _row(upstream: Upstream, place: Place | None, asked: Question) -> dict[str, Any]:
+    around, terms = asked.around, upstream.terms
+    state = State.CLOSED
+    if around.health is not None:
+        state = around.health.state(upstream.label, around.now_s)
+    abilities = {} if place is None else asdict(place.abilities)
+    return {
+        "asked": None,
+        "upstream": upstream.label,
+        "serves": upstream.public_name,
+        "region": upstream.region,
+        "priority": terms.priority,
+        "weight": terms.weight,
+        "tags": sorted(terms.tags),
+        "breaker": str(state) if around.health is not None else None,
+        "price": None if place is None else _price(place.price),
+        "abilities": {name: value for name, value in abilities.items() if value is not None},
+        "held": None,
+        "reason": None,
+    }
+
+
+def _price(price: Price | None) -> dict[str, str] | None:
+    """USD for a million tokens: what the tenant pays, and what the provider charges."""
+    if price is None:
+        return None
+    rates = {"sell": price.sell.rates_pico, "cost": price.cost.rates_pico}
+    return {
+        f"{side}_{name}_per_mtok": format_usd(found[unit] * _NANO_PER_MTOK, places=4)
+        for side, found in rates.items()
+        for name, unit in (("input", INPUT_UNCACHED), ("output", OUTPUT_TEXT))
+    }
+
+
+def _held(hold: Vector) -> dict[str, Any]:
+    return {"usd": format_usd(hold.nano, places=9), "tokens": hold.tokens}
+
+
+def _stages(made: Plan) -> list[dict[str, Any]]:
+    """What the request comes to at each degradation stage."""
+    if made.stairs is None:
+        return []
+    rows = []
+    for number, stage in enumerate(made.stairs.stages, start=1):
+        is_closed = made.closed is not None and number >= made.closed
+        text = made.texts[number] if number < len(made.texts) else None
+        skips = made.skips[number] if number < len(made.skips) else ()
+        rows.append(
+            {
+                "stage": number,
+                "at": stage.enter_ppm / PPM,
+                "becomes": "only what is cached" if is_closed else text or "as it was asked",
+                "skipped": [f"{skip.model}: {skip.reason}" for skip in skips],
+            }
+        )
+    return rows

@@ -1,0 +1,135 @@
+"""`weir explain` on the command line: over a real Redis, and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner, Result
+from fixtures_redis import RedisServer
+
+from metering.redis_keys import RedisKeys
+from metering.redis_link import RedisLink
+from proxy.cli import weir
+from proxy.config import load
+from proxy.settings import redis_keys
+
+FILE = """
+redis: {{url: "{url}", prefix: {prefix}}}
+providers: {{one: {{type: simulator}}, two: {{type: simulator}}}}
+models:
+  auto:
+    strategy: least_cost
+    upstreams:
+      - {{provider: one, model: large}}
+      - {{provider: two, model: small, tags: [eu], when: {{feature: ["chat*"]}}}}
+pricing:
+  rules:
+    - {{model: large, input_per_mtok: 4, output_per_mtok: 16}}
+    - {{model: small, input_per_mtok: 1, output_per_mtok: 4}}
+tenants:
+  - id: acme
+    limits: {{tenant: {{daily_cap: 5}}}}
+    keys: [{{id: k1, sha256: {sha256}, pin: {{feature: chat-de}}}}]
+"""
+
+
+def site(directory: Path, url: str, prefix: str = "explain") -> Path:
+    path = directory / "config.yaml"
+    path.write_text(FILE.format(url=url, prefix=prefix, sha256="0" * 64), encoding="utf-8")
+    return path
+
+
+def run(path: Path, *words: str, given: str | None = None) -> Result:
+    named = ("explain", "--tenant", "acme", "--model", "auto", *words, "--config", str(path))
+    return CliRunner().invoke(weir, named, input=given, env={"WEIR_CONFIG": None})
+
+
+def body_of(path: Path, *words: str, given: str | None = None) -> Any:
+    done = run(path, *words, "--json", given=given)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def asked(body: Any) -> list[str]:
+    return [row["upstream"] for row in body["upstreams"] if row["asked"]]
+
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+def test_a_key_brings_its_pins(tmp_path: Path) -> None:
+    """What it is pinned to meets conditions, whatever was named."""
+    path = site(tmp_path, NOWHERE)
+
+    assert asked(body_of(path)) == ["one/large"]
+    assert asked(body_of(path, "--key", "k1")) == ["two/small", "one/large"]
+    assert asked(body_of(path, "--feature", "chat-en")) == ["two/small", "one/large"]
+
+
+def test_tags_are_asked_for(tmp_path: Path) -> None:
+    """As the header would."""
+    path = site(tmp_path, NOWHERE)
+
+    assert asked(body_of(path, "--key", "k1", "--tags", "eu")) == ["two/small"]
+    assert run(path, "--tags", "e u").exit_code == 2
+
+
+def test_a_body_is_read(tmp_path: Path) -> None:
+    """From a file or standard input; its model is the one that was named."""
+    path = site(tmp_path, NOWHERE)
+    written = json.dumps({"model": "x", "messages": [], "max_tokens": 7, "stream": True})
+    (tmp_path / "body.json").write_text(written)
+
+    from_file = body_of(path, "--request", str(tmp_path / "body.json"))
+    from_stdin = body_of(path, "--request", "-", given=written)
+
+    assert from_file == from_stdin
+    assert (from_file["model"], from_file["request"]["output_tokens_max"]) == ("auto", 7)
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    """Exit code 3 for a key or a model that is not in the file, 2 for a body that is none."""
+    path = site(tmp_path, NOWHERE)
+    named = ["explain", "--tenant", "acme", "--config", str(path), "--model"]
+
+    assert run(path, "--key", "k9").exit_code == 3
+    assert CliRunner().invoke(weir, [*named, "none"]).exit_code == 3
+    assert run(path, "--request", str(tmp_path / "none.json")).exit_code == 2
+    assert run(path, "--request", "-", given="[1]").exit_code == 2
+    assert run(path, "--request", "-", given='{"messages": 7}').exit_code == 2
+
+
+def test_a_running_installation_is_read(tmp_path: Path, redis_server: RedisServer) -> None:
+    """Caps with what is left, and the breakers that proxies tell each other of."""
+    path = site(tmp_path, redis_server.url, "explain-seen")
+    keys: RedisKeys = redis_keys(load(path, {}).settings)
+
+    async def trip() -> None:
+        async with RedisLink(redis_server.target, timeout_ms=5_000) as link:
+            await link.wait_up(5)
+            seconds, _ = await link.call("TIME")
+            await link.call("HSET", keys.health, "two/small", (int(seconds) + 60) * 1000)
+            await link.call("HSET", keys.health, "one/large", (int(seconds) - 60) * 1000)
+
+    asyncio.run(trip())
+    body = body_of(path, "--key", "k1")
+
+    assert body["redis"] == {"is_read": True, "cause": None}
+    assert body["caps"][0]["usd"]["remaining"] == "5.000000"
+    assert [(row["upstream"], row["breaker"]) for row in body["upstreams"]] == [
+        ("one/large", "closed"),
+        ("two/small", "open"),
+    ]
+    assert body["upstreams"][1]["reason"] == "failing"
+
+
+def test_people_get_a_table(tmp_path: Path) -> None:
+    """With the reason why Redis was not read."""
+    done = run(site(tmp_path, NOWHERE), "--key", "k1")
+
+    assert done.exit_code == 0
+    assert "auto for tenant acme (key k1)" in done.stdout
+    assert "Redis was not read" in done.stdout
