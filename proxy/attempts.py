@@ -37,6 +37,8 @@ class Facts:
     """How fast its answer is to be."""
     credit_target_ms: int | None = None
     """How fast it has to be for its whole price."""
+    cache_status: str | None = None
+    """How it stands to answers that are kept: `miss` or `bypass`."""
 
 
 @dataclass(frozen=True, slots=True)

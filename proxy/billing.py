@@ -135,6 +135,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         degrade_shadow=attempt.degrade_shadow,
         admitted_by=attempt.admitted_by,
         max_tokens_sent=attempt.max_tokens,
+        cache_status=facts.cache_status,
         stream=facts.stream,
         client_disconnected=attempt.client_disconnected,
         billable=charged.billable,

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from metering.background import spawn
-from metering.caps import Candidate, Denial, Elastic, Hold, Reservation
+from metering.caps import Candidate, CapState, Denial, Elastic, Hold, Reservation
 from metering.clock import monotonic_s, now_ns
 from metering.events import Status
 from metering.ids import uuid7
@@ -25,7 +25,7 @@ from metering.tokenizer import tokenizer_for
 from metering.usage import input_total
 from proxy.allowance import covered, is_bounded, part_of
 from proxy.attempts import Attempt, Facts, promise_of
-from proxy.billing import bill, checkpoint, progress
+from proxy.billing import Bill, bill, checkpoint, progress
 from proxy.charging import Charge
 from proxy.chat import ChatRequest
 from proxy.degraded import only_cached, passed_over, steps_taken
@@ -65,6 +65,9 @@ class Exchange:
         self._halt = Halt()
         self._elastic: Elastic | None = None
         self._held_for: Upstream | None = None  # with our name for it, which its price may go by
+        self._reservation: Reservation | None = None
+        self.bill: Bill | None = None
+        """What it came to, once that is known."""
         self.is_ending = False
         tenant = facts.principal.tenant.id
         self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
@@ -73,7 +76,7 @@ class Exchange:
 
     async def run(self, client: Client) -> Finished:
         """Serve the request; raises the ApiError that stands in its way."""
-        reservation = await self._reserve()
+        reservation = await self.admit()
         steps = FallbackPlan(self._order(reservation.index))
         outcome = Outcome.CLIENT_GONE
         try:
@@ -105,6 +108,12 @@ class Exchange:
         self._answers.clear()
 
     # -- admission ----------------------------------------------------------------------------
+
+    async def admit(self) -> Reservation:
+        """Hold room for it, once; `run` does so where nobody has before."""
+        if self._reservation is None:
+            self._reservation = await self._reserve()
+        return self._reservation
 
     async def _reserve(self) -> Reservation:
         admission = self._plan.admission
@@ -234,6 +243,7 @@ class Exchange:
             spools = door.settings.metering.spool == "always"
             seq = door.spool.take_seq() if spools else None
             made = bill(self._facts, self._attempts, emitted_at=now_ns(), spool_seq=seq)
+            self.bill = made
             self._told.sell_nano = made.actual.nano
             overrun_nano = made.actual.nano - self._room.held.nano
             if overrun_nano > 0 and is_bounded(self.hold.caps):
@@ -302,6 +312,33 @@ class Exchange:
     def headers(self) -> dict[str, str]:
         """The `x-weir-*` headers as far as they are known now."""
         return headers(self._facts, self._attempts[-1], self._room.states, self._told)
+
+    def let_go(self) -> None:
+        """It was admitted and will not run: what is held is given back."""
+        self.is_ending = True
+        self._door.open.give_back(self.hold)
+        self._door.open.discard(self)
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether room is held for it, or was."""
+        return self._reservation is not None
+
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """What was sent so far."""
+        return self._attempts
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a cap had another request sent than was asked: a step was taken, or it was cut to
+        its means."""
+        return self._told.steps.taken is not None or self._told.clamped_tokens is not None
+
+    @property
+    def states(self) -> tuple[CapState, ...]:
+        """Where its caps stood when they answered last."""
+        return self._room.states
 
     @property
     def drains(self) -> bool:

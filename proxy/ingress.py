@@ -15,11 +15,11 @@ from typing import NoReturn
 import orjson
 from aiohttp import hdrs, web
 
-from metering.background import spawn
 from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts
+from proxy.answering import answer
 from proxy.attempts import Facts
 from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.backlog import why_refused
@@ -36,7 +36,6 @@ from proxy.errors import (
     Overloaded,
     PathNotFound,
 )
-from proxy.exchange import Exchange
 from proxy.intake import read_body
 from proxy.native_objects import may_refer, reachable
 from proxy.pace import Pace
@@ -130,7 +129,17 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         planned = plan(route, chat, prompt, wishes)
         judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
         facts = paced(door, request.app[PACE], facts, judged)
-        finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
+        finished = await answer(
+            door,
+            facts,
+            chat,
+            judged.plan,
+            route=route,
+            client=client,
+            headers=request.headers,
+            spoken=spoken,
+            is_large=(request.content_length or 2**31) > PARSE_IN_THREAD_ABOVE_BYTES,
+        )
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
@@ -251,23 +260,6 @@ def _passing(name: str, request: web.Request) -> str:
 
 
 _PLAIN_LIST = re.compile(r"[A-Za-z0-9._, -]{1,1024}")
-
-
-async def _serve(exchange: Exchange, client: WebClient) -> Finished:
-    if exchange.drains:
-        # the exchange goes on for the meter when the client's handler is cancelled
-        running = spawn(exchange.run(client), name="exchange", on_error=_told_already)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            if not exchange.drain(running):
-                running.cancel()
-            raise
-    return await exchange.run(client)
-
-
-def _told_already(error: BaseException) -> None:
-    """How an exchange ended is in its log line and its event, whether or not somebody waits."""
 
 
 async def _refuse(
