@@ -347,14 +347,13 @@ class Answering:
     def _keep(self, finished: Finished, reply: Reply | None) -> None:
         """Keep what may be given to others, beside the path; land what others wait for."""
         door, rule, name = self._door, self._asking.rule, self._asking.name
-        stores = self._asking.stores and rule is not None and name is not None
-        is_kept = reply is not None and is_for_others(
-            reply, self._exchange, self._request, bytes_max=self._cache.max_entry_bytes
-        )
-        if stores and is_kept:
-            self._land(reply)
-            spawn(store(door, rule, name, reply), name="keep-reply")
-            return
+        stores = self._asking.stores
+        if stores and rule is not None and name is not None and reply is not None:
+            bytes_max = self._cache.max_entry_bytes
+            if is_for_others(reply, self._exchange, self._request, bytes_max=bytes_max):
+                self._land(reply)
+                spawn(store(door, rule, name, reply), name="keep-reply")
+                return
         if stores and finished.status == 200:
             self._door.metrics.stored("not_kept")
         # what the upstream refuses it refuses the next one, too; there is nothing to wait for

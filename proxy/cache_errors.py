@@ -6,7 +6,7 @@ from proxy.errors import ApiError
 
 
 class IdempotencyInFlight(ApiError):
-    """A request with this `Idempotency-Key` is being answered; Retry-After says when to ask again."""
+    """A request with this `Idempotency-Key` is being answered; Retry-After says when to ask."""
 
     status = 409
     type = "invalid_request_error"

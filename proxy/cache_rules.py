@@ -86,6 +86,9 @@ class CacheSettings:
         return Bounds(shard, shard, self.repeat_entry_bytes)
 
 
+NOTHING_KEPT = CacheSettings()
+
+
 @dataclass(frozen=True, slots=True)
 class CacheRule:
     """How the answers to one request are kept. `scope` is who shares them on the shelf."""

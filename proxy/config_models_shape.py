@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
+from proxy.config_cache_shape import NO_MODEL_CACHE, ModelCacheShape
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_values import FORBID, Count, Share, Text
 from proxy.config_values import text as _text
@@ -42,6 +43,8 @@ class ModelShape:
     """How fast its answers are to be, in milliseconds; a request may say otherwise."""
     on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] | None = None
     """When the client leaves, for requests for this model; the server's if left out."""
+    cache: ModelCacheShape = NO_MODEL_CACHE
+    """Whether its answers are kept."""
     degrade: tuple[StepShape, ...] | None = None
     """Steps near a cap for requests for this model, instead of the tenant's."""
     degrade_hysteresis: Share | None = None

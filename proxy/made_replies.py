@@ -1,7 +1,7 @@
 """What an exchange has brought, as it may be kept: for the same request again, or for others. Pure.
 
-Rule: for others only what was asked for: the whole answer, of the model that was named, with nothing
-changed on its way, and one that its upstream did not cut for reasons of its own.
+Rule: for others only what was asked for: the whole answer, of the model that was named, with
+nothing changed on its way, and one that its upstream did not cut for reasons of its own.
 """
 
 from __future__ import annotations

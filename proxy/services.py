@@ -29,6 +29,7 @@ from metering.redis_claims import RedisClaims
 from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
 from metering.redis_owners import RedisOwners
+from metering.redis_replies import RedisReplies
 from metering.spool import Spool
 from proxy import telemetry
 from proxy.adopted import find_abandoned, find_abandoned_journals
@@ -132,11 +133,15 @@ async def open_services(
     )
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
-    door = _with_stores(door, measured, keys)
+    apart = _cache_runner(settings, proxy_id, log)
+    kept_in = measured if apart is None else MeasuredRunner(apart, counted.metrics)
+    door = _with_stores(door, measured, keys, kept_in)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
+        if apart is not None:
+            await stack.enter_async_context(apart)
         for left in journals:
             await left.open()
             stack.push_async_callback(left.close)  # after the spools, which tell it what they have
@@ -169,10 +174,25 @@ def _sharing(
     }
 
 
-def _with_stores(door: Door, runner: MeasuredRunner, keys: RedisKeys) -> Door:
+def _with_stores(
+    door: Door, runner: MeasuredRunner, keys: RedisKeys, kept_in: MeasuredRunner
+) -> Door:
     """The door with what every process has to see in Redis."""
     owned = Ownership(RedisOwners(runner, keys), door.log)
-    return replace(door, claims=RedisClaims(runner, keys), owned=owned)
+    replies = RedisReplies(kept_in, keys)
+    return replace(door, claims=RedisClaims(runner, keys), owned=owned, replies=replies)
+
+
+def _cache_runner(settings: Settings, proxy_id: str, log: Any) -> RedisRunner | None:
+    """The way to a Redis for kept answers alone; None where they share that of the caps."""
+    if settings.cache_url is None:
+        return None
+    return open_runner(
+        settings.cache_url.reveal(),
+        timeout_ms=settings.redis.timeout_ms,
+        name=f"weir-cache-{proxy_id}",
+        on_error=lambda error: log.error("cache_link_failed", cause=repr(error)),
+    )
 
 
 def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:
