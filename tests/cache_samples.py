@@ -43,5 +43,6 @@ async def ask(
 async def settled(door: RunningDoor, size: int = 1) -> None:
     """Wait until so many answers are kept, which happens beside the path."""
     entries = door.door.replies.entries  # type: ignore[attr-defined] # it is one of memory
-    while len(entries) < size:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while len(entries) < size:
+            await asyncio.sleep(0)

@@ -24,7 +24,9 @@ async def _sizes(link: RedisLink, key: str) -> tuple[int, int, int]:
     there = sum(len(value) for value in entries[1::2])
     count = len(entries) // 2
     assert sizes.get("=", 0) == sum(size for name, size in sizes.items() if name[0] != "=")
-    assert sizes.get("=", 0) == sum(size for name, size in sizes.items() if name[:2] in ("=t", "=p"))
+    assert sizes.get("=", 0) == sum(
+        size for name, size in sizes.items() if name[:2] in ("=t", "=p")
+    )
     assert await link.call("ZCARD", f"{key}:ends") == count
     # a value has two times before it, which the allowance of an entry covers
     assert there <= sizes.get("=", 0) - count * (ENTRY_BYTES - 40)
@@ -36,7 +38,7 @@ async def test_the_budget_is_never_passed(
     redis_link: RedisLink, redis_keys: RedisKeys, seed: int
 ) -> None:
     """Whatever comes, in whatever sizes, for however many owners and times."""
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     keys = RedisKeys(prefix=redis_keys.prefix, shards=1)
     replies = RedisReplies(redis_link, keys)
     bounds = Bounds(shard=60_000, owner=25_000, entry=12_000)

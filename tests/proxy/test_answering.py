@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -17,15 +18,18 @@ from fixtures_upstream import (
     body,
     completion,
     delta,
+    event,
     streamed,
+    usage,
     usage_event,
 )
 
 from metering.caps import CapsUnavailableError
 from metering.replies import Bounds, Found, MemoryReplies, Reply, Shelf
 from metering.steps import Step, Steps
-from metering.tenants import FeatureLimits
-from proxy.cache_rules import CacheSettings, ModelCache
+from metering.tenants import ApiKey, FeatureLimits
+from proxy.cache_rules import CacheSettings, ModelCache, TenantCache
+from proxy.settings import Settings
 from routing.upstreams import Model, Upstream
 
 EVENTS = [delta("Hello"), delta(" world"), FINISH, usage_event(10, 2), DONE]
@@ -290,9 +294,7 @@ async def test_a_store_that_fails_harms_nobody(
     assert [each.headers["x-weir-cache"] for each in answers] == ["miss", "miss"]
 
 
-async def test_identical_requests_at_once(
-    open_door: OpenDoor, upstream: ScriptedUpstream
-) -> None:
+async def test_identical_requests_at_once(open_door: OpenDoor, upstream: ScriptedUpstream) -> None:
     """One goes to the upstream, all get its answer, each has an event, one is billed."""
     door = await open_door(keeping(upstream.url))
     upstream.scripts = [[Act.WAIT, completion()]]
@@ -386,3 +388,147 @@ async def test_a_fallback_is_not_kept(open_door: OpenDoor, upstream: ScriptedUps
 
     assert [each.headers["x-weir-model"] for each in answers] == ["n", "n"]
     assert [each.headers["x-weir-cache"] for each in answers] == ["miss", "miss"]
+
+
+FORMATS: dict[str, tuple[str, dict[str, Any], bytes]] = {
+    "completions": (
+        "/v1/completions",
+        {"prompt": "hi"},
+        body(
+            {
+                "id": "cmpl-1",
+                "object": "text_completion",
+                "model": "m-1",
+                "choices": [{"index": 0, "text": "ho", "finish_reason": "stop"}],
+                "usage": usage(1, 1),
+            }
+        ),
+    ),
+    "embeddings": (
+        "/v1/embeddings",
+        {"input": "hi"},
+        body(
+            {
+                "object": "list",
+                "model": "m-1",
+                "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}],
+                "usage": {"prompt_tokens": 1, "total_tokens": 1},
+            }
+        ),
+    ),
+    "responses": (
+        "/v1/responses",
+        {"input": "hi", "store": False},
+        body(
+            {
+                "id": "resp_1",
+                "object": "response",
+                "status": "completed",
+                "model": "m-1",
+                "output": [
+                    {
+                        "type": "message",
+                        "role": "assistant",
+                        "content": [{"type": "output_text", "text": "ho"}],
+                    }
+                ],
+                "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2},
+            }
+        ),
+    ),
+    "messages": ("/v1/messages", {"max_tokens": 5}, completion()),
+}
+
+
+@pytest.mark.parametrize(("path", "fields", "script"), FORMATS.values(), ids=FORMATS)
+async def test_every_format(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    path: str,
+    fields: dict[str, Any],
+    script: bytes,
+) -> None:
+    """What clients of a format get once more is in its own words, to the byte."""
+    door = await open_door(keeping(upstream.url))
+    upstream.scripts = [[script]]
+
+    first = await ask(door, path=path, **fields)
+    await settled(door)
+    second = await ask(door, path=path, **fields)
+
+    assert first.status == 200, await first.read()
+    assert await first.read() == await second.read()
+    assert second.headers["x-weir-cache"] == "hit"
+    assert len(upstream.received) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/completions"])
+async def test_streams_of_every_format(
+    open_door: OpenDoor, upstream: ScriptedUpstream, path: str
+) -> None:
+    """Translated or not, a stream is given again as its client has read it."""
+    door = await open_door(keeping(upstream.url))
+    text = [
+        event({"choices": [{"index": 0, "text": "ho", "finish_reason": None}]}),
+        event({"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}),
+    ]
+    upstream.scripts = [streamed(*(text if path == "/v1/completions" else EVENTS[:3]), DONE)]
+    fields = {"prompt": "hi"} if path == "/v1/completions" else {"max_tokens": 5}
+
+    first = await ask(door, path=path, stream=True, **fields)
+    await settled(door)
+    second = await ask(door, path=path, stream=True, **fields)
+
+    assert await first.read() == await second.read()
+    assert second.headers["x-weir-cache"] == "hit"
+
+
+def two_tenants(url: str, cache: CacheSettings) -> Settings:
+    """Acme, and another tenant with a key of its own."""
+    configured = keeping(url, cache)
+    key = ApiKey("k2", hashlib.sha256(OTHER_KEY.encode()).hexdigest(), "default")
+    other = replace(tenant(), id="other", keys=(key,))
+    return replace(configured, tenants={**configured.tenants, "other": other})
+
+
+OTHER_KEY = "sk-weir-other-0123456789"
+
+
+async def test_tenants_get_their_own(open_door: OpenDoor, upstream: ScriptedUpstream) -> None:
+    """The same question of another tenant is another question, also for keys of clients."""
+    door = await open_door(two_tenants(upstream.url, ON))
+    upstream.scripts = [[completion("of acme")], [completion("of other")]]
+    keyed = {"Idempotency-Key": "1"}
+
+    await ask(door, headers=keyed)
+    await settled(door, 2)
+    other = await ask(door, key=OTHER_KEY, headers=keyed)
+    again = await ask(door, key=OTHER_KEY, headers=keyed)
+
+    assert other.headers["x-weir-cache"] == "miss"
+    assert b"of other" in await other.read()
+    assert await again.read() == await other.read()
+
+
+@pytest.mark.parametrize(("pools", "word"), [(("a", "a"), "hit"), (("a", "b"), "miss")])
+@pytest.mark.parametrize("both", [True, False])
+async def test_tenants_of_a_pool_share(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    pools: tuple[str, str],
+    word: str,
+    *,
+    both: bool,
+) -> None:
+    """Where both have named it, and not where one has."""
+    own, theirs = (TenantCache(pool=name) for name in pools)
+    tenants = {"acme": own, **({"other": theirs} if both else {})}
+    door = await open_door(two_tenants(upstream.url, replace(ON, tenants=tenants)))
+    upstream.scripts = [[completion()]]
+
+    await ask(door)
+    await settled(door)
+    other = await ask(door, key=OTHER_KEY)
+
+    assert other.headers["x-weir-cache"] == (word if both else "miss")
+    assert {event.tenant for event in door.events} == {"acme", "other"}

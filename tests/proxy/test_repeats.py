@@ -201,9 +201,7 @@ class Away(MemoryReplies):
         raise CapsUnavailableError("away")
 
 
-@pytest.mark.parametrize(
-    ("on_outage", "status"), [("closed", 503), ("local", 200), ("open", 200)]
-)
+@pytest.mark.parametrize(("on_outage", "status"), [("closed", 503), ("local", 200), ("open", 200)])
 async def test_while_nobody_knows(
     open_door: OpenDoor, upstream: ScriptedUpstream, on_outage: str, status: int
 ) -> None:
