@@ -29,7 +29,9 @@ async def ask(
     **fields: Any,
 ) -> aiohttp.ClientResponse:
     """A request with headers, its answer read to the end."""
-    payload = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}
+    payload: dict[str, Any] = {"model": "m", **fields}
+    if "input" not in fields and "prompt" not in fields:
+        payload.setdefault("messages", [{"role": "user", "content": "hi"}])
     answer = await door.http.post(
         f"{door.url}{path}",
         json=payload,

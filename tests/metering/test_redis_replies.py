@@ -57,7 +57,7 @@ async def test_the_budget_is_never_passed(
 
 
 async def test_what_an_entry_really_takes(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
-    """Redis' own books included, no more than is counted for it, and a quarter for its allocator."""
+    """Redis' own books included: no more than is counted, and a quarter for its allocator."""
     keys = RedisKeys(prefix=redis_keys.prefix, shards=1)
     replies = RedisReplies(redis_link, keys)
     for number in range(500):

@@ -55,7 +55,7 @@ async def test_what_was_kept_is_found(replies: Replies) -> None:
 
 
 async def test_shelves_are_apart(replies: Replies) -> None:
-    """Nobody finds what another one keeps: another tenant, a pool of the same name, another kind."""
+    """Nobody finds what another keeps: another tenant, a pool of the same name, another kind."""
     await replies.keep(MINE, "n", HELLO, ttl_ms=60_000, bounds=ROOM)
 
     for shelf in (

@@ -416,26 +416,7 @@ FORMATS: dict[str, tuple[str, dict[str, Any], bytes]] = {
             }
         ),
     ),
-    "responses": (
-        "/v1/responses",
-        {"input": "hi", "store": False},
-        body(
-            {
-                "id": "resp_1",
-                "object": "response",
-                "status": "completed",
-                "model": "m-1",
-                "output": [
-                    {
-                        "type": "message",
-                        "role": "assistant",
-                        "content": [{"type": "output_text", "text": "ho"}],
-                    }
-                ],
-                "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2},
-            }
-        ),
-    ),
+    "responses": ("/v1/responses", {"input": "hi", "store": False}, completion()),
     "messages": ("/v1/messages", {"max_tokens": 5}, completion()),
 }
 

@@ -122,8 +122,13 @@ def test_the_usage_of_a_stream_counts() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"owner": "t.other"}, {"owner": "p.acme"}, {"scope": "key/k1"}, {"salt": b"another salt"}]
-    + [{"upstreams": ["two/up-m"]}],
+    [
+        {"owner": "t.other"},
+        {"owner": "p.acme"},
+        {"scope": "key/k1"},
+        {"salt": b"another salt"},
+        {"upstreams": ["two/up-m"]},
+    ],
     ids=str,
 )
 def test_who_asks_and_where_it_leads_counts(other: dict[str, Any]) -> None:
@@ -191,8 +196,13 @@ def test_why_no_answer_is_kept(spoken: str, body: dict[str, Any], why: str | Non
 
 @pytest.mark.parametrize(
     ("asked", "is_kept"),
-    [({}, False), ({"temperature": 0}, True), ({"temperature": 0.2}, True)]
-    + [({"temperature": 0.21}, False), ({"temperature": None}, False)],
+    [
+        ({}, False),
+        ({"temperature": 0}, True),
+        ({"temperature": 0.2}, True),
+        ({"temperature": 0.21}, False),
+        ({"temperature": None}, False),
+    ],
 )
 def test_chance(asked: dict[str, Any], *, is_kept: bool) -> None:
     """With `temperature_max` only what asks for little of it; an embedding has none."""
