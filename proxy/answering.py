@@ -203,7 +203,12 @@ class Answering:
 
     async def _ask(self) -> Found | None:
         """Look, claim and reserve; commands that are written in one turn travel together."""
-        found, _, _ = await asyncio.gather(self._look(), self._claim(), self._admit())
+        looking = spawn(self._look(), name="look")
+        done = await asyncio.gather(looking, self._claim(), self._admit(), return_exceptions=True)
+        for each in done:  # once all are over: nothing is admitted behind our back
+            if isinstance(each, BaseException):
+                raise each
+        found: Found | None = looking.result()
         age_max_s = self._asking.wishes.age_max_s
         if found is not None and age_max_s is not None and found.age_ms > age_max_s * 1000:
             return None

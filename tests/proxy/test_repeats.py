@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cache_samples import ask, keeping
@@ -20,7 +21,8 @@ from fixtures_upstream import (
     usage_event,
 )
 
-from metering.caps import CapsUnavailableError
+from metering.caps import CapsUnavailableError, Denial, Reservation
+from metering.memory_caps import MemoryCaps
 from metering.replies import Claimed, MemoryReplies, RequestClaim
 from proxy.cache_rules import CacheSettings
 from proxy.settings import RedisSettings
@@ -231,3 +233,29 @@ async def test_a_hit_is_given_again_as_well(
     assert hit.headers["x-weir-cache"] == "hit"
     assert again.headers["x-weir-idempotent-replay"] == "true"
     assert len(upstream.received) == 1
+
+
+async def test_nothing_stays_held_where_a_claim_fails(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """The caps answer later than the store fails: what they have held is given back."""
+    gate = asyncio.Event()
+
+    class SlowCaps(MemoryCaps):
+        async def reserve(self, *args: Any, **more: Any) -> Reservation | Denial:
+            await gate.wait()
+            return await super().reserve(*args, **more)
+
+    redis = RedisSettings(on_outage="closed")
+    configured = replace(keeping(upstream.url, OFF), redis=redis)
+    door = await open_door(configured, SlowCaps(), replies=Away())
+
+    asking = asyncio.create_task(ask(door, headers=KEYED))
+    await asyncio.sleep(0.05)
+    gate.set()
+    answer = await asking
+    while held(door):
+        await asyncio.sleep(0)
+
+    assert answer.status == 503
+    assert len(door.renewals) == 0
