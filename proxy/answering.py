@@ -14,7 +14,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from multidict import MultiMapping
 
@@ -49,32 +49,47 @@ from proxy.wire import ClientFormat
 CACHE = "x-weir-cache"
 REPLAYED = "x-weir-idempotent-replay"
 
+THREAD_ABOVE_BYTES = 1024 * 1024
+"""Writing such a request down takes some milliseconds, in which no stream would move."""
+
 _OF_ROOM = (SpendExhausted, RateLimited, RequestExceedsBudget)
 """Refusals for want of room: what costs nothing needs none."""
 
 _KEPT_HEADERS = ("x-weir-model", "x-weir-provider", "x-weir-price-version")
 
 
-async def answer(
-    door: Door,
-    facts: Facts,
-    request: ChatRequest,
-    plan: Plan,
-    *,
-    route: Route,
-    client: Client,
-    headers: MultiMapping[str],
-    spoken: ClientFormat,
-    is_large: bool,
-) -> Finished:
-    """The answer to a request: of its exchange, or one that is there. A large request is written
-    down in a thread."""
-    cache = door.settings.cache
-    controls, keys = headers.getall(CACHE_CONTROL, ()), headers.getall(IDEMPOTENCY_KEY, ())
+class Asked(Protocol):
+    """A request as it came, as far as its answer goes."""
+
+    @property
+    def headers(self) -> MultiMapping[str]:
+        """Its headers."""
+        ...
+
+    @property
+    def content_length(self) -> int | None:
+        """How long its body is, where that was said."""
+        ...
+
+
+class Way(NamedTuple):
+    """Where a request came from, and where its answers do."""
+
+    asked: Asked
+    route: Route
+    client: Client
+    spoken: ClientFormat
+
+
+async def answer(door: Door, facts: Facts, request: ChatRequest, plan: Plan, way: Way) -> Finished:
+    """The answer to a request: of its exchange, or one that is there."""
+    cache, (asked, route, client, spoken) = door.settings.cache, way
+    controls = asked.headers.getall(CACHE_CONTROL, ())
+    keys = asked.headers.getall(IDEMPOTENCY_KEY, ())
     asking = None
     if controls or keys or cache.is_used:
         named = {"controls": controls, "keys": keys}
-        if is_large:
+        if (asked.content_length or 2**31) > THREAD_ABOVE_BYTES:
             asking = await asyncio.to_thread(asking_of, cache, facts, request, route, **named)
         else:
             asking = asking_of(cache, facts, request, route, **named)

@@ -86,7 +86,6 @@ class _Moment:
 def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Moment) -> UsageEvent:
     upstream, price, reply = attempt.option.upstream, attempt.option.price, attempt.reply
     key, usage = facts.principal.key, charged.usage
-    ended_at = attempt.ended_at or moment.emitted_at
     return UsageEvent(
         event_id=attempt.event_id,
         exchange_id=facts.exchange_id,
@@ -102,7 +101,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         run=facts.run,
         step=facts.step,
         occurred_at=facts.occurred_at,
-        completed_at=ended_at,
+        completed_at=(ended_at := attempt.ended_at or moment.emitted_at),
         emitted_at=moment.emitted_at,
         vendor=attempt.vendor,
         provider=upstream.provider,

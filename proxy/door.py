@@ -10,7 +10,8 @@ from metering.calibration import Calibration
 from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
 from metering.claims import Claims, MemoryClaims
 from metering.fullness import Standing
-from metering.replies import MemoryReplies, Replies
+from metering.memory_replies import MemoryReplies
+from metering.replies import Replies
 from proxy.drains import Drains
 from proxy.flights import Flights
 from proxy.metrics_exchange import ExchangeMetrics

@@ -19,7 +19,7 @@ from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, Routes, count_prompts
-from proxy.answering import answer
+from proxy.answering import Way, answer
 from proxy.attempts import Facts
 from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, Authenticator, bare_key
 from proxy.backlog import why_refused
@@ -129,17 +129,8 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         planned = plan(route, chat, prompt, wishes)
         judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
         facts = paced(door, request.app[PACE], facts, judged)
-        finished = await answer(
-            door,
-            facts,
-            chat,
-            judged.plan,
-            route=route,
-            client=client,
-            headers=request.headers,
-            spoken=spoken,
-            is_large=(request.content_length or 2**31) > PARSE_IN_THREAD_ABOVE_BYTES,
-        )
+        way = Way(request, route, client, spoken)
+        finished = await answer(door, facts, chat, judged.plan, way)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)

@@ -133,15 +133,12 @@ async def open_services(
     )
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
-    apart = _cache_runner(settings, proxy_id, log)
-    kept_in = measured if apart is None else MeasuredRunner(apart, counted.metrics)
-    door = _with_stores(door, measured, keys, kept_in)
+    door, apart = _with_stores(door, measured, keys)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
-        if apart is not None:
-            await stack.enter_async_context(apart)
+        await stack.enter_async_context(apart or contextlib.nullcontext())
         for left in journals:
             await left.open()
             stack.push_async_callback(left.close)  # after the spools, which tell it what they have
@@ -175,12 +172,16 @@ def _sharing(
 
 
 def _with_stores(
-    door: Door, runner: MeasuredRunner, keys: RedisKeys, kept_in: MeasuredRunner
-) -> Door:
-    """The door with what every process has to see in Redis."""
+    door: Door, runner: MeasuredRunner, keys: RedisKeys
+) -> tuple[Door, RedisRunner | None]:
+    """The door with what every process has to see in Redis, and the way to that of `cache.url`,
+    which is still to be opened."""
     owned = Ownership(RedisOwners(runner, keys), door.log)
+    apart = _cache_runner(door.settings, door.proxy_id, door.log)
+    kept_in = runner if apart is None else MeasuredRunner(apart, door.metrics.metrics)
     replies = RedisReplies(kept_in, keys)
-    return replace(door, claims=RedisClaims(runner, keys), owned=owned, replies=replies)
+    made = replace(door, claims=RedisClaims(runner, keys), owned=owned, replies=replies)
+    return made, apart
 
 
 def _cache_runner(settings: Settings, proxy_id: str, log: Any) -> RedisRunner | None:

@@ -18,9 +18,10 @@ from fixtures_upstream import ScriptedUpstream
 from metering.caps import Caps, Hold, Vector
 from metering.events import UsageEvent, decode
 from metering.memory_caps import MemoryCaps
+from metering.memory_replies import MemoryReplies
 from metering.money import rate_pico_per_mtok, usd_to_nano
 from metering.prices import PriceBook, PriceRule
-from metering.replies import MemoryReplies, Replies
+from metering.replies import Replies
 from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app, create_runner
 from proxy.client_connection import PATIENCE, Patience

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metering.memory_replies import MemoryReplies
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.redis_replies import RedisReplies
@@ -16,7 +17,6 @@ from metering.replies import (
     ENTRY_BYTES,
     Bounds,
     ClaimState,
-    MemoryReplies,
     Replies,
     Reply,
     RequestClaim,

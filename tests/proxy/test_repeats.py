@@ -23,7 +23,8 @@ from fixtures_upstream import (
 
 from metering.caps import CapsUnavailableError, Denial, Reservation
 from metering.memory_caps import MemoryCaps
-from metering.replies import Claimed, MemoryReplies, RequestClaim
+from metering.memory_replies import MemoryReplies
+from metering.replies import Claimed, RequestClaim
 from proxy.cache_rules import CacheSettings
 from proxy.settings import RedisSettings
 
