@@ -129,8 +129,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         planned = plan(route, chat, prompt, wishes)
         judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
         facts = paced(door, request.app[PACE], facts, judged)
-        way = Way(request, route, client, spoken)
-        finished = await answer(door, facts, chat, judged.plan, way)
+        finished = await answer(door, facts, chat, judged.plan, Way(request, route, client, spoken))
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)

@@ -136,9 +136,8 @@ async def open_services(
     door, apart = _with_stores(door, measured, keys)
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
-    async with link, contextlib.AsyncExitStack() as stack:
+    async with link, apart, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
-        await stack.enter_async_context(apart or contextlib.nullcontext())
         for left in journals:
             await left.open()
             stack.push_async_callback(left.close)  # after the spools, which tell it what they have
@@ -173,7 +172,7 @@ def _sharing(
 
 def _with_stores(
     door: Door, runner: MeasuredRunner, keys: RedisKeys
-) -> tuple[Door, RedisRunner | None]:
+) -> tuple[Door, contextlib.AbstractAsyncContextManager[object]]:
     """The door with what every process has to see in Redis, and the way to that of `cache.url`,
     which is still to be opened."""
     owned = Ownership(RedisOwners(runner, keys), door.log)
@@ -181,7 +180,7 @@ def _with_stores(
     kept_in = runner if apart is None else MeasuredRunner(apart, door.metrics.metrics)
     replies = RedisReplies(kept_in, keys)
     made = replace(door, claims=RedisClaims(runner, keys), owned=owned, replies=replies)
-    return made, apart
+    return made, apart or contextlib.nullcontext()
 
 
 def _cache_runner(settings: Settings, proxy_id: str, log: Any) -> RedisRunner | None:
