@@ -34,6 +34,7 @@ _SHARED = {
     "keep_reply": (),
     "claim_request": (),
     "hold_claim": (),
+    "tell_history": (),
 }
 
 
