@@ -33,6 +33,7 @@ AT_ONCE: Mapping[str, str] = {
     "tolerances": "anomalies",
     "sinks": "alerts.sinks",
     "passthrough": "passthrough",
+    "cache": "cache",
     "server.metrics_tenants": "server.metrics_tenants",
     "server.max_body_mb": "server.max_body_mb",
     "server.max_connections": "server.max_connections",
@@ -68,6 +69,7 @@ AFTER_A_RESTART: Mapping[str, str] = {
     "redis.prefix": "redis.prefix",
     "redis.shards": "redis.shards",
     "redis.timeout_ms": "redis.timeout_ms",
+    "cache_url": "cache.url",
     "metering.queue": "metering.queue",
     "metering.spool": "metering.spool",
 }
