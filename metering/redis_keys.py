@@ -12,6 +12,9 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:claim:<tenant>:<exchange>  string  digest of an event from outside; `+` once recorded
     P:{sN}:own:<tenant>               zset    provider/id of objects there -> since when, Unix ms
     P:{sN}:own:<tenant>:passing       zset    the same of those that the provider forgets by itself
+    P:{sN}:request:<tenant>:<name>    string  who answers a request with a key of its client's
+    P:{sN}:replies, :repeats          hash    owner/name -> an answer that is kept; beside each
+                                              :sizes, :ends and :ends:<owner>
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
     P:{sN}:windows                    hash    window of a tenant's scopes -> since when it is whole
     P:{sN}:settled                    string  the newest stream id that a worker went to settle
@@ -99,6 +102,14 @@ class RedisKeys:
     def owned_passing(self, tenant: str) -> str:
         """Those that their providers forget by themselves."""
         return f"{self.of(tenant)}:own:{tenant}:passing"
+
+    def request(self, tenant: str, name: str) -> str:
+        """Who is answering the request that its client calls so."""
+        return f"{self.of(tenant)}:request:{tenant}:{name}"
+
+    def shelf(self, owner: str, kind: str) -> str:
+        """The shard's replies of a kind; an owner is a tenant, or a pool that tenants share."""
+        return f"{self.of(owner)}:{kind}"
 
     def epoch(self, shard: int) -> str:
         """Says that the shard's windows are whole."""

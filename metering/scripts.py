@@ -30,6 +30,10 @@ _SHARED = {
     "note_owned": (),
     "forget_owned": (),
     "peek": (),
+    "find_reply": (),
+    "keep_reply": (),
+    "claim_request": (),
+    "hold_claim": (),
     "tell_history": (),
 }
 

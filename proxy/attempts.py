@@ -41,6 +41,8 @@ class Facts:
     """How long it may take in all, from its arrival on."""
     explained: str | None = None
     """Why its upstream was chosen, where it asked for that and may know."""
+    cache_status: str | None = None
+    """How it stands to answers that are kept: `miss` or `bypass`."""
 
 
 @dataclass(frozen=True, slots=True)

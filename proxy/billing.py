@@ -108,7 +108,7 @@ def _place(upstream: Upstream) -> dict[str, Any]:
 
 def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Moment) -> UsageEvent:
     upstream, price, reply = attempt.option.upstream, attempt.option.price, attempt.reply
-    key, usage, ended_at = facts.principal.key, charged.usage, attempt.ended_at or moment.emitted_at
+    key, usage = facts.principal.key, charged.usage
     return UsageEvent(
         event_id=attempt.event_id,
         exchange_id=facts.exchange_id,
@@ -124,7 +124,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         run=facts.run,
         step=facts.step,
         occurred_at=facts.occurred_at,
-        completed_at=ended_at,
+        completed_at=(ended_at := attempt.ended_at or moment.emitted_at),
         emitted_at=moment.emitted_at,
         vendor=attempt.vendor,
         model_requested=facts.model_requested,
@@ -153,6 +153,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         client_retry_count=facts.client_retry_count,
         **_why(attempt),
         max_tokens_sent=attempt.max_tokens,
+        cache_status=facts.cache_status,
         stream=facts.stream,
         client_disconnected=attempt.client_disconnected,
         billable=charged.billable,

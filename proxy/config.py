@@ -113,19 +113,7 @@ def unenforced_keys(document: Document) -> tuple[Fault, ...]:
     return _in_order(found)
 
 
-_FEATURE_CACHE = "there is no cache of answers yet"
-
 UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
-    *(
-        (f"{head}.{name}", _FEATURE_CACHE, frozenset[object]())
-        for head in (
-            "limits.feature",
-            "limits.features.*",
-            "tenants.*.limits.feature",
-            "tenants.*.limits.features.*",
-        )
-        for name in ("cache_ttl_seconds", "exclude_cache_from_billing")
-    ),
     (
         "metering.reconciliation_schedule",
         "usage is not compared with the providers' exports yet",

@@ -16,6 +16,7 @@ from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
 from proxy.config_alerts import build_sinks
 from proxy.config_anomalies import build_tolerances
+from proxy.config_cache import build_cache, build_cache_url
 from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings
 from proxy.config_degrade import check_degradation, targets_of
@@ -102,6 +103,8 @@ def build(
         passthrough=passthrough,
         egress=build_egress(shape.egress, findings, directory),
         sinks=build_sinks(shape.alerts, findings),
+        cache=build_cache(shape, findings),
+        cache_url=build_cache_url(shape, findings),
     )
 
 

@@ -26,8 +26,6 @@ from routing.upstreams import Model
 INSTRUCT_LENGTH_MAX = 4_000
 """Characters: it is sent, and paid for, with every request at its stage."""
 
-NO_CACHE = "there is no response cache yet: from here on every request is refused"
-
 
 class Written(Protocol):
     """The three keys wherever they stand."""
@@ -83,10 +81,9 @@ def _step(
     text = written.instruct
     if text is not None and not 0 < len(text.strip()) <= len(text) <= INSTRUCT_LENGTH_MAX:
         findings.fault((*path, "instruct"), f"must have 1 to {INSTRUCT_LENGTH_MAX} characters")
-    if written.cache_only:
-        findings.warn((*path, "cache_only"), NO_CACHE)
-    elif (
-        written.to is None
+    if (
+        not written.cache_only
+        and written.to is None
         and written.max_tokens is None
         and text is None
         and not any(

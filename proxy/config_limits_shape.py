@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from proxy.config_cache_shape import NO_TENANT_CACHE, TenantCacheShape
 from proxy.config_cost_shape import NO_OWN_SLA, OwnSlaShape
 from proxy.config_degrade_shape import Dwell, StepShape
 from proxy.config_values import FORBID, Count, Flag, Number, Share, Text, Whole
@@ -214,6 +215,8 @@ class TenantShape:
     """Overrides of `limits`, key by key."""
     sla: OwnSlaShape = NO_OWN_SLA
     """Overrides of `sla`."""
+    cache: TenantCacheShape = NO_TENANT_CACHE
+    """Whether its answers are kept, and who shares them."""
     models: tuple[Text, ...] | None = None
     """Models the tenant may ask for; all of them if left out."""
     projects: tuple[ProjectShape, ...] = ()

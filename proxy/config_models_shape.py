@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from proxy.config_cache_shape import NO_MODEL_CACHE, ModelCacheShape
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
 from proxy.config_failures_shape import USUAL_RETRIES, RetriesShape
 from proxy.config_values import FORBID, Count, Flag, Seconds, Share, Text
@@ -112,6 +113,8 @@ class ModelShape:
     """How fast its answers are to be, in milliseconds; a request may say otherwise."""
     on_disconnect: Annotated[Literal["abort", "drain"], BeforeValidator(_text)] | None = None
     """When the client leaves, for requests for this model; the server's if left out."""
+    cache: ModelCacheShape = NO_MODEL_CACHE
+    """Whether its answers are kept."""
     degrade: tuple[StepShape, ...] | None = None
     """Steps near a cap for requests for this model, instead of the tenant's."""
     degrade_hysteresis: Share | None = None

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from proxy.config_anomalies_shape import USUAL, AnomaliesShape
+from proxy.config_cache_shape import NO_CACHE, CacheShape
 from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_models_shape import ModelShape
@@ -282,6 +283,8 @@ class FileShape:
     """Watch over how fast tenants and keys spend."""
     metering: MeteringShape = MeteringShape()
     """How usage events travel to the ledger."""
+    cache: CacheShape = NO_CACHE
+    """Answers that are kept, to be given again to the same question."""
     alerts: AlertsShape = NO_ALERTS
     """What a person should look at, and who is told."""
 

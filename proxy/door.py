@@ -10,7 +10,10 @@ from metering.calibration import Calibration
 from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
 from metering.claims import Claims, MemoryClaims
 from metering.fullness import Standing
+from metering.memory_replies import MemoryReplies
+from metering.replies import Replies
 from proxy.drains import Drains
+from proxy.flights import Flights
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.passthrough_objects import Ownership
 from proxy.settings import Settings
@@ -158,3 +161,7 @@ class Door:
     """What is known of events from outside; in Redis, where every process sees it, when served."""
     owned: Ownership = field(default_factory=Ownership)
     """Whose objects at providers are; in Redis when served."""
+    replies: Replies = field(default_factory=MemoryReplies)
+    """Answers that are kept; in Redis, where every process sees them, when served."""
+    flights: Flights = field(default_factory=Flights)
+    """Requests under way whose answers others wait for."""

@@ -16,17 +16,14 @@ from dataclasses import replace
 from typing import Any
 
 from metering.background import spawn
-from metering.caps import Candidate, Denial, Elastic, Hold, Reservation
+from metering.caps import Candidate, CapState, Denial, Elastic, Hold, Reservation
 from metering.clock import monotonic_s, now_ns
-from metering.events import Status
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
-from metering.usage import input_total
 from proxy.allowance import covered, is_bounded, part_of
 from proxy.attempts import Attempt, Facts, promise_of
-from proxy.billing import bill, checkpoint, progress
-from proxy.charging import Charge
+from proxy.billing import Bill, bill, checkpoint, progress
 from proxy.chat import ChatRequest
 from proxy.course import Course
 from proxy.degraded import only_cached, passed_over, steps_taken
@@ -37,7 +34,7 @@ from proxy.halt import Halt
 from proxy.hold_facts import hold_facts, upstream_facts
 from proxy.native_objects import stored_id
 from proxy.planning import Plan
-from proxy.readings import observe
+from proxy.readings import learn_prompt, observe
 from proxy.recording import record
 from proxy.refusals import broken_off, denied, failed, too_late
 from proxy.relay import (
@@ -49,6 +46,7 @@ from proxy.reply import failure_word
 from proxy.room import Room
 from proxy.telling import Finished, Told, headers, tell
 from proxy.transport import Answer
+from proxy.watched import watched
 from routing.fallback import DETOURS, Outcome, Try
 from routing.policy import Option
 from routing.upstreams import Upstream
@@ -68,6 +66,9 @@ class Exchange:
         self._halt = Halt()
         self._elastic: Elastic | None = None
         self._held_for: Upstream | None = None  # with our name for it, which its price may go by
+        self._reservation: Reservation | None = None
+        self.bill: Bill | None = None
+        """What it came to, once that is known."""
         self.is_ending = self._is_abandoned = False
         tenant = facts.principal.tenant.id
         self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
@@ -76,7 +77,7 @@ class Exchange:
 
     async def run(self, client: Client) -> Finished:
         """Serve the request; raises the ApiError that stands in its way."""
-        reservation = await self._reserve()
+        reservation = await self.admit()
         course = self._way = self._course(reservation.index, client)
         outcome = Outcome.CLIENT_GONE
         try:
@@ -139,6 +140,12 @@ class Exchange:
 
     # -- admission ----------------------------------------------------------------------------
 
+    async def admit(self) -> Reservation:
+        """Hold room for it, once; `run` does so where nobody has before."""
+        if self._reservation is None:
+            self._reservation = await self._reserve()
+        return self._reservation
+
     async def _reserve(self) -> Reservation:
         admission = self._plan.admission
         reservation = await self._room.reserve(
@@ -180,7 +187,6 @@ class Exchange:
     # -- forwarding ---------------------------------------------------------------------------
 
     async def _attempt(self, step: Try, client: Client) -> Outcome:
-        upstream = step.option.upstream
         attempt = self._new_attempt(step)
         self._attempts.append(attempt)
         forwarding = self._forwarding = Forwarding(
@@ -197,43 +203,13 @@ class Exchange:
             drains=lambda: self.drain(asyncio.current_task()),
             look=lambda: self._door.open.look(self),
         )
-        health, history = self._door.health, self._door.history
-        started_s = monotonic_s()
-        if attempt.number == 1:
-            self._door.budgets.note(upstream.label, started_s)
-        health.begin(upstream.label, started_s)
-        is_cold = history.begin(upstream.label, started_s)
-        try:
-            attempt.outcome = await forwarding.run(client)
-        except asyncio.CancelledError:
-            is_stopped, is_late = self._halt.is_pulled, self._halt.is_late
-            attempt.outcome = Outcome.STOPPED if is_stopped else Outcome.CLIENT_GONE
-            if is_late and not is_stopped:
-                attempt.outcome = Outcome.TRUNCATED if attempt.first_byte_at else Outcome.TIMEOUT
-            ended_by_us = is_stopped or is_late or self._door.lifecycle.is_stopping
-            attempt.client_disconnected = not ended_by_us
-            raise
-        except Exception:
-            # a bug of ours: what the client has seen is billed, and the caller tells it
-            attempt.outcome = Outcome.TRUNCATED if attempt.first_byte_at else None
-            raise
-        finally:
-            attempt.ended_at = now_ns()
-            now_s, after_s = monotonic_s(), attempt.retry_after_s
-            # a deadline is the client's patience: it says nothing about the upstream
-            judged = None if self._halt.is_late else attempt.outcome
-            health.record(upstream.label, judged, now_s, retry_after_s=after_s)
-            if attempt.used_up_s is not None:
-                health.cool(upstream.label, attempt.used_up_s, now_s)
-            history.end(
-                upstream.label,
-                judged,
-                now_s,
-                took_ms=attempt.waited_ms,
-                stream=self._request.stream,
-                is_cold=is_cold,
-            )
-        return attempt.outcome
+        return await watched(
+            self._door,
+            attempt,
+            lambda: forwarding.run(client),
+            halt=self._halt,
+            stream=self._request.stream,
+        )
 
     def _new_attempt(self, step: Try) -> Attempt:
         upstream, started_at = step.option.upstream, now_ns()
@@ -276,13 +252,14 @@ class Exchange:
             spools = door.settings.metering.spool == "always"
             seq = door.spool.take_seq() if spools else None
             made = bill(self._facts, self._attempts, emitted_at=now_ns(), spool_seq=seq)
+            self.bill = made
             self._told.sell_nano = made.actual.nano
             overrun_nano = made.actual.nano - self._room.held.nano
             if overrun_nano > 0 and is_bounded(self.hold.caps):
                 self._told.overrun_nano = overrun_nano
             tell(door, self._facts, self._attempts, made.charges, self._told)
             observe(door, self._attempts, made.charges, monotonic_s())
-            self._learn(made.charges[-1])
+            learn_prompt(door, self._attempts[-1], made.charges[-1], self._plan.uncalibrated)
             noting = self._note()
             known = await record(door, self.hold, made, self._facts.request_id)
             if noting is not None:
@@ -300,18 +277,6 @@ class Exchange:
         provider = attempt.option.upstream.provider
         noted = self._door.owned.note(self.hold.tenant, provider, [kept], is_passing=True)
         return spawn(noted, name="note-object")
-
-    def _learn(self, charged: Charge) -> None:
-        """Compare our count of the prompt with the provider's, where only theirs is exact."""
-        option = self._attempts[-1].option
-        counted = self._plan.uncalibrated.get(option.upstream.model)
-        if counted is None or option.changes.instruct is not None:
-            return
-        if charged.status is Status.SUCCESS and charged.usage.source == "provider":
-            reported = input_total(charged.usage.units)
-            self._door.calibration.observe(
-                option.upstream.model, counted=counted, reported=reported
-            )
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -354,6 +319,33 @@ class Exchange:
     def headers(self) -> dict[str, str]:
         """The `x-weir-*` headers as far as they are known now."""
         return headers(self._facts, self._attempts[-1], self._room.states, self._told)
+
+    def let_go(self) -> None:
+        """It was admitted and will not run: what is held is given back."""
+        self.is_ending = True
+        self._door.open.give_back(self.hold)
+        self._door.open.discard(self)
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether room is held for it, or was."""
+        return self._reservation is not None
+
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """What was sent so far."""
+        return self._attempts
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a cap had another request sent than was asked: a step was taken, or it was cut to
+        its means."""
+        return self._told.steps.taken is not None or self._told.clamped_tokens is not None
+
+    @property
+    def states(self) -> tuple[CapState, ...]:
+        """Where its caps stood when they answered last."""
+        return self._room.states
 
     @property
     def drains(self) -> bool:

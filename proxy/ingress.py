@@ -17,12 +17,12 @@ from typing import NoReturn
 import orjson
 from aiohttp import hdrs, web
 
-from metering.background import spawn
 from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.tenant_caps import Labels
 from metering.tenants import Principal
 from proxy.admission import PromptCount, Route, count_prompts
+from proxy.answering import Way, answer
 from proxy.around import around_of
 from proxy.attempts import Facts
 from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, bare_key
@@ -43,7 +43,6 @@ from proxy.errors import (
     Overloaded,
     PathNotFound,
 )
-from proxy.exchange import Exchange
 from proxy.explained import explained
 from proxy.front import front_of
 from proxy.intake import read_body
@@ -132,7 +131,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         facts, made = await _planned(
             request, facts, chat, route, prompt=prompt, wishes=wishes, labels=labels
         )
-        finished = await _serve(Exchange(door, facts, chat, made), client)
+        finished = await answer(door, facts, chat, made, Way(request, route, client, spoken))
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
@@ -315,23 +314,6 @@ def _passing(name: str, request: web.Request) -> str:
 
 
 _PLAIN_LIST = re.compile(r"[A-Za-z0-9._, -]{1,1024}")
-
-
-async def _serve(exchange: Exchange, client: WebClient) -> Finished:
-    if exchange.drains:
-        # the exchange goes on for the meter when the client's handler is cancelled
-        running = spawn(exchange.run(client), name="exchange", on_error=_told_already)
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            if not exchange.drain(running):
-                running.cancel()
-            raise
-    return await exchange.run(client)
-
-
-def _told_already(error: BaseException) -> None:
-    """How an exchange ended is in its log line and its event, whether or not somebody waits."""
 
 
 async def _refuse(

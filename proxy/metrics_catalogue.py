@@ -94,6 +94,15 @@ TTFT = Metric(
     ("upstream",),
     LATENCY_S,
 )
+CACHE_ANSWERS = _counter(
+    "cache_answers", "Requests whose answers may be kept, by what came of that.", "result"
+)
+CACHE_STORED = _counter("cache_stored", "Answers to be kept, by what came of that.", "result")
+CACHE_STORED_BYTES = _counter("cache_stored_bytes", "What kept answers take in Redis.")
+CACHE_EVICTED = _counter("cache_evicted", "Kept answers that made room for newer ones.")
+REPEATS_ASKED = _counter(
+    "idempotency_keys", "Requests with a key of their client's, by what came of that.", "result"
+)
 OPEN_EXCHANGES = _gauge("open_exchanges", "Exchanges under way.")
 OPEN_CONNECTIONS = _gauge("open_connections", "Connections of clients.")
 WRITE_STALLS = _counter("write_stalls", "Clients that took nothing for too long and were dropped.")

@@ -6,6 +6,7 @@ Labels that could be a client's word are looked up: what is not configured count
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 
 from metering.caps import Cap, Denial, DenialReason, Reservation, ScopeKind
 from metering.usage import TOKEN_CLASSES
@@ -45,7 +46,13 @@ _TENANT_EXCHANGES = catalogue.TENANT_EXCHANGES.name
 _TENANT_TOKENS = catalogue.TENANT_TOKENS.name
 _TENANT_SELL = catalogue.TENANT_SELL.name
 
-_CODES = frozenset(_codes())
+
+@cache
+def _codes_known() -> frozenset[str]:
+    """Asked for first when all of them are there, whichever modules they stand in."""
+    return frozenset(_codes())
+
+
 _CLASSES = {number: f"{number}xx" for number in range(1, 6)}
 _TOKENS = frozenset(TOKEN_CLASSES)
 _INTERNAL = "internal"
@@ -73,7 +80,7 @@ class ExchangeMetrics:
 
     def refused(self, code: str) -> None:
         """It got an error of ours."""
-        self.metrics.add(catalogue.REFUSALS, code if code in _CODES else OTHER)
+        self.metrics.add(catalogue.REFUSALS, code if code in _codes_known() else OTHER)
 
     def admission(self, caps: Sequence[Cap], answer: Reservation | Denial) -> None:
         """What the caps said: which refused, and which in shadow would have refused."""
@@ -161,6 +168,22 @@ class ExchangeMetrics:
             return
         verdict = f"would_{decision.verdict}" if is_shadow else str(decision.verdict)
         self.metrics.add(catalogue.MARGINS, model if model in self._models else OTHER, verdict)
+
+    def cached(self, result: str) -> None:
+        """What came of looking for an answer that was kept."""
+        self.metrics.add(catalogue.CACHE_ANSWERS, result)
+
+    def stored(self, result: str, *, size: int = 0, evicted: int = 0) -> None:
+        """What came of keeping one."""
+        self.metrics.add(catalogue.CACHE_STORED, result)
+        if size:
+            self.metrics.add(catalogue.CACHE_STORED_BYTES, by=size)
+        if evicted:
+            self.metrics.add(catalogue.CACHE_EVICTED, by=evicted)
+
+    def repeated(self, result: str) -> None:
+        """What came of a request with a key of its client's."""
+        self.metrics.add(catalogue.REPEATS_ASKED, result)
 
     def metered(self, decision: str) -> None:
         """Somebody has asked what would become of a request."""

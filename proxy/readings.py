@@ -16,6 +16,7 @@ from metering.usage import (
     OUTPUT_CLASSES,
     OUTPUT_REASONING,
     MeteredUsage,
+    input_total,
 )
 from proxy import metrics_catalogue as catalogue
 from proxy.attempts import Attempt
@@ -55,6 +56,19 @@ def observe(
             compared=compared,
             tokens_per_s=speed,
         )
+
+
+def learn_prompt(
+    door: Door, attempt: Attempt, charged: Charge, uncalibrated: Mapping[str, int]
+) -> None:
+    """Compare our count of the prompt with the provider's, where only theirs is exact."""
+    option = attempt.option
+    counted = uncalibrated.get(option.upstream.model)
+    if counted is None or option.changes.instruct is not None:
+        return
+    if charged.status is Status.SUCCESS and charged.usage.source == "provider":
+        reported = input_total(charged.usage.units)
+        door.calibration.observe(option.upstream.model, counted=counted, reported=reported)
 
 
 def tokens_per_s(attempt: Attempt, tokens: int) -> int | None:

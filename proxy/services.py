@@ -29,6 +29,7 @@ from metering.redis_claims import RedisClaims
 from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
 from metering.redis_owners import RedisOwners
+from metering.redis_replies import RedisReplies
 from metering.spool import Spool
 from proxy import telemetry
 from proxy.adopted import journals_of, spools_of
@@ -156,9 +157,9 @@ async def open_services(
     )
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
-    door = _with_stores(door, measured, keys)
+    door, apart = _with_stores(door, measured, keys)
     services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
-    async with link, contextlib.AsyncExitStack() as stack:
+    async with link, apart, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         for left in journals:
             await left.open()
@@ -204,10 +205,29 @@ def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None
     }
 
 
-def _with_stores(door: Door, runner: MeasuredRunner, keys: RedisKeys) -> Door:
-    """The door with what every process has to see in Redis."""
+def _with_stores(
+    door: Door, runner: MeasuredRunner, keys: RedisKeys
+) -> tuple[Door, contextlib.AbstractAsyncContextManager[object]]:
+    """The door with what every process has to see in Redis, and the way to that of `cache.url`,
+    which is still to be opened."""
     owned = Ownership(RedisOwners(runner, keys), door.log)
-    return replace(door, claims=RedisClaims(runner, keys), owned=owned)
+    apart = _cache_runner(door.settings, door.proxy_id, door.log)
+    kept_in = runner if apart is None else MeasuredRunner(apart, door.metrics.metrics)
+    replies = RedisReplies(kept_in, keys)
+    made = replace(door, claims=RedisClaims(runner, keys), owned=owned, replies=replies)
+    return made, apart or contextlib.nullcontext()
+
+
+def _cache_runner(settings: Settings, proxy_id: str, log: Any) -> RedisRunner | None:
+    """The way to a Redis for kept answers alone; None where they share that of the caps."""
+    if settings.cache_url is None:
+        return None
+    return open_runner(
+        settings.cache_url.reveal(),
+        timeout_ms=settings.redis.timeout_ms,
+        name=f"weir-cache-{proxy_id}",
+        on_error=lambda error: log.error("cache_link_failed", cause=repr(error)),
+    )
 
 
 async def _prepared(services: Services) -> None:

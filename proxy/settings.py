@@ -17,6 +17,7 @@ from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
 from metering.tolerances import EVERYBODY_ALIKE, Tolerances
+from proxy.cache_rules import NOTHING_KEPT, CacheSettings
 from proxy.passthrough_rules import Passthrough
 from routing.cost_to_serve import NOT_JUDGED, CostRules
 from routing.upstreams import Model
@@ -225,6 +226,10 @@ class Settings:
     """Where the worker's alerts go."""
     passthrough: Passthrough | None = None
     """What else of OpenAI's API is relayed; nothing without the section."""
+    cache: CacheSettings = NOTHING_KEPT
+    """Whose answers are kept, and for how long."""
+    cache_url: Secret | None = None
+    """The Redis they are kept in; None for that of the caps."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

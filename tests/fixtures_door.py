@@ -18,8 +18,10 @@ from fixtures_upstream import ScriptedUpstream
 from metering.caps import Caps, Hold, Vector
 from metering.events import UsageEvent, decode
 from metering.memory_caps import MemoryCaps
+from metering.memory_replies import MemoryReplies
 from metering.money import rate_pico_per_mtok, usd_to_nano
 from metering.prices import PriceBook, PriceRule
+from metering.replies import Replies
 from metering.tenants import ApiKey, SpendLimits, Tenant
 from proxy.app import create_app, create_runner
 from proxy.client_connection import PATIENCE, Patience
@@ -212,6 +214,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         cancels: bool = True,
         patience: Patience = PATIENCE,
         tls: ssl.SSLContext | None = None,
+        replies: Replies | None = None,
     ) -> RunningDoor:
         log, spool, caps = CollectingLog(), MemorySpool(), caps or MemoryCaps()
         transport = HttpTransport()
@@ -225,6 +228,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             log=log,
             proxy_id="p-0",
             metrics=ExchangeMetrics(models=configured.models, tenants=configured.tenants),
+            replies=replies or MemoryReplies(),
         )
 
         async def ready() -> bool:

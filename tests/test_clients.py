@@ -17,6 +17,7 @@ import pytest
 from fixtures_door import KEY, OpenDoor, RunningDoor, held, rule, settings
 from fixtures_provider import HELLO, Talker
 
+from proxy.cache_rules import CacheSettings
 from routing.upstreams import Model, Upstream
 
 PROGRAMS = Path(__file__).parent / "clients" / "programs"
@@ -212,3 +213,20 @@ async def test_curl(need: Any, run: Run, door: RunningDoor) -> None:
     assert said.count(b"Hello there.") == 3  # whole, in all of three formats
     assert b"data: [DONE]" in said
     assert settled(door)
+
+
+async def test_openai_python_reads_what_was_kept(
+    need: Any, run: Run, open_door: OpenDoor, door: RunningDoor
+) -> None:
+    """A stream that is given again looks like the first one, also for a key of the client's."""
+    kept = await open_door(replace(door.door.settings, cache=CacheSettings(enabled=True)))
+    door.url = kept.url
+
+    found = last(await run(need("clients"), PROGRAMS / "openai_kept.py"))
+
+    assert found == {
+        "first": ["miss", HELLO, "15"],
+        "second": ["hit", HELLO, "15"],
+        "keyed": [["bypass", HELLO, "15"], ["true", HELLO, "15"]],
+        "refused": "504 not_cached",
+    }

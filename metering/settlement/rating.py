@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from metering.events import UsageEvent, served_model
+from metering.events import Reason, UsageEvent, served_model
 from metering.money import PICO_PER_NANO, amount_nano
 from metering.prices import Rates, RatesByModel
 from metering.settlement.entries import QUANTITY_MAX
@@ -78,11 +78,12 @@ def rate_at(event: UsageEvent, cost: Rates | None, sell: Rates | None) -> RatedE
     cost, sell = _at(event, cost), _at(event, sell)
     amounts: dict[str, UnitAmount] = {}
     unpriced: list[str] = []
+    is_kept = event.reason_code == Reason.CACHE_HIT  # it was given again: nobody was paid for it
     for unit, quantity in event.units.items():
         if quantity:
             cost_rate = _rate_of(unit, cost)
             sell_rate = _rate_of(unit, sell) if event.billable else None
-            missing_cost = cost_rate is None and _must_have_rate(unit, cost)
+            missing_cost = cost_rate is None and not is_kept and _must_have_rate(unit, cost)
             missing_sell = sell_rate is None and _must_have_rate(unit, sell) and event.billable
             if missing_cost or missing_sell:
                 unpriced.append(unit)

@@ -99,10 +99,10 @@ def test_the_published_template_loads(tmp_path: Path) -> None:
         "models",
         "tenants",
         "limits.tenant.fallback_model",
+        "limits.feature.cache_ttl_seconds",
+        "limits.feature.exclude_cache_from_billing",
     ]
     assert [each.path.rpartition(".")[2] for each in result.unenforced] == [
-        "cache_ttl_seconds",
-        "exclude_cache_from_billing",
         "consumer_concurrency",
         "reconciliation_schedule",
     ]
@@ -319,9 +319,9 @@ VALUES: dict[str, tuple[str, list[str]]] = {
     "metrics": ("server: {metrics_port: 9090}\n", []),
     "nothing written": ("", []),
     "spool": ("metering: {spool: outage}\n", []),
-    "a tenant's": (
-        "tenants: [{id: t, limits: {features: {chat: {cache_ttl_seconds: 5}}}}]\n",
-        ["tenants[0].limits.features.chat.cache_ttl_seconds"],
+    "a schedule": (
+        'metering: {reconciliation_schedule: "0 2 * * *"}\n',
+        ["metering.reconciliation_schedule"],
     ),
 }
 

@@ -45,6 +45,7 @@ DIMENSIONS: dict[str, ColumnElement[Any]] = {
     "provider": _EVENT.provider,
     "model": _EVENT.model_upstream,
     "requested": _EVENT.model_requested,
+    "cache": _EVENT.cache_status,
     "request": _EVENT.request_id,
 }
 """What a report may have a row for each of. A user is their scope: text that is no id, hashed."""
