@@ -33,6 +33,7 @@ from proxy.config_passthrough import (
     check_passthrough,
     with_flat_prices,
 )
+from proxy.config_plans import build_assignments, build_plans
 from proxy.config_prices import RULES, build_prices
 from proxy.config_providers import build_provider
 from proxy.config_shape import FileShape, ServerShape
@@ -74,6 +75,7 @@ def build(
     _warn_of_gaps(shape, providers, findings)
     check_passthrough(passthrough, providers, models, tenants.by_id, findings)
     server, metering = shape.server, shape.metering
+    plans = build_plans(shape, findings)
     return Settings(
         source=source,
         server=_server(server, findings, directory),
@@ -97,6 +99,8 @@ def build(
         passthrough=passthrough,
         egress=build_egress(shape.egress, findings, directory),
         sinks=build_sinks(shape.alerts, findings),
+        plans=plans,
+        assignments=build_assignments(shape.tenants, plans, findings),
     )
 
 
