@@ -75,7 +75,8 @@ def build_charge(written: ChargeShape, path: Path, known: Known, findings: Findi
     if written.included and "included" not in _KEYS[kind]:
         findings.fault((*path, "included"), f"a charge of kind {kind} includes nothing")
     needed = _NEEDED.get(kind)
-    if needed is not None and getattr(written, needed) in (None, ()):
+    broken = any(findings.is_broken((*path, key)) for key in ("kind", needed or "kind"))
+    if needed is not None and not broken and getattr(written, needed) in (None, ()):
         findings.fault(path, f"a charge of kind {kind} needs {needed}")
     meter = _meter(written, path, known, findings)
     cells = _cells(written, path, known, meter, findings)

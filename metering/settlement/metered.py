@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 
 from metering.plans import COST, LIST_PRICE, Aggregation, Meter
 
-PORTION_DIMENSIONS = ("model", "type")
-
 
 @dataclass(frozen=True, slots=True)
 class Portion:
@@ -72,26 +70,34 @@ class Usage:
 
     def add(self, portion: Portion) -> None:
         """Take a portion in."""
-        grain = tuple(sorted({**portion.dimensions, "type": portion.unit}.items()))
+        grain = grain_of(portion.unit, portion.dimensions)
+        amounts = portion.quantity, portion.list_nano, portion.cost_nano
+        self.add_amounts(grain, amounts, portion.names)
+
+    def add_amounts(
+        self, grain: Grain, amounts: tuple[int, int, int], names: Mapping[str, str]
+    ) -> None:
+        """`add` for who has many portions of the same grain: quantity, list price and cost."""
         found = self.sums.get(grain)
         if found is None:
             found = self.sums[grain] = Cells()
-        found.quantity += portion.quantity
-        found.list_nano += portion.list_nano
-        found.cost_nano += portion.cost_nano
+        found.quantity += amounts[0]
+        found.list_nano += amounts[1]
+        found.cost_nano += amounts[2]
         found.events += 1
-        for name, meter in self._apart.items():
-            self._add_apart(name, meter, grain, portion)
+        for meter in self._apart.values():
+            if fits(meter, dict(grain)):
+                self._add_apart(meter, grain, amounts[0], names)
 
-    def _add_apart(self, name: str, meter: Meter, grain: Grain, portion: Portion) -> None:
-        if not fits(meter, dict(grain)):
-            return
+    def _add_apart(
+        self, meter: Meter, grain: Grain, quantity: int, names: Mapping[str, str]
+    ) -> None:
         key = reduced(grain, meter.dimensions)
         if meter.aggregation is Aggregation.MAX:
-            largest = self._largest[name]
-            largest[key] = max(largest.get(key, 0), portion.quantity)
-        elif (value := portion.names.get(meter.of or "")) and portion.quantity > 0:
-            self._distinct[name].setdefault(key, set()).add(value)
+            largest = self._largest[meter.name]
+            largest[key] = max(largest.get(key, 0), quantity)
+        elif (value := names.get(meter.of or "")) and quantity > 0:
+            self._distinct[meter.name].setdefault(key, set()).add(value)
 
     def rows(self, meter: Meter) -> list[MeterRow]:
         """What the meter shows, in sorted order of its dimensions; rows of nothing are left out."""
@@ -113,6 +119,11 @@ class Usage:
             for key in sorted(totals)
             if totals[key].quantity or totals[key].list_nano
         ]
+
+
+def grain_of(unit: str, dimensions: Mapping[str, str]) -> Grain:
+    """The grain of a unit of an event of these dimensions."""
+    return tuple(sorted({**dimensions, "type": unit}.items()))
 
 
 def fits(meter: Meter, dimensions: Mapping[str, str]) -> bool:
