@@ -34,6 +34,7 @@ from proxy.cli_options import (
     load_config,
     shared_options,
 )
+from proxy.cli_plans import plans
 from proxy.cli_review import review
 from proxy.cli_verify import verify
 
@@ -68,7 +69,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, holds, ledger, limits, review, verify, stop, allow, pause, resume, flags):
+for each in (dead, holds, ledger, limits, plans, review, verify, stop, allow, pause, resume, flags):
     weir.add_command(each)
 
 

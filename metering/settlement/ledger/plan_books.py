@@ -96,6 +96,11 @@ class Closed:
     is_new: bool
 
 
+def knows_plans(ledger: Ledger) -> bool:
+    """Whether the ledger has the tables of this module: the worker brings it up to date."""
+    return (ledger.revision() or "") >= "0008"
+
+
 def keep_plans(ledger: Ledger, plans: Iterable[Plan], now_ns: int) -> list[str]:
     """Store these terms for ever; the versions that are new. PlanEditedError for changed ones."""
     with ledger.write() as connection:
