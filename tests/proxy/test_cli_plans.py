@@ -59,6 +59,7 @@ def config(tmp_path: Path) -> Iterator[Path]:
                 cost_version=None,
                 sell_version=None,
                 occurred_at=OCTOBER_NS + n,
+                completed_at=OCTOBER_NS + n + 1,
                 units={"input_uncached": read, "output_text": written, "api_call": 1},
             )
             for n, (model, read, written) in enumerate(calls)
