@@ -19,7 +19,8 @@ from metering.plans import COST, LIST_PRICE, Aggregation, Meter
 class Portion:
     """One unit of one billable event. `dimensions` are those of `metering.plans`, `type` the unit.
 
-    `list_nano` is what it was admitted and booked at. `names` are what `unique` counts by.
+    `list_nano` is what it was admitted and booked at. `names` are what `unique` counts by and is no
+    dimension.
     """
 
     unit: str
@@ -75,7 +76,7 @@ class Usage:
         self.add_amounts(grain, amounts, portion.names)
 
     def add_amounts(
-        self, grain: Grain, amounts: tuple[int, int, int], names: Mapping[str, str]
+        self, grain: Grain, amounts: tuple[int, int, int], names: Mapping[str, str | None]
     ) -> None:
         """`add` for who has many portions of the same grain: quantity, list price and cost."""
         found = self.sums.get(grain)
@@ -90,13 +91,15 @@ class Usage:
                 self._add_apart(meter, grain, amounts[0], names)
 
     def _add_apart(
-        self, meter: Meter, grain: Grain, quantity: int, names: Mapping[str, str]
+        self, meter: Meter, grain: Grain, quantity: int, names: Mapping[str, str | None]
     ) -> None:
         key = reduced(grain, meter.dimensions)
         if meter.aggregation is Aggregation.MAX:
             largest = self._largest[meter.name]
             largest[key] = max(largest.get(key, 0), quantity)
-        elif (value := names.get(meter.of or "")) and quantity > 0:
+        elif (
+            value := names.get(meter.of or "") or dict(grain).get(meter.of or "")
+        ) and quantity > 0:
             self._distinct[meter.name].setdefault(key, set()).add(value)
 
     def rows(self, meter: Meter) -> list[MeterRow]:

@@ -20,7 +20,16 @@ import orjson
 
 from metering.money import PPM, divide_half_even, format_cents, format_short
 from metering.plans import Assignment, ChargeKind, Component, Coupon, Meter, Plan, Term
-from metering.settlement.charges import Line, Share, cell_of, cents_of, charge, percent, portions
+from metering.settlement.charges import (
+    Line,
+    Share,
+    cell_of,
+    cents_of,
+    charge,
+    percent,
+    portions,
+    usd_of_pico,
+)
 from metering.settlement.journal import CURRENCY
 from metering.settlement.metered import Cells, Grain, Usage, fits, reduced
 
@@ -219,10 +228,10 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
             "",
             cells.quantity,
             0 if free else cells.list_nano,
-            free or "at list price",
+            free or f"{cells.quantity:,} x {usd_of_pico(int(rate))} USD at list price",
             unit=unit,
             rate_pico=int(rate),
-            dimensions={"model": model, "project": project},
+            dimensions={"model": model, "type": unit, "project": project},
             events=cells.events,
             list_nano=cells.list_nano,
             price_version=version,
@@ -268,7 +277,8 @@ def _discount(coupon: Coupon, base: int, off: int) -> Line:
         if coupon.percent_ppm
         else f"{format_short(coupon.amount_nano)} USD off, at most what is due"
     )
-    return Line(f"coupon:{coupon.id}", "discount", coupon.id, 1, -off, what, unit="coupon")
+    name = f"Coupon {coupon.id}"
+    return Line(f"coupon:{coupon.id}", "discount", name, 1, -off, what, unit="coupon")
 
 
 def _is_running(coupon: Coupon, since: date, period: str) -> bool:

@@ -299,19 +299,12 @@ def _usages(
     hashes: list[str] = []
     grains: dict[tuple[Any, ...], Grain] = {}
     for row in connection.execute(query):
-        hashes.append(row.payload_hash)
-        usage = usages[bisect_right(starts, row.occurred_at) - 1]
-        head = tuple(row)[1:11]
-        names = {
-            "user": row.user_scope or "",
-            "session": row.session or "",
-            "run": row.run or "",
-            "feature": row.feature or "",
-            "project": row.project,
-            "api_key": row.api_key_id,
-            "request": row.request_id,
-        }
-        for unit, (quantity, rate, sell, cost) in decode_amounts(row.amounts).items():
+        occurred_at, *dimensions, user, session, run, request, amounts, payload_hash = row
+        hashes.append(payload_hash)
+        usage = usages[bisect_right(starts, occurred_at) - 1]
+        names = {"user": user, "session": session, "run": run, "request": request}
+        head = tuple(dimensions)
+        for unit, (quantity, rate, sell, cost) in decode_amounts(amounts).items():
             key = (*head, unit, rate)
             if (grain := grains.get(key)) is None:
                 grain = grains[key] = _grain(row, unit, rate)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from charge_samples import WORKED_EXAMPLE
-from fixtures_ledger import NOVEMBER_NS, book, make_event
+from fixtures_ledger import NOVEMBER_NS, book, make_event, new_ledger
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -275,3 +277,41 @@ def test_a_plan_from_the_middle_of_the_month(ledger: Ledger) -> None:
     statement = statement_of(ledger, "acme", "2026-11", terms)
 
     assert statement.total_nano == _LIST + 15 * USD + _CALL
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_closing_as_events_come_is_as_good_as_waiting(tmp_path: Path, seed: int) -> None:
+    """Whatever comes before, between and after the closes: the same receivable in the end."""
+    random = Random(seed)
+    months = [("2026-11", NOVEMBER_NS), ("2026-12", DECEMBER_NS), ("2027-01", JANUARY_NS)]
+    events = [
+        _call(
+            occurred_at=start_ns + n,
+            completed_at=start_ns + n + 1,
+            units={"input_uncached": random.randint(1, 9_999), "api_call": 1},
+        )
+        for _, start_ns in months
+        for n in range(12)
+    ]
+    shuffled = random.sample(events, len(events))
+    totals = []
+    for way, batches in (("waiting", [events]), ("coming", [shuffled[n::4] for n in range(4)])):
+        (tmp_path / way).mkdir()
+        ledger = new_ledger(tmp_path / way)
+        for number, batch in enumerate(batches):
+            book(ledger, batch)
+            if way == "coming" and number < 3:
+                _close(ledger, months[number][0], 2 * JANUARY_NS)
+        stated = [_close(ledger, month, 2 * JANUARY_NS) for month, _ in months]
+        rest = statement_of(ledger, "acme", "2027-02", TERMS)
+        late = rest.total_nano - 30 * USD
+        totals.append(sum(each.body["total_nano"] for each in stated) + late)
+        assert (
+            _receivable(ledger)
+            + sum(sum(found["entries"].values()) for found in rest.late.values())
+            == (totals[-1])
+        )
+        assert verify(ledger) == []
+        ledger.close()
+
+    assert totals[0] == totals[1]
