@@ -22,6 +22,7 @@ from metering.usage import (
     OUTPUT_TEXT,
     MeteredUsage,
     ReportedUsage,
+    input_total,
     is_count,
     output_total,
 )
@@ -58,7 +59,6 @@ class Meter:
         "_exact",
         "_fed",
         "_final",
-        "_input",
         "_is_stale",
         "_limit",
         "_output",
@@ -68,6 +68,7 @@ class Meter:
         "_unread",
         "is_in_thread",
         "output_max",
+        "reported_input",
     )
 
     def __init__(
@@ -93,7 +94,9 @@ class Meter:
         self._exact = 0  # `output_seen` when it was last counted for `reaches`
         self._fed = 0  # and at most so many tokens of the encoding have come since
         self._counters: dict[Channel, IncrementalCounter] = {}
-        self._input: Mapping[str, int] | None = None
+        self.reported_input: Mapping[str, int] | None = None
+        """The input that the provider has reported so far, by class. To be read only; every event
+        of a stream asks for it."""
         self._output: Mapping[str, int] | None = None
         self._is_stale = False  # text came after the last report of output
         self._suspect: str | None = None
@@ -127,11 +130,11 @@ class Meter:
         numbers before it were not the final ones.
         """
         if usage.suspect is not None:
-            self._input = self._output = None
+            self.reported_input = self._output = None
             self._suspect = usage.suspect
             return
         if usage.input is not None:
-            self._input = self._believed("input", usage.input, INPUT_CLASSES)
+            self.reported_input = self._believed("input", usage.input, INPUT_CLASSES)
         if usage.output is not None:
             before, self._is_stale = self._output, False
             self._output = self._believed("output", usage.output, OUTPUT_CLASSES)
@@ -203,10 +206,8 @@ class Meter:
     def _settle(self) -> MeteredUsage:
         prompt = {INPUT_UNCACHED: self._prompt_tokens}
         visible = self._counted_output()
-        given, reported = self._input, self._output
+        given, reported = self.reported_input, self._output
         drift_tokens, suspect = 0, self._suspect
-        if self._unread and suspect is None:
-            suspect = f"{self._unread} bytes of the answer could not be read and are estimated"
         if reported is not None:
             drift_tokens = output_total(reported) - output_total(visible)
             why, doubt = self._disbelief(reported, output_total(visible)), None
@@ -219,11 +220,13 @@ class Meter:
                 # a client pay one token for an answer by leaving before the end
                 reported = None
             else:
-                doubt = _drifted(output_total(reported), output_total(visible))
+                doubt = _drifted(output_total(reported), output_total(visible) - self._estimated)
             suspect = suspect or doubt
         if given is not None and self._has_free_prompt(given, reported):
             suspect = f"no input was reported, {self._prompt_tokens} tokens were counted"
             given = None
+        if suspect is None and self._unread and not self._accounts_for_unread(given, reported):
+            suspect = f"{self._unread} bytes of the answer could not be read and are estimated"
         sides = (given is not None, reported is not None)
         counted = visible if suspect is None else self._within_hold(visible)
         units = {
@@ -261,6 +264,18 @@ class Meter:
         if any(given.values()) or self._prompt_tokens == 0:
             return False
         return not output or output_total(output) > 0
+
+    def _accounts_for_unread(
+        self, given: Mapping[str, int] | None, reported: Mapping[str, int] | None
+    ) -> bool:
+        """Whether what is billed may well be all of the answer, of which a part was not read.
+
+        What a tool of the provider's found stands in the answer, and is input to the rest of it.
+        """
+        if given is None or reported is None:
+            return False
+        found = max(0, input_total(given) - self._prompt_tokens)
+        return _drifted(output_total(reported) + found, self.output_tokens) is None
 
     def _within_hold(self, visible: dict[str, int]) -> dict[str, int]:
         """What is billed of our count where the upstream's word is no good: what was held."""

@@ -2,17 +2,18 @@
 
 A hold is the price of the input and of so many output tokens, each at the dearest rate of its
 side. A stream goes on while the output that is held covers what was counted; half a slice before
-that is used up, more is asked for.
+that is used up, more is asked for. Input beyond what was held takes its room from the output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from metering.caps import Candidate, Cap, CapMode, Elastic, Vector
 from metering.money import AMOUNT_NANO_MAX, divide_up, hold_nano
-from metering.prices import Price
+from metering.prices import Price, Rates
+from metering.usage import input_total
 from proxy.chat import ChatRequest
 from routing.policy import Option
 
@@ -89,17 +90,25 @@ class Allowance:
     slice_tokens: int
     limit_tokens: int | None = None
     is_bounded: bool = True
+    rates: Rates | None = None
 
     @property
     def _has_all(self) -> bool:
         return self.limit_tokens is not None and self.held_tokens >= self.limit_tokens
 
     @property
+    def _has_nearly_all(self) -> bool:
+        """A prompt of a few tokens more than were counted is nothing to ask Redis about: most
+        answers end before their limit."""
+        spare = self.slice_tokens // SLICES_PART
+        return self.limit_tokens is not None and self.held_tokens + spare >= self.limit_tokens
+
+    @property
     def asks_at(self) -> int:
         """From this much output on, more is asked for."""
         if not self.is_bounded:
             return NEVER
-        early = 0 if self._has_all else self.slice_tokens // 2
+        early = 0 if self._has_nearly_all else self.slice_tokens // 2
         return max(self.ends_at - early, 1)
 
     @property
@@ -131,6 +140,21 @@ class Allowance:
         """This much is held now."""
         self.held_tokens = max(self.held_tokens, output_of(self.part, held))
 
+    def has_read(self, units: Mapping[str, int]) -> None:
+        """The upstream says what it has read: where that is more than was held for the input, less
+        is held for the output. Where it is not, nothing is won: it may yet report more."""
+        if not self.is_bounded:
+            return
+        base = self.part.base
+        nano = self.rates.total_nano(units) if self.rates else 0
+        nano, tokens = max(base.nano, min(nano, AMOUNT_NANO_MAX)), input_total(units)
+        if nano == base.nano and tokens <= base.tokens:
+            return
+        held = holding(self.part, self.held_tokens)
+        dearer = replace(base, nano=nano, tokens=max(base.tokens, tokens))
+        self.part = replace(self.part, base=dearer)
+        self.held_tokens = output_of(self.part, held)
+
 
 def allowance(
     option: Option, held: Vector, request: ChatRequest, *, size: int, caps: Sequence[Cap]
@@ -143,4 +167,5 @@ def allowance(
         size,
         limit_tokens=limit and limit * request.candidates,
         is_bounded=is_bounded(caps),
+        rates=option.price.sell if option.price else None,
     )

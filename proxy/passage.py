@@ -17,6 +17,7 @@ from metering.meter import Meter
 from metering.usage import ReportedUsage
 from proxy import json_bounds
 from proxy.chat import UNSUPPORTED, ChatRequest
+from proxy.errors import InvalidRequest
 from proxy.redaction import NOTHING, Redaction
 from proxy.reply import Reply, read_object
 from proxy.stream_reader import StreamReader
@@ -53,8 +54,12 @@ class Passage:
     def body(self, request: ChatRequest, sending: Sending) -> bytes:
         """The body for the upstream. The bounds of `proxy.json_bounds` hold, so it can be written;
         InvalidRequest where what came cannot be said in its format."""
-        write = self.upstream.same_format if self.is_same else self.upstream.from_chat
-        return orjson.dumps(write(request, sending))
+        if self.is_same:
+            return orjson.dumps(self.upstream.same_format(request, sending))
+        try:
+            return orjson.dumps(self.upstream.from_chat(request, sending))
+        except InvalidRequest as error:
+            raise self._in_own_words(error) from error
 
     def lacks(self, request: ChatRequest) -> Sequence[str]:
         """The fields of this request that cannot be carried."""
@@ -72,6 +77,14 @@ class Passage:
             # where it stood there is not known: one message may have become several
             return f"{names['messages']}{dot}{names.get(rest, rest)}"
         return names.get(field, field)
+
+    def _in_own_words(self, error: InvalidRequest) -> InvalidRequest:
+        """The refusal with the name that the client knows its field by."""
+        if error.param is None or (own := self._own_name(error.param)) == error.param:
+            return error
+        told = error.again()
+        told.message, told.param = error.message.replace(f"`{error.param}", f"`{own}"), own
+        return told
 
     def reader(
         self,
@@ -179,7 +192,10 @@ class Passage:
         """An upstream's error as the client's format has it; as it came where they are one."""
         if self.is_same:
             return body
-        return self.client.error_body(self.upstream.read_error(status, body), request_id)
+        words = self.upstream.read_error(status, body)
+        if words.param is not None:  # the field of the request that was made of the client's
+            words = words._replace(param=self._own_name(words.param))
+        return self.client.error_body(words, request_id)
 
     def _read_too_full(
         self, raw: bytes, request: ChatRequest, meter: Meter, *, is_relayed: bool

@@ -3,13 +3,14 @@
 Asked after every event, it costs a comparison. Near the end of what is held, it has the hold grown
 by a slice while the stream goes on; the stream waits only when the hold is used up, and for one
 answer of Redis at most. Refused, it ends there. Every slice of output it has the flags looked at:
-for a fast stream the slice is the clock.
+for a fast stream the slice is the clock. What an upstream says early of its input counts, too: more
+than was held for it is room that the output has no more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from metering.background import spawn
 from metering.caps import Candidate, Vector
@@ -38,10 +39,13 @@ class StreamGuard:
         self._is_refused = False
         """Nothing more was to be had when it was asked for in advance: asked again at the end."""
         self._looks_at = allowance.slice_tokens
+        self._input: Mapping[str, int] | None = None
         self._aim()
 
     def must_wait(self) -> bool:
         """Whether nothing is left, so that the stream has to wait for `has_room`."""
+        if (read := self._meter.reported_input) is not self._input:
+            self._has_read(read)
         if not self._meter.reaches(self._next, late_tokens=self._late):
             return False
         output = self._meter.output_seen
@@ -73,6 +77,12 @@ class StreamGuard:
         """The stream has ended: nothing is asked for any more."""
         if self._growing is not None:
             self._growing.cancel()
+
+    def _has_read(self, read: Mapping[str, int] | None) -> None:
+        is_news, self._input = read != self._input, read
+        if read is not None and is_news:
+            self._allowance.has_read(read)
+            self._aim()
 
     def _ask(self, output: int) -> asyncio.Task[None]:
         candidate = self._allowance.more(self._upstream, output)

@@ -46,6 +46,7 @@ PURE = [
     "proxy.retry_after",
     "proxy.settings",
     "proxy.standing",
+    "proxy.told_usage",
     "proxy.config",
     "proxy.config_alerts",
     "proxy.config_anomalies",

@@ -25,7 +25,7 @@ SCOPE = "https://cognitiveservices.azure.com/.default"
 OPTIONS: Mapping[str, VendorOption] = {
     "api_version": VendorOption(
         "A dated version, as `2024-10-21`: then deployments are asked for by their paths. Left "
-        "out, or `v1`: the v1 surface; `preview`: that with its preview features."
+        "out, `v1` or `latest`: the v1 surface; `preview`: that with its preview features."
     ),
     "tenant_id": VendorOption(
         "The Entra ID tenant that tokens come from, instead of an api_key.",
@@ -52,6 +52,8 @@ _PATHS = {
     "openai_responses": "responses",
 }
 _V1 = ("v1", "preview", "latest")
+"""`latest` is what `v1` was called before it was out (`AzureAIFoundryModelsApiVersion` of Azure's
+API description). Azure knows `v1` and `preview` today, and takes the former where none is named."""
 _ENTRA = ("tenant_id", "client_id", "client_secret")
 _COMPLETION_LIMIT_SINCE = "2024-09-01"
 """The first dated version that knows `max_completion_tokens`; older ones refuse it."""
@@ -72,7 +74,7 @@ def url(provider: Provider, *, format: str, model: str, stream: bool) -> str:  #
             f"{root}/openai/deployments/{quote(model, safe='')}/{path}"
             f"?api-version={quote(version, safe='')}"
         )
-    query = f"?api-version={version}" if version in _V1[1:] else ""
+    query = f"?api-version={version}" if version == "preview" else ""
     return f"{root}/openai/v1/{path}{query}"
 
 

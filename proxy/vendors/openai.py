@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from proxy.settings import Provider
@@ -32,7 +33,7 @@ def formats(provider: Provider) -> Sequence[str]:
     if isinstance(written, str):
         named = [name.strip() for name in written.split(",")]
         return ("openai_chat", *[name for name in named if name != "openai_chat"])
-    if _is_openai(provider):
+    if _is_openai(provider.base_url):
         return tuple(_PATHS)
     return tuple(name for name in _PATHS if name != "openai_responses")
 
@@ -53,9 +54,10 @@ def output_limit_field(provider: Provider) -> str:
     """`max_completion_tokens` at OpenAI and Azure, whose reasoning models refuse the older name;
     `max_tokens` elsewhere: every server knows it, and one that knows no other would not be bound.
     """
-    return "max_completion_tokens" if _is_openai(provider) else "max_tokens"
+    return "max_completion_tokens" if _is_openai(provider.base_url) else "max_tokens"
 
 
-def _is_openai(provider: Provider) -> bool:
-    host = f".{urlsplit(provider.base_url).hostname}"
+@lru_cache(maxsize=256)
+def _is_openai(base_url: str) -> bool:
+    host = f".{urlsplit(base_url).hostname}"
     return host.endswith((".openai.com", ".openai.azure.com"))

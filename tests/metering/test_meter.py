@@ -331,3 +331,57 @@ def test_far_less_than_was_seen_is_billed_and_doubted(said: int, is_doubted: boo
     assert usage.counted[OUTPUT_TEXT] == 56
     assert usage.units[OUTPUT_TEXT] == said
     assert (usage.suspect is not None) is is_doubted
+
+
+def test_what_a_report_accounts_for_is_not_suspect() -> None:
+    """A picture in the answer is not read here, and billed as it was reported: nobody lied."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=95)
+    meter.text(CONTENT, HELLO)
+    meter.unread(1_500_000 // 256)
+
+    meter.report(reported(input=SAID, output={"output_text": 1297}))
+
+    assert (meter.final().suspect, meter.final().source) == (None, "provider")
+
+
+def test_what_a_tool_has_found_is_input() -> None:
+    """The findings of a search stand in the answer; the model has read them after its prompt."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=95)
+    meter.unread(8_000)
+    meter.text(CONTENT, HELLO)
+
+    meter.report(reported(input={"input_uncached": 3_000}, output={"output_text": 7}))
+
+    assert meter.final().suspect is None
+
+
+@pytest.mark.parametrize(
+    "sides",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"output": {"output_text": 1_000}}, id="output-alone"),
+        pytest.param({"input": SAID}, id="input-alone"),
+        pytest.param({"input": SAID, "output": {"output_text": 7}}, id="far-too-little"),
+    ],
+)
+def test_what_no_report_accounts_for_is_estimated_and_said(sides: Any) -> None:
+    """An answer whose unread part is in no number of the provider's is looked at by a person."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=95)
+    meter.text(CONTENT, HELLO)
+    meter.unread(8_000)
+
+    meter.report(reported(**sides))
+
+    assert meter.final().suspect is not None
+    assert "8000 bytes of the answer could not be read" in meter.final().suspect
+
+
+def test_a_report_before_what_was_not_read_accounts_for_nothing() -> None:
+    """An interim number of a stream says nothing of what comes after it."""
+    meter = Meter(tokenizer_for("gpt-4o"), prompt_tokens=95)
+    meter.report(reported(input=SAID, output={"output_text": 1}))
+
+    meter.unread(8_000)
+
+    assert meter.final().suspect is not None
+    assert meter.final().units["output_text"] == 2_000

@@ -39,6 +39,8 @@ from metering.caps import (
     Vector,
 )
 from metering.memory_caps import MemoryCaps
+from metering.prices import Rates
+from metering.usage import TOKEN_CLASSES
 from proxy.allowance import NEVER, Allowance, holding, is_bounded, output_of
 
 
@@ -202,6 +204,57 @@ def test_what_bounds_an_output() -> None:
     assert is_bounded([cap(tokens=1)])
     assert not is_bounded([cap(), cap(requests=1, concurrent=1)])
     assert not is_bounded([cap(CapMode.ALERT, nano=1), cap(CapMode.SHADOW, tokens=1)])
+
+
+SELL = Rates(dict.fromkeys(TOKEN_CLASSES, RATE) | {"input_cache_read": RATE // 10}, "v")
+
+
+def shrunk(read: dict[str, int], *, rates: Rates | None = SELL, held: int = 100) -> Allowance:
+    """With 10 tokens and 10,000 nano-USD held for the input, after the upstream has read this."""
+    allowance = Allowance(PART, held, 32, 200, rates=rates)
+    allowance.has_read(read)
+    return allowance
+
+
+@pytest.mark.parametrize(
+    ("read", "held"),
+    [
+        ({"input_uncached": 2}, 100),
+        ({"input_uncached": 3}, 100 - 1),  # 2,000 more than were held: half a token of output
+        ({"input_cache_read": 10}, 100),
+        ({"input_cache_read": 15}, 100 - 5),  # no dearer, and five tokens more
+        ({"input_uncached": 50}, 100 - 48),
+        ({"input_uncached": 100_000_000}, 0),
+    ],
+)
+def test_input_beyond_its_hold_takes_room_from_the_output(read: dict[str, int], held: int) -> None:
+    """In money or in tokens, whichever takes more; input that is cheaper gives none."""
+    assert shrunk(read).held_tokens == held
+
+
+def test_what_is_asked_for_then_covers_the_input_that_was_read() -> None:
+    """The next hold is the price of all that was read and of the output with a slice more."""
+    allowance = shrunk({"input_uncached": 100_000})
+
+    more = allowance.more("u", 7)
+    allowance.grown(more.vector)
+
+    assert more.vector == Vector((100_000 + 7 + 32) * 4_000, 100_000 + 7 + 32, 1)
+    assert allowance.held_tokens == 7 + 32
+
+
+def test_input_without_a_price_counts_in_tokens() -> None:
+    """Caps on tokens hold for models that nobody has priced."""
+    assert shrunk({"input_uncached": 50}, rates=None).held_tokens == 60
+
+
+def test_a_prompt_that_was_counted_a_little_short_asks_for_nothing() -> None:
+    """A stream that may say 30 tokens does not ask Redis after its first for the sake of three."""
+    allowance = Allowance(PART, 30, 32, 30)
+
+    allowance.has_read({"input_cache_read": 13})
+
+    assert (allowance.held_tokens, allowance.asks_at, allowance.ends_at) == (27, 27, 27)
 
 
 def test_where_nothing_bounds_it_nothing_is_asked() -> None:

@@ -13,9 +13,10 @@ from format_samples import CREATED_S, asked, way
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
+from proxy.errors import InvalidRequest
 from proxy.json_bounds import VALUES_MAX
 from proxy.passage import Passage, Whole, passage
-from proxy.wire import client_format
+from proxy.wire import Sending, client_format
 from routing.fallback import Outcome
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 7, "total_tokens": 17}
@@ -82,3 +83,43 @@ def test_what_breaks_a_reader_is_no_answer() -> None:
         assert whole is not None
         assert whole.outcome is outcome
     assert read(replace(found, upstream=broken)) is None
+
+
+@pytest.mark.parametrize("upstream", ["gemini", "bedrock_converse"])
+@pytest.mark.parametrize(
+    ("client", "name", "own", "chat"),
+    [
+        ("openai_responses", "response_format", "text.format", {"response_format": 5}),
+        ("openai_completions", "messages", "prompt", {"messages": 5}),
+        ("anthropic_messages", "stop", "stop_sequences", {"stop": 5}),
+        ("openai_chat", "stop", "stop", {"stop": 5}),
+    ],
+)
+def test_a_refusal_has_the_clients_own_name(
+    client: str, name: str, own: str, chat: dict[str, Any], upstream: str
+) -> None:
+    """What cannot be written is named as the client called it, in the message as in `param`."""
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **chat}
+    request = replace(asked(), format=client, as_chat=body)
+
+    with pytest.raises(InvalidRequest) as caught:
+        way(client, upstream).body(request, Sending(model="m"))
+
+    assert caught.value.param == own
+    assert f"`{own}" in caught.value.message
+    assert name == own or f"`{name}`" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("client", "told"),
+    [("openai_responses", "input"), ("anthropic_messages", "messages"), ("openai_chat", "stop")],
+)
+def test_what_an_upstream_refuses_has_the_clients_own_name(client: str, told: str) -> None:
+    """An upstream names the field of the request that was made for it."""
+    param = "stop" if client == "openai_chat" else "messages"
+    error = {"message": "no", "type": "invalid_request_error", "param": param, "code": None}
+
+    body = way(client, "openai_chat").error_body(400, orjson.dumps({"error": error}), "req_1")
+
+    found = orjson.loads(body)["error"]
+    assert found.get("param", found.get("details", {}).get("param")) == told

@@ -19,6 +19,7 @@ from fixtures_upstream import (
     FINISH,
     Act,
     ScriptedUpstream,
+    Step,
     delta,
     event,
     streamed,
@@ -216,3 +217,43 @@ async def test_what_is_used_beyond_the_hold_is_measured(
     assert tokens(door) == 1000
     over = (1000 - 64) * TOKEN_NANO
     assert door.door.metrics.metrics.counters["weir_overrun_nano_usd_total", "m"] == over
+
+
+def spoken(*, read: int, count: int = 400) -> list[Step]:
+    """A message of Anthropic's that tells at its start what it has read."""
+    usage = {"input_tokens": read, "output_tokens": 1}
+    opening = {"id": "msg_1", "model": "claude", "content": [], "usage": usage}
+    said = {"type": "content_block_delta", "index": 0}
+    delta = {**said, "delta": {"type": "text_delta", "text": " word"}}
+    ending = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    events = [
+        {"type": "message_start", "message": opening},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *[delta] * count,
+        {"type": "content_block_stop", "index": 0},
+        {**ending, "usage": {"output_tokens": count}},
+        {"type": "message_stop"},
+    ]
+    return streamed(*map(event, events))
+
+
+@pytest.mark.parametrize(("read", "said"), [(8, 248), (500, 125), (10_000, 1)])
+async def test_input_that_is_told_early_leaves_less_room(
+    open_door: OpenDoor, upstream: ScriptedUpstream, read: int, said: int
+) -> None:
+    """True or not: what the upstream says it has read is billed, so the output may only have what
+    it leaves of the cap. Beyond the cap goes that input alone."""
+    made = small(upstream.url, cap="0.001")
+    providers = {"one": replace(made.providers["one"], type="anthropic")}
+    door = await open_door(replace(made, providers=providers))
+    upstream.scripts = [spoken(read=read)]
+
+    raw = await (await door.chat(stream=True)).read()
+
+    assert objects(raw)[-2]["choices"][0]["finish_reason"] == "length"
+    [found] = door.events
+    assert found.units["input_uncached"] == read
+    assert said - SLICE <= tokens(door) <= said
+    input_nano = found.admission_nano - tokens(door) * TOKEN_NANO
+    assert spent(door) <= max(1_000_000, input_nano + TOKEN_NANO)
+    assert held(door) == []

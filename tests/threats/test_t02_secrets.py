@@ -37,6 +37,8 @@ CLIENT_KEY = "sk-weir-canaryclient-" + "Q7" * 21
 WRONG_KEY = "sk-weir-wrongcanary-" + "W8" * 21
 PLAIN_KEY = "canary plain key 4f1d"
 PROVIDER_KEY = "sk-canary-provider-" + "P9" * 12
+ENTRA_SECRET = "canary~entra~client-" + "S3" * 10
+ENTRA_TOKEN = "eyJcanary.entra." + "T5" * 40
 REDIS_PASSWORD = "canary-redis-5e0c"
 PROMPT = "canary prompt 8b1e"
 ANSWER = "canary answer 77aa"
@@ -45,6 +47,8 @@ CANARIES = {
     "wrong_key": WRONG_KEY,
     "plain_key": PLAIN_KEY,
     "provider_key": PROVIDER_KEY,
+    "entra_secret": ENTRA_SECRET,
+    "entra_token": ENTRA_TOKEN,
     "redis_password": REDIS_PASSWORD,
     "prompt": PROMPT,
     "answer": ANSWER,
@@ -58,7 +62,11 @@ redis: {{url: "${{CANARY_REDIS_URL}}", on_outage: closed}}
 providers:
   one: {{type: openai, base_url: "{upstream}", api_key: "${{CANARY_PROVIDER}}", timeout_s: 1}}
   dead: {{type: openai, base_url: "http://127.0.0.1:9/v1", api_key: "${{CANARY_PROVIDER}}"}}
+  azure: {{type: azure_openai, base_url: "{upstream}", options: {{client_id: known, {entra}}}}}
+  other: {{type: azure_openai, base_url: "{upstream}", options: {{client_id: other, {entra}}}}}
 models:
+  entra: {{upstreams: [{{provider: azure, model: m}}]}}
+  no-entra: {{upstreams: [{{provider: other, model: m}}]}}
   m: {{upstreams: [{{provider: one, model: m}}]}}
   dead: {{upstreams: [{{provider: dead, model: m}}]}}
 pricing: {{rules: [{{model: m, input_per_mtok: 1, output_per_mtok: 1}}]}}
@@ -121,6 +129,32 @@ async def broken_stream(url: str, upstream: ScriptedUpstream) -> Said:
     return Said(200, {}, rest)
 
 
+async def with_tokens(url: str, upstream: ScriptedUpstream) -> list[Said]:
+    """Exchanges whose credential is fetched: its authority and its upstream quote what they got."""
+    refused = {"error": "invalid_client", "error_description": f"AADSTS7000215: {ENTRA_SECRET}"}
+    quoting = {"error": {"message": f"Token {ENTRA_TOKEN} of {ENTRA_SECRET} is not valid."}}
+    labels = {"model": ENTRA_TOKEN, "system_fingerprint": ENTRA_TOKEN}
+    broken = [chunk(delta(ANSWER, **labels)), chunk(event(quoting)), Act.CLOSE]
+    token = {"access_token": ENTRA_TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+    upstream.scripts = [[body(refused, 401)]]
+    said = [await one(url, ask(model="no-entra"))]
+    upstream.scripts = [[body(token)], [body(quoting, 400)]]
+    said.append(await one(url, ask(model="entra")))
+    tokens = [each.headers.get("authorization") for each in upstream.received]
+    assert f"Bearer {ENTRA_TOKEN}" in tokens
+    for script in [
+        [body(quoting, 429, f"X-Token: {ENTRA_TOKEN}\r\n")],
+        [body(f"Authorization: Bearer {ENTRA_TOKEN}".encode(), 410)],
+        [stream_head(), *broken],
+        [f"{ENTRA_TOKEN}\r\n\r\n".encode(), Act.CLOSE],
+    ]:
+        upstream.scripts = [script]
+        said.append(await one(url, ask(model="entra", stream=script[0] == stream_head())))
+    assert sum(b"***" in each.body for each in said) >= 4
+    # the text of an answer that served is relayed as it came, and its labels are part of it
+    return [each for each in said if each.status != 200]
+
+
 async def exercise(url: str, upstream: ScriptedUpstream) -> list[Said]:
     """Every kind of exchange, good and bad; returns what was answered and is no completion."""
     said = []
@@ -135,6 +169,7 @@ async def exercise(url: str, upstream: ScriptedUpstream) -> list[Said]:
     said.append(await broken_stream(url, upstream))
     assert {each.status for each in said} >= {200, 400, 410, 422, 429, 500, 502, 504}
     assert sum(b"***" in each.body for each in said) >= 6
+    said += await with_tokens(url, upstream)
     said += [await one(url, ask(model="dead")), await one(url, ask(model="none"))]
     said += await every(url, ask(WRONG_KEY))
     said += await every(url, ask(more=f"x-api-key: {WRONG_KEY}\r\n"))
@@ -173,7 +208,8 @@ async def weir_with_canaries(
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """`weir serve` at DEBUG with every secret a canary; what it says is in `folder`."""
     config = folder / "config.yaml"
-    config.write_text(CONFIG.format(upstream=upstream_url))
+    entra = f'tenant_id: t, client_secret: "${{CANARY_ENTRA}}", authority: "{upstream_url}"'
+    config.write_text(CONFIG.format(upstream=upstream_url, entra=entra))
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         process = await asyncio.create_subprocess_exec(
             *(*COMMAND, "serve", "--config", config, "--data-dir", folder / "data"),
@@ -184,6 +220,7 @@ async def weir_with_canaries(
                 PYTHONASYNCIODEBUG="1",
                 CANARY_REDIS_URL=redis_url,
                 CANARY_PROVIDER=PROVIDER_KEY,
+                CANARY_ENTRA=ENTRA_SECRET,
                 CANARY_CLIENT=CLIENT_KEY,
                 CANARY_PLAIN=PLAIN_KEY,
             ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+_ALWAYS = re.compile(r"claude\W*(?:mythos|fable)")
 _VERSION = re.compile(r"claude\D*(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
 
 
@@ -17,6 +18,12 @@ def thinks_adaptively(model: str) -> bool:
     The budget is deprecated on 4.6 and refused from 4.7 on (Anthropic, "Adaptive thinking").
     """
     return _is_since(model, (4, 6))
+
+
+def always_thinks(model: str) -> bool:
+    """Whether `thinking: disabled` is refused: Mythos and Fable think as little as their lowest
+    effort has them, and no less (Amazon, "Adaptive thinking")."""
+    return _ALWAYS.search(model.lower()) is not None
 
 
 def refuses_sampling(model: str) -> bool:

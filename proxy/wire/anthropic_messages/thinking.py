@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.errors import InvalidRequest
-from proxy.wire.anthropic_messages.models import thinks_adaptively
+from proxy.wire.anthropic_messages.models import always_thinks, thinks_adaptively
 
 _EFFORTS = {
+    "none": "low",  # of a model that cannot be told not to think
     "minimal": "low",
     "low": "low",
     "medium": "medium",
@@ -39,8 +40,8 @@ def thinking_fields(
     the model is in the middle of calling tools without its thoughts of before.
     """
     effort, own = chat.get("reasoning_effort"), chat.get("thinking")
-    if effort is not None and effort != "none" and _EFFORTS.get(_word(effort)) is None:
-        known = ", ".join(["none", *_EFFORTS])
+    if effort is not None and _EFFORTS.get(_word(effort)) is None:
+        known = ", ".join(_EFFORTS)
         raise InvalidRequest(
             f"`reasoning_effort` must be one of: {known}.", param="reasoning_effort"
         )
@@ -49,11 +50,11 @@ def thinking_fields(
     if own is not None:
         is_late = own.get("type") == "enabled" and is_unthinking
         fields = {} if is_late else fitted({"thinking": own}, max_tokens)
-        return {**fields, **_effort(effort)}
+        return {**fields, **({} if effort == "none" else _effort(effort))}
     if effort is None:
         return {}
     if thinks_adaptively(model):
-        if effort == "none":
+        if effort == "none" and not always_thinks(model):
             return {"thinking": {"type": "disabled"}}
         return {"thinking": {"type": "adaptive"}, **_effort(effort)}
     if effort == "none" or is_unthinking:

@@ -25,6 +25,7 @@ from metering.usage import (
     is_count,
     output_total,
 )
+from proxy.told_usage import count_of
 
 _INPUT_FIELDS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _FIELDS = frozenset(
@@ -137,21 +138,11 @@ def _stretched(usage: Mapping[str, Any]) -> dict[str, Any]:
     return split
 
 
-def _count(usage: Mapping[str, Any], name: str, suspect: list[str]) -> int | None:
-    value = usage.get(name)
-    if value is None:
-        return None
-    if not is_count(value):
-        suspect.append(f"{name} is not a believable count")
-        return None
-    return int(value)
-
-
 def _split_input(
     usage: Mapping[str, Any], suspect: list[str], doubt: list[str]
 ) -> dict[str, int] | None:
-    plain = _count(usage, "input_tokens", suspect)
-    read = _count(usage, "cache_read_input_tokens", suspect)
+    plain = count_of(usage, "input_tokens", suspect)
+    read = count_of(usage, "cache_read_input_tokens", suspect)
     short, long = _split_writes(usage, suspect, doubt)
     if plain is None:
         return None
@@ -168,12 +159,12 @@ def _split_writes(
 ) -> tuple[int, int]:
     """What was written to caches for five minutes and for an hour; the former where it is not told
     how long, as it is what the API does unless asked otherwise."""
-    written = _count(usage, "cache_creation_input_tokens", suspect)
+    written = count_of(usage, "cache_creation_input_tokens", suspect)
     split = usage.get("cache_creation")
     if not isinstance(split, Mapping):
         return written or 0, 0
-    short = _count(split, "ephemeral_5m_input_tokens", suspect) or 0
-    long = _count(split, "ephemeral_1h_input_tokens", suspect) or 0
+    short = count_of(split, "ephemeral_5m_input_tokens", suspect) or 0
+    long = count_of(split, "ephemeral_1h_input_tokens", suspect) or 0
     if written is None or written == short + long:
         return short, long
     doubt.append("cache_creation is not the sum of its parts")
@@ -184,7 +175,7 @@ def _split_writes(
 def _split_output(
     usage: Mapping[str, Any], suspect: list[str], doubt: list[str]
 ) -> dict[str, int] | None:
-    made = _count(usage, "output_tokens", suspect)
+    made = count_of(usage, "output_tokens", suspect)
     if made is None:
         return None
     details = usage.get("output_tokens_details")

@@ -31,7 +31,7 @@ _KNOWN = {
         {"role", "content", "cache_control", "name", "refusal", "tool_calls", "thinking_blocks"}
         # said of an answer, not to the model: clients send back what they got as it was
         | {"annotations", "reasoning", "reasoning_content", "reasoning_details", "id"}
-        | {"extra_content"}
+        | {"extra_content", "provider_specific_fields"}
     ),
     "tool": frozenset({"role", "content", "cache_control", "tool_call_id", "name", "is_error"}),
 }

@@ -19,33 +19,24 @@ from metering.usage import (
     INPUT_UNCACHED,
     OUTPUT_TEXT,
     ReportedUsage,
-    is_count,
 )
+from proxy.told_usage import count_of, reported
 
 
 def read_usage(usage: Mapping[str, Any]) -> ReportedUsage:
     """Disjoint token classes from a `usage` object; a side whose numbers cannot be is None."""
     suspect: list[str] = []
     doubt: list[str] = []
-    output = _count(usage, "outputTokens", suspect)
+    output = count_of(usage, "outputTokens", suspect)
     given = _input(usage, suspect, doubt)
-    total = usage.get("totalTokens")
-    if total is not None and given is not None and output is not None:
-        parts = sum(given.values()) + output
-        if type(total) is not int or total != parts:
-            doubt.append("totalTokens is not the sum of its parts")
-    return ReportedUsage(
-        input=given,
-        output=None if output is None else {OUTPUT_TEXT: output},
-        suspect="; ".join(suspect) or None,
-        doubt="; ".join(doubt) or None,
-    )
+    made = None if output is None else {OUTPUT_TEXT: output}
+    return reported(given, made, usage, "totalTokens", suspect=suspect, doubt=doubt)
 
 
 def _input(usage: Mapping[str, Any], suspect: list[str], doubt: list[str]) -> dict[str, int] | None:
-    uncached = _count(usage, "inputTokens", suspect)
-    read = _count(usage, "cacheReadInputTokens", suspect) or 0
-    told = _count(usage, "cacheWriteInputTokens", suspect)
+    uncached = count_of(usage, "inputTokens", suspect)
+    read = count_of(usage, "cacheReadInputTokens", suspect) or 0
+    told = count_of(usage, "cacheWriteInputTokens", suspect)
     if uncached is None:
         return None
     by_ttl = _by_ttl(usage.get("cacheDetails"), suspect)
@@ -69,17 +60,7 @@ def _by_ttl(details: Any, suspect: list[str]) -> dict[str, int]:
         if not isinstance(each, Mapping):
             continue
         ttl = each.get("ttl")
-        count = _count(each, "inputTokens", suspect)
+        count = count_of(each, "inputTokens", suspect)
         if isinstance(ttl, str) and count is not None:
             found[ttl] = found.get(ttl, 0) + count
     return found
-
-
-def _count(usage: Mapping[str, Any], name: str, suspect: list[str]) -> int | None:
-    value = usage.get(name)
-    if value is None:
-        return None
-    if not is_count(value):
-        suspect.append(f"{name} is not a believable count")
-        return None
-    return int(value)

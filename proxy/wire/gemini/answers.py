@@ -8,7 +8,7 @@ taken for the end.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -135,7 +135,21 @@ def read_answer(
             choice["finish_reason"] = candidate.finish_reason(reason)
             choice["native_finish_reason"] = reason
         choices.append(choice)
-    return {**shared, "choices": choices} if choices else None
+    if not choices:
+        return None
+    choices += _withheld(request, {index for index, _ in listed(answer)})
+    return {**shared, "choices": sorted(choices, key=lambda choice: choice["index"])}
+
+
+def _withheld(request: ChatRequest, told: Container[int]) -> list[dict[str, Any]]:
+    """The choices that were asked for and did not come. Gemini leaves out what it filters; a client
+    that asked for so many looks each of them up."""
+    empty = {"role": "assistant", "content": None}
+    return [
+        {"index": index, "message": empty, "logprobs": None, "finish_reason": CONTENT_FILTER}
+        for index in range(request.choices)
+        if index not in told
+    ]
 
 
 def _message(deltas: list[dict[str, Any]]) -> dict[str, Any]:

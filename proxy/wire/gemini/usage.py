@@ -26,6 +26,7 @@ from metering.usage import (
     ReportedUsage,
     is_count,
 )
+from proxy.told_usage import count_of, reported
 
 OUTPUT_COUNTS = ("candidatesTokenCount", "thoughtsTokenCount")
 _COUNTS = (
@@ -43,30 +44,10 @@ def read_usage(usage: Mapping[str, Any]) -> ReportedUsage:
     """Disjoint token classes from `usageMetadata`; a side that is not told yet is None."""
     suspect: list[str] = []
     doubt: list[str] = []
-    counts = {name: _count(usage, name, suspect) for name in _COUNTS}
+    counts = {name: count_of(usage, name, suspect) for name in _COUNTS}
     given = _input(usage, counts, suspect, doubt)
     made = _output(usage, counts, doubt)
-    total = counts["totalTokenCount"]
-    if total is not None and given is not None and made is not None:
-        parts = sum(given.values()) + sum(made.values())
-        if total != parts:
-            doubt.append("totalTokenCount is not the sum of its parts")
-    return ReportedUsage(
-        input=given,
-        output=made,
-        suspect="; ".join(suspect) or None,
-        doubt="; ".join(doubt) or None,
-    )
-
-
-def _count(usage: Mapping[str, Any], name: str, suspect: list[str]) -> int | None:
-    value = usage.get(name)
-    if value is None:
-        return None
-    if not is_count(value):
-        suspect.append(f"{name} is not a believable count")
-        return None
-    return int(value)
+    return reported(given, made, usage, "totalTokenCount", suspect=suspect, doubt=doubt)
 
 
 def _input(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Any
 
 from proxy import sse
@@ -38,6 +39,9 @@ _NEUTRAL_ONLY = frozenset({"thinking_blocks", "cache_control", "is_error"})
 _GOOGLES = "extra_content"
 """What Google signs its answers in, at its OpenAI-compatible API as well; others refuse it."""
 
+_LITELLMS = "provider_specific_fields"
+"""Where LiteLLM as a client puts what it knows no field for, and as a server looks for it."""
+
 _MEDIA = frozenset({"image_url", "input_audio", "file", "video_url"})
 """Parts that a message of the role `tool` must not have: its content is text."""
 
@@ -56,9 +60,14 @@ def same_format(request: ChatRequest, sending: Sending) -> dict[str, Any]:
 
     `output_max` cuts the limits that the client has set for one choice; where it has set none it
     becomes `limit_field`. A stream asks for usage whatever the client said, so that
-    `include_usage: false` cannot evade metering.
+    `include_usage: false` cannot evade metering. Clients send back the messages they were answered:
+    what another maker's model has said in fields of its own does not go to one that refuses them.
     """
-    return _body(request.body, request, sending)
+    body = _body(request.body, request, sending)
+    foreign = _foreign(sending.model)
+    if _have_any(body["messages"], foreign):
+        body["messages"] = [_plain(message, foreign) for message in body["messages"]]
+    return body
 
 
 def from_chat(request: ChatRequest, sending: Sending) -> dict[str, Any]:
@@ -90,6 +99,29 @@ def _left_out(model: str) -> Set[str]:
     if "gemini" in model.lower():
         return _NEUTRAL_ONLY
     return {*_NEUTRAL_ONLY, _GOOGLES, *(("reasoning_content",) if is_openai(model) else ())}
+
+
+@lru_cache(maxsize=256)
+def _foreign(model: str) -> frozenset[str]:
+    """Fields in which models of other makers have answered, and which are nothing to this one."""
+    name = model.lower()
+    if "gemini" in name:
+        return frozenset({"thinking_blocks"})
+    if "claude" in name:
+        return frozenset({_GOOGLES})
+    own = ("reasoning_content", "images") if is_openai(model) else ()
+    return frozenset({_GOOGLES, _LITELLMS, "thinking_blocks", *own})
+
+
+def _have_any(messages: list[Any], foreign: Set[str]) -> bool:
+    for message in messages:  # not any(): asked for every request
+        if message.__class__ is dict:
+            if not foreign.isdisjoint(message):
+                return True
+            calls = message.get("tool_calls")
+            if calls.__class__ is list and _have_any(calls, foreign):
+                return True
+    return False
 
 
 def _with_text_results(messages: list[Any]) -> list[Any]:

@@ -24,37 +24,18 @@ from metering.usage import (
     ReportedUsage,
     is_count,
 )
+from proxy.told_usage import count_of, reported
 
 
 def read_usage(usage: Mapping[str, Any]) -> ReportedUsage:
     """Disjoint token classes from a `usage` object; a side whose numbers cannot be is None."""
     suspect: list[str] = []
     doubt: list[str] = []
-    prompt = _count(usage, "prompt_tokens", suspect)
-    completion = _count(usage, "completion_tokens", suspect)
+    prompt = count_of(usage, "prompt_tokens", suspect)
+    completion = count_of(usage, "completion_tokens", suspect)
     given = None if prompt is None else _split_prompt(prompt, usage, suspect)
     made = None if completion is None else _split_completion(completion, prompt, usage, doubt)
-    total = usage.get("total_tokens")
-    if total is not None and given is not None and made is not None:
-        parts = sum(given.values()) + sum(made.values())
-        if type(total) is not int or total != parts:
-            doubt.append("total_tokens is not the sum of its parts")
-    return ReportedUsage(
-        input=given,
-        output=made,
-        suspect="; ".join(suspect) or None,
-        doubt="; ".join(doubt) or None,
-    )
-
-
-def _count(usage: Mapping[str, Any], name: str, suspect: list[str]) -> int | None:
-    value = usage.get(name)
-    if value is None:
-        return None
-    if not is_count(value):
-        suspect.append(f"{name} is not a believable count")
-        return None
-    return int(value)
+    return reported(given, made, usage, "total_tokens", suspect=suspect, doubt=doubt)
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> int:

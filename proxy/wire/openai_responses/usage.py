@@ -22,27 +22,18 @@ from metering.usage import (
     ReportedUsage,
     is_count,
 )
+from proxy.told_usage import count_of, reported
 
 
 def read_usage(usage: Mapping[str, Any]) -> ReportedUsage:
     """Disjoint token classes from a `usage` object; a side whose numbers cannot be is None."""
     suspect: list[str] = []
     doubt: list[str] = []
-    total_in = _count(usage, "input_tokens", suspect)
-    total_out = _count(usage, "output_tokens", suspect)
+    total_in = count_of(usage, "input_tokens", suspect)
+    total_out = count_of(usage, "output_tokens", suspect)
     given = None if total_in is None else _split_input(total_in, usage, suspect)
     made = None if total_out is None else _split_output(total_out, total_in, usage, doubt)
-    total = usage.get("total_tokens")
-    if total is not None and given is not None and made is not None:
-        parts = sum(given.values()) + sum(made.values())
-        if type(total) is not int or total != parts:
-            doubt.append("total_tokens is not the sum of its parts")
-    return ReportedUsage(
-        input=given,
-        output=made,
-        suspect="; ".join(suspect) or None,
-        doubt="; ".join(doubt) or None,
-    )
+    return reported(given, made, usage, "total_tokens", suspect=suspect, doubt=doubt)
 
 
 def read_response_usage(response: Mapping[str, Any]) -> ReportedUsage | None:
@@ -77,16 +68,6 @@ def usage_of(units: Mapping[str, int]) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": units.get(OUTPUT_REASONING, 0)},
         "total_tokens": every,
     }
-
-
-def _count(usage: Mapping[str, Any], name: str, suspect: list[str]) -> int | None:
-    value = usage.get(name)
-    if value is None:
-        return None
-    if not is_count(value):
-        suspect.append(f"{name} is not a believable count")
-        return None
-    return int(value)
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str, odd: list[str]) -> int:

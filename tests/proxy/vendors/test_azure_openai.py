@@ -40,6 +40,7 @@ def azure(base_url: str = RESOURCE, *, key: str | None = KEY, **options: Any) ->
     [
         ({}, "openai_chat", "/openai/v1/chat/completions"),
         ({"api_version": "v1"}, "openai_responses", "/openai/v1/responses"),
+        ({"api_version": "latest"}, "openai_chat", "/openai/v1/chat/completions"),
         (
             {"api_version": "preview"},
             "openai_chat",

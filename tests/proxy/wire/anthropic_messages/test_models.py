@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.wire.anthropic_messages.models import refuses_sampling, thinks_adaptively
+from proxy.wire.anthropic_messages.models import always_thinks, refuses_sampling, thinks_adaptively
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,18 @@ def test_by_version(model: str, is_adaptive: bool, is_strict: bool) -> None:
     """4.6 thinks by effort, 4.7 takes no temperature; what is no Claude is as old ones are."""
     assert thinks_adaptively(model) is is_adaptive
     assert refuses_sampling(model) is is_strict
+
+
+@pytest.mark.parametrize(
+    ("model", "always"),
+    [
+        ("claude-mythos-preview", True),
+        ("anthropic.claude-fable-5-1", True),
+        ("claude-opus-5", False),
+        ("fable-7b", False),
+        ("mythos-max", False),
+    ],
+)
+def test_who_cannot_be_told_not_to_think(model: str, always: bool) -> None:
+    """Two families of Claude's; other makers may have models of those names."""
+    assert always_thinks(model) is always

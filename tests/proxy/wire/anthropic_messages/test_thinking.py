@@ -56,6 +56,17 @@ def test_no_effort_is_no_thinking() -> None:
     assert fields(None, model="claude-opus-5") == {}
 
 
+@pytest.mark.parametrize(
+    "model", ["claude-mythos-preview", "claude-fable-5", "us.anthropic.claude-mythos-5-1"]
+)
+def test_who_always_thinks_is_asked_for_the_least(model: str) -> None:
+    """Mythos and Fable refuse `disabled` with a 400."""
+    found = fields("none", model=model)
+
+    assert found == {"thinking": {"type": "adaptive"}, "effort": "low"}
+    assert fields("high", model=model)["effort"] == "high"
+
+
 def test_where_there_is_no_room_there_is_no_thinking() -> None:
     """1,024 tokens are the least budget, and it must be less than `max_tokens`."""
     assert fields("high", max_tokens=1025) == {

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.chat import ChatRequest
 from proxy.wire import Sending
-from proxy.wire.bedrock_converse.requests import from_chat
+from proxy.wire.bedrock_converse.requests import cannot_carry, from_chat
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 HI = [{"role": "user", "content": "Hi"}]
@@ -67,3 +67,10 @@ def test_a_budget_is_claudes_own() -> None:
     assert nova["additionalModelRequestFields"] == {
         "reasoningConfig": {"type": "enabled", "maxReasoningEffort": "medium"}
     }
+
+
+def test_what_litellm_notes_of_an_answer_is_no_word_to_the_model() -> None:
+    """LiteLLM sends it back with every message it was answered."""
+    noted = {"role": "assistant", "content": "Hi", "provider_specific_fields": {"refusal": None}}
+
+    assert cannot_carry({"messages": [noted]}) == ()

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from fixtures_door import PROVIDER_KEY, OpenDoor, RunningDoor, settings
-from fixtures_upstream import Act, ScriptedUpstream, body, streamed
+from fixtures_upstream import Act, ScriptedUpstream, body, completion, streamed
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "gemini"
 
@@ -26,6 +26,48 @@ def answer_of(name: str) -> dict[str, Any]:
     found = orjson.loads((GOLDEN / f"{name}.json").read_bytes())
     assert isinstance(found, dict)
     return found
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_delay_that_is_told_is_kept(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    other_upstream: ScriptedUpstream,
+    is_told: bool,
+) -> None:
+    """Google says in the body when to come back, and is left alone until then; where it does not
+    say so, it is asked again at once."""
+    configured = settings({"one": upstream.url, "two": other_upstream.url})
+    one = replace(configured.providers["one"], type="gemini")
+    providers = {**configured.providers, "one": one}
+    door = await open_door(replace(configured, providers=providers))
+    delay = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}
+    busy = {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [delay] * is_told}
+    upstream.scripts = [[body({"error": busy}, 429)]] * 2
+    other_upstream.scripts = [[completion()]] * 2
+
+    answers = [await door.chat() for _ in range(2)]
+
+    assert [each.headers["x-weir-provider"] for each in answers] == ["two", "two"]
+    assert len(upstream.received) == (1 if is_told else 2)
+
+
+async def test_a_candidate_that_was_left_out_is_told_as_filtered(
+    gemini: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """Whoever asked for two choices finds two; what was made of them is billed as reported."""
+    told = answer_of("answer_cached")["answer"]
+    upstream.scripts = [[body(told)]]
+
+    answer = await gemini.chat(n=2)
+
+    first, second = (await answer.json())["choices"]
+    assert first["message"]["content"] == "A cat"
+    assert (second["index"], second["finish_reason"]) == (1, "content_filter")
+    assert second["message"]["content"] is None
+    units = answer_of("answer_cached")["units"]
+    assert units.items() <= gemini.events[0].units.items()
+    assert (gemini.events[0].status, gemini.events[0].usage_suspect) == ("success", None)
 
 
 async def test_a_whole_answer(gemini: RunningDoor, upstream: ScriptedUpstream) -> None:

@@ -10,8 +10,10 @@ import pytest
 from proxy.chat import ChatRequest
 from proxy.wire import Sending
 from proxy.wire.anthropic_messages.client import parse_request
-from proxy.wire.openai_chat.upstream import from_chat
+from proxy.wire.openai_chat import client
+from proxy.wire.openai_chat.upstream import from_chat, same_format
 
+OWN = "provider_specific_fields"  # LiteLLM's own, and it sends it back with all the others
 USER = {"role": "user", "content": "hi"}
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://x/a.png"}}
 AS_CHAT = {"type": "image_url", "image_url": {"url": "https://x/a.png"}}
@@ -20,6 +22,10 @@ AS_CHAT = {"type": "image_url", "image_url": {"url": "https://x/a.png"}}
 def asked(*messages: Any, **fields: Any) -> ChatRequest:
     body = {"model": "m", "max_tokens": 64, "messages": list(messages), **fields}
     return parse_request(orjson.dumps(body))
+
+
+def chatted(*messages: Any) -> ChatRequest:
+    return client.parse_request(orjson.dumps({"model": "m", "messages": list(messages)}))
 
 
 def used(own: str) -> dict[str, Any]:
@@ -86,6 +92,51 @@ def test_what_google_signs_is_sent_to_its_models_only(model: str, kept: bool) ->
     assert ("extra_content" in sent) is kept
     assert chat["messages"][1] is said
     assert "extra_content" in call
+
+
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        ("gpt-5", set()),
+        ("mistral-large", {"reasoning_content", "images"}),
+        ("google/gemini-3-pro", {"reasoning_content", "images", "extra_content", OWN}),
+        ("anthropic/claude-opus-5", {"reasoning_content", "images", "thinking_blocks", OWN}),
+    ],
+)
+def test_a_message_of_another_makers_model_may_be_sent_back(model: str, kept: set[str]) -> None:
+    """Clients send back all that they were answered; a strict server refuses what it has no field
+    for. What the client had keeps its form."""
+    signed = {"google": {"thought_signature": "s"}}
+    function = {"name": "look", "arguments": "{}"}
+    call = {"id": "c1", "type": "function", "function": function, "extra_content": signed}
+    fields: dict[str, Any] = {
+        "thinking_blocks": [{"type": "thinking", "thinking": "Hm.", "signature": "s"}],
+        "reasoning_content": "Hm.",
+        "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}],
+        "extra_content": signed,
+        OWN: {"extra_content": signed},
+    }
+    said = {"role": "assistant", "content": None, "tool_calls": [call], **fields}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "x"}
+    request = chatted(USER, said, result)
+
+    [asked_for, sent, after] = same_format(request, Sending(model=model))["messages"]
+
+    assert fields.keys() & sent.keys() == kept
+    assert ("extra_content" in sent["tool_calls"][0]) is ("extra_content" in kept)
+    assert sent["tool_calls"][0]["function"] == function
+    assert (asked_for, after) == (USER, result)
+    assert request.body["messages"][1] == said
+
+
+def test_messages_without_such_fields_are_sent_as_they_came() -> None:
+    """Nothing is copied for them, whatever they are."""
+    messages = [USER, {"role": "assistant", "content": "a", "cache_control": {}}, 5, None]
+    request = chatted(*messages)
+
+    body = same_format(request, Sending(model="gpt-5"))
+
+    assert body["messages"] is request.body["messages"]
 
 
 @pytest.mark.parametrize(
