@@ -102,6 +102,15 @@ def statement_bytes(body: Mapping[str, Any]) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
 
+def entries_of(body: Mapping[str, Any]) -> dict[str, int]:
+    """What a statement's close books, by the id of the transaction: late events' part included."""
+    head = f"plan:{body['tenant']}:{body['period']}"
+    entries = {f"{head}:{key}": amount for key, amount in body["entries"].items()}
+    for month, late in body["late"].items():
+        entries |= {f"{head}:late:{month}:{key}": n for key, n in late["entries"].items()}
+    return entries
+
+
 def sha256_of(body: bytes) -> str:
     """What names those bytes."""
     return hashlib.sha256(body).hexdigest()

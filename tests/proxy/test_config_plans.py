@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 
@@ -254,3 +255,18 @@ def test_versions_of_a_plan_stand_side_by_side(tmp_path: Path) -> None:
         Plan("p", "p"),
         Plan("p", "p", minimum_nano=5_000_000_000, effective_from=date(2027, 1, 1)),
     )
+
+
+_BLOCKS = re.findall(
+    r"```yaml\n(.+?)```",
+    (Path(__file__).parents[2] / "docs/plans.md").read_text("utf-8"),
+    re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("number", range(len(_BLOCKS)))
+def test_the_examples_of_the_page_are_sound(tmp_path: Path, number: int) -> None:
+    """What finance copies from the documentation loads."""
+    assert len(_BLOCKS) > 3
+
+    settings(tmp_path, _BLOCKS[number])

@@ -30,6 +30,7 @@ from metering.settlement.metered import Grain, Usage, grain_of
 from metering.settlement.rating import SLA_CREDIT
 from metering.settlement.statements import (
     Statement,
+    entries_of,
     make_statement,
     new_usage,
     read_terms,
@@ -186,16 +187,12 @@ def _lock(connection: Connection) -> None:
 
 def _close(connection: Connection, statement: Statement, terms: Terms, now_ns: int) -> Closed:
     _keep(connection, terms.plans, now_ns)
-    head = f"plan:{statement.tenant}:{statement.period}"
-    entries = {f"{head}:{key}": amount for key, amount in statement.entries.items()}
-    for month, late in statement.late.items():
-        entries |= {f"{head}:late:{month}:{key}": n for key, n in late["entries"].items()}
+    body = statement.body()
     transactions = [
         adjustment_transaction(statement.tenant, amount, idem_key=key)
-        for key, amount in entries.items()
+        for key, amount in entries_of(body).items()
     ]
     post(connection, transactions, now_ns)
-    body = statement.body()
     data = statement_bytes(body)
     sha256 = sha256_of(data)
     place = {"tenant": statement.tenant, "period": statement.period}
