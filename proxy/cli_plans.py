@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -127,8 +127,11 @@ def close(
     config_file: str | None,
     data_dir: Path | None,
     as_json: bool,
-) -> None:
-    """Close a month: store what it comes to and book it. A repeat changes nothing."""
+) -> NoReturn:
+    """Close a month: store what it comes to and book it. A repeat changes nothing.
+
+    Exit code 1 when some tenant's could not be closed; the others' are.
+    """
     settings = load_config(config_file, data_dir, as_json).settings
     period = _month(month)
     tenants = sorted(settings.assignments) if tenant is None else [tenant]
@@ -145,21 +148,35 @@ def close(
         lambda ledger: [(name, _close(ledger, settings, name, period)) for name in tenants],
         as_json=as_json,
     )
-    rows = [_closed_row(name, found) for name, found in closed]
+    rows = [_closed_row(name, found) for name, found in closed if not isinstance(found, str)]
+    failed = {name: found for name, found in closed if isinstance(found, str)}
     if as_json:
-        echo_json({"month": period, "closed": rows})
-        return
-    for row in rows:
-        state = "closed" if row["is_new"] else "was closed already"
-        click.echo(f"{row['tenant']}: {row['total']} USD, {state} (sha256 {row['sha256'][:12]})")
+        echo_json({"month": period, "closed": rows, "failed": failed})
+    else:
+        for row in rows:
+            state = "closed" if row["is_new"] else "was closed already"
+            words = f"{row['total']} USD, {state} (sha256 {row['sha256'][:12]})"
+            click.echo(f"{row['tenant']}: {words}")
+        for name, why in failed.items():
+            click.echo(f"weir: {name}: {why}", err=True)
+    sys.exit(FAILED if failed else 0)
 
 
-def _close(ledger: Ledger, settings: Settings, tenant: str, period: str) -> Closed:
+def _close(ledger: Ledger, settings: Settings, tenant: str, period: str) -> Closed | str:
+    """What was closed, or why it was not: what stops one tenant does not stop the next."""
     from metering.clock import now_ns
-    from metering.settlement.ledger.plan_books import Terms, close_month
+    from metering.settlement.ledger.plan_books import (
+        MonthOpenError,
+        PlanEditedError,
+        Terms,
+        close_month,
+    )
 
     terms = Terms(settings.plans, settings.assignments[tenant])
-    return close_month(ledger, tenant, period, terms, now_ns=now_ns())
+    try:
+        return close_month(ledger, tenant, period, terms, now_ns=now_ns())
+    except (MonthOpenError, PlanEditedError, LookupError) as error:
+        return str(error.args[0])
 
 
 def _closed_row(tenant: str, found: Closed) -> dict[str, Any]:
@@ -236,11 +253,7 @@ def _row(plan: Plan, kept_in: list[str], settings: Settings) -> dict[str, Any]:
 
 def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: bool) -> _Answer:
     """What the ledger answers, or the end of the process with the reason."""
-    from metering.settlement.ledger.plan_books import (
-        MonthOpenError,
-        PlanEditedError,
-        knows_plans,
-    )
+    from metering.settlement.ledger.plan_books import knows_plans
     from proxy import cli_reports
 
     def checked(ledger: Ledger) -> _Answer:
@@ -252,7 +265,7 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
         found = cli_reports.read_ledger(settings, checked)
     except cli_reports.NotFoundError as error:
         fail(NOT_FOUND, str(error), as_json)
-    except (cli_reports.LedgerError, MonthOpenError, PlanEditedError, LookupError) as error:
+    except (cli_reports.LedgerError, LookupError) as error:
         fail(FAILED, str(error.args[0]), as_json)
     if found is None:
         fail(NOT_FOUND, "nothing is settled yet", as_json)

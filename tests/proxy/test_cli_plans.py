@@ -138,9 +138,10 @@ def test_a_changed_plan_is_not_closed_by(config: Path) -> None:
         changed.replace("{id: free}", "{id: free, plan: [{id: worked, from: 2020-10-02}]}")
     )
 
-    result = run(config, "plans", "close", "--month", "2020-10", "--tenant", "free", "--force")
+    result = run(config, "plans", "close", "--month", "2020-10", "--force")
 
     assert result.exit_code == 1
+    assert "acme: 0.13 USD, was closed already" in result.stdout
     assert "plan 'worked' from 2020-10-01 is in the ledger with other terms" in result.stderr
 
 
