@@ -98,7 +98,7 @@ def _whole(
 ) -> list[Line]:
     """Kinds that rate the sum of the rows."""
     quantity = sum(row.quantity for row in rows)
-    if not rows:
+    if not quantity:  # nothing came, or all of it was taken back
         return []
     free = max(0, min(included, quantity))
     row = MeterRow((), quantity, sum(r.list_nano for r in rows), sum(r.events for r in rows))

@@ -270,3 +270,13 @@ def test_the_examples_of_the_page_are_sound(tmp_path: Path, number: int) -> None
     assert len(_BLOCKS) > 3
 
     settings(tmp_path, _BLOCKS[number])
+
+
+def test_the_example_in_the_comment_is_sound(tmp_path: Path) -> None:
+    """Taken out of the comment of config.yaml, as it stands."""
+    text = (Path(__file__).parents[2] / "config.yaml").read_text("utf-8")
+    block = text[text.index("# plans:") :].partition("\n\n")[0].replace("\n# ", "\n")[2:]
+
+    (plan,) = settings(tmp_path, block).plans
+
+    assert [each.kind for each in plan.components] == ["flat", "per_unit", "matrix"]

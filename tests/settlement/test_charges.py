@@ -177,6 +177,14 @@ def test_a_row_without_a_cell_is_left_alone() -> None:
     assert [(line.unit, line.amount_nano) for line in lines] == [("input_uncached", 5)]
 
 
+@pytest.mark.parametrize("kind", _KINDS)
+def test_what_was_taken_back_in_another_row_is_no_line(kind: ChargeKind) -> None:
+    """Rows that cancel out come to nothing."""
+    rows = [_row("input_uncached", 5), _row("output_text", -5)]
+
+    assert charge(_tiered(kind), LLM_TOKENS, rows, MONTH) == []
+
+
 def test_credits_are_counted_then_priced() -> None:
     """Tokens become credits by the matrix, some of which are included; the rest has a price."""
     component = Component(
