@@ -84,7 +84,6 @@ class OutageCaps:
         a tenant that Redis refuses by itself, once until it answers, and the cause. Without a
         `journal` what is admitted here is lost with the process."""
         self._caps = caps
-        self._policy = policy
         self._is_up = is_up
         self._is_recordable = is_recordable
         self._recent = recent
@@ -93,7 +92,8 @@ class OutageCaps:
         self._on_broken = on_broken
         self.on_back: Callable[[], None] | None = None
         """Told when an outage is over: who cares for open holds, and needs these caps to do so."""
-        self._slices = Slices(policy)
+        self.slices = Slices(policy)
+        """Its `policy` may be replaced: what was admitted stays counted."""
         self._stopped = Stopped()
         self._local: dict[str, LocalExchange] = {}
         self._known = KnownHolds()
@@ -183,7 +183,7 @@ class OutageCaps:
         if (known := self._known.find(hold)) is None or not self._may_admit(hold):
             raise failure
         local = LocalExchange(
-            hold, self._slices, known.candidate, known.asked, True, base=known.candidate.vector
+            hold, self.slices, known.candidate, known.asked, True, base=known.candidate.vector
         )
         local.use(known.candidate.vector)
         if local.choose(candidate) is None:
@@ -207,7 +207,7 @@ class OutageCaps:
             self._forget(local)
         if self._recent is not None:  # a repeat, too, is not on Redis' disk yet
             self._recent.add(hold, actual, events)
-        self._slices.note(hold.tenant, done.states)
+        self.slices.note(hold.tenant, done.states)
         return done
 
     async def release(self, hold: Hold) -> None:
@@ -322,7 +322,7 @@ class OutageCaps:
 
     @property
     def _admits_by(self) -> AdmittedBy:
-        return AdmittedBy.OPEN if self._policy.mode == "open" else AdmittedBy.LOCAL
+        return AdmittedBy.OPEN if self.slices.policy.mode == "open" else AdmittedBy.LOCAL
 
     def _admit(
         self,
@@ -334,13 +334,13 @@ class OutageCaps:
     ) -> Reservation:
         choice = None
         if self._may_admit(hold):
-            choice = self._slices.choose(hold, candidates, asked.pop("stairs", None))
+            choice = self.slices.choose(hold, candidates, asked.pop("stairs", None))
         if choice is None:
             self.counts.refused += 1
             raise failure
         was_asked = not isinstance(failure, CapsNotAskedError)
         chosen = replace(candidates[choice.index], vector=choice.vector, elastic=None)
-        local = LocalExchange(hold, self._slices, chosen, asked, was_asked)
+        local = LocalExchange(hold, self.slices, chosen, asked, was_asked)
         self._local[hold.exchange_id] = local
         local.use(choice.vector)
         return self._reservation(hold, choice)
@@ -349,14 +349,14 @@ class OutageCaps:
         return Reservation(
             hold.exchange_id,
             choice.index,
-            self._slices.states(hold),
+            self.slices.states(hold),
             choice.stage,
             vector=choice.vector if choice.is_shrunk else None,
             admitted_by=self._admits_by,
         )
 
     def _may_admit(self, hold: Hold) -> bool:
-        if self._policy.mode == "closed" or not self._is_recordable():
+        if self.slices.policy.mode == "closed" or not self._is_recordable():
             return False
         if self._stopped.stops(hold):
             return False
@@ -367,11 +367,11 @@ class OutageCaps:
     def _note_answer(self, hold: Hold, answer: Reservation | Denial) -> None:
         if isinstance(answer, Reservation):
             self._stopped.clear(hold)
-            self._slices.note(hold.tenant, answer.states)
+            self.slices.note(hold.tenant, answer.states)
         elif answer.reason in _STOPS:
             self._stopped.add(hold.tenant, answer.scope)
         elif answer.state is not None:
-            self._slices.note(hold.tenant, (answer.state,))
+            self.slices.note(hold.tenant, (answer.state,))
 
     def _forget(self, local: LocalExchange, *, is_recorded: bool = True) -> None:
         """Nobody has to hear of it any more; what it used counts until the numbers show it."""

@@ -24,6 +24,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:prices:<version>                string  canonical body of one side of a price book
     P:proxies                         hash    proxy id -> what that process reports of itself (JSON)
     P:crossings                       hash    what is over its mark -> since when, Unix ms
+    P:config                          string  which configuration was announced to all, and when
     P:health                          hash    upstream -> until when proxies pass it over, Unix ms
     P:meta                            hash    the names of this data and of the ledger it goes to
 """
@@ -151,9 +152,29 @@ class RedisKeys:
         return f"{self.prefix}:confirmed"
 
     @property
+    def announced(self) -> str:
+        """Which configuration somebody has announced to all machines."""
+        return f"{self.prefix}:config"
+
+    @property
     def health(self) -> str:
         """What proxies tell each other of upstreams."""
         return f"{self.prefix}:health"
+
+    @property
+    def history(self) -> str:
+        """What each proxy process saw of upstreams."""
+        return f"{self.prefix}:history"
+
+    @property
+    def probing(self) -> str:
+        """Which process probes upstreams."""
+        return f"{self.prefix}:probing"
+
+    @property
+    def probes(self) -> str:
+        """What the last probe of each provider found."""
+        return f"{self.prefix}:probes"
 
     def calibration(self, day: int) -> str:
         """What proxies learned of prompts on a day, counted from 1970."""

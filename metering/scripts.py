@@ -30,6 +30,7 @@ _SHARED = {
     "note_owned": (),
     "forget_owned": (),
     "peek": (),
+    "tell_history": (),
 }
 
 

@@ -14,8 +14,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from metering.local_journal import LocalJournal
 from metering.spool import Spool, SpoolDepth
+from proxy.settings import Settings
+
+
+def spools_of(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:
+    """The process' own, then those that nobody else will replay."""
+    data_dir = settings.data_dir
+    adopted = find_abandoned(data_dir, proxy_id, workers=settings.server.workers)
+    if adopted:
+        log.warning("spools_adopted", spools=adopted)
+    own = Spool(data_dir, proxy_id, on_kept=journal.remove)
+    return [own, *(Spool(data_dir, name) for name in adopted)]
+
+
+def journals_of(settings: Settings, proxy_id: str, log: Any) -> list[LocalJournal]:
+    """The same of the exchanges that were admitted without Redis."""
+    data_dir = settings.data_dir
+    adopted = find_abandoned_journals(data_dir, proxy_id, workers=settings.server.workers)
+    if adopted:
+        log.warning("journals_adopted", journals=adopted)
+    return [LocalJournal(data_dir, name) for name in (proxy_id, *adopted)]
 
 
 def find_abandoned(data_dir: Path, proxy_id: str, *, workers: int) -> list[str]:

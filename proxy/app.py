@@ -9,31 +9,23 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from proxy import client_connection
-from proxy.admission import Routes
-from proxy.auth import Authenticator
 from proxy.client_connection import Patience
 from proxy.crowd import Crowd, Memory, connections_bound, memory_bound, resident_bytes
 from proxy.door import Door
 from proxy.events_api import post_events
+from proxy.front import RECEPTION, Reception, open_front
 from proxy.ingress import (
-    AUTHENTICATOR,
-    DOOR,
     MEMORY,
-    PACE,
     PATIENCE,
-    ROUTES,
-    STANDINGS,
     exchanges,
     not_found,
     plain_json,
 )
 from proxy.meter_api import meter
 from proxy.models_api import counts, get_model, list_models
-from proxy.pace import Pace
 from proxy.passthrough import pass_through
 from proxy.realtime import realtime
 from proxy.server import Runner
-from proxy.standing import Standings
 from proxy.wire import client_format, client_formats, counting
 
 
@@ -54,16 +46,11 @@ def create_app(
     patience: Patience = client_connection.PATIENCE,
 ) -> web.Application:
     """The proxy's application over an open door; `ready` asks whether spend can be checked."""
-    settings = door.settings
-    server = settings.server
+    server = door.settings.server
     app = web.Application(client_max_size=server.max_body_mb * 1024 * 1024)
     app[PATIENCE] = patience
     app[MEMORY] = Memory(memory_bound(server.memory_limit_mb, server.workers), resident_bytes)
-    app[DOOR] = door
-    app[AUTHENTICATOR] = Authenticator(settings.tenants.values())
-    app[ROUTES] = Routes(settings)
-    app[STANDINGS] = Standings()
-    app[PACE] = Pace(settings.cost_rules, door.history)
+    app[RECEPTION] = Reception(open_front(door))
     app[READY] = Readiness(ready)
     for name in client_formats():
         spoken = client_format(name)
@@ -74,8 +61,7 @@ def create_app(
     app.router.add_post("/v1/meter", meter)
     app.router.add_get("/v1/models", list_models, allow_head=False)
     app.router.add_get("/v1/models/{model}", get_model, allow_head=False)
-    if settings.passthrough is not None:
-        app.router.add_get("/v1/realtime", realtime, allow_head=False)
+    app.router.add_get("/v1/realtime", realtime, allow_head=False)
     app.router.add_route("*", "/v1/{path:.*}", pass_through)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
@@ -89,20 +75,21 @@ def create_runner(
     shutdown_timeout_s: float,
     handler_cancellation: bool = True,
     tls: ssl.SSLContext | None = None,
-) -> web.AppRunner:
+) -> Runner:
     """The server around the application, with the limits that aiohttp leaves open.
 
     Bodies are never unpacked (a compressed one is refused, whatever it is compressed with), a
     handler is told when its client leaves, and whatever a client may be slow with has a deadline.
     """
-    server = app[DOOR].settings.server
+    door = app[RECEPTION].now.door
+    server = door.settings.server
     return Runner(
         app,
         handler_cancellation=handler_cancellation,
         access_log=None,
         auto_decompress=False,
         patience=app[PATIENCE],
-        on_stall=app[DOOR].metrics.stalled,
+        on_stall=door.metrics.stalled,
         crowd=Crowd(connections_bound(server.max_connections), server.max_connections_per_ip),
         shutdown_timeout=shutdown_timeout_s,
         tls=tls,

@@ -8,6 +8,7 @@ already on their way are never refused: a commit takes its place whatever the ba
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from metering.caps import CapsUnavailableError
@@ -45,10 +46,11 @@ def why_refused(door: Door) -> BacklogFull:
     return memory_full()
 
 
-async def watch_backlog(door: Door, runner: ScriptRunner, keys: RedisKeys) -> None:
-    """Look again and again, and let the door know. Runs until it is cancelled."""
+async def watch_backlog(current: Callable[[], Door], runner: ScriptRunner, keys: RedisKeys) -> None:
+    """Look again and again, and let the door know that is open then. Runs until cancelled."""
     was_full, is_warned = False, False
     while True:
+        door = current()
         try:
             standing = await look(runner, keys)
         except CapsUnavailableError as error:

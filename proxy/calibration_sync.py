@@ -7,7 +7,6 @@ and told later; a word that was lost on the way may be told twice, which an aver
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +14,7 @@ from metering.calibration import Calibration, Sums
 from metering.caps import CapsUnavailableError
 from metering.redis_keys import RedisKeys
 from metering.scripts import ScriptRunner
+from proxy.sharing import repeat
 
 SYNC_EVERY_S = 30.0
 KEPT_S = 3 * 86_400
@@ -40,16 +40,13 @@ class CalibrationSync:
         self._models = frozenset(models)
         self._log = log
 
+    def know(self, models: Collection[str]) -> None:
+        """Listen to news of these from now on."""
+        self._models = frozenset(models)
+
     async def run(self) -> None:
         """Tell and listen, forever."""
-        while True:
-            try:
-                await self.turn()
-            except CapsUnavailableError:
-                pass  # others say that Redis is away
-            except Exception as error:  # noqa: BLE001 - the top of a task; the next turn tries again
-                self._log.error("calibration_sync_failed", cause=repr(error))
-            await asyncio.sleep(SYNC_EVERY_S)
+        await repeat(self.turn, SYNC_EVERY_S, name="calibration_sync", log=self._log)
 
     async def turn(self) -> None:
         """Add what was seen here, then learn what all have seen."""

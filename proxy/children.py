@@ -56,6 +56,8 @@ class Child:
     name: str
     run: Callable[[], int]
     pulse: Pulse | None = None
+    prepare: Callable[[], None] | None = None
+    """Done in the parent right before each fork."""
     pid: int | None = None
     started_s: float = 0.0
     quick_deaths: int = 0
@@ -79,6 +81,8 @@ def start_due(children: Iterable[Child], now_s: float) -> None:
         if child.pid is None and child.due_s <= now_s:
             if child.pulse is not None:
                 child.pulse.forget()
+            if child.prepare is not None:
+                child.prepare()
             child.pid = _fork(child)
             child.started_s = now_s
 

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -35,7 +36,9 @@ from proxy.cli_options import (
     shared_options,
 )
 from proxy.cli_plans import plans
+from proxy.cli_reload import reload
 from proxy.cli_review import review
+from proxy.cli_upstreams import upstreams
 from proxy.cli_verify import verify
 
 if TYPE_CHECKING:
@@ -69,7 +72,9 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, holds, ledger, limits, plans, review, verify, stop, allow, pause, resume, flags):
+for each in (dead, holds, ledger, limits, plans, reload, review, upstreams, verify):
+    weir.add_command(each)
+for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)
 
 
@@ -92,7 +97,11 @@ def serve(
     """Run the proxy, its Redis and the settlement worker until Ctrl-C."""
     loaded = load_config(config_file, data_dir, as_json)
     _require_driver(loaded.settings.ledger_url, as_json)
+    from proxy.config import load
     from proxy.supervisor import serve as run
+
+    file = find_config_file(config_file, as_json).absolute()
+    read = partial(load, file, dict(os.environ), data_dir=absolute_path(data_dir))
 
     if no_worker:
         _warn_unsettled()
@@ -105,6 +114,7 @@ def serve(
             data_dir=absolute_path(data_dir),
             workers=workers,
             with_worker=not no_worker,
+            read=read,
         )
     )
 

@@ -104,7 +104,7 @@ def flags(*, tenant: str, config_file: str | None, data_dir: Path | None, as_jso
     async def look(call: Call, keys: RedisKeys) -> tuple[list[Flag], int]:
         return await read_flags(call, keys, tenant), await stage_min(call, keys, tenant)
 
-    found, floor = _ask(settings, look, as_json)
+    found, floor = ask_redis(settings, look, as_json)
     if not found and not floor and settings.tenants.get(tenant) is None:
         fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}, and no flag of it", as_json)
     rows = [_row(each, tenant) for each in found]
@@ -126,7 +126,7 @@ def _put_up(kind: str, tenant: str, reason: str, by: str | None, options: dict[s
         raise click.UsageError("say with --reason why")
     settings, scope, as_json = _read(tenant, options)
     flag = Flag(FlagKind(kind), scope, by or user_name(as_json), reason.strip(), now_ms())
-    _ask(settings, lambda call, keys: put_up(call, keys, tenant, flag), as_json)
+    ask_redis(settings, lambda call, keys: put_up(call, keys, tenant, flag), as_json)
     _tell(kind, tenant, scope, as_json)
 
 
@@ -138,7 +138,7 @@ def _take_down(kind: str, tenant: str, options: dict[str, Any]) -> None:
     def work(call: Call, keys: RedisKeys) -> Awaitable[bool]:
         return take_down(call, keys, tenant, FlagKind(kind), scope)
 
-    if not _ask(settings, work, as_json):
+    if not ask_redis(settings, work, as_json):
         named = _name(tenant, scope)
         fail(NOT_FOUND, f"{named} is not {kind}: `weir flags --tenant {tenant}`", as_json)
     _tell(f"not {kind}", tenant, scope, as_json)
@@ -183,7 +183,7 @@ def _read(tenant: str, options: dict[str, Any]) -> tuple[Settings, Scope, bool]:
     return settings, Scope(ScopeKind(kind), scope_id(text)), as_json
 
 
-def _ask(settings: Settings, work: _Work[_Answer], as_json: bool) -> _Answer:
+def ask_redis(settings: Settings, work: _Work[_Answer], as_json: bool) -> _Answer:
     """What Redis answers, or the end of the process."""
     from redis.exceptions import RedisError
 

@@ -138,7 +138,7 @@ UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
     ),
     (
         "pricing.effective_from",
-        "the rules hold from the start of `weir serve` on; the time only goes into the version",
+        "the rules hold from when the file is taken up on; the time only goes into the version",
         frozenset(),
     ),
 )

@@ -13,7 +13,7 @@ from proxy.config_shape import ProviderShape
 from proxy.config_slips import check_slips, type_hint
 from proxy.config_tenants import check_id
 from proxy.config_yaml import Path
-from proxy.settings import Provider, Secret
+from proxy.settings import Probe, Provider, Secret
 from proxy.vendors import Vendor, VendorOption
 
 EXAMPLE_URL = "https://api.openai.com/v1"
@@ -55,6 +55,7 @@ def build_provider(
         unavailable=unavailable,
         options=options,
         drop_unsupported=written.drop_unsupported,
+        probe=_probe(path, written, vendor, findings),
     )
     check_slips(provider, written, findings)
     return provider
@@ -112,6 +113,20 @@ def _check_value(path: Path, value: str, option: VendorOption, findings: Finding
             hint = suggest(word.strip(), option.values)
             known = ", ".join(option.values)
             findings.fault(path, f"{word.strip()!r} is none of {known}", hint)
+
+
+def _probe(path: Path, written: ProviderShape, vendor: Vendor, findings: Findings) -> Probe | None:
+    if (shape := written.probe) is None:
+        return None
+    path = (*path, "probe")
+    found = vendors.models_path(vendor) if shape.path is None else shape.path
+    if found is None:
+        findings.fault(path, f"a provider of type {written.type} needs its path", "as /models")
+        return None
+    if not found.startswith("/") or not found.isascii() or not found.isprintable() or " " in found:
+        findings.fault((*path, "path"), f"{found!r} is no path", "as /models")
+        return None
+    return Probe(found, float(shape.every_s), float(shape.timeout_s))
 
 
 def _seconds(written: Decimal | None) -> float | None:

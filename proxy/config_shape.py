@@ -87,6 +87,8 @@ class ServerShape:
     """Answers per process that `drain` reads on for nobody; beyond them it is `abort`."""
     max_drain_s: Seconds = Decimal(300)
     """Longest that `drain` reads on after the client has left, in seconds."""
+    watch_config: Flag = True
+    """Whether `weir serve` takes up the file by itself when it changes."""
     tls: TlsShape | None = None
     """HTTPS instead of HTTP; plain HTTP if left out."""
 
@@ -123,6 +125,20 @@ class LedgerShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeShape:
+    """How an account is asked whether it is there."""
+
+    __pydantic_config__ = FORBID
+
+    every_s: Annotated[Seconds, Field(ge=1)] = Decimal(30)
+    """How often, in seconds, at least 1; by one process of all."""
+    timeout_s: Annotated[Seconds, Field(le=60)] = Decimal(5)
+    """How long it may take to answer, in seconds, at most 60."""
+    path: Text | None = None
+    """What to GET, after `base_url`, as `/models`; the vendor's list of models if left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProviderShape:
     """An account at a vendor."""
 
@@ -152,6 +168,8 @@ class ProviderShape:
     """Certificates (PEM) that may vouch for it, instead of the system's."""
     options: Mapping[Text, Text] = field(default_factory=dict)
     """What its vendor wants to know besides, by name: see [providers](providers.md)."""
+    probe: ProbeShape | None = None
+    """Asks for its health beside requests: see [upstreams](upstreams.md#probes)."""
     drop_unsupported: Flag = False
     """Whether what cannot be said in its wire format is left out of requests instead of refused."""
 

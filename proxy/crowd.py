@@ -72,6 +72,10 @@ class Crowd:
     def __len__(self) -> int:
         return self._count
 
+    def adopt(self, connections_max: int, per_ip: int | None) -> None:
+        """Hold who comes from now on to these; who is here stays."""
+        self._max, self._per_ip = connections_max, per_ip
+
     def enter(self, address: str, make_way: Callable[[], None] | None = None) -> Place:
         """One more has come; unless it gets no place, `leave` has to follow.
 

@@ -143,6 +143,26 @@ def is_served(data_dir: Path) -> bool:
         return False
 
 
+def serving_pid(data_dir: Path) -> int | None:
+    """The supervisor that holds this directory now; None when nobody does.
+
+    The lock decides, and not the state file: that of a run that was killed names a pid that may be
+    anybody's by now.
+    """
+    path = data_dir / "lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        if _try_lock(descriptor):
+            return None
+        owner = path.read_text(encoding="ascii", errors="replace").strip()
+    finally:
+        os.close(descriptor)
+    return int(owner) if owner.isdigit() and _is_running(owner) else None
+
+
 def clear_state(data_dir: Path) -> None:
     """Nobody serves it any more."""
     state_path(data_dir).unlink(missing_ok=True)

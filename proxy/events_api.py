@@ -33,11 +33,10 @@ from proxy.errors import (
 )
 from proxy.event_booking import Booked, book
 from proxy.event_items import TEXT_MAX, Fault, Item, ItemError, read_items
+from proxy.front import front_of
 from proxy.ingress import (
-    DOOR,
     MEMORY,
     PATIENCE,
-    STANDINGS,
     THREAD_ABOVE_BYTES,
     authenticated,
     fresh_request_id,
@@ -82,7 +81,7 @@ class Report:
 async def post_events(request: web.Request) -> web.Response:
     """`POST /v1/events`."""
     request_id = fresh_request_id()
-    door = request.app[DOOR]
+    door = front_of(request).door
     response: web.Response | None = None
     try:
         principal = authenticated(request)
@@ -125,7 +124,7 @@ def _answer(report: Report) -> dict[str, object]:
 
 
 async def _read(request: web.Request) -> list[Item | Fault]:
-    settings = request.app[DOOR].settings
+    settings = front_of(request).door.settings
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= TEXT_MAX // 2 and key.isprintable()):
         raise InvalidRequest(
@@ -155,8 +154,8 @@ class _Recording:
     """One request's items on their way into Redis or the spool."""
 
     def __init__(self, request: web.Request, principal: Principal, request_id: str) -> None:
-        self._door: Door = request.app[DOOR]
-        self._standings = request.app[STANDINGS]
+        self._door: Door = front_of(request).door
+        self._standings = front_of(request).standings
         self._principal = principal
         self._request_id = request_id
         self._report = Report()

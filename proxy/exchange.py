@@ -36,6 +36,7 @@ from proxy.halt import Halt
 from proxy.hold_facts import hold_facts, upstream_facts
 from proxy.native_objects import stored_id
 from proxy.planning import Plan
+from proxy.readings import observe
 from proxy.recording import record
 from proxy.refusals import broken_off, denied, failed
 from proxy.relay import (
@@ -239,6 +240,7 @@ class Exchange:
             if overrun_nano > 0 and is_bounded(self.hold.caps):
                 self._told.overrun_nano = overrun_nano
             tell(door, self._facts, self._attempts, made.charges, self._told)
+            observe(door, self._attempts, made.charges, monotonic_s())
             self._learn(made.charges[-1])
             noting = self._note()
             known = await record(door, self.hold, made, self._facts.request_id)

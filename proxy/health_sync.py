@@ -10,14 +10,13 @@ second. Rules:
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 from typing import Any
 
-from metering.caps import CapsUnavailableError
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
 from metering.scripts import ScriptRunner
+from proxy.sharing import repeat
 from routing.health import Health
 
 SYNC_EVERY_S = 1.0
@@ -43,16 +42,13 @@ class HealthSync:
         self._labels = frozenset(labels)
         self._log = log
 
+    def know(self, labels: Collection[str]) -> None:
+        """Listen to news of these upstreams from now on."""
+        self._labels = frozenset(labels)
+
     async def run(self) -> None:
         """Tell and listen, forever."""
-        while True:
-            try:
-                await self.turn()
-            except CapsUnavailableError:
-                pass  # others say that Redis is away
-            except Exception as error:  # noqa: BLE001 - the top of a task; the next turn tries again
-                self._log.error("health_sync_failed", cause=repr(error))
-            await asyncio.sleep(SYNC_EVERY_S)
+        await repeat(self.turn, SYNC_EVERY_S, name="health_sync", log=self._log)
 
     async def turn(self) -> None:
         """Tell what changed here, then learn what changed elsewhere."""

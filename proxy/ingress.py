@@ -19,14 +19,13 @@ from metering.background import spawn
 from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
 from metering.tenants import Principal
-from proxy.admission import PromptCount, Route, Routes, count_prompts
+from proxy.admission import PromptCount, Route, count_prompts
 from proxy.attempts import Facts
-from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, Authenticator, bare_key
+from proxy.auth import ANTHROPIC_KEY, OTHER_CREDENTIALS, bare_key
 from proxy.backlog import why_refused
 from proxy.chat import ChatRequest
 from proxy.client_connection import Patience
 from proxy.crowd import Memory
-from proxy.door import Door
 from proxy.errors import (
     ApiError,
     InternalError,
@@ -37,13 +36,13 @@ from proxy.errors import (
     PathNotFound,
 )
 from proxy.exchange import Exchange
+from proxy.front import front_of
 from proxy.intake import read_body
 from proxy.native_objects import may_refer, reachable
-from proxy.pace import Pace
 from proxy.paced import asked_of, credit_target_ms, paced, target_ms
 from proxy.planning import plan
 from proxy.relay import ClientGoneError
-from proxy.standing import Standings, check_context, labels_of, refuse_contradictions
+from proxy.standing import check_context, labels_of, refuse_contradictions
 from proxy.telling import Finished
 from proxy.web_client import EVERY_ANSWER, WebClient
 from proxy.wire import ClientFormat, client_format
@@ -57,11 +56,6 @@ odd text, would otherwise stop every other stream. tiktoken works without the in
 ANTHROPIC_VERSION = "anthropic-version"
 """A header that Anthropic's clients send, and nobody else."""
 
-DOOR = web.AppKey("door", Door)
-AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
-ROUTES = web.AppKey("routes", Routes)
-STANDINGS = web.AppKey("standings", Standings)
-PACE = web.AppKey("pace", Pace)
 PATIENCE = web.AppKey("patience", Patience)
 MEMORY = web.AppKey("memory", Memory)
 
@@ -79,7 +73,7 @@ def exchanges(name: str) -> Callable[[web.Request], Awaitable[web.StreamResponse
             status = response.status
             return response
         finally:
-            request.app[DOOR].metrics.answered(status)
+            front_of(request).door.metrics.answered(status)
 
     return handle
 
@@ -88,8 +82,8 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
     occurred_at = now_ns()
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
-    door = request.app[DOOR]
-    client = WebClient(request, request_id, spoken.REQUEST_ID)
+    front = front_of(request)
+    door, client = front.door, WebClient(request, request_id, spoken.REQUEST_ID)
     try:
         principal = authenticated(request)
         if door.lifecycle.is_backlogged:
@@ -98,12 +92,12 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         need_room(request, stream=False)
         chat = await _read(request, spoken)
         need_room(request, stream=chat.stream)
-        route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
+        route = front.routes.find(principal.tenant, chat.model, principal.key.project)
         if chat.may_refer:
             route = await reachable(door, principal.tenant, chat, route)
         refuse_contradictions(lambda name: request.headers.getall(name, ()))
         labels = labels_of(principal.key, request.headers, chat.user)
-        standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
+        standing = front.standings.find(principal.tenant, principal.key, labels)
         facts = Facts(
             exchange_id=exchange_id,
             request_id=request_id,
@@ -128,8 +122,8 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
         planned = plan(route, chat, prompt, wishes)
-        judged = request.app[PACE].judge(planned, asked_of(facts, wishes), monotonic_s())
-        facts = paced(door, request.app[PACE], facts, judged)
+        judged = front.pace.judge(planned, asked_of(facts, wishes), monotonic_s())
+        facts = paced(door, front.pace, facts, judged)
         finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
@@ -182,7 +176,7 @@ def authenticated(request: web.Request) -> Principal:
             "The request carries two credentials that differ; send one `Authorization` header.",
             param="Authorization",
         )
-    principal = request.app[AUTHENTICATOR].authenticate(headers)
+    principal = front_of(request).authenticator.authenticate(headers)
     if principal is None:
         raise InvalidApiKey(
             "Missing or unknown API key. Send `Authorization: Bearer <key>` with a key that "
@@ -219,7 +213,7 @@ def need_room(request: web.Request, *, stream: bool) -> None:
 
 async def count_prompt(request: web.Request, chat: ChatRequest, route: Route) -> PromptCount:
     """The prompt for each upstream of the route; a long one is counted in a thread."""
-    calibration = request.app[DOOR].calibration
+    calibration = front_of(request).door.calibration
     if (request.content_length or THREAD_ABOVE_BYTES + 1) > THREAD_ABOVE_BYTES:
         return await asyncio.to_thread(count_prompts, chat, route, calibration)
     return count_prompts(chat, route, calibration)
@@ -228,7 +222,7 @@ async def count_prompt(request: web.Request, chat: ChatRequest, route: Route) ->
 async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
     """The request, parsed; its bytes are not kept any longer."""
     app = request.app
-    limit_mb = app[DOOR].settings.server.max_body_mb
+    limit_mb = front_of(request).door.settings.server.max_body_mb
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
         if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:

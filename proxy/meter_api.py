@@ -22,13 +22,10 @@ from proxy.allowance import clamp
 from proxy.degraded import only_cached, steps_taken
 from proxy.door import Door
 from proxy.errors import ApiError, InternalError
+from proxy.front import front_of
 from proxy.ingress import (
-    DOOR,
     MEMORY,
-    PACE,
     PATIENCE,
-    ROUTES,
-    STANDINGS,
     authenticated,
     fresh_request_id,
     plain_json,
@@ -50,7 +47,7 @@ _THREAD_ABOVE_BYTES = 16 * 1024
 
 async def meter(request: web.Request) -> web.Response:
     """`POST /v1/meter`: allow, throttle or route."""
-    door, request_id = request.app[DOOR], fresh_request_id()
+    door, request_id = front_of(request).door, fresh_request_id()
     response: web.Response | None = None
     try:
         body = await _judge(request)
@@ -71,7 +68,8 @@ async def meter(request: web.Request) -> web.Response:
 
 
 async def _judge(request: web.Request) -> dict[str, Any]:
-    app, door = request.app, request.app[DOOR]
+    app, front = request.app, front_of(request)
+    door = front.door
     principal = authenticated(request)
     with app[MEMORY].body() as share:
         limit_mb = door.settings.server.max_body_mb
@@ -82,12 +80,12 @@ async def _judge(request: web.Request) -> dict[str, Any]:
     headers, chat = {**request.headers, **asked.labels}, asked.chat
     headers = {name.lower(): value for name, value in headers.items()}
     wishes = wishes_of(headers, who.tenant)
-    route = app[ROUTES].find(who.tenant, chat.model, who.key.project)
+    route = front.routes.find(who.tenant, chat.model, who.key.project)
     labels = labels_of(who.key, headers, chat.user)
-    standing = app[STANDINGS].find(who.tenant, who.key, labels)
+    standing = front.standings.find(who.tenant, who.key, labels)
     prompt = await _count(asked, route, is_long=is_long)
     check_context(who.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
-    pace = app[PACE]
+    pace = front.pace
     wanted_ms = target_ms(door.settings, chat.model, wishes)
     judged = pace.judge(
         plan(route, chat, prompt, wishes),

@@ -10,6 +10,9 @@ LATENCY_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0
 REDIS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)
 """`redis.timeout_ms` is 250."""
 
+SPEED = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)
+"""Tokens per second: from a model on somebody's desk to the fastest that is sold."""
+
 BATCH_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -99,6 +102,32 @@ REDIS_SECONDS = Metric(
 )
 REDIS_GENERATIONS = _counter("redis_generations", "Times that another Redis server was found.")
 UPSTREAM_OPEN = _gauge("upstream_open", "1 while an upstream is passed over.", "upstream")
+UPSTREAM_IN_FLIGHT = _gauge("upstream_in_flight", "Requests under way there.", "upstream")
+UPSTREAM_SUCCESS = _gauge(
+    "upstream_success_ratio",
+    "Of the last hour's answers and failures the share of answers, as all processes saw it.",
+    "upstream",
+)
+UPSTREAM_DRIFT = _gauge(
+    "upstream_cost_drift_ratio",
+    "By how much the provider's count costs more than ours over the last hour, of all processes.",
+    "upstream",
+)
+UPSTREAM_SECONDS = Metric(
+    "weir_upstream_seconds",
+    Kind.HISTOGRAM,
+    "From sending to an upstream to the end of an answer that was served.",
+    ("upstream",),
+    LATENCY_S,
+)
+UPSTREAM_SPEED = Metric(
+    "weir_upstream_tokens_per_second",
+    Kind.HISTOGRAM,
+    "Tokens of output per second of streams, after their first event.",
+    ("upstream",),
+    SPEED,
+)
+PROBES = _counter("probes", "Probes of providers, by what they found.", "provider", "result")
 OUTAGE = _gauge("outage", "1 while requests are admitted or refused without Redis.")
 OUTAGE_ADMITTED = _counter("outage_admitted", "Requests admitted without Redis.")
 OUTAGE_REFUSED = _counter("outage_refused", "Requests refused because Redis was away.")
@@ -135,6 +164,15 @@ REVIEW_STEPS = _counter(
 )
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 
+CONFIG_GENERATION = _gauge(
+    "config_generation", "Which settings a process goes by, counted from its start on."
+)
+CONFIG_HASH = _gauge("config_hash", "The configuration in use: 48 bits of the hash of its file.")
+CONFIG_LOADED = _gauge("config_loaded_timestamp_seconds", "When these settings were taken up.")
+CONFIG_FAILED = _gauge(
+    "config_reload_failed", "1 while the file is not what is in use: faulty, or not taken up."
+)
+CONFIG_RELOADS = _counter("config_reloads", "Times the file was read again, by result.", "result")
 RESTARTS = _counter("child_restarts", "Children started again after they had ended.", "child")
 STUCK = _counter("child_stuck", "Children killed because they stood still.", "child")
 REPORT_AGE = _gauge("process_report_age_seconds", "Since a process last told its numbers.")

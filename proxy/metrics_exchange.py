@@ -171,3 +171,6 @@ class ExchangeMetrics:
         if attempt.first_byte_at is not None and attempt.outcome is not Outcome.CLIENT_GONE:
             waited_ns = max(0, attempt.first_byte_at - attempt.started_at)
             self.metrics.observe(catalogue.TTFT, upstream, value=waited_ns / 1e9)
+        if attempt.outcome is Outcome.SERVED and attempt.ended_at is not None:
+            took_ns = max(0, attempt.ended_at - attempt.started_at)
+            self.metrics.observe(catalogue.UPSTREAM_SECONDS, upstream, value=took_ns / 1e9)

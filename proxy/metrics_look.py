@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from metering.caps import CapsUnavailableError
 from metering.clock import monotonic_s
+from metering.money import PPM
 from metering.outage_caps import OutageCounts
 from metering.redis_events import backlog, is_rebuilt, oldest_unsettled_ms
 from metering.spool import SpoolDepth
@@ -19,11 +20,13 @@ from proxy import metrics_catalogue as catalogue
 from proxy.adopted import total_depth
 from proxy.metrics_redis import MeasuredRunner
 from routing.health import State
+from routing.readiness import sums
 
 if TYPE_CHECKING:
     from proxy.services import Services
 
 BACKLOG_EVERY_S = 5.0
+FIGURES_EVERY_S = 5.0
 
 
 class ProxyLook:
@@ -44,6 +47,7 @@ class ProxyLook:
         self._backlog: dict[str, int] | None = None
         self._generation = services.link.generation
         self._counts = OutageCounts()
+        self._figures_due_s = 0.0
 
     async def __call__(self) -> dict[str, Any]:
         """Set the gauges; the standing of this process."""
@@ -62,6 +66,7 @@ class ProxyLook:
         states = services.door.health.states(now_s)
         for label, state in states.items():
             metrics.set(catalogue.UPSTREAM_OPEN, label, to=state is State.OPEN)
+        self._show_upstreams(now_s)
         committed_s = self._runner.committed_at_s
         unsettled, refuses = self._show_backlog()
         return {
@@ -79,6 +84,26 @@ class ProxyLook:
             "upstreams": {label: str(state) for label, state in states.items()},
             **({} if self._backlog is None else {"stream": self._backlog}),
         }
+
+    def _show_upstreams(self, now_s: float) -> None:
+        """What is under way, and now and then what was seen within the hour."""
+        history, metrics = self._services.door.history, self._services.door.metrics.metrics
+        in_flight = history.in_flight()
+        for label, count in in_flight.items():
+            metrics.set(catalogue.UPSTREAM_IN_FLIGHT, label, to=count)
+        if now_s < self._figures_due_s:
+            return
+        self._figures_due_s = now_s + FIGURES_EVERY_S
+        for label in in_flight:
+            found = sums(history.seen(label))
+            for metric, share_ppm in (
+                (catalogue.UPSTREAM_SUCCESS, found.success_ppm),
+                (catalogue.UPSTREAM_DRIFT, found.drift_ppm),
+            ):
+                if share_ppm is None:  # nothing is known any more
+                    metrics.gauges.pop((metric.name, label), None)
+                else:
+                    metrics.set(metric, label, to=share_ppm / PPM)
 
     def _show_backlog(self) -> tuple[int | None, bool]:
         """What this process found when it looked, and whether it refuses for it."""

@@ -9,12 +9,11 @@ from aiohttp import web
 
 from proxy.chat import ChatRequest
 from proxy.errors import ApiError, ModelNotFound
+from proxy.front import front_of
 from proxy.ingress import (
     ANTHROPIC_VERSION,
-    DOOR,
     MEMORY,
     PATIENCE,
-    ROUTES,
     authenticated,
     count_prompt,
     fresh_request_id,
@@ -64,7 +63,9 @@ def counts(spoken: CountingFormat) -> Callable[[web.Request], Awaitable[web.Resp
         try:
             principal = authenticated(request)
             chat = await _read(request, spoken)
-            route = request.app[ROUTES].find(principal.tenant, chat.model, principal.key.project)
+            route = front_of(request).routes.find(
+                principal.tenant, chat.model, principal.key.project
+            )
             prompt = await count_prompt(request, chat, route)
         except ApiError as error:
             return refusal(error, fresh_request_id(), spoken)
@@ -75,7 +76,7 @@ def counts(spoken: CountingFormat) -> Callable[[web.Request], Awaitable[web.Resp
 
 async def _read(request: web.Request, spoken: CountingFormat) -> ChatRequest:
     app = request.app
-    limit_mb = app[DOOR].settings.server.max_body_mb
+    limit_mb = front_of(request).door.settings.server.max_body_mb
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
         return spoken.parse_count(raw)
@@ -83,7 +84,9 @@ async def _read(request: web.Request, spoken: CountingFormat) -> ChatRequest:
 
 def _visible_models(request: web.Request) -> list[dict[str, Any]]:
     principal = authenticated(request)
-    names = [name for name in request.app[DOOR].settings.models if principal.tenant.may_use(name)]
+    names = [
+        name for name in front_of(request).door.settings.models if principal.tenant.may_use(name)
+    ]
     if _is_anthropics(request):
         return [
             {"type": "model", "id": name, "display_name": name, "created_at": _CREATED_AT}

@@ -18,12 +18,11 @@ from proxy.backlog import why_refused
 from proxy.crowd import BodyShare
 from proxy.door import Door
 from proxy.errors import ApiError, InternalError, InvalidRequest, MethodNotAllowed, PathNotFound
+from proxy.front import front_of
 from proxy.ingress import (
-    DOOR,
     MEMORY,
     PARSE_IN_THREAD_ABOVE_BYTES,
     PATIENCE,
-    STANDINGS,
     authenticated,
     need_room,
     not_found,
@@ -51,7 +50,8 @@ async def pass_through(request: web.Request) -> web.StreamResponse:
     raw_path, _, query = request.raw_path.partition("?")
     path = raw_path.removeprefix(_PREFIX) if raw_path.startswith(_PREFIX) else ""
     found = find(request.method, path)
-    if request.app[DOOR].settings.passthrough is None and (found or path == REALTIME.template):
+    is_ours = found or path == REALTIME.template
+    if is_ours and front_of(request).door.settings.passthrough is None:
         return await _not_configured(request)
     if found is None:
         return await not_found(request)
@@ -61,7 +61,7 @@ async def pass_through(request: web.Request) -> web.StreamResponse:
         status = response.status
         return response
     finally:
-        request.app[DOOR].metrics.answered(status)
+        front_of(request).door.metrics.answered(status)
 
 
 async def _not_configured(request: web.Request) -> web.Response:
@@ -83,7 +83,7 @@ async def _pass_through(
     occurred_at = now_ns()
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
-    door = request.app[DOOR]
+    door = front_of(request).door
     client = WebClient(request, request_id, "x-request-id")
     try:
         finished = await _finished(
@@ -114,7 +114,7 @@ async def _finished(
     occurred_at: int,
 ) -> Finished:
     """The exchange, from the key to its commit; raises the refusal."""
-    app, door = request.app, request.app[DOOR]
+    app, door = request.app, front_of(request).door
     principal = authenticated(request)
     if isinstance(found, frozenset):
         raise MethodNotAllowed(
@@ -172,12 +172,12 @@ def facts_of(
     """What is known of the exchange before anything is sent; raises for labels that may not be."""
     refuse_contradictions(lambda name: request.headers.getall(name, ()))
     labels = labels_of(principal.key, request.headers, user)
-    standing = request.app[STANDINGS].find(principal.tenant, principal.key, labels)
+    standing = front_of(request).standings.find(principal.tenant, principal.key, labels)
     return Facts(
         exchange_id=exchange_id,
         request_id=f"req_{exchange_id.replace('-', '')}",
         principal=principal,
-        proxy_id=request.app[DOOR].proxy_id,
+        proxy_id=front_of(request).door.proxy_id,
         occurred_at=occurred_at,
         model_requested=model or row.name,
         stream=is_stream,
@@ -199,7 +199,7 @@ async def _read(request: web.Request, row: Row, share: BodyShare) -> Sent:
         if request.can_read_body:
             raise InvalidRequest(f"{row.method} takes no body.")
         return NOTHING_SENT
-    limit_mb = app[DOOR].settings.server.max_body_mb
+    limit_mb = front_of(request).door.settings.server.max_body_mb
     raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
     content_type = request.headers.get("Content-Type", "")
     if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:

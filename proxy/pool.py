@@ -53,6 +53,8 @@ class HttpTransport:
         self._idle: dict[_Origin, deque[_Idle]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._generation = 0
+        """Connections of an earlier one are not kept: they were made another way."""
 
     async def send(self, call: Call, on_sent: Callable[[], None] = lambda: None) -> Connection:
         """Send the call on an idle connection, or on a new one; see `Transport`."""
@@ -62,12 +64,27 @@ class HttpTransport:
         await connection.send(head, call)
         return connection
 
+    def adopt(self, egress: Egress, *, renews_files: bool = False) -> None:
+        """Make new connections this way; what waits idle for the old one is closed.
+
+        With `renews_files` files of certificates are read again. What is in use goes on as it is.
+        """
+        if egress == self._egress and not renews_files:
+            return
+        self._egress = egress
+        self._contexts.clear()
+        self._abort_idle()
+        self._generation += 1
+
     async def close(self) -> None:
         """Close every idle connection; those in use close with their answers."""
         self._is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        self._abort_idle()
+
+    def _abort_idle(self) -> None:
         for waiting in self._idle.values():
             for idle in waiting:
                 idle.connection.abort()
@@ -83,9 +100,9 @@ class HttpTransport:
             idle.connection.abort()
         return None
 
-    def _keep(self, origin: _Origin, connection: Connection) -> None:
+    def _keep(self, origin: _Origin, connection: Connection, made: int) -> None:
         idle_s = _idle_s(connection.header("keep-alive"))
-        if self._is_closed or idle_s <= 0:
+        if self._is_closed or idle_s <= 0 or made != self._generation:
             connection.abort()
             return
         waiting = self._idle.setdefault(origin, deque())
@@ -133,7 +150,8 @@ class HttpTransport:
         loop = asyncio.get_running_loop()
         tls = self._tls_context(origin.ca_file) if origin.is_tls else None
         name = origin.host if tls else None
-        connection = Connection(lambda idle: self._keep(origin, idle))
+        made = self._generation
+        connection = Connection(lambda idle: self._keep(origin, idle, made))
         forward = proxy_for(self._egress, origin.host)
         if forward is None:
             await loop.create_connection(

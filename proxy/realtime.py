@@ -26,8 +26,9 @@ from proxy.attempts import Attempt
 from proxy.client_connection import ClientConnection
 from proxy.door import Door
 from proxy.errors import ApiError, InternalError, InvalidRequest, UnpricedModel
-from proxy.ingress import DOOR, authenticated, need_room, refusal
-from proxy.passthrough import check_open, facts_of
+from proxy.front import front_of
+from proxy.ingress import authenticated, need_room, refusal
+from proxy.passthrough import check_open, facts_of, pass_through
 from proxy.passthrough_exchange import Passing
 from proxy.passthrough_paths import REALTIME
 from proxy.passthrough_plan import (
@@ -64,7 +65,9 @@ async def realtime(request: web.Request) -> web.StreamResponse:
     occurred_at = now_ns()
     exchange_id = uuid7(occurred_at // 1_000_000, os.urandom(10))
     request_id = f"req_{exchange_id.replace('-', '')}"
-    door = request.app[DOOR]
+    door = front_of(request).door
+    if door.settings.passthrough is None:  # it says so, as of every other path of that kind
+        return await pass_through(request)
     status = 499
     try:
         response = await _session(request, exchange_id, occurred_at)
@@ -86,7 +89,7 @@ async def realtime(request: web.Request) -> web.StreamResponse:
 
 
 async def _session(request: web.Request, exchange_id: str, occurred_at: int) -> web.StreamResponse:
-    door = request.app[DOOR]
+    door = front_of(request).door
     principal = authenticated(request)
     terms = check_open(door, REALTIME)
     need_room(request, stream=True)

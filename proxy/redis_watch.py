@@ -26,10 +26,17 @@ from metering.caps import CapsUnavailableError
 from metering.clock import monotonic_s, now_ns
 from metering.local_journal import Leftover, LocalJournal
 from metering.outage_caps import OutageCaps
+from metering.prices import PriceBook
 from metering.recent import RecentCommits
 from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_connect import RedisRunner
-from metering.redis_events import data_id, is_rebuilt, publish_prices, read_confirmed
+from metering.redis_events import (
+    PriceConflictError,
+    data_id,
+    is_rebuilt,
+    publish_prices,
+    read_confirmed,
+)
 from metering.redis_keys import RedisKeys
 from metering.redis_wire import RedisReplyError
 from metering.spool import Spool
@@ -44,6 +51,9 @@ REPLAY_AFTER_S = 1.0
 """A spooled exchange that is not committed for so long will not be by itself."""
 CONFIRMED_EVERY_S = 3.0
 OVERDUE_EVERY_S = 3_600.0
+BODIES_MAX = 32
+"""Books that are published again to a Redis that lost them: sixteen reloads with new prices."""
+PUBLISH_S = 2.0
 TRUSTED_AFTER_S = 1_800.0
 """At a start over a Redis that has data, kept segments older than this are not committed again: it
 has had them on disk for long, and of a repeat it knows for an hour only."""
@@ -71,7 +81,9 @@ class RedisWatch:
         `on_met` is told when this Redis is not the one of a moment ago, or lost its data."""
         self._link = link
         self._keys = keys
-        self._prices = settings.prices
+        self._books = _bodies(settings.prices)
+        """What was in use since the start, for a Redis that has lost it; the newest last."""
+        self._unpublished: set[str] = set(self._books)
         self._caps = caps
         self._guarded = guarded
         self._spools = spools
@@ -137,6 +149,33 @@ class RedisWatch:
         if failure is not None:
             raise failure
 
+    async def adopt(self, prices: PriceBook) -> bool:
+        """Publish a book that will be used; False while Redis is away, and it will be later.
+
+        What was used before stays, for as long as events may name it that nobody has settled.
+        """
+        bodies, before = _bodies(prices), self._books
+        others = [each for each in before.items() if each[0] not in bodies]
+        self._books = {**dict(others[-BODIES_MAX:]), **bodies}
+        self._unpublished |= bodies.keys() - before.keys()
+        try:
+            async with asyncio.timeout(PUBLISH_S):
+                await self._publish()
+        except (CapsUnavailableError, TimeoutError):
+            return False
+        except PriceConflictError:
+            self._unpublished -= bodies.keys() - before.keys()
+            self._books = before
+            raise
+        return True
+
+    async def _publish(self) -> None:
+        """Put the books that Redis has not been given into it."""
+        while waiting := self._unpublished & self._books.keys():
+            bodies = {version: self._books[version] for version in waiting}
+            await publish_prices(self._link, self._keys, bodies)
+            self._unpublished -= waiting
+
     async def ready(self) -> bool:
         """Whether spend can be checked: Redis takes writes, and its windows are whole."""
         if self.unusable or not self._link.is_up or self._guarded.is_away:
@@ -178,15 +217,13 @@ class RedisWatch:
         data = await data_id(self._link, self._keys, fresh=fresh)
         if self._seen == (generation, data):
             self._is_met = True
+            await self._publish()
             return
         for warning in await self._caps.prepare():
             self._log.warning("redis", detail=warning)
         self.unusable = ""
-        bodies = {
-            self._prices.cost_version: self._prices.body(sell=False),
-            self._prices.sell_version: self._prices.body(sell=True),
-        }
-        await publish_prices(self._link, self._keys, bodies)
+        self._unpublished = set(self._books)
+        await self._publish()
         if self._seen is not None:
             self._log.warning("redis_is_another", emptied=data != self._seen[1])
             self._recent.suspect()
@@ -318,3 +355,11 @@ class RedisWatch:
         if self._trouble != event:
             self._trouble = event
             self._log.warning(event, cause=cause)
+
+
+def _bodies(prices: PriceBook) -> dict[str, bytes]:
+    """Both sides of a book, by version."""
+    return {
+        prices.cost_version: prices.body(sell=False),
+        prices.sell_version: prices.body(sell=True),
+    }

@@ -72,11 +72,19 @@ class Runner(web.AppRunner):
                 "aiohttp from a wheel, and unset AIOHTTP_NO_EXTENSIONS"
             )
         super().__init__(app, shutdown_timeout=shutdown_timeout, **options)
-        self._tls = tls
+        self.tls = tls
+        self.crowd = crowd
         self._options = {**options, "patience": patience, "crowd": crowd}
 
+    def renew_tls(self, tls: ssl.SSLContext) -> None:
+        """Show this to clients from the next handshake on; only for one that has shown another."""
+        assert self.tls is not None, "its sockets speak plain HTTP"
+        self.tls = tls
+        if isinstance(self.server, _Server):
+            self.server.tls = tls
+
     async def _make_server(self) -> web.Server:
-        return _Server(await super()._make_server(), self._options, self._tls)
+        return _Server(await super()._make_server(), self._options, self.tls)
 
 
 class _Server(web.Server):
@@ -94,16 +102,16 @@ class _Server(web.Server):
             handler_cancellation=connection.pop("handler_cancellation", False),
         )
         self._connection_options = connection
-        self._tls = tls
+        self.tls = tls
         self._handshakes: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> web.RequestHandler:
         """A connection was accepted."""
         loop = asyncio.get_running_loop()
         connection = _RequestHandler(self, loop=loop, **self._connection_options)
-        if self._tls is None:
+        if self.tls is None:
             return connection
-        acceptor = TlsAcceptor(connection, self._tls, self._handshakes)
+        acceptor = TlsAcceptor(connection, self.tls, self._handshakes)
         return cast("web.RequestHandler", acceptor)  # any protocol will do for the event loop
 
     def pre_shutdown(self) -> None:

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import gc
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -31,7 +31,7 @@ from metering.redis_keys import RedisKeys
 from metering.redis_owners import RedisOwners
 from metering.spool import Spool
 from proxy import telemetry
-from proxy.adopted import find_abandoned, find_abandoned_journals
+from proxy.adopted import journals_of, spools_of
 from proxy.app import create_app, create_runner
 from proxy.backlog import watch_backlog
 from proxy.calibration_sync import CalibrationSync
@@ -39,6 +39,7 @@ from proxy.crowd import raise_file_limit
 from proxy.door import Door
 from proxy.draining import QUIET_S, connections, drain
 from proxy.health_sync import HealthSync
+from proxy.history_sync import HistorySync
 from proxy.metrics import Metrics
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.metrics_look import ProxyLook
@@ -46,8 +47,10 @@ from proxy.metrics_redis import MeasuredRunner
 from proxy.metrics_report import Reporter, resume
 from proxy.passthrough_objects import Ownership
 from proxy.pool import HttpTransport
+from proxy.probes import Probing
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
+from proxy.replacing import Replacing
 from proxy.reporting import report_spools
 from proxy.settings import Settings, redis_keys
 from proxy.sockets import BACKLOG
@@ -55,7 +58,7 @@ from proxy.stop_signals import GC_THRESHOLD, stop_on_signals
 from proxy.tls import server_context
 
 if TYPE_CHECKING:
-    from proxy.supervisor import ProxyProcess
+    from proxy.family import ProxyProcess
 
 REDIS_AT_START_S = 2.0
 READY_POLL_S = 0.02
@@ -74,8 +77,13 @@ class Services:
     renewals: Renewals
     caps: OutageCaps
     watch: RedisWatch
-    failed: asyncio.Future[None]
     measured: MeasuredRunner
+    transport: HttpTransport
+    failed: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    told: list[Callable[[Settings], None]] = field(default_factory=list)
+    """Who holds something of the settings beside the door, and hears of new ones."""
 
     @property
     def spool(self) -> Spool:
@@ -86,6 +94,22 @@ class Services:
     def is_prepared(self) -> bool:
         """Whether Redis was found fit for use, and has the prices."""
         return self.watch.prepared.is_set()
+
+    async def adopt(self, settings: Settings, *, renews_files: bool = False) -> Door:
+        """The door of these settings, which is this process' from now on.
+
+        What is open stays at the door it began with; both share everything but the settings. The
+        prices are in Redis before the door is made, or, while Redis is away, before any event is.
+        """
+        if not await self.watch.adopt(settings.prices):
+            self.door.log.warning("prices_not_published_yet", cause="Redis is away")
+        self.caps.slices.policy = _outage_policy(settings)
+        self.transport.adopt(settings.egress, renews_files=renews_files)
+        for tell in self.told:
+            tell(settings)
+        metrics = _counted(settings, self.door.metrics.metrics)
+        self.door = replace(self.door, settings=settings, metrics=metrics)
+        return self.door
 
     async def ready(self) -> bool:
         """Whether spend can be checked, and will be: Redis answers, its windows are whole, and
@@ -109,8 +133,8 @@ async def open_services(
     )
     counted = _counted(settings, metrics)
     measured = MeasuredRunner(link, counted.metrics)
-    journal, *_ = journals = _journals(settings, proxy_id, log)
-    spool, *_ = spools = _spools(settings, proxy_id, journal, log)
+    journal, *_ = journals = journals_of(settings, proxy_id, log)
+    spool, *_ = spools = spools_of(settings, proxy_id, journal, log)
     recent = RecentCommits(lambda: link.generation)
     redis_caps = RedisCaps(measured, keys)
     checked = CheckedCaps(redis_caps, lambda: watch.unusable)
@@ -133,8 +157,7 @@ async def open_services(
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
     door = _with_stores(door, measured, keys)
-    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    services = Services(door, link, keys, spools, renewals, caps, watch, failed, measured)
+    services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
     async with link, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         for left in journals:
@@ -145,10 +168,10 @@ async def open_services(
             stack.push_async_callback(each.close)
         for name, work in {
             "renewals": renewals.run(),
-            "backlog": watch_backlog(door, link, keys),
+            "backlog": watch_backlog(lambda: services.door, link, keys),
             "redis-watch": watch.run(),
             "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
-            **_sharing(door, link, keys, log),
+            **_sharing(services, log),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
@@ -156,16 +179,28 @@ async def open_services(
         yield services
 
 
-def _sharing(
-    door: Door, link: RedisRunner, keys: RedisKeys, log: Any
-) -> dict[str, Coroutine[Any, Any, None]]:
+def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None]]:
     """What proxies tell each other of upstreams and their models, beside the path."""
-    upstreams = [each for model in door.settings.models.values() for each in model.upstreams]
-    labels, models = [each.label for each in upstreams], {each.model for each in upstreams}
-    calibration = CalibrationSync(door.calibration, link, keys, models=models, log=log)
+    door, link, keys = services.door, services.link, services.keys
+    calibration = CalibrationSync(door.calibration, link, keys, models=(), log=log)
+    health = HealthSync(door.health, link, keys, labels=(), log=log)
+    history = HistorySync(door.history, link, keys, proxy_id=door.proxy_id, labels=(), log=log)
+    probing = Probing(lambda: services.door, link, keys, name=history.name, log=log)
+
+    def know(settings: Settings) -> None:
+        upstreams = [each for model in settings.models.values() for each in model.upstreams]
+        labels = [each.label for each in upstreams]
+        health.know(labels)
+        history.know(labels)
+        calibration.know({each.model for each in upstreams})
+
+    know(door.settings)
+    services.told.append(know)
     return {
-        "health-sync": HealthSync(door.health, link, keys, labels=labels, log=log).run(),
+        "health-sync": health.run(),
+        "history-sync": history.run(),
         "calibration-sync": calibration.run(),
+        "probes": probing.run(),
     }
 
 
@@ -173,25 +208,6 @@ def _with_stores(door: Door, runner: MeasuredRunner, keys: RedisKeys) -> Door:
     """The door with what every process has to see in Redis."""
     owned = Ownership(RedisOwners(runner, keys), door.log)
     return replace(door, claims=RedisClaims(runner, keys), owned=owned)
-
-
-def _spools(settings: Settings, proxy_id: str, journal: LocalJournal, log: Any) -> list[Spool]:
-    """The process' own, then those that nobody else will replay."""
-    data_dir = settings.data_dir
-    adopted = find_abandoned(data_dir, proxy_id, workers=settings.server.workers)
-    if adopted:
-        log.warning("spools_adopted", spools=adopted)
-    own = Spool(data_dir, proxy_id, on_kept=journal.remove)
-    return [own, *(Spool(data_dir, name) for name in adopted)]
-
-
-def _journals(settings: Settings, proxy_id: str, log: Any) -> list[LocalJournal]:
-    """The same of the exchanges that were admitted without Redis."""
-    data_dir = settings.data_dir
-    adopted = find_abandoned_journals(data_dir, proxy_id, workers=settings.server.workers)
-    if adopted:
-        log.warning("journals_adopted", journals=adopted)
-    return [LocalJournal(data_dir, name) for name in (proxy_id, *adopted)]
 
 
 async def _prepared(services: Services) -> None:
@@ -221,11 +237,10 @@ def _outage_caps(
 ) -> OutageCaps:
     """The caps as requests ask them, and a line in the log whenever Redis goes or comes."""
     spool, journal = disk
-    redis = settings.redis
-    policy = OutagePolicy(redis.on_outage, redis.outage_share_ppm, settings.server.workers)
+    policy = _outage_policy(settings)
 
     def told(cause: str | None) -> None:
-        counts = guarded.counts
+        counts, policy = guarded.counts, guarded.slices.policy
         if cause is None:
             log.warning("redis_is_back", admitted=counts.admitted, refused=counts.refused)
             return
@@ -246,6 +261,11 @@ def _outage_caps(
         on_broken=told_broken,
     )
     return guarded
+
+
+def _outage_policy(settings: Settings) -> OutagePolicy:
+    redis = settings.redis
+    return OutagePolicy(redis.on_outage, redis.outage_share_ppm, settings.server.workers)
 
 
 def _counted(settings: Settings, metrics: Metrics | None) -> ExchangeMetrics:
@@ -289,6 +309,10 @@ async def _serve_with(
     runner = create_runner(app, shutdown_timeout_s=QUIET_S, tls=context)
     await runner.setup()
     reporter = _reporter(process, services, runner)
+    if process.line is not None:
+        replacing = Replacing(process.line, services, app, runner, process.generation)
+        for name, work in replacing.tasks(hears=process.index == 0).items():
+            spawn(work, name=name, on_error=lambda error: _fail(services, error))
     try:
         for listening in process.sockets:
             await web.SockSite(runner, listening, backlog=BACKLOG).start()

@@ -48,6 +48,15 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """How a provider is asked whether it is there: `path` comes after its `base_url`."""
+
+    path: str
+    every_s: float = 30.0
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A configured account at a vendor: where to send, with which credential.
 
@@ -73,6 +82,8 @@ class Provider:
     unavailable: str | None = None
     options: Mapping[str, str | Secret] = field(default_factory=dict, hash=False)
     """What its vendor wants to know besides: see `OPTIONS` of its module."""
+    probe: Probe | None = None
+    """None where nobody asks for its health beside requests."""
     drop_unsupported: bool = False
     """Whether what a wire format cannot carry is left out instead of refused."""
 
@@ -134,6 +145,8 @@ class Server:
     """How long nothing is said at all, so that another upstream may still answer."""
     max_drains: int = 100
     max_drain_s: float = 300.0
+    watch_config: bool = True
+    """Whether a change of the file is taken up without being asked for."""
     tls: Tls | None = None
 
 

@@ -14,28 +14,42 @@ from proxy.metrics_board import Board
 from proxy.metrics_report import Reporter, resume
 from proxy.metrics_worker import WorkerWatch
 from proxy.settings import Settings, redis_keys
+from proxy.settings_line import ChildLine
 from proxy.stop_signals import GC_THRESHOLD, stop_on_signals
 
 
-def run_worker(settings: Settings, board: Board | None = None, *, drain: bool = False) -> int:
+def run_worker(
+    settings: Settings,
+    board: Board | None = None,
+    line: ChildLine | None = None,
+    *,
+    drain: bool = False,
+) -> int:
     """The settlement worker, until SIGTERM or, draining, until nothing is left.
 
-    It reports on `board` when there is one.
+    It reports on `board` and takes new settings from `line`, when there is one.
     """
     telemetry.configure()
     try:
         data_dirs.own(settings.data_dir)
         with data_dirs.worker_name(settings.data_dir) as consumer:
-            return asyncio.run(_settle(settings, board, drain=drain, consumer=consumer))
+            return asyncio.run(_settle(settings, board, line, drain=drain, consumer=consumer))
     except data_dirs.DataDirError as failure:
         sys.stderr.write(f"weir: {failure}\n")
         return 1
 
 
-async def _settle(settings: Settings, board: Board | None, *, drain: bool, consumer: str) -> int:
+async def _settle(
+    settings: Settings,
+    board: Board | None,
+    line: ChildLine | None,
+    *,
+    drain: bool,
+    consumer: str,
+) -> int:
     from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
-    from metering.settlement.counting import Rules  # noqa: PLC0415
-    from metering.settlement.crossings import Marks  # noqa: PLC0415
+    from metering.settlement.terms import Offer  # noqa: PLC0415
+    from proxy.settling_terms import follow, terms_of  # noqa: PLC0415
 
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
     gc.collect()
@@ -50,6 +64,9 @@ async def _settle(settings: Settings, board: Board | None, *, drain: bool, consu
     if reporter is not None:
         resume(reporter.board, metrics)
         spawn(reporter.run(), name="report")
+    offer = Offer(terms_of(settings), log)
+    if line is not None:
+        spawn(follow(line, offer, metrics, log), name="settings")
     try:
         await worker.run(
             settings.redis.url.reveal(),
@@ -59,10 +76,7 @@ async def _settle(settings: Settings, board: Board | None, *, drain: bool, consu
             hurry=hurry,
             drain=drain,
             consumer=consumer,
-            tolerances=settings.tolerances,
-            marks=Marks(backlog_high=settings.metering.backlog_high_water),
-            rules=Rules.of(settings.tenants.values()),
-            sinks=settings.sinks,
+            offer=offer,
             log=log,
             watch=watch,
         )

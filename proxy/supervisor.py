@@ -17,11 +17,9 @@ import gc
 import importlib
 import os
 import signal
-import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,11 +27,22 @@ from metering.clock import monotonic_s
 from proxy import banner, children, embedded_redis, sockets, telemetry
 from proxy import data_dir as data_dirs
 from proxy import metrics_catalogue as catalogue
+from proxy.family import (
+    DRAIN_S,
+    Family,
+    RunMetrics,
+    RunProxy,
+    RunSimulator,
+    RunWorker,
+    make_family,
+    metrics_child,
+)
 from proxy.metrics import Metrics
-from proxy.metrics_board import Board
 from proxy.metrics_report import write_report
-from proxy.pulse import Pulse
+from proxy.preload import preload
+from proxy.reloading import Reloads
 from proxy.settings import Settings
+from proxy.settings_line import Line
 from proxy.supervisor_open import (
     REFUSALS,
     SUPERVISOR,
@@ -44,14 +53,8 @@ from proxy.supervisor_open import (
     proxy_name,
 )
 
-DRAIN_S = 20.0
-"""How long exchanges may go on after a stop; then they are cut, and billed as far as they came."""
-
 PATIENCE_S = 10.0
 """How much longer a child may take that has to end: what was cut is settled in it."""
-
-READY_WAIT_S = 5.0
-"""How long a proxy waits for our worker to make the windows whole before it says it is ready."""
 
 SIDE_STOP_S = 3.0
 """For the simulator and the metrics server, which have nothing to lose."""
@@ -76,39 +79,6 @@ class Loaded(Protocol):
         """What the person should know about it, as printable things."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyProcess:
-    """All that one proxy child needs.
-
-    `proxy_id` names the machine's installation and the index, so it survives restarts. The child
-    calls `report_ready` once it serves requests, or when `ready_wait_s` did not suffice for that.
-    It reports on `board` when there is one, and beats from when it listens until it ends.
-    """
-
-    settings: Settings
-    sockets: tuple[socket.socket, ...]
-    index: int
-    proxy_id: str
-    ready_fd: int | None = None
-    ready_wait_s: float = 0.0
-    drain_s: float = DRAIN_S
-    board: Board | None = None
-    pulse: Pulse | None = None
-
-    def report_ready(self) -> None:
-        """Tell the supervisor that requests are answered; harmless when said twice."""
-        if self.ready_fd is not None:
-            # The supervisor stops listening after the first.
-            with contextlib.suppress(BrokenPipeError, BlockingIOError):
-                os.write(self.ready_fd, b"1")
-
-
-RunProxy = Callable[[ProxyProcess], int]
-RunWorker = Callable[[Settings, Board | None], int]
-RunSimulator = Callable[[socket.socket], int]
-RunMetrics = Callable[[Sequence[socket.socket], Mapping[str, Board]], int]
-
-
 def serve(
     loaded: Loaded,
     *,
@@ -117,6 +87,7 @@ def serve(
     data_dir: Path | None = None,
     workers: int | None = None,
     with_worker: bool = True,
+    read: Callable[[], Loaded] | None = None,
     run_proxy: RunProxy | None = None,
     run_worker: RunWorker | None = None,
     run_simulator: RunSimulator | None = None,
@@ -125,20 +96,29 @@ def serve(
 ) -> int:
     """Run until SIGTERM or Ctrl-C; returns the exit code. None keeps what the file says.
 
-    Blocks, forks, and writes to stdout only once requests are answered.
+    Blocks, forks, and writes to stdout only once requests are answered. `read` reads the file
+    again, for a reload.
     """
     telemetry.configure()
     for warning in loaded.warnings:
         _log.warning("configuration", detail=str(warning))
-    settings = overridden(loaded.settings, host, port, data_dir, workers)
-    settings = replace(settings, settles=with_worker and settings.settles)
+
+    def complete(found: Settings) -> Settings:
+        found = overridden(found, host, port, data_dir, workers)
+        return replace(found, settles=with_worker and loaded.settings.settles)
+
+    settings = complete(loaded.settings)
     # Until the children live, a stop is an exception that unwinds what was opened.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with contextlib.ExitStack() as stack:
             opened = open_all(settings, stack)
-            family = _family(
+            names = [proxy_name(index) for index in range(settings.server.workers)]
+            lines = {name: Line(name) for name in [*names, *([WORKER] if with_worker else [])]}
+            reloads = Reloads(opened, lines, Metrics(), read, complete)
+            family = make_family(
                 opened,
+                reloads,
                 run_proxy or _imported("proxy.services", "run_proxy"),
                 (run_worker or _imported("proxy.settling", "run_worker")) if with_worker else None,
                 run_simulator or _imported("proxy.simulator", "serve_simulator"),
@@ -146,10 +126,10 @@ def serve(
             )
             if opened.metrics:
                 run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
-                family.metrics.append(_metrics_child(opened, run))
-            _preload(settings)
+                family.metrics.append(metrics_child(opened, reloads, run))
+            preload(settings)
             hints = banner.options(settings, data_dir=data_dir)
-            return _Supervisor(opened, family, hints, drain_s).run()
+            return _Supervisor(opened, family, reloads, hints, drain_s).run()
     except REFUSALS as refusal:
         sys.stderr.write(f"weir: {refusal}\n")
         return 1
@@ -159,31 +139,20 @@ def serve(
         signal.signal(signal.SIGTERM, before)
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """The children, in the order in which they are stopped."""
-
-    proxies: list[children.Child]
-    worker: list[children.Child]
-    simulator: list[children.Child]
-    metrics: list[children.Child]
-
-    def all(self) -> list[children.Child]:
-        """In the order in which they are started."""
-        return [*self.metrics, *self.simulator, *self.proxies, *self.worker]
-
-
 class _Supervisor:
     """The waiting: takes signals, starts what died, and stops all in order."""
 
-    def __init__(self, opened: Opened, family: _Family, hints: str, drain_s: float) -> None:
+    def __init__(
+        self, opened: Opened, family: Family, reloads: Reloads, hints: str, drain_s: float
+    ) -> None:
         self._opened = opened
         self._family = family
+        self._reloads = reloads
         self._hints = hints
         self._drain_s = drain_s
         self._is_ready = False
         self._redis_checked_s = 0.0
-        self._metrics = Metrics()
+        self._metrics = reloads.metrics
         self._is_stopping = False
         self._is_told = self._has_complained = False
 
@@ -210,7 +179,7 @@ class _Supervisor:
                 _log.info("stopping", signal=signal.Signals(number).name)
                 return 0
             if number == signal.SIGHUP:
-                _log.info("SIGHUP ignored: restart to read the configuration again")
+                self._reloads.ask("SIGHUP")
             now_s = monotonic_s()
             self._look_for_ready()
             self._tell_where()
@@ -222,6 +191,8 @@ class _Supervisor:
             if failed and not self._is_ready:
                 _log.error("a proxy does not stay alive at the start, giving up", children=failed)
                 return 1
+            if self._is_ready:
+                self._reloads.turn()
             self._keep_redis_alive(now_s)
 
     def _patience_s(self, now_s: float) -> float:
@@ -229,6 +200,8 @@ class _Supervisor:
         if not self._is_ready:
             return 0.02
         due_s = [child.due_s for child in self._family.all() if child.pid is None]
+        if (reload_s := self._reloads.patience_s()) is not None:
+            due_s.append(now_s + reload_s)
         return max(0.0, min([now_s + REDIS_CHECK_S, *due_s]) - now_s)
 
     def _look_for_ready(self) -> None:
@@ -283,6 +256,7 @@ class _Supervisor:
             "is_stopping": self._is_stopping,
             "children": {child.name: child.pid for child in self._family.all()},
             "embedded_redis": None if redis is None else redis.is_alive(),
+            "config": {"generation": self._reloads.generation, "sha256": self._reloads.hash},
         }
         write_report(board, self._metrics, standing)
 
@@ -301,74 +275,6 @@ class _Supervisor:
             timeout_s=SIDE_STOP_S,
             hurry=children.asked_again,
         )
-
-
-def _family(
-    opened: Opened,
-    run_proxy: RunProxy,
-    run_worker: RunWorker | None,
-    run_simulator: RunSimulator,
-    *,
-    drain_s: float,
-) -> _Family:
-    settings, simulator = opened.settings, opened.simulator
-    pulses = [Pulse() for _ in range(settings.server.workers)]
-
-    def proxy(index: int) -> int:
-        sockets.close_all(each for at, each in enumerate(opened.listening) if at != index)
-        sockets.close_all([opened.metrics])
-        proxy_id = f"{opened.proxy_id}-{index}"
-        own = tuple(opened.listening[index])
-        wait_s = READY_WAIT_S if run_worker is not None else 0.0
-        return run_proxy(
-            ProxyProcess(
-                settings,
-                own,
-                index,
-                proxy_id,
-                opened.ready_write_fd,
-                wait_s,
-                drain_s=drain_s,
-                board=opened.boards.get(proxy_name(index)),
-                pulse=pulses[index],
-            )
-        )
-
-    def worker() -> int:
-        sockets.close_all(opened.everything_listening)
-        return run_worker(settings, opened.boards.get(WORKER)) if run_worker is not None else 0
-
-    def simulate() -> int:
-        sockets.close_all(opened.everything_listening)
-        return run_simulator(simulator) if simulator is not None else 0
-
-    return _Family(
-        proxies=[
-            children.Child(proxy_name(at), partial(proxy, at), pulse)
-            for at, pulse in enumerate(pulses)
-        ],
-        worker=[children.Child(WORKER, worker)] if run_worker is not None else [],
-        simulator=[children.Child("simulator", simulate)] if simulator is not None else [],
-        metrics=[],
-    )
-
-
-def _metrics_child(opened: Opened, run: RunMetrics) -> children.Child:
-    def serve_metrics() -> int:
-        sockets.close_all(opened.listening)
-        return run(opened.metrics, opened.boards)
-
-    return children.Child("metrics", serve_metrics)
-
-
-def _preload(settings: Settings) -> None:
-    """Load the encodings before forking: one copy of some 80 MB serves every process."""
-    try:
-        tokenizer = importlib.import_module("metering.tokenizer")
-    except ModuleNotFoundError:
-        return
-    upstreams = [upstream for each in settings.models.values() for upstream in each.upstreams]
-    tokenizer.preload(sorted({tokenizer.encoding_name(each.model) for each in upstreams}))
 
 
 def _imported(module: str, name: str) -> Any:

@@ -16,7 +16,8 @@ from pathlib import Path
 from proxy import data_dir as data_dirs
 from proxy import demo_keys, embedded_redis, first_start, sockets, telemetry
 from proxy.metrics_board import Board
-from proxy.settings import Provider, Secret, Settings
+from proxy.settings import Secret, Settings
+from proxy.settings_changes import is_simulated
 
 SUPERVISOR = "supervisor"
 WORKER = "worker"
@@ -75,7 +76,7 @@ def open_all(settings: Settings, stack: contextlib.ExitStack) -> Opened:
     stack.callback(sockets.close_all, listening)
     port = listening[0][0].getsockname()[1]
     settings = dataclasses.replace(settings, server=dataclasses.replace(server, port=port))
-    settings, keys, refused = _mint_keys(settings)
+    settings, keys, refused = mint_keys(settings)
     settings, simulator = _open_simulator(settings)
     if simulator is not None:
         stack.callback(simulator.close)
@@ -139,7 +140,8 @@ def overridden(
     return dataclasses.replace(settings, server=server, data_dir=directory)
 
 
-def _mint_keys(settings: Settings) -> tuple[Settings, list[Secret], bool]:
+def mint_keys(settings: Settings) -> tuple[Settings, list[Secret], bool]:
+    """The settings with the keys that we make ourselves, those, and whether they are refused."""
     if settings.minted_keys and not sockets.is_loopback(settings.server.host):
         _log.warning(
             "minted keys are not accepted: the address can be reached from other machines",
@@ -153,15 +155,19 @@ def _mint_keys(settings: Settings) -> tuple[Settings, list[Secret], bool]:
 def _open_simulator(settings: Settings) -> tuple[Settings, socket.socket | None]:
     """The simulator's socket, and the settings that point to it; None when nobody needs it."""
 
-    def is_ours(provider: Provider) -> bool:
-        return provider.type == "simulator" and not provider.base_url
-
-    if not any(is_ours(provider) for provider in settings.providers.values()):
+    if not any(is_simulated(provider) for provider in settings.providers.values()):
         return settings, None
     [[bound]] = sockets.listen("127.0.0.1", 0)
+    return with_simulator(settings, bound), bound
+
+
+def with_simulator(settings: Settings, bound: socket.socket | None) -> Settings:
+    """The settings with the address of our simulator, where it listens."""
+    if bound is None:
+        return settings
     base_url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
     providers = {
-        name: dataclasses.replace(provider, base_url=base_url) if is_ours(provider) else provider
-        for name, provider in settings.providers.items()
+        name: dataclasses.replace(each, base_url=base_url) if is_simulated(each) else each
+        for name, each in settings.providers.items()
     }
-    return dataclasses.replace(settings, providers=providers), bound
+    return dataclasses.replace(settings, providers=providers)

@@ -45,6 +45,7 @@ PURE = [
     "proxy.realtime_usage",
     "proxy.retry_after",
     "proxy.settings",
+    "proxy.settings_changes",
     "proxy.standing",
     "proxy.told_usage",
     "proxy.config",

@@ -86,15 +86,19 @@ class AnomalyWatch:
         self._ledger = ledger
         self._redis = redis
         self._keys = keys
-        self._tolerances = tolerances
         self._writing = writing
         self._log = log
         self._told = told
+        self.adopt(tolerances)
+        self._known: dict[tuple[int, ...], _Shards] = {}
+
+    def adopt(self, tolerances: Tolerances) -> None:
+        """Judge by these from the next turn on; what is open goes on under them."""
+        self._tolerances = tolerances
+        self._histories: dict[str, tuple[int, History]] = {}
         every = [tolerances.every, *tolerances.by_tenant.values()]
         self._is_on = any(each.mode is not Mode.OFF for each in every)
         self._memory_min = max(each.memory_min for each in every)
-        self._known: dict[tuple[int, ...], _Shards] = {}
-        self._histories: dict[str, tuple[int, History]] = {}
 
     async def turn(self, shards: tuple[int, ...], *, now_ns: int) -> None:
         """Finish what is to be done, and look at the minutes that are over since the last turn."""

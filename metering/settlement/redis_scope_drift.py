@@ -100,7 +100,7 @@ class ScopeWatch:
         self._ledger = ledger
         self._redis = redis
         self._keys = keys
-        self._rules = rules
+        self.rules = rules
         self._writing = writing
         self._turns: dict[int, int] = {}
         self._rest_until_s = 0.0
@@ -114,7 +114,7 @@ class ScopeWatch:
                 break
             if not await self._redis.exists(self._keys.epoch(shard)):
                 continue  # its windows are about to be rebuilt
-            series = await built_series(self._redis, self._keys, self._rules, shard)
+            series = await built_series(self._redis, self._keys, self.rules, shard)
             if not series:
                 continue
             turn = self._turns.get(shard, 0)
@@ -136,7 +136,7 @@ class ScopeWatch:
             self._redis,
             self._keys,
             shard,
-            self._rules,
+            self.rules,
             {series: tenants},
             now_ms,
             last_id=begin,

@@ -30,7 +30,8 @@ from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.one_ledger import OneLedger, ledger_id
 from metering.settlement.redis_client import connect, is_cluster
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, lanes
-from metering.settlement.sending import Outlet, Sender, open_outlets
+from metering.settlement.sending import Outlet, Sender
+from metering.settlement.terms import Offer, Terms
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log, Unwatched, Watch
 from metering.settlement.worker_booking import Booker
@@ -63,6 +64,7 @@ async def run(
     one_server: bool = True,
     rules: Rules | None = None,
     sinks: Sequence[SinkSettings] = DEFAULT_SINKS,
+    offer: Offer | None = None,
     log: Log | None = None,
     watch: Watch | None = None,
 ) -> Tally:
@@ -72,18 +74,18 @@ async def run(
     A drain that cannot end (no Redis, no price) is a DrainGaveUpError; what waits stays as it is.
     `consumer` names this worker in the group: stable over restarts, different for each worker that
     runs at the same time. `one_server=False` reads each shard by itself, as a Cluster is read.
-    `rules` say in which windows an event counts, `sinks` where alerts go.
+    `rules` say in which windows an event counts, `sinks` where alerts go. An `offer` goes before
+    these, `marks` and `tolerances`: what is put there later holds from the next batch on.
     """
     ledger, redis = open_ledger(ledger_url), connect(redis_url)
     log = structlog.get_logger("settlement") if log is None else log
+    terms = Terms(rules or Rules(), marks or Marks(), tolerances or Tolerances(), sinks)
     settlement = Settlement(
         ledger,
         redis,
         keys,
-        rules=rules or Rules(),
+        offer=offer or Offer(terms, log),
         timing=timing or Timing(),
-        marks=marks or Marks(),
-        tolerances=tolerances or Tolerances(),
         log=log,
         watch=watch or Unwatched(),
         is_cluster=is_cluster(redis_url),
@@ -91,7 +93,7 @@ async def run(
     try:
         async with asyncio.TaskGroup() as group:
             over = asyncio.Event()
-            group.create_task(settlement.send(open_outlets(sinks, log), over=over))
+            group.create_task(settlement.send(over=over))
             async with asyncio.TaskGroup() as lanes_group:
                 for shards in lanes(keys, together=one_server and not is_cluster(redis_url)):
                     reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
@@ -116,16 +118,15 @@ class Settlement:
         redis: Redis,
         keys: RedisKeys,
         *,
-        rules: Rules,
+        offer: Offer,
         timing: Timing,
-        marks: Marks,
-        tolerances: Tolerances,
         log: Log,
         watch: Watch,
         is_cluster: bool,
     ) -> None:
         self._ledger, self._redis, self._keys = ledger, redis, keys
         self._timing = timing
+        self._offer, self._terms = offer, offer.terms
         self._log = log
         self._watch = watch
         self._writing = asyncio.Lock()
@@ -145,10 +146,10 @@ class Settlement:
             ledger,
             redis,
             keys,
-            rules=rules,
+            rules=offer.terms.rules,
             timing=timing,
-            marks=marks,
-            tolerances=tolerances,
+            marks=offer.terms.marks,
+            tolerances=offer.terms.tolerances,
             writing=self._writing,
             one_ledger=self._one_ledger,
             confirming=self._booker.confirming,
@@ -168,13 +169,22 @@ class Settlement:
     def settled(self, over: asyncio.Event) -> None:
         """Nothing is settled any more: what is in the outbox is all there is to send."""
         over.set()
+        self._offer.end_sending()
         self._may_send.set()
 
-    async def send(self, outlets: Sequence[Outlet], *, over: asyncio.Event) -> None:
+    async def send(self, *, over: asyncio.Event) -> None:
         """Send alerts until `over` and then once more; from when there is a ledger on."""
         await self._may_send.wait()
         if not self._has_ledger:
             return
+        is_over = False
+        while not is_over:  # once more for each time that the sinks are replaced
+            is_over = over.is_set()
+            ends = self._offer.begin_sending(is_over=is_over)
+            await self._send(self._offer.outlets, ends)
+            is_over = is_over or over.is_set()
+
+    async def _send(self, outlets: Sequence[Outlet], ends: asyncio.Event) -> None:
         names, timing = [each.name for each in outlets], self._timing
         async with asyncio.TaskGroup() as group:
             for outlet in outlets:
@@ -187,8 +197,9 @@ class Settlement:
                     told=self._watch,
                 )
                 group.create_task(
-                    sender.run(over, every_s=timing.send_every_s, last_s=timing.send_last_s)
+                    sender.run(ends, every_s=timing.send_every_s, last_s=timing.send_last_s)
                 )
+            await ends.wait()  # also where there is no sink: the next terms may have one
 
     async def settle(
         self, reader: StreamReader, *, stop: asyncio.Event, hurry: asyncio.Event | None, drain: bool
@@ -286,6 +297,7 @@ class Settlement:
 
     async def _step(self, reader: StreamReader, lane: Lane, *, drain: bool) -> bool:
         """Do what is due, then take new entries; whether anything may be left."""
+        self._take_terms()
         timing, now_s = self._timing, monotonic_s()
         if not lane.recovered:
             await self._recover(reader, lane)
@@ -305,6 +317,13 @@ class Settlement:
         if entries or not drain:
             return True
         return bool(lane.waiting) or await reader.pending() > 0
+
+    def _take_terms(self) -> None:
+        """Between two batches: go by what is offered now."""
+        terms = self._offer.terms
+        if terms is not self._terms:
+            self._terms = terms
+            self._upkeep.adopt(terms.rules, terms.marks, terms.tolerances)
 
     async def _recover(self, reader: StreamReader, lane: Lane) -> None:
         """Stand where a worker stands that has just started, whatever went before."""

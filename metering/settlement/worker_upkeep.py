@@ -80,6 +80,13 @@ class Upkeep:
         self._new_at_s: dict[tuple[int, ...], float] = {}
         self._pruned: set[int] = set()
 
+    def adopt(self, rules: Rules, marks: Marks, tolerances: Tolerances) -> None:
+        """Go by these from the next turn on. New windows are built then, not at the next round."""
+        self._rules = self._scopes.rules = rules
+        self._watch.adopt(marks)
+        self._anomalies.adopt(tolerances)
+        self._new_at_s.clear()
+
     async def run(self, reader: StreamReader) -> None:
         """One turn, for the shards of this reader."""
         await self.rebuild_windows(reader)

@@ -47,6 +47,10 @@ class Watch:
         self._writing = writing
         self._log = log
 
+    def adopt(self, marks: Marks) -> None:
+        """Hold the next look to these."""
+        self._marks = marks
+
     async def look(self) -> None:
         """One look at everything."""
         marks, keys = self._marks, self._keys

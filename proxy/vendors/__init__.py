@@ -93,6 +93,12 @@ def signing(found: Vendor) -> SigningVendor | None:
     return cast("SigningVendor", found) if hasattr(found, "prepare") else None
 
 
+def models_path(found: Vendor) -> str | None:
+    """Where, after the base URL, the vendor lists its models; None where that has no one place."""
+    path: str | None = getattr(found, "MODELS_PATH", None)
+    return path
+
+
 def of_client(found: Vendor, provider: Provider, headers: Mapping[str, str]) -> Mapping[str, str]:
     """The headers of a client that go on to this vendor."""
     if not headers or not hasattr(found, "of_client"):

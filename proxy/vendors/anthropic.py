@@ -9,6 +9,7 @@ from proxy.settings import Provider
 from proxy.vendors import VendorOption
 
 BASE_URL: str | None = "https://api.anthropic.com/v1"
+MODELS_PATH = "/models"
 OPTIONS: Mapping[str, VendorOption] = {
     "version": VendorOption(
         "The version of the API, which is sent as `anthropic-version`. Left out: `2023-06-01`."

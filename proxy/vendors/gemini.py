@@ -14,6 +14,7 @@ from proxy.settings import Provider
 from proxy.vendors import VendorOption
 
 BASE_URL: str | None = "https://generativelanguage.googleapis.com/v1beta"
+MODELS_PATH = "/models"
 OPTIONS: Mapping[str, VendorOption] = {
     "auth": VendorOption(
         "How the credential is sent: `api_key` (the default, as `x-goog-api-key`), or `bearer` for "

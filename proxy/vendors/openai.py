@@ -17,6 +17,7 @@ _PATHS = {
 }
 
 BASE_URL: str | None = "https://api.openai.com/v1"
+MODELS_PATH = "/models"
 OPTIONS: Mapping[str, VendorOption] = {
     "formats": VendorOption(
         "The wire formats that the server speaks, separated by commas; `openai_chat` is always one "

@@ -9,6 +9,7 @@ from proxy.vendors import VendorOption, openai
 
 BASE_URL: str | None = ""
 """Filled in when the simulator has its port."""
+MODELS_PATH = "/models"
 OPTIONS: Mapping[str, VendorOption] = {}
 
 

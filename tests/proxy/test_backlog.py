@@ -103,7 +103,7 @@ async def test_it_is_learned_in_the_background(
     for _ in range(2):
         await redis_link.call("XADD", redis_keys.stream(1), "*", "e", "{}")
 
-    watching = spawn(watch_backlog(door.door, redis_link, redis_keys), name="watch")
+    watching = spawn(watch_backlog(lambda: door.door, redis_link, redis_keys), name="watch")
     async with asyncio.timeout(5):
         while not door.door.lifecycle.is_backlogged:
             await asyncio.sleep(0.01)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from config_samples import faults, loaded
 
+from proxy.settings import Probe
+
 HEAD = "providers:\n  p: "
 
 FAULTS = {
@@ -39,6 +41,14 @@ FAULTS = {
             "(give both, or neither)"
         ),
     ),
+    "probe_without_a_path": (
+        "{type: bedrock, options: {region: eu-west-1}, probe: {}}",
+        "2:52 providers.p.probe: a provider of type bedrock needs its path (as /models)",
+    ),
+    "probe_of_another_host": (
+        "{type: openai, probe: {path: 'https://x.example/'}}",
+        "2:35 providers.p.probe.path: 'https://x.example/' is no path (as /models)",
+    ),
     "lacks_its_region": (
         "{type: bedrock}",
         (
@@ -66,3 +76,22 @@ def test_an_option_whose_variable_is_not_set_makes_it_unavailable(tmp_path: Path
 
     assert provider.unavailable == "environment variable NOT_SET is not set"
     assert "wJalrXUtnFEMI" not in repr(provider)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("{type: openai}", None),
+        ("{type: anthropic, probe: {}}", Probe("/models", 30.0, 5.0)),
+        (
+            "{type: openai, probe: {path: /health, every_s: 10, timeout_s: 0.5}}",
+            Probe("/health", 10.0, 0.5),
+        ),
+    ],
+    ids=["off", "of-its-vendor", "as-written"],
+)
+def test_a_probe_is_off_unless_it_is_written(
+    tmp_path: Path, written: str, expected: Probe | None
+) -> None:
+    """And asks for the vendor's list of models unless it says what else."""
+    assert loaded(tmp_path, HEAD + written).settings.providers["p"].probe == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from proxy.data_dir import (
     clear_state,
     installation_id,
     is_served,
+    locked,
+    serving_pid,
     state_path,
     worker_name,
     write_state,
@@ -56,3 +59,13 @@ def test_a_state_file_that_tells_nothing(tmp_path: Path, text: str) -> None:
     state_path(tmp_path).write_text(text)
 
     assert not is_served(tmp_path)
+
+
+def test_the_lock_says_who_serves_and_not_the_file_of_a_killed_run(tmp_path: Path) -> None:
+    """A pid that is left in the directory is nobody's to be signalled."""
+    before = serving_pid(tmp_path)
+    with locked(tmp_path):
+        during = serving_pid(tmp_path)
+
+    assert (tmp_path / "lock").read_text().strip() == str(os.getpid())
+    assert (before, during, serving_pid(tmp_path)) == (None, os.getpid(), None)

@@ -7,9 +7,9 @@ import pytest
 from proxy.metrics import Kind
 from proxy.metrics_catalogue import CATALOGUE
 
-UNITS = ("_seconds", "_bytes", "_total", "_info")
+UNITS = ("_seconds", "_bytes", "_total", "_info", "_ratio", "_per_second")
 COUNTS = ("exchanges", "connections", "up", "open", "ready", "entries", "fds", "records")
-COUNTS += ("outage", "refusing")
+COUNTS += ("outage", "refusing", "generation", "hash", "failed", "in_flight")
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)

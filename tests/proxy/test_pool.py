@@ -12,6 +12,7 @@ import pytest
 from fixtures_upstream import ScriptedUpstream, body
 
 from proxy.pool import IDLE_CONNECTIONS_MAX, HttpTransport
+from proxy.settings import Egress
 from proxy.transport import Call, Fault, TransportError
 
 
@@ -250,3 +251,20 @@ async def test_a_server_that_hangs_up_at_once(
     server.close()
 
     assert caught.value.fault in {Fault.UNREACHABLE, Fault.BROKEN, Fault.NONSENSE}
+
+
+async def test_another_way_out_leaves_no_old_connection(
+    transport: HttpTransport, upstream: ScriptedUpstream
+) -> None:
+    """Idle ones are closed, and those in use are not kept; the same way out changes nothing."""
+    upstream.scripts = [[body(b"x")]]
+    await ask_at_once(transport, upstream, 2)
+    transport.adopt(Egress())
+    same = idle(transport)
+    answer = await transport.send(call(upstream.url))
+    transport.adopt(Egress(no_proxy=("elsewhere.example",)))
+    closed = idle(transport)
+    await answer.read(100)
+    answer.close()
+
+    assert (same, closed, idle(transport)) == (2, 0, 0)

@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import orjson
 
+from proxy.metrics import Metrics
+from proxy.reloading import Reloads
 from proxy.supervisor import _Supervisor
 
 
@@ -16,8 +18,12 @@ def test_a_state_that_cannot_be_written_is_written_later(tmp_path: Path) -> None
     """A start on a full disk serves as far as it can, and writes the file when that is possible."""
     blocked = tmp_path / "serve.json"
     blocked.mkdir()
-    opened = SimpleNamespace(settings=SimpleNamespace(data_dir=tmp_path), url="http://here:1")
-    supervisor = _Supervisor(cast("Any", opened), cast("Any", None), "", 1.0)
+    opened = SimpleNamespace(
+        settings=SimpleNamespace(data_dir=tmp_path, source=None), url="http://here:1"
+    )
+    supervisor = _Supervisor(
+        cast("Any", opened), cast("Any", None), Reloads(cast("Any", opened), {}, Metrics()), "", 1.0
+    )
     supervisor._is_ready = True
 
     supervisor._tell_where()

@@ -4,7 +4,14 @@ import pytest
 
 from metering.money import PPM
 from routing.fallback import Outcome
-from routing.history import COLD_AFTER_S, NOTHING_KNOWN, SAMPLES_MIN, History
+from routing.history import (
+    COLD_AFTER_S,
+    NOTHING_KNOWN,
+    REVISIT_AFTER_S,
+    SAMPLES_MIN,
+    History,
+)
+from routing.samples import SLOT_S, SLOTS
 from routing.upstreams import Upstream
 
 
@@ -128,3 +135,110 @@ def test_who_sent_no_stream_last_sends_none():
 
     assert (before, whole, history.is_whole("a/m")) == (False, True, False)
     assert not history.is_whole("b/m")
+
+
+def told(*histories, now_s=1000.0, to=None, shift_s=5e8):
+    """What these tell a fresh process, or this one."""
+    to = to or History()
+    sources = [each.told(shift_s) for each in histories]
+    for label in {label for source in sources for label in source}:
+        seen = [source[label] for source in sources if label in source]
+        to.learn(label, seen, now_s, shift_s=shift_s)
+    return to
+
+
+def test_a_fresh_process_knows_what_others_saw():
+    """Times, failures, and that the upstream is awake; what is under way is each one's own."""
+    slow = fed(*[900] * (SAMPLES_MIN // 2))
+    failing = fed(*[900] * (SAMPLES_MIN // 2))
+    for _ in range(10):
+        fed(None, outcome=Outcome.SERVER_ERROR, history=failing)
+    failing.begin("a/m", 1000.0)
+
+    fresh = told(slow, failing)
+
+    found = fresh.look("a/m", 1000.0, stream=False)
+    assert found.p95_ms == 900
+    assert found.failures_ppm == 10 * PPM // 30
+    assert found.in_flight == 0
+    assert fresh.misses("a/m", 899, stream=False)
+    assert not fresh.misses("a/m", 900, stream=False)
+    assert fresh.seen("a/m")[1].in_flight == 1
+
+
+def test_a_pause_is_one_for_all():
+    """An upstream that others keep awake is awake; how slow it wakes up others have found."""
+    other = fed(*[100] * SAMPLES_MIN)
+    fed(150, at=1000.0 + COLD_AFTER_S + 1, history=other)
+    later = 1000.0 + COLD_AFTER_S + 10
+
+    fresh = told(other, now_s=later)
+
+    assert fresh.look("a/m", later, stream=False).cold_ppm == 0
+    assert fresh.look("a/m", later + COLD_AFTER_S, stream=False).cold_ppm == 500_000
+
+
+def test_learning_again_replaces_what_was_learned():
+    """A note that is read twice counts once, and one that is gone not at all."""
+    other = fed(*[100] * SAMPLES_MIN)
+    mine = fed(*[300] * 5)
+    for _ in range(3):
+        told(other, to=mine)
+    assert mine.look("a/m", 1000.0, stream=False).p95_ms == 300
+    assert sum(each.slots[3].whole.count for each in mine.seen("a/m")) == SAMPLES_MIN + 5
+
+    mine.learn("a/m", [], 1000.0, shift_s=0.0)
+
+    assert mine.look("a/m", 1000.0, stream=False).p95_ms is None
+
+
+def test_slots_leave_the_window_without_traffic():
+    """After an hour nothing is known, though nobody has called since."""
+    history = fed(*[900] * SAMPLES_MIN)
+    assert history.misses("a/m", 500, stream=False)
+
+    history.learn("a/m", [], 1000.0 + SLOT_S * SLOTS + 1, shift_s=0.0)
+
+    assert history.look("a/m", 5000.0, stream=False).p95_ms is None
+
+
+def test_who_was_slow_is_asked_again_after_a_while():
+    """Passed over it has no way to show that it is faster; one answer that is late is enough."""
+    history = fed(*[900] * SAMPLES_MIN)
+    later = 1000.0 + REVISIT_AFTER_S + 1
+    history.learn("a/m", [], later, shift_s=0.0)
+    assert not history.misses("a/m", 500, stream=False)
+
+    fed(900, at=later, history=history)
+
+    assert not history.look("a/m", later, stream=False).cold_ppm
+    assert history.misses("a/m", 500, stream=False)
+
+
+def test_what_was_billed_is_added_up():
+    """Costs and speeds, and what could be compared."""
+    history = fed(100)
+    history.billed("a/m", 1000.0, cost_nano=100, sold_nano=130, held_nano=400)
+    history.billed(
+        "a/m",
+        1000.0,
+        cost_nano=50,
+        sold_nano=60,
+        held_nano=400,
+        compared=(50, -5),
+        tokens_per_s=80,
+    )
+
+    tally = history.seen("a/m")[0].slots[3]
+    assert (tally.billed, tally.cost_nano, tally.sold_nano, tally.held_nano) == (2, 150, 190, 800)
+    assert (tally.compared, tally.reported_nano, tally.unexplained_nano) == (1, 50, -5)
+    assert tally.speed.percentile(50) == 80
+
+
+def test_upstreams_that_are_gone_are_forgotten():
+    """But for those that still answer somebody."""
+    history = fed(100)
+    history.begin("b/m", 1000.0)
+    history.forget(frozenset())
+
+    assert history.in_flight() == {"b/m": 1}

@@ -70,7 +70,7 @@ def run_proxy(process):
         connection.close()
 
 
-def run_worker(settings, board):
+def run_worker(settings, board, line):
     if "dying-worker" in OPTIONS:
         note("worker", "died")
         return 3
