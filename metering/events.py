@@ -116,6 +116,9 @@ class UsageEvent:
     model_version: str | None = None
     region: str | None = None
     service_tier: str | None = None
+    """As the provider reported it."""
+    price_tier: str | None = None
+    """The tier of the price rule that it was rated at; None for the list price."""
     units: Mapping[str, int] = field(default_factory=dict)
     usage_source: str = "counted"
     tokenizer: str = ""

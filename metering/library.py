@@ -206,6 +206,10 @@ def _count(tokenizer: Tokenizer, prompt: str | Sequence[Mapping[str, Any]], mode
     return count_prompt(tokenizer, {"model": model, "messages": list(prompt)})
 
 
+COUNT_SPREAD_PART = 8
+"""Of a prompt, the part by which a provider may count more or less than we do."""
+
+
 def _estimate(facts: CallFacts, tenant: Tenant, max_output_tokens: int) -> Candidate:
     """What the call could come to at most."""
     if facts.price is None and tenant.has_money_cap:
@@ -215,7 +219,9 @@ def _estimate(facts: CallFacts, tenant: Tenant, max_output_tokens: int) -> Candi
         )
     nano = 0
     if facts.price is not None:
-        nano = facts.price.sell.hold_nano(
+        spread = facts.input_tokens // COUNT_SPREAD_PART
+        between = (facts.input_tokens - spread, facts.input_tokens + spread)
+        nano = facts.price.sell.dearest(tier=None, region=None, tokens=between).hold_nano(
             input_tokens=facts.input_tokens, output_tokens=max_output_tokens
         )
     tokens = facts.input_tokens + max_output_tokens

@@ -65,6 +65,7 @@ class Meter:
         "_prompt_tokens",
         "_suspect",
         "_tokenizer",
+        "_tools",
         "_unread",
         "is_in_thread",
         "output_max",
@@ -79,17 +80,19 @@ class Meter:
         output_max: int | None = None,
         limit: int | None = None,
         candidates: int = 1,
+        tools: Mapping[str, int] | None = None,
     ) -> None:
         """`prompt_tokens` is our count of the prompt, in the model's tokens (factor applied).
 
         `output_max` is the output that the hold covers, None when nothing is held. `limit` is what
-        each of the `candidates` may say by the request, None where it does not say.
+        each of the `candidates` may say by the request, None where it does not say. `tools` are the
+        uses of the provider's tools where none are reported.
         """
         self._tokenizer = tokenizer
         self._prompt_tokens = prompt_tokens
         self.output_max = output_max
         """The output that the hold covers; whoever lets the hold grow says so here."""
-        self._limit, self._candidates = limit, candidates
+        self._limit, self._candidates, self._tools = limit, candidates, tools
         self._unread = 0
         self._exact = 0  # `output_seen` when it was last counted for `reaches`
         self._fed = 0  # and at most so many tokens of the encoding have come since
@@ -129,6 +132,8 @@ class Meter:
         A suspicious report replaces both by nothing: then our own count is billed, since the
         numbers before it were not the final ones.
         """
+        if usage.tools is not None:
+            self._tools = usage.tools
         if usage.suspect is not None:
             self.reported_input = self._output = None
             self._suspect = usage.suspect
@@ -233,6 +238,8 @@ class Meter:
             **(prompt if given is None else given),
             **(counted if reported is None else reported),
         }
+        if self._tools:
+            units |= self._tools
         return MeteredUsage(
             units=_without_zeros(units),
             counted=_without_zeros({**prompt, **visible}),

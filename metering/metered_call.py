@@ -72,7 +72,8 @@ class CallFacts:
     def hold_facts(self) -> bytes:
         """What the hold's record says of it, for whoever has to recover it."""
         price = self.price
-        cost_nano = price.cost.total_nano({"input_uncached": self.input_tokens}) if price else 0
+        units = {"input_uncached": self.input_tokens}
+        cost_nano = price.at(units).cost.total_nano(units) if price else 0
         labels = {
             "request_id": self.exchange_id,
             "project": self.project,
@@ -155,6 +156,7 @@ class MeteredCall:
         units = {**tokens, "api_call": 1}
         if ending is Ending.SERVED:
             units["inference"] = 1
+        price = price and price.at(units)
         sell_nano = price.sell.total_nano(units) if price else 0
         event = UsageEvent(
             event_id=facts.event_id,

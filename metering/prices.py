@@ -5,6 +5,8 @@ glob wins; of two alike, the one with a `provider` goes first, then the one writ
 `input_rate` and its kin are what the provider charges us (cost); sell = cost x multiplier, each
 rate rounded half-even to whole pico-USD so that an invoice's `quantity x rate_pico` can be checked
 by hand.
+A rule may have other rates for a service tier, a region or a long prompt
+(`metering.price_variants`); those of an event are picked by `Rates.at`, here and by the worker.
 A version is the first 12 hex digits of the SHA-256 of the canonical body. Cost and sell have
 versions of their own: a changed margin leaves the cost version alone.
 """
@@ -14,15 +16,16 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import orjson
 
-from metering.money import amount_nano, hold_nano, scale_rate
-from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES
+from metering.money import PPM, amount_nano, hold_nano, scale_rate
+from metering.price_variants import TierChoice, Variants, choose_tier, priced_tier, read_variants
+from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, input_total
 
 VERSION_LENGTH = 12
 
@@ -46,6 +49,9 @@ class PriceRule:
     class_rates_pico: Mapping[str, int] = field(default_factory=dict)
     multiplier_ppm: int = 1_000_000
     has_token_rates: bool = True
+    variants: Variants | None = None
+    usual_tier: str | None = None
+    """The service tier of requests that name none, where their answers do not tell."""
 
     @property
     def is_glob(self) -> bool:
@@ -63,18 +69,68 @@ class PriceRule:
 
     def body(self, *, sell: bool) -> dict[str, Any]:
         """The rule as a canonical mapping of plain values, for hashing and publishing."""
-        rates = self.cost_rates()
+        rates, multiplier_ppm = self.cost_rates(), PPM
         if sell:
-            rates = {unit: scale_rate(rate, self.multiplier_ppm) for unit, rate in rates.items()}
-        return {"model": self.model, "provider": self.provider, "rates_pico": rates}
+            multiplier_ppm = self.multiplier_ppm
+            rates = {unit: scale_rate(rate, multiplier_ppm) for unit, rate in rates.items()}
+        body = {"model": self.model, "provider": self.provider, "rates_pico": rates}
+        if self.variants is not None:  # without any, old versions keep their names
+            body["variants"] = self.variants.body(multiplier_ppm)
+        return body
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Pico-USD per unit, by unit; the price of one model in one version."""
+    """Pico-USD per unit, by unit; the price of one model in one version.
+
+    `variants` are the other rates it may have, `variant` says in words which of them these are.
+    `hold_nano` has `fees_nano` on top.
+    """
 
     rates_pico: Mapping[str, int]
     version: str
+    variants: Variants | None = None
+    variant: str | None = None
+    fees_nano: int = 0
+
+    def at(self, units: Mapping[str, int], *, tier: str | None, region: str | None) -> Rates:
+        """The rates for an event of these units, at this service tier of the rule and there. What
+        takes an event back has the rates of the event."""
+        if self.variants is None:
+            return self
+        return self._under(self.variants.key(tier, region, abs(input_total(units))))
+
+    def dearest(
+        self, *, tier: str | None, region: str | None, tokens: tuple[int, int], fees_nano: int = 0
+    ) -> Rates:
+        """What to hold by: the dearest rate of each unit for a prompt of between so many tokens."""
+        if self.variants is None:
+            return self if not fees_nano else replace(self, fees_nano=fees_nano)
+        least, most = tokens
+        inside = [each + 1 for each in self.variants.borders if least <= each < most]
+        found = [
+            self._under(self.variants.key(tier, region, count)) for count in (least, *inside, most)
+        ]
+        if not fees_nano and all(each is found[0] for each in found):
+            return found[0]
+        dearest = {unit: max(each.rates_pico[unit] for each in found) for unit in self.rates_pico}
+        return Rates(dearest, self.version, fees_nano=fees_nano)
+
+    def _under(self, key: tuple[str | None, str | None, int]) -> Rates:
+        found = self._variants_found.get(key)
+        if found is None:
+            assert self.variants is not None
+            found = self._variants_found[key] = Rates(
+                MappingProxyType(self.variants.rates(self.rates_pico, key)),
+                self.version,
+                variant=self.variants.words(key),
+            )
+        return found
+
+    @cached_property
+    def _variants_found(self) -> dict[tuple[str | None, str | None, int], Rates]:
+        """No more than the rule names: a key has no word from outside."""
+        return {}
 
     def rate(self, units: Mapping[str, int]) -> dict[str, int]:
         """Nano-USD per unit class for these quantities; KeyError names a class without a rate."""
@@ -95,7 +151,11 @@ class Rates:
     def hold_nano(self, *, input_tokens: int, output_tokens: int) -> int:
         """An upper bound: every token at the dearest class of its side, rounded up."""
         dearest_input, dearest_output = self._dearest
-        return hold_nano(input_tokens, dearest_input) + hold_nano(output_tokens, dearest_output)
+        return (
+            hold_nano(input_tokens, dearest_input)
+            + hold_nano(output_tokens, dearest_output)
+            + self.fees_nano
+        )
 
     @property
     def output_rate_pico(self) -> int:
@@ -117,6 +177,30 @@ class Price:
 
     cost: Rates
     sell: Rates
+    usual_tier: str | None = None
+    """The service tier of requests that name none."""
+
+    def at(
+        self, units: Mapping[str, int], *, tier: str | None = None, region: str | None = None
+    ) -> Price:
+        """The price of an event of these units, at this tier of the rule and in this region."""
+        if self.sell.variants is None:
+            return self
+        return Price(
+            self.cost.at(units, tier=tier, region=region),
+            self.sell.at(units, tier=tier, region=region),
+        )
+
+    def choose_tier(self, *, reported: str | None, asked: str | None) -> TierChoice:
+        """The tier of the rule that a request is billed at."""
+        sell = self.sell
+        return choose_tier(
+            sell.variants, sell.rates_pico, reported=reported, asked=asked, usual=self.usual_tier
+        )
+
+    def takes_tier(self, asked: str) -> bool:
+        """Whether there is a price for this service tier."""
+        return priced_tier(self.sell.variants, asked) is not None
 
 
 @dataclass(frozen=True)
@@ -149,7 +233,7 @@ class PriceBook:
         """The canonical JSON of one side: sorted keys, integers and strings only."""
         return orjson.dumps(
             {
-                "schema": 1,
+                "schema": 1 if all(rule.variants is None for rule in self.rules) else VARIANTS,
                 "side": "sell" if sell else "cost",
                 "currency": "USD",
                 "effective_from_ns": str(self.effective_from_ns),
@@ -166,12 +250,22 @@ class PriceBook:
         rule = match_rule(self.rules, provider=provider, model=model, public_name=public_name)
         if rule is None:
             return None
-        cost = rule.cost_rates()
-        sell = {unit: scale_rate(rate, rule.multiplier_ppm) for unit, rate in cost.items()}
         return Price(
-            cost=Rates(MappingProxyType(cost), self.cost_version),
-            sell=Rates(MappingProxyType(sell), self.sell_version),
+            cost=_read_rates(rule.body(sell=False), self.cost_version),
+            sell=_read_rates(rule.body(sell=True), self.sell_version),
+            usual_tier=rule.usual_tier,
         )
+
+
+VARIANTS = 2
+"""The schema of a body with other rates than the list price. A worker that does not know it must
+not rate by what it does know of it."""
+
+
+def _read_rates(rule: Mapping[str, Any], version: str) -> Rates:
+    """The rates of one rule as it is published: what proxies and workers rate with."""
+    rates = MappingProxyType(rule["rates_pico"])
+    return Rates(rates, version, read_variants(rule.get("variants")))
 
 
 def match_rule(
@@ -207,10 +301,12 @@ class RatesByModel:
     def __init__(self, body: bytes, *, version: str) -> None:
         if version_of(body) != version:
             raise ValueError(f"price body does not hash to version {version}")
+        book = orjson.loads(body)
+        if book.get("schema") not in (1, VARIANTS):
+            raise ValueError(f"price body {version} has schema {book.get('schema')!r}: upgrade")
         self.version = version
         self._rules = tuple(
-            (rule["model"], rule["provider"], Rates(rule["rates_pico"], version))
-            for rule in orjson.loads(body)["rules"]
+            (rule["model"], rule["provider"], _read_rates(rule, version)) for rule in book["rules"]
         )
         self._match = tuple(
             PriceRule(model=model, provider=provider, input_rate_pico=0, output_rate_pico=0)

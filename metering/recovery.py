@@ -82,6 +82,8 @@ class UpstreamFacts:
     sell_version: str | None
     input_tokens: int
     input_cost_nano: int
+    region: str | None = None
+    price_tier: str | None = None
 
 
 def encode_checkpoint(actual: Vector, events: Sequence[bytes]) -> bytes:
@@ -178,6 +180,8 @@ def _from_facts(lost: LostHold) -> tuple[Vector, tuple[bytes, ...]]:
         provider=upstream.provider,
         model_public=upstream.model_public,
         model_upstream=upstream.model_upstream,
+        region=upstream.region,
+        price_tier=upstream.price_tier,
         tokenizer=upstream.tokenizer,
         cost_version=upstream.cost_version,
         sell_version=upstream.sell_version,

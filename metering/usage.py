@@ -27,15 +27,23 @@ INPUT_CLASSES: tuple[str, ...] = (
 )
 OUTPUT_CLASSES: tuple[str, ...] = (OUTPUT_TEXT, OUTPUT_REASONING, OUTPUT_AUDIO)
 TOKEN_CLASSES: tuple[str, ...] = INPUT_CLASSES + OUTPUT_CLASSES
+IMAGE = "image"
 OTHER_UNITS: tuple[str, ...] = (
     "api_call",
     "inference",
-    "image",
+    IMAGE,
     "second",
     "compute_credit",
     "custom",
 )
+WEB_SEARCH = "web_search"
+FILE_SEARCH = "file_search"
+CODE_SESSION = "code_session"
+TOOL_UNITS: tuple[str, ...] = (WEB_SEARCH, FILE_SEARCH, CODE_SESSION)
+"""What providers charge for tools of their own, beside the tokens: searches of the web, searches of
+stored files, sandboxes for code."""
 UNITS: tuple[str, ...] = TOKEN_CLASSES + OTHER_UNITS
+"""What may be reported from outside, too; a meter there may well be called as a tool is here."""
 
 COUNT_MAX = 10**8
 """Tokens of one class in one answer; more is a fault. The largest context windows take 10 million,
@@ -46,6 +54,7 @@ and a provider that runs tools of its own may read one ten times over."""
 class ReportedUsage:
     """What a provider reported, already disjoint; a side it did not report is None.
 
+    `tools` are uses of the provider's own tools (`TOOL_UNITS`), None where it says nothing of them.
     `suspect` says why the numbers were not believed ("completion_tokens is negative"). Neither side
     of such a report is billed, nor what was reported before it.
     `doubt` says what is odd about numbers that are billed all the same ("total_tokens is not the
@@ -56,6 +65,7 @@ class ReportedUsage:
     output: Mapping[str, int] | None = None
     suspect: str | None = None
     doubt: str | None = None
+    tools: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,14 @@ from proxy.errors import (
     ProviderUnavailable,
     UnpricedModel,
 )
+from proxy.price_asks import is_search_model
 from proxy.settings import Settings
 from proxy.wire import client_format
 from routing.abilities import ANY, Abilities
 from routing.degrade import Rung, rungs
+from routing.fallback import Outcome
 from routing.policy import Loser, rank
+from routing.retries import OnFailure
 from routing.upstreams import Model, Upstream, candidates
 
 
@@ -45,6 +48,8 @@ class Place:
     """The wire formats that are spoken there."""
     drops: bool = False
     """Whether what these cannot carry is left out."""
+    searches: bool = False
+    """Whether its model searches the web for every answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,12 @@ class Route:
     default_output_tokens: int
     clamps: bool
     min_output_tokens: int
+    detours: Mapping[Outcome, tuple[Place, ...]] = field(default_factory=dict)
+    """Where else a request may go after this outcome, by what its model says; not counted among
+    `places`."""
+    default_tool_uses: int = 10
+    is_capped: bool = False
+    """Whether its tenants have a money cap: what has no price is not for them."""
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -158,7 +169,24 @@ class Routes:
             default_output_tokens=settings.default_output_tokens,
             clamps=settings.clamp_max_tokens,
             min_output_tokens=settings.min_output_tokens,
+            detours=self._detours(settings.models[model].on_failure, is_capped),
+            default_tool_uses=settings.default_tool_uses,
+            is_capped=is_capped,
         )
+
+    def _detours(self, told: OnFailure, is_capped: bool) -> dict[Outcome, tuple[Place, ...]]:
+        named = {
+            Outcome.CONTEXT_TOO_LONG: told.context_fallbacks,
+            Outcome.CONTENT_POLICY: told.content_policy_fallbacks,
+        }
+        found = {}
+        for outcome, names in named.items():
+            upstreams = [up for name in names for up in self._settings.models[name].upstreams]
+            priced = self._prices(upstreams)
+            ranked = rank(priced, unavailable=self._unavailable, must_be_priced=is_capped)
+            if ranked.upstreams:
+                found[outcome] = self._places(ranked.upstreams, priced)
+        return found
 
     def _target(self, model: str) -> tuple[Place, ...]:
         priced = self._prices(candidates(self._settings.models, model))
@@ -179,6 +207,7 @@ class Routes:
             self._settings.models[upstream.public_name].abilities,
             tuple(vendors.vendor(provider.type).formats(provider)),
             provider.drop_unsupported,
+            is_search_model(upstream.model),
         )
 
     def _prices(self, upstreams: Sequence[Upstream]) -> dict[Upstream, Price | None]:

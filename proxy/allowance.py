@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from metering.caps import Candidate, Cap, CapMode, Elastic, Vector
 from metering.money import AMOUNT_NANO_MAX, divide_up, hold_nano
-from metering.prices import Price, Rates
+from metering.prices import Rates
 from metering.usage import input_total
 from proxy.chat import ChatRequest
 from routing.policy import Option
@@ -25,11 +25,11 @@ SLICES_PART = 8
 streams would otherwise ask again for every token that others give back."""
 
 
-def elastic(price: Price | None, *, input_tokens: int, tokens_min: int) -> Elastic:
+def elastic(rates: Rates | None, *, input_tokens: int, tokens_min: int) -> Elastic:
     """What stays of a hold when its output shrinks: the input, and the rate of what is added."""
-    nano = price.sell.hold_nano(input_tokens=input_tokens, output_tokens=0) if price else 0
+    nano = rates.hold_nano(input_tokens=input_tokens, output_tokens=0) if rates else 0
     base = Vector(min(nano, AMOUNT_NANO_MAX), input_tokens, 1)
-    return Elastic(base, price.sell.output_rate_pico if price else 0, tokens_min)
+    return Elastic(base, rates.output_rate_pico if rates else 0, tokens_min)
 
 
 def holding(part: Elastic, output_tokens: int) -> Vector:
@@ -49,7 +49,7 @@ def output_of(part: Elastic, held: Vector) -> int:
 def part_of(option: Option) -> Elastic:
     """What of the hold for this option does not depend on the output; its `tokens_min` says
     nothing."""
-    return option.elastic or elastic(option.price, input_tokens=option.prompt_tokens, tokens_min=0)
+    return option.elastic or elastic(option.rates, input_tokens=option.prompt_tokens, tokens_min=0)
 
 
 def covered(option: Option, held: Vector) -> int:
@@ -167,5 +167,5 @@ def allowance(
         size,
         limit_tokens=limit and limit * request.candidates,
         is_bounded=is_bounded(caps),
-        rates=option.price.sell if option.price else None,
+        rates=option.rates,
     )

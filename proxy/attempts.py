@@ -37,6 +37,8 @@ class Facts:
     """How fast its answer is to be."""
     credit_target_ms: int | None = None
     """How fast it has to be for its whole price."""
+    deadline_s: float | None = None
+    """How long it may take in all, from its arrival on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Attempt:
     meter: Meter
     started_at: int
     fallback_reason: str | None = None
+    retry_count: int = 0
+    """How often this exchange has been at the same upstream before."""
     degrade_step: str | None = None
     degrade_shadow: str | None = None
     admitted_by: AdmittedBy = AdmittedBy.CAPS
@@ -76,6 +80,8 @@ class Attempt:
     http_status: int | None = None
     upstream_request_id: str | None = None
     retry_after_s: float | None = None
+    used_up_s: float | None = None
+    """How long the next request would be in vain: this one was the last of its limit."""
     outcome: Outcome | None = None
     client_disconnected: bool = False
     promise: Promise | None = None

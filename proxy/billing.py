@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from metering.caps import Vector
 from metering.events import RECOVERED, UsageEvent, encode
@@ -11,6 +12,7 @@ from metering.ids import derived_id
 from metering.recovery import encode_checkpoint
 from proxy.attempts import Attempt, Facts, elapsed_ms
 from proxy.charging import Charge, charge, charge_now
+from routing.upstreams import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,32 @@ def _total(charges: Sequence[Charge]) -> Vector:
     )
 
 
+def _why(attempt: Attempt) -> dict[str, Any]:
+    """The fields that say why this upstream was asked, and what was changed for it."""
+    return {
+        "retry_count": attempt.retry_count,
+        "fallback_reason": attempt.fallback_reason,
+        "degrade_step": attempt.degrade_step,
+        "degrade_shadow": attempt.degrade_shadow,
+        "admitted_by": attempt.admitted_by,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Moment:
     emitted_at: int
     spool_seq: int | None
     spool_events: int | None
+
+
+def _place(upstream: Upstream) -> dict[str, Any]:
+    """Where it was sent, as events say it."""
+    return {
+        "provider": upstream.provider,
+        "model_public": upstream.public_name,
+        "model_upstream": upstream.model,
+        "region": upstream.region,
+    }
 
 
 def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Moment) -> UsageEvent:
@@ -105,13 +128,12 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         completed_at=ended_at,
         emitted_at=moment.emitted_at,
         vendor=attempt.vendor,
-        provider=upstream.provider,
         model_requested=facts.model_requested,
-        model_public=upstream.public_name,
-        model_upstream=upstream.model,
+        **_place(upstream),
         model_answered=reply.model,
         model_version=reply.version,
         service_tier=reply.service_tier,
+        price_tier=charged.price_tier,
         units=charged.units,
         usage_source=usage.source,
         tokenizer=usage.tokenizer,
@@ -130,10 +152,7 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         http_status=attempt.http_status,
         finish_reason=reply.finish_reason,
         client_retry_count=facts.client_retry_count,
-        fallback_reason=attempt.fallback_reason,
-        degrade_step=attempt.degrade_step,
-        degrade_shadow=attempt.degrade_shadow,
-        admitted_by=attempt.admitted_by,
+        **_why(attempt),
         max_tokens_sent=attempt.max_tokens,
         stream=facts.stream,
         client_disconnected=attempt.client_disconnected,

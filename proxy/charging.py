@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from metering.events import Reason, Status
 from metering.money import PPM, divide_half_even
+from metering.price_variants import USUAL_CHOICE, TierChoice
+from metering.prices import Price
 from metering.usage import INPUT_CLASSES, TOKEN_CLASSES, MeteredUsage
 from proxy.attempts import Attempt
-from routing.fallback import Outcome
+from proxy.price_asks import FEE_UNITS
+from routing.fallback import REFUSALS, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,8 @@ class Charge:
     sla_met: bool | None = None
     sla_credit_nano: int = 0
     """What was taken off `sell_nano` because the answer was late."""
+    price_tier: str | None = None
+    """The service tier of the price rule."""
 
 
 _BILLED = {
@@ -73,11 +79,12 @@ def charge_now(attempt: Attempt) -> Charge:
     if attempt.first_byte_at is not None:
         return charged
     tokens = {unit: count for unit, count in usage.units.items() if unit in INPUT_CLASSES}
+    price, _ = price_of(attempt, tokens)
     return replace(
         charged,
         units=tokens,
         sell_nano=0,
-        cost_nano=attempt.option.price.cost.total_nano(tokens) if attempt.option.price else 0,
+        cost_nano=price.cost.total_nano(tokens) if price else 0,
         tokens=sum(tokens.values()),
         billable=False,
         reason=Reason.RECOVERED_UNCONFIRMED,
@@ -94,7 +101,9 @@ def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> C
     units = {**tokens, "api_call": 1}
     if outcome is Outcome.SERVED and attempt.is_inference:
         units["inference"] = 1
-    price = attempt.option.price
+    price, choice = price_of(attempt, units)
+    if (doubt := choice.doubt or _unpriced_tools(price, tokens)) is not None:
+        usage = replace(usage, suspect=usage.suspect or doubt)
     sell_nano = price.sell.total_nano(units) if price else 0
     sla_met = attempt.is_in_time if outcome is Outcome.SERVED else None
     credit_nano = _credit_nano(attempt, sell_nano) if sla_met is False else 0
@@ -109,7 +118,32 @@ def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> C
         status=status,
         sla_met=sla_met,
         sla_credit_nano=credit_nano,
+        price_tier=choice.tier,
     )
+
+
+def price_of(attempt: Attempt, units: Mapping[str, int]) -> tuple[Price | None, TierChoice]:
+    """The price that holds for these units of an attempt, and the service tier it is of."""
+    option, reported = attempt.option, attempt.reply.service_tier
+    price, asked = option.price, option.asked_tier
+    if price is None:
+        return None, USUAL_CHOICE
+    choice = USUAL_CHOICE
+    if reported != "default" and not (reported is asked is price.usual_tier is None):
+        choice = price.choose_tier(reported=reported, asked=asked)
+    return price.at(units, tier=choice.tier, region=option.upstream.region), choice
+
+
+def _unpriced_tools(price: Price | None, units: Mapping[str, int]) -> str | None:
+    """What was used of the provider's tools and has no price, in words."""
+    if price is None or FEE_UNITS.isdisjoint(units):
+        return None
+    lacking = [
+        f"{count} {unit}"
+        for unit, count in units.items()
+        if unit in FEE_UNITS and unit not in price.sell.rates_pico
+    ]
+    return f"without a price: {', '.join(lacking)}" if lacking else None
 
 
 def _credit_nano(attempt: Attempt, sell_nano: int) -> int:
@@ -124,7 +158,7 @@ def _reason(attempt: Attempt, outcome: Outcome | None) -> tuple[Reason, bool]:
         return Reason.NOT_SENT, False
     if outcome is None:
         return Reason.INTERNAL_ERROR, False
-    if outcome is Outcome.REFUSED:
+    if outcome in REFUSALS:
         return Reason.UPSTREAM_REFUSED, False
     if outcome not in _BILLED or (attempt.http_status or 200) // 100 != 2:
         return Reason.UPSTREAM_ERROR, False

@@ -28,6 +28,9 @@ _UNITS = {
     "output_audio": "output, audio",
     "api_call": "calls",
     "inference": "answers",
+    "web_search": "web searches",
+    "file_search": "file searches",
+    "code_session": "code sessions",
 }
 
 _PIPED_WIDTH = 260
@@ -70,6 +73,9 @@ def invoice(body: Mapping[str, Any]) -> RenderableType:
         "Project", "Model", "Unit", "Kind", numbers=("Quantity", "USD per million", "Amount USD")
     )
     table.add_column("Prices", no_wrap=True)
+    has_variants = any("variant" in line for line in body["lines"])
+    if has_variants:
+        table.add_column("Rate for")
     table.title = f"Invoice {body['tenant']}, {body['period']} (UTC)"
     for line in body["lines"]:
         table.add_row(
@@ -81,6 +87,7 @@ def invoice(body: Mapping[str, Any]) -> RenderableType:
             per_million(line["rate_pico"]),
             money(line["amount_nano"]),
             line["price_version"],
+            *([line.get("variant", "")] if has_variants else ()),
         )
     table.add_section()
     table.add_row("Total", "", "", "", "", "", f"{body['total']} {body['currency']}", style="bold")

@@ -37,7 +37,7 @@ from proxy.config_plans import build_assignments, build_plans
 from proxy.config_prices import RULES, build_prices
 from proxy.config_providers import build_provider
 from proxy.config_shape import FileShape, ServerShape
-from proxy.config_slips import warn_of_cache_rates, warn_of_unset
+from proxy.config_slips import warn_of_cache_rates, warn_of_long_prompts, warn_of_unset
 from proxy.config_tenants import Tenants, build_tenants
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -67,6 +67,7 @@ def build(
         check_degradation(tenants.places, models, prices, findings)
         check_margins(cost_rules, models, prices, findings)
         warn_of_cache_rates(models, prices, providers, findings)
+        warn_of_long_prompts(models, prices, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
     check_output(shape.limits, findings)
     _warn_of_few_tokens(tenants, shape.limits.min_output_tokens, findings)
@@ -88,6 +89,7 @@ def build(
         tenants=tenants.by_id,
         metering=Metering(**vars(metering)),
         default_output_tokens=shape.limits.default_output_tokens,
+        default_tool_uses=shape.limits.default_tool_uses,
         clamp_max_tokens=shape.limits.clamp_max_tokens,
         min_output_tokens=shape.limits.min_output_tokens,
         stream_slice_tokens=shape.limits.stream_slice_tokens,
@@ -118,6 +120,7 @@ def _server(written: ServerShape, findings: Findings, directory: FilePath) -> Se
     tls = build_tls(written.tls, findings, directory)
     seconds = ("keepalive_s", "keepalive_after_s", "max_drain_s")
     own = {**{name: float(getattr(written, name)) for name in seconds}, "tls": tls}
+    own["deadline_s"] = None if written.deadline_s is None else float(written.deadline_s)
     return Server(**{**vars(written), **own})
 
 

@@ -218,7 +218,7 @@ def _repair(findings: Findings, tree: dict[str, Any], error: ErrorDetails) -> No
 
 
 def _stand_in(key: str) -> str | int:
-    if key == "at":
+    if key in ("at", "above_tokens"):
         return 1
     return {
         "type": "simulator",

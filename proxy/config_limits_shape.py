@@ -127,6 +127,8 @@ class LimitsShape:
     """Whether a request may decline the steps (`x-weir-no-degrade`)."""
     default_output_tokens: Count = 4096
     """Output that is reserved for a request that names no maximum."""
+    default_tool_uses: Count = 10
+    """Uses of each tool of the provider's that are reserved for where a request names no bound."""
     caps: tuple[CapShape, ...] = ()
     """Further caps, of every tenant."""
     clamp_max_tokens: Flag = True

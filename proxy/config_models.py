@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from proxy.config_decode import Findings, suggest, suggest_model
 from proxy.config_degrade import build_steps
+from proxy.config_failures import build_on_failure
 from proxy.config_models_shape import ModelShape
 from proxy.config_shape import FileShape
 from proxy.config_yaml import Path
@@ -54,6 +55,7 @@ def build_model(name: str, written: ModelShape, shape: FileShape, findings: Find
         steps=build_steps(path, written, shape.models, findings),
         target_latency_ms=written.target_latency_ms,
         drains=None if written.on_disconnect is None else written.on_disconnect == "drain",
+        on_failure=build_on_failure(path, written, shape.models, findings),
     )
 
 

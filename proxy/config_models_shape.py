@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from proxy.config_degrade_shape import ANYTHING, Dwell, StepShape, SupportsShape
-from proxy.config_values import FORBID, Count, Share, Text
+from proxy.config_failures_shape import USUAL_RETRIES, RetriesShape
+from proxy.config_values import FORBID, Count, Seconds, Share, Text
 from proxy.config_values import text as _text
 
 
@@ -48,3 +49,11 @@ class ModelShape:
     """How far under a step's share every cap has to be before the step ends; 0.05 if left out."""
     degrade_min_dwell_s: Dwell | None = None
     """Shortest that a step holds, in seconds; 60 if left out."""
+    retries: RetriesShape = USUAL_RETRIES
+    """When the same upstream is asked again."""
+    deadline_s: Seconds | None = None
+    """How long a request may take in all, in seconds; the server's if left out."""
+    context_fallbacks: tuple[Text, ...] = ()
+    """Models to go to with a prompt that is too long for this one."""
+    content_policy_fallbacks: tuple[Text, ...] = ()
+    """Models to go to with what is against the policy of its upstream."""

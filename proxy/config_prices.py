@@ -9,30 +9,23 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
-from metering.money import PPM, rate_pico_per_mtok, rate_pico_per_token, to_ppm
+from metering.money import PPM, to_ppm
 from metering.prices import PriceBook, PriceRule
-from metering.usage import (
-    INPUT_AUDIO,
-    INPUT_CACHE_READ,
-    INPUT_CACHE_WRITE_1H,
-    INPUT_CACHE_WRITE_5M,
-    INPUT_IMAGE,
-    OTHER_UNITS,
-    OUTPUT_AUDIO,
-    OUTPUT_REASONING,
-)
+from metering.usage import OTHER_UNITS
 from proxy.config_decode import Findings, suggest
+from proxy.config_price_variants import (
+    TOKEN_KEYS,
+    build_variants,
+    check_no_variants,
+    tool_fees,
+    usual_tier,
+)
 from proxy.config_prices_shape import RuleShape
+from proxy.config_rates import checked_pico, checked_unit_pico
 from proxy.config_shape import FileShape
 from proxy.config_yaml import Path
 
-USD_PER_MTOK_MAX = 1000
-"""No list price has come near it; what lies above was meant for the other unit."""
-
 MULTIPLIER_MAX = 1000
-
-UNIT_RATE_USD_MAX = 1000
-"""Of one image, second or call: what lies above is an amount, not a rate."""
 
 _OF_EXCHANGES = ("api_call", "inference")
 """Units that every exchange with a model makes, which no hold has room for."""
@@ -83,9 +76,10 @@ def _check_names(shape: FileShape, rule: RuleShape, path: Path, findings: Findin
 
 
 def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule:
-    of_units = _unit_rates(rule, path, findings)
+    of_units = {**_unit_rates(rule, path, findings), **tool_fees(rule, path, findings)}
     multiplier_ppm = _multiplier_ppm(rule, (*path, "multiplier"), findings) or 0
     if not _has_token_rates(rule):
+        check_no_variants(rule, path, findings)
         return PriceRule(
             model=rule.model,
             provider=rule.provider,
@@ -97,7 +91,7 @@ def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule:
         )
     rates = {side: _rate_pico(rule, side, path, findings) for side in _SIDES}
     of_classes = {
-        unit: rate for side, unit in _CLASSES.items() if (rate := rates[side]) is not None
+        unit: rate for side, unit in TOKEN_KEYS.items() if (rate := rates[side]) is not None
     }
     return PriceRule(
         model=rule.model,
@@ -106,21 +100,12 @@ def _price_rule(rule: RuleShape, path: Path, findings: Findings) -> PriceRule:
         output_rate_pico=rates["output"] or 0,
         class_rates_pico={**of_classes, **of_units},
         multiplier_ppm=multiplier_ppm,
+        variants=build_variants(rule, path, findings),
+        usual_tier=usual_tier(rule, path, findings),
     )
 
 
-_CLASSES = {
-    "cache_read": INPUT_CACHE_READ,
-    "cache_write_5m": INPUT_CACHE_WRITE_5M,
-    "cache_write_1h": INPUT_CACHE_WRITE_1H,
-    "input_audio": INPUT_AUDIO,
-    "input_image": INPUT_IMAGE,
-    "output_reasoning": OUTPUT_REASONING,
-    "output_audio": OUTPUT_AUDIO,
-}
-"""Rates of single token classes by the head of their keys; all may be left out."""
-
-_SIDES = ("input", "output", *_CLASSES)
+_SIDES = ("input", "output", *TOKEN_KEYS)
 
 
 def _has_token_rates(rule: RuleShape) -> bool:
@@ -137,23 +122,14 @@ def _unit_rates(rule: RuleShape, path: Path, findings: Findings) -> dict[str, in
         at = (*path, "unit_rates", unit)
         if rate is None:
             continue
-        if rate < 0:
-            findings.fault(at, f"a rate of {rate} is negative")
-        elif rate == 0 and not rule.free:
-            findings.fault(at, "a rate of zero bills nothing", "say `free: true` if it is meant")
-        elif rate > UNIT_RATE_USD_MAX:
-            findings.fault(at, f"{rate} USD per unit is more than {UNIT_RATE_USD_MAX}")
-        elif unit in _OF_EXCHANGES and _has_token_rates(rule):
+        if unit in _OF_EXCHANGES and _has_token_rates(rule):
             findings.fault(
                 at,
                 "a call to a model is billed by its tokens, and no hold has room for more",
                 "put it into a rule of its own, without token rates",
             )
-        else:
-            try:
-                found[unit] = rate_pico_per_token(rate)
-            except ValueError as error:
-                findings.fault(at, str(error))
+        elif (pico := checked_unit_pico(rate, at, findings, is_free=rule.free)) is not None:
+            found[unit] = pico
     return found
 
 
@@ -169,7 +145,7 @@ def _rate_pico(rule: RuleShape, side: str, path: Path, findings: Findings) -> in
         return None
     if per_token is None and per_mtok is None:
         broken = any(findings.is_broken((*path, key)) for key in (rate_key, mtok_key))
-        if side in _CLASSES or broken:
+        if side in TOKEN_KEYS or broken:
             return None
         if not rule.free:
             findings.fault(path, f"{rate_key} or {mtok_key} is missing")
@@ -177,32 +153,7 @@ def _rate_pico(rule: RuleShape, side: str, path: Path, findings: Findings) -> in
         return 0
     written, key = (per_token, rate_key) if per_mtok is None else (per_mtok, mtok_key)
     assert written is not None
-    return _checked_pico(rule, written, (*path, key), findings)
-
-
-def _checked_pico(rule: RuleShape, rate: Decimal, path: Path, findings: Findings) -> int | None:
-    key = str(path[-1])
-    per_mtok = rate if key.endswith("_per_mtok") else rate * 1_000_000
-    if rate < 0:
-        findings.fault(path, f"a rate of {rate} is negative")
-        return None
-    if rate == 0 and not rule.free:
-        findings.fault(path, "a rate of zero bills nothing", "say `free: true` if it is meant")
-        return None
-    if per_mtok > USD_PER_MTOK_MAX:
-        other = key.replace("_rate", "_per_mtok")
-        findings.fault(
-            path,
-            f"{per_mtok.normalize():,f} USD per million tokens is more than {USD_PER_MTOK_MAX}",
-            f"did you mean {other}: {rate:f}?" if other != key else None,
-        )
-        return None
-    try:
-        convert = rate_pico_per_mtok if key.endswith("_per_mtok") else rate_pico_per_token
-        return convert(rate)
-    except ValueError as error:
-        findings.fault(path, str(error))
-        return None
+    return checked_pico(written, (*path, key), findings, is_free=rule.free)
 
 
 def _multiplier_ppm(rule: RuleShape, path: Path, findings: Findings) -> int | None:

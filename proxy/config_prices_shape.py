@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from proxy.config_values import FORBID, Flag, Number, Text
+from proxy.config_values import FORBID, Flag, Number, Text, Whole
 from proxy.config_values import text as _text
 
 
@@ -30,6 +31,100 @@ class UnitRatesShape:
     """USD per compute credit."""
     custom: Number | None = None
     """USD per unit of a meter of your own, whose name is the rule's `model`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorsShape:
+    """How many times the list price it costs."""
+
+    __pydantic_config__ = FORBID
+
+    factor: Number | None = None
+    """The list price times this, on both sides."""
+    input_factor: Number | None = None
+    """The input rates times this."""
+    output_factor: Number | None = None
+    """The output rates times this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlayShape:
+    """What it costs instead: factors, or rates for every class that the rule has a rate for."""
+
+    __pydantic_config__ = FORBID
+
+    factor: Number | None = None
+    """The list price times this, on both sides."""
+    input_factor: Number | None = None
+    """The input rates times this."""
+    output_factor: Number | None = None
+    """The output rates times this."""
+    input_per_mtok: Number | None = None
+    """USD per million input tokens there, in the place of factors."""
+    output_per_mtok: Number | None = None
+    """USD per million output tokens there."""
+    cache_read_per_mtok: Number | None = None
+    """USD per million input tokens read from the provider's cache there."""
+    cache_write_5m_per_mtok: Number | None = None
+    """USD per million tokens written to a cache for five minutes there."""
+    cache_write_1h_per_mtok: Number | None = None
+    """USD per million tokens written to a cache for an hour there."""
+    input_audio_per_mtok: Number | None = None
+    """USD per million input tokens of sound there."""
+    input_image_per_mtok: Number | None = None
+    """USD per million input tokens of pictures there."""
+    output_reasoning_per_mtok: Number | None = None
+    """USD per million tokens of hidden reasoning there."""
+    output_audio_per_mtok: Number | None = None
+    """USD per million output tokens of sound there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextTierShape:
+    """What a long prompt costs: the whole request, not just what is above."""
+
+    __pydantic_config__ = FORBID
+
+    above_tokens: Whole
+    """For requests whose whole input, cached or not, is more tokens than this."""
+    factor: Number | None = None
+    """The list price times this, on both sides."""
+    input_factor: Number | None = None
+    """The input rates times this."""
+    output_factor: Number | None = None
+    """The output rates times this."""
+    input_per_mtok: Number | None = None
+    """USD per million input tokens there, in the place of factors."""
+    output_per_mtok: Number | None = None
+    """USD per million output tokens there."""
+    cache_read_per_mtok: Number | None = None
+    """USD per million input tokens read from the provider's cache there."""
+    cache_write_5m_per_mtok: Number | None = None
+    """USD per million tokens written to a cache for five minutes there."""
+    cache_write_1h_per_mtok: Number | None = None
+    """USD per million tokens written to a cache for an hour there."""
+    input_audio_per_mtok: Number | None = None
+    """USD per million input tokens of sound there."""
+    input_image_per_mtok: Number | None = None
+    """USD per million input tokens of pictures there."""
+    output_reasoning_per_mtok: Number | None = None
+    """USD per million tokens of hidden reasoning there."""
+    output_audio_per_mtok: Number | None = None
+    """USD per million output tokens of sound there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolFeesShape:
+    """What the provider charges for its own tools, beside the tokens, in USD per thousand."""
+
+    __pydantic_config__ = FORBID
+
+    web_search: Number | None = None
+    """USD per thousand searches of the web."""
+    file_search: Number | None = None
+    """USD per thousand searches of stored files."""
+    code_session: Number | None = None
+    """USD per thousand sandboxes that code was run in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +173,16 @@ class RuleShape:
     """USD per output token of sound; the output rate if left out."""
     output_audio_per_mtok: Number | None = None
     """USD per million of them."""
+    context_tiers: tuple[ContextTierShape, ...] = ()
+    """Prices of [long prompts](money.md#tiers-regions-and-long-prompts)."""
+    service_tier: Mapping[Text, OverlayShape] = field(default_factory=dict)
+    """Prices by service tier (`flex`, `priority`, `batch`); `otherwise` for those not named."""
+    usual_service_tier: Text | None = None
+    """The tier of requests that name none, for an account that has one of its own."""
+    region: Mapping[Text, FactorsShape] = field(default_factory=dict)
+    """Factors by the region of the upstream; none for one that is not named."""
+    per_thousand: ToolFeesShape | None = None
+    """Fees of the provider's own tools."""
     multiplier: Number = Decimal(1)
     """What the tenant pays is the cost times this."""
     free: Flag = False

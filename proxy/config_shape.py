@@ -83,6 +83,8 @@ class ServerShape:
     """Silence of a stream after which its client is sent a comment, in seconds; 0 for none."""
     keepalive_after_s: Seconds = Decimal(10)
     """How long nothing at all is sent, so that another upstream may still answer instead."""
+    deadline_s: Seconds | None = None
+    """How long a request may take in all, in seconds; no bound if left out."""
     max_drains: Annotated[int, Field(ge=0, le=100_000), BeforeValidator(_whole)] = 100
     """Answers per process that `drain` reads on for nobody; beyond them it is `abort`."""
     max_drain_s: Seconds = Decimal(300)

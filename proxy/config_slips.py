@@ -6,6 +6,7 @@ A fault where no request could ever be served, else a warning.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
@@ -191,6 +192,57 @@ def warn_of_cache_rates(
                 "billed as plain input and costs more",
                 f"add {' and '.join(lacks)}",
             )
+
+
+_LONG_PROMPTS: tuple[tuple[str, int], ...] = (
+    ("gpt-5.4", 272_000),
+    ("gpt-5.4-pro", 272_000),
+    ("gpt-5.4-20*", 272_000),
+    ("gpt-5.5", 272_000),
+    ("gemini-2.5-pro*", 200_000),
+    ("gemini-3*-pro*", 200_000),
+    ("claude-sonnet-4-20*", 200_000),
+    ("claude-sonnet-4-5*", 200_000),
+)
+"""Models whose list price is another for prompts above so many tokens, by the vendors' price pages
+of November 2026."""
+
+
+def warn_of_long_prompts(
+    models: Mapping[str, Model], prices: PriceBook, findings: Findings
+) -> None:
+    """A model that costs more for long prompts needs to say so in its rule: at the list price each
+    of them loses money. Once for each rule."""
+    told: list[PriceRule] = []
+    for name, model in models.items():
+        for index, upstream in enumerate(model.upstreams):
+            above = _dearer_above(upstream.model)
+            if above is None or above >= (model.abilities.max_context_tokens or above + 1):
+                continue
+            rule = match_rule(
+                prices.rules,
+                provider=upstream.provider,
+                model=upstream.model,
+                public_name=upstream.public_name,
+            )
+            if rule is None or rule in told or not rule.input_rate_pico:
+                continue
+            if rule.variants is None or not rule.variants.context:
+                told.append(rule)
+                findings.warn(
+                    ("models", name, "upstreams", index, "model"),
+                    f"its price ({rule.model}) is the same for prompts of any length, and the "
+                    f"vendor's is not above {above} tokens",
+                    f"add context_tiers: [{{above_tokens: {above}, ...}}] to the rule, or "
+                    f"max_context_tokens: {above} to the model",
+                )
+
+
+def _dearer_above(model: str) -> int | None:
+    for pattern, above in _LONG_PROMPTS:
+        if fnmatch.fnmatchcase(model, pattern):
+            return above
+    return None
 
 
 def _claudes(

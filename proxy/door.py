@@ -17,6 +17,7 @@ from proxy.settings import Settings
 from proxy.transport import Transport
 from routing.health import Health
 from routing.history import History
+from routing.retry_budget import RetryBudgets
 
 HOLD_TTL_MS = 180_000
 """A hold that nobody renews for so long is given back: its process is gone."""
@@ -148,6 +149,7 @@ class Door:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     drains: Drains = field(default_factory=Drains)
     health: Health = field(default_factory=Health)
+    budgets: RetryBudgets = field(default_factory=RetryBudgets)
     history: History = field(default_factory=History)
     metrics: ExchangeMetrics = field(default_factory=ExchangeMetrics)
     calibration: Calibration = field(default_factory=Calibration)

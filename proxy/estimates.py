@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from metering.caps import Elastic, Vector
 from metering.money import AMOUNT_NANO_MAX
-from metering.prices import Price
+from metering.prices import Rates
 from proxy.admission import Place, PromptCount, Route
 from proxy.allowance import elastic
 from proxy.changes import instruction_tokens
 from proxy.chat import ChatRequest
 from proxy.passage import Passage, passage
+from proxy.price_asks import NO_ASKS, Asks, asks_of, searching
 from routing.degrade import NO_CHANGES, Changes, effective
 from routing.policy import Option
+
+EXACT_PART = 64
+"""Of a prompt that we count with the model's own tokenizer, the part that we may be off by: what a
+provider puts around messages and tools."""
+
+OTHER_PART = 8
+"""The same for other tokenizers, whose counts are calibrated."""
+
+WITHOUT_TIERS = frozenset({"gemini"})
+"""Formats that are written without a service tier."""
 
 
 class Estimates:
@@ -23,13 +34,17 @@ class Estimates:
         self._route, self._request, self._prompt = route, request, prompt
         self._is_elastic = is_elastic
         self._costs: dict[str, int] = {}
+        self._asks = asks_of(request, route.default_tool_uses)
+        """What of the request decides on its price beside its tokens."""
 
     def option(self, place: Place, changes: Changes) -> Option:
         """The place with what it would hold for this request with these changes."""
         changes = self.possible(place, changes)
         input_tokens = self.input_tokens(place, changes)
         output_tokens = self._output(changes)
-        nano = self._nano(place.price, input_tokens, output_tokens)
+        asks = self._asks if not place.searches and self._asks is NO_ASKS else self.asks_at(place)
+        rates = self._rates(place, asks, input_tokens)
+        nano = self._nano(rates, input_tokens, output_tokens)
         return Option(
             place.upstream,
             place.price,
@@ -37,7 +52,45 @@ class Estimates:
             changes,
             input_tokens,
             output_tokens,
-            self._elastic(place, input_tokens, output_tokens),
+            self._elastic(place, rates, input_tokens, output_tokens),
+            place.abilities.max_context_tokens,
+            rates,
+            asks.tier,
+            asks.certain,
+        )
+
+    def asks_at(self, place: Place) -> Asks:
+        """What of that reaches this place: tools in their own format only, no tier where the format
+        has none."""
+        asks = self._asks
+        if place.searches and not asks.certain:
+            return searching(asks.tier, "model")
+        if asks is NO_ASKS:
+            return NO_ASKS
+        way = self.way(place)
+        if way is None or way.is_same:
+            return asks
+        is_told = way.format not in WITHOUT_TIERS and not (
+            place.drops and "service_tier" in way.lacks(self._request)
+        )
+        return Asks(asks.tier) if is_told and asks.tier is not None else NO_ASKS
+
+    def _rates(self, place: Place, asks: Asks, input_tokens: int) -> Rates | None:
+        """What to hold by there: near a border between two prices the dearer one, because the
+        provider may count more or less than we do."""
+        price = place.price
+        if price is None:
+            return None
+        if price.sell.variants is None and not asks.uses:
+            return price.sell
+        part = EXACT_PART if place.tokenizer.is_exact else OTHER_PART
+        spread = input_tokens // part
+        tier = price.choose_tier(reported=None, asked=asks.tier).tier
+        return price.sell.dearest(
+            tier=tier,
+            region=place.upstream.region,
+            tokens=(input_tokens - spread, input_tokens + spread),
+            fees_nano=asks.fees_nano(price),
         )
 
     def possible(self, place: Place, changes: Changes) -> Changes:
@@ -55,7 +108,9 @@ class Estimates:
         """How the request would get there; None where its format is not taken."""
         return passage(self._request.format, place.formats)
 
-    def _elastic(self, place: Place, input_tokens: int, output_tokens: int) -> Elastic | None:
+    def _elastic(
+        self, place: Place, rates: Rates | None, input_tokens: int, output_tokens: int
+    ) -> Elastic | None:
         """How far the hold may shrink: not below a useful answer for every choice, nor below what a
         request may be cut to."""
         way = self.way(place)
@@ -63,12 +118,12 @@ class Estimates:
         tokens_min = least * self._request.candidates
         if not self._is_elastic or output_tokens <= tokens_min:
             return None
-        return elastic(place.price, input_tokens=input_tokens, tokens_min=tokens_min)
+        return elastic(rates, input_tokens=input_tokens, tokens_min=tokens_min)
 
-    def _nano(self, price: Price | None, input_tokens: int, output_tokens: int) -> int:
-        if price is None:
+    def _nano(self, rates: Rates | None, input_tokens: int, output_tokens: int) -> int:
+        if rates is None:
             return 0
-        nano = price.sell.hold_nano(input_tokens=input_tokens, output_tokens=output_tokens)
+        nano = rates.hold_nano(input_tokens=input_tokens, output_tokens=output_tokens)
         # more than any cap can be: it is refused as what can never fit, not as a failure of ours
         return min(nano, AMOUNT_NANO_MAX)
 
@@ -101,6 +156,7 @@ class Estimates:
         cost = self._costs.get(place.upstream.label)
         if cost is None:
             tokens = self._prompt.tokens(place.upstream)
-            cost = self._nano(place.price, tokens, self._output(NO_CHANGES))
+            rates = self._rates(place, self.asks_at(place), tokens)
+            cost = self._nano(rates, tokens, self._output(NO_CHANGES))
             self._costs[place.upstream.label] = cost
         return cost

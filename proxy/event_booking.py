@@ -58,6 +58,7 @@ def book(
     price = prices.find(provider=provider, model=name, public_name=name)
     is_unpriced = _is_unpriced(item, price, tenant)
     units = {unit: count for unit, count in item.units.items() if count}
+    price = price and price.at(units, region=item.region)
     tokens = sum(units.get(unit, 0) for unit in TOKEN_CLASSES)
     sell_nano = price.sell.total_nano(units) if price else 0
     cost_nano = price.cost.total_nano(units) if price else 0

@@ -28,6 +28,7 @@ from proxy.attempts import Attempt, Facts, promise_of
 from proxy.billing import bill, checkpoint, progress
 from proxy.charging import Charge
 from proxy.chat import ChatRequest
+from proxy.course import Course
 from proxy.degraded import only_cached, passed_over, steps_taken
 from proxy.door import Door
 from proxy.errors import ERROR_SOURCE, ApiError
@@ -38,7 +39,7 @@ from proxy.native_objects import stored_id
 from proxy.planning import Plan
 from proxy.readings import observe
 from proxy.recording import record
-from proxy.refusals import broken_off, denied, failed
+from proxy.refusals import broken_off, denied, failed, too_late
 from proxy.relay import (
     Client,
     ClientGoneError,
@@ -48,7 +49,7 @@ from proxy.reply import failure_word
 from proxy.room import Room
 from proxy.telling import Finished, Told, headers, tell
 from proxy.transport import Answer
-from routing.fallback import FallbackPlan, Outcome, Try
+from routing.fallback import DETOURS, Outcome, Try
 from routing.policy import Option
 from routing.upstreams import Upstream
 
@@ -62,11 +63,12 @@ class Exchange:
         self._attempts: list[Attempt] = []
         self._answers: list[Answer] = []
         self._forwarding: Forwarding | None = None
+        self._way: Course | None = None
         self._told = Told()
         self._halt = Halt()
         self._elastic: Elastic | None = None
         self._held_for: Upstream | None = None  # with our name for it, which its price may go by
-        self.is_ending = False
+        self.is_ending = self._is_abandoned = False
         tenant = facts.principal.tenant.id
         self.hold = Hold(tenant, facts.exchange_id, facts.caps, facts.stops)
         noted = hold_facts(facts, upstream_facts(plan, door.settings))
@@ -75,21 +77,26 @@ class Exchange:
     async def run(self, client: Client) -> Finished:
         """Serve the request; raises the ApiError that stands in its way."""
         reservation = await self._reserve()
-        steps = FallbackPlan(self._order(reservation.index))
+        course = self._way = self._course(reservation.index, client)
         outcome = Outcome.CLIENT_GONE
         try:
             async with self._halt:
-                while isinstance(step := steps.next(), Try):
+                while isinstance(step := await course.next(), Try):
+                    if self._is_abandoned and self._attempts:  # nobody is there for another answer
+                        outcome = Outcome.CLIENT_GONE
+                        break
                     if not await self._fits(step.option):
+                        course.pass_over()
                         continue
-                    self._close_answers()
                     outcome = await self._attempt(step, client)
-                    steps.record(outcome)
+                    await course.record(self._attempts[-1])
+                    self._close_failed()
         except TimeoutError:
-            if not self._halt.is_pulled:
+            if not (self._halt.is_pulled or self._halt.is_late):
                 raise
-            outcome = Outcome.STOPPED
+            outcome = Outcome.STOPPED if self._halt.is_pulled else self._late_outcome()
         finally:
+            course.end()
             if outcome is not Outcome.SERVED:
                 self._close_answers()
             try:
@@ -97,6 +104,31 @@ class Exchange:
             finally:
                 self._close_answers()
         return self._finish(outcome)
+
+    def _course(self, index: int, client: Client) -> Course:
+        """The way through the upstreams, and the end that it must have come to."""
+        facts, until_s = self._facts, None
+        if facts.deadline_s is not None:
+            left_s = facts.deadline_s - max(0, now_ns() - facts.occurred_at) / 1e9
+            until_s = monotonic_s() + left_s
+            self._halt.end_at(asyncio.get_running_loop().time() + left_s)
+        return Course(
+            self._door,
+            facts,
+            self._plan,
+            self._order(index),
+            until_s=until_s,
+            ping=(lambda: client.ping(self.headers())) if facts.stream else None,
+        )
+
+    def _late_outcome(self) -> Outcome:
+        """How it ended at its deadline: as its last attempt did, if that had ended."""
+        return (self._attempts[-1].outcome if self._attempts else None) or Outcome.TIMEOUT
+
+    def _close_failed(self) -> None:
+        """What was not served has nothing more to say, also while the next one is waited for."""
+        if self._attempts[-1].outcome is not Outcome.SERVED:
+            self._close_answers()
 
     def _close_answers(self) -> None:
         """An answer that was served is closed after the commit: by then the last bytes of its
@@ -146,6 +178,8 @@ class Exchange:
         if not await self._room.move(Candidate(option.upstream.label, wanted, elastic=part)):
             return False
         self._held_for = option.upstream
+        if self._attempts and self._attempts[-1].outcome in DETOURS:
+            self._door.open.look(self)  # the facts of its hold do not know a detour
         return True
 
     # -- forwarding ---------------------------------------------------------------------------
@@ -169,14 +203,20 @@ class Exchange:
             look=lambda: self._door.open.look(self),
         )
         health, history = self._door.health, self._door.history
-        health.begin(upstream.label, monotonic_s())
-        is_cold = history.begin(upstream.label, monotonic_s())
+        started_s = monotonic_s()
+        if attempt.number == 1:
+            self._door.budgets.note(upstream.label, started_s)
+        health.begin(upstream.label, started_s)
+        is_cold = history.begin(upstream.label, started_s)
         try:
             attempt.outcome = await forwarding.run(client)
         except asyncio.CancelledError:
-            is_stopped = self._halt.is_pulled
+            is_stopped, is_late = self._halt.is_pulled, self._halt.is_late
             attempt.outcome = Outcome.STOPPED if is_stopped else Outcome.CLIENT_GONE
-            attempt.client_disconnected = not (is_stopped or self._door.lifecycle.is_stopping)
+            if is_late and not is_stopped:
+                attempt.outcome = Outcome.TRUNCATED if attempt.first_byte_at else Outcome.TIMEOUT
+            ended_by_us = is_stopped or is_late or self._door.lifecycle.is_stopping
+            attempt.client_disconnected = not ended_by_us
             raise
         except Exception:
             # a bug of ours: what the client has seen is billed, and the caller tells it
@@ -185,10 +225,14 @@ class Exchange:
         finally:
             attempt.ended_at = now_ns()
             now_s, after_s = monotonic_s(), attempt.retry_after_s
-            health.record(upstream.label, attempt.outcome, now_s, retry_after_s=after_s)
+            # a deadline is the client's patience: it says nothing about the upstream
+            judged = None if self._halt.is_late else attempt.outcome
+            health.record(upstream.label, judged, now_s, retry_after_s=after_s)
+            if attempt.used_up_s is not None:
+                health.cool(upstream.label, attempt.used_up_s, now_s)
             history.end(
                 upstream.label,
-                attempt.outcome,
+                judged,
                 now_s,
                 took_ms=attempt.waited_ms,
                 stream=self._request.stream,
@@ -210,9 +254,11 @@ class Exchange:
                 output_max=covered(step.option, self._room.held),
                 limit=self._request.output_limit,
                 candidates=self._request.candidates,
+                tools=step.option.certain,
             ),
             started_at=started_at,
             fallback_reason=step.reason,
+            retry_count=step.retries,
             degrade_step=taken.text if (taken := self._told.steps.taken) else None,
             degrade_shadow=self._told.steps.would,
             admitted_by=self._room.admitted_by,
@@ -277,6 +323,8 @@ class Exchange:
     def _finish(self, outcome: Outcome) -> Finished:
         if outcome is Outcome.STOPPED and self._halt.denial is not None:
             raise denied(self._halt.denial, self.hold.tenant)
+        if self._halt.is_late and outcome in (Outcome.TIMEOUT, Outcome.TRUNCATED):
+            raise self._too_late()
         assert self._forwarding is not None  # a plan has an option at least
         last, upstream = self._forwarding.relayed, self._attempts[-1].option.upstream
         if outcome is Outcome.SERVED and last is not None:
@@ -294,6 +342,13 @@ class Exchange:
         error = failed(outcome, upstream=upstream.provider, word=word)
         error.add_headers(self.headers())
         raise error
+
+    def _too_late(self) -> ApiError:
+        self._door.metrics.late(self._facts)
+        error = too_late(deadline_s=self._facts.deadline_s or 0.0, attempts=len(self._attempts))
+        if self._attempts:
+            error.add_headers(self.headers())
+        return error
 
     def _ended_at_cap(self, last: Relayed) -> Finished:
         if self._door.settings.on_exhausted == "soft":
@@ -316,6 +371,9 @@ class Exchange:
 
     def drain(self, task: asyncio.Task[Any] | None) -> bool:
         """The client has left; whether this exchange, run by `task`, goes on for the meter."""
+        self._is_abandoned = True
+        if self._way is not None and self._way.is_waiting:
+            return False  # there is nothing to read to its end
         return self.drains and self._door.drains.begin(self._door.settings.server, task)
 
     @property

@@ -37,16 +37,16 @@ from proxy.relay import (
     is_stream,
     relay_body,
 )
-from proxy.retry_after import retry_after_s, told_delay_s
+from proxy.retry_after import reset_s, retry_after_s, told_delay_s, used_up_s
 from proxy.room import Room
 from proxy.stream_clock import StreamClock
-from proxy.stream_errors import reason_of, words_of
+from proxy.stream_errors import outcome_of, reason_of, words_of
 from proxy.stream_guard import StreamGuard
 from proxy.telling import Told, tell_failure
 from proxy.transport import Answer, Call, TransportError
-from routing.fallback import Outcome
+from routing.fallback import REFUSALS, Outcome
 
-_RELAYED_ERRORS = frozenset({Outcome.REFUSED, Outcome.RATE_LIMITED, Outcome.SERVER_ERROR})
+_RELAYED_ERRORS = REFUSALS | {Outcome.RATE_LIMITED, Outcome.SERVER_ERROR}
 
 
 class Forwarding:
@@ -142,6 +142,7 @@ class Forwarding:
             return Outcome.NONSENSE
         if answer.status != 200:
             return await self._refused(answer)
+        attempt.used_up_s = used_up_s(answer.header, now_ns())
         comes_whole = not (self._request.stream and is_stream(answer.header("content-type")))
         if self._request.stream:
             label = attempt.option.upstream.label
@@ -233,6 +234,7 @@ class Forwarding:
     def _take_error(self, relayed: Relayed) -> None:
         """A stream that failed before it began: told like a status, if nobody else answers."""
         error = relayed.reply.error
+        relayed.outcome = outcome_of(error)
         reason = reason_of(error, self._redaction)
         relayed.cause = relayed.cause or f"an error before the first event: {reason}"
         if (words := words_of(error, self._redaction)) is not None:
@@ -250,6 +252,8 @@ class Forwarding:
         if attempt.retry_after_s is None:
             words = self._way.upstream.read_error(answer.status, body)
             attempt.retry_after_s = told_delay_s(words)
+        if attempt.retry_after_s is None and outcome is Outcome.RATE_LIMITED:
+            attempt.retry_after_s = reset_s(answer.header, now_ns())
         cause = f"status {answer.status}"
         if outcome is Outcome.NONSENSE and answer.status in (404, 405):
             cause += f": no error of its API, is providers.{self._provider.name}.base_url right?"

@@ -1,4 +1,5 @@
-"""Ending an exchange from outside: somebody paused or killed a scope that it runs in.
+"""Ending an exchange from outside: somebody paused or killed a scope that it runs in, or its
+deadline has passed.
 
 The renewals find that out in a task of their own. What the exchange waits for just then (its
 upstream, its client, Redis) is cancelled, as by a timeout, and it goes on to settle what it has.
@@ -24,6 +25,17 @@ class Halt:
         """Why it was ended; None as long as it was not."""
         self._scope = asyncio.timeout(None)
         self._is_inside = False
+        self._late_at: float | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it was ended at its deadline. The clock does not tell: a timer may fire a moment
+        before its time."""
+        return self._late_at is not None and not self.is_pulled and self._scope.expired()
+
+    def end_at(self, loop_s: float) -> None:
+        """End it at this time of the loop's clock; call it before it begins."""
+        self._late_at = loop_s
 
     @property
     def is_pulled(self) -> bool:
@@ -32,7 +44,7 @@ class Halt:
 
     def pull(self, denial: Denial) -> None:
         """End it, now or, if it has not begun, at its beginning."""
-        if self.denial is None:
+        if self.denial is None and not self.is_late:
             self.denial = denial
             if self._is_inside:
                 self._scope.reschedule(asyncio.get_running_loop().time())
@@ -42,6 +54,8 @@ class Halt:
         self._is_inside = True
         if self.is_pulled:
             self._scope.reschedule(asyncio.get_running_loop().time())
+        elif self._late_at is not None:
+            self._scope.reschedule(self._late_at)
         return self
 
     async def __aexit__(

@@ -5,7 +5,9 @@ clock, so that clocks that differ do no harm. Written when a breaker opens or cl
 second. Rules:
 - Own news goes out before the news of others comes in, or it would look taken back.
 - Redis away: every process goes on with what it found itself, and tells it later.
-- Each process probes for itself; the first that succeeds closes the breaker for all.
+- Who tells first that an upstream is open probes first; the others, who found the same or learnt
+  it, ask two seconds later, and by then know what became of that. Whoever finds it whole closes the
+  breaker for all.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
 from metering.scripts import ScriptRunner
 from proxy.sharing import repeat
-from routing.health import Health
+from routing.health import LEARNT_LATER_S, Health
 
 SYNC_EVERY_S = 1.0
 FORGOTTEN_MS = 600_000
@@ -41,6 +43,8 @@ class HealthSync:
         self._key = keys.health
         self._labels = frozenset(labels)
         self._log = log
+        self._led: set[str] = set()
+        """Those that we told first."""
 
     def know(self, labels: Collection[str]) -> None:
         """Listen to news of these upstreams from now on."""
@@ -64,17 +68,23 @@ class HealthSync:
         now_s = monotonic_s()
         for label, until_ms in notes.items():
             if label in self._labels and label not in self._health.changed and until_ms > now_ms:
-                self._health.learn(label, (until_ms - now_ms) / 1000, now_s)
+                later_s = 0.0 if label in self._led else LEARNT_LATER_S
+                self._health.learn(label, (until_ms - now_ms) / 1000, now_s, later_s=later_s)
             elif until_ms < now_ms - FORGOTTEN_MS:
                 await self._runner.call("HDEL", self._key, label)
         for label in troubled - notes.keys() - self._health.changed.keys():
+            self._led.discard(label)
             self._health.forget(label)
 
     async def _tell(self, label: str, until_s: float, now_ms: int) -> None:
         if until_s:
             until_ms = now_ms + int((until_s - monotonic_s()) * 1000)
-            await self._runner.call("HSET", self._key, label, until_ms)
+            if await self._runner.call("HSET", self._key, label, until_ms):
+                self._led.add(label)
+            elif label not in self._led:
+                self._health.yield_probe(label, monotonic_s())
         else:
+            self._led.discard(label)
             await self._runner.call("HDEL", self._key, label)
         self._log.info("upstream_health", upstream=label, is_open=bool(until_s))
 

@@ -57,6 +57,14 @@ def upstream_facts(plan: Plan, settings: Settings) -> list[tuple[str | int | Non
 
 def _facts(option: Option, settings: Settings) -> tuple[str | int | None, ...]:
     upstream, price, tokens = option.upstream, option.price, option.prompt_tokens
+    units = {INPUT_UNCACHED: tokens}
+    tier: str | None = None
+    more: tuple[str | None, ...] = ()
+    if price is not None and price.sell.variants is not None:
+        tier = price.choose_tier(reported=None, asked=option.asked_tier).tier
+        price = price.at(units, tier=tier, region=upstream.region)
+    if tier is not None or upstream.region is not None:
+        more = (upstream.region, tier)
     return (
         settings.providers[upstream.provider].type,
         upstream.provider,
@@ -67,4 +75,5 @@ def _facts(option: Option, settings: Settings) -> tuple[str | int | None, ...]:
         price.sell.version if price else None,
         tokens,
         amount_nano(tokens, price.cost.rates_pico[INPUT_UNCACHED]) if price else 0,
+        *more,
     )

@@ -6,10 +6,12 @@ Order matters: the key is checked and a compressed body refused before a byte of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 import orjson
@@ -26,8 +28,11 @@ from proxy.backlog import why_refused
 from proxy.chat import ChatRequest
 from proxy.client_connection import Patience
 from proxy.crowd import Memory
+from proxy.deadlines import DEADLINE, deadline_s
+from proxy.detours import longer_route
 from proxy.errors import (
     ApiError,
+    ContextTooLong,
     InternalError,
     InvalidApiKey,
     InvalidRequest,
@@ -40,14 +45,14 @@ from proxy.front import front_of
 from proxy.intake import read_body
 from proxy.native_objects import may_refer, reachable
 from proxy.paced import asked_of, credit_target_ms, paced, target_ms
-from proxy.planning import plan
+from proxy.planning import Plan, plan
 from proxy.relay import ClientGoneError
 from proxy.standing import check_context, labels_of, refuse_contradictions
 from proxy.telling import Finished
 from proxy.web_client import EVERY_ANSWER, WebClient
 from proxy.wire import ClientFormat, client_format
 from proxy.wire.openai_chat.errors import read_error
-from proxy.wishes import wishes_of
+from proxy.wishes import Wishes, wishes_of
 
 THREAD_ABOVE_BYTES = 16 * 1024
 """Prompts longer than this are counted in a thread: 5 ms of encoding per 100 kB, ten times that for
@@ -107,9 +112,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             model_requested=chat.model,
             stream=chat.stream,
             step=whole_number(request.headers, "x-weir-step"),
-            client_retry_count=whole_number(
-                request.headers, "x-stainless-retry-count", is_ours=False
-            ),
+            client_retry_count=_client_retries(request),
             feature=labels.feature,
             user=labels.user,
             session=labels.session,
@@ -118,11 +121,13 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             stops=standing.stops,
             target_latency_ms=target_ms(door.settings, chat.model, wishes),
             credit_target_ms=credit_target_ms(door.settings, principal.tenant, chat.model, wishes),
+            deadline_s=_deadline_s(request, chat.model),
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
-        planned = plan(route, chat, prompt, wishes)
-        judged = front.pace.judge(planned, asked_of(facts, wishes), monotonic_s())
+        count = partial(count_prompt, request, chat)
+        made = await planned(route, chat, prompt, wishes, count=count)
+        judged = front.pace.judge(made, asked_of(facts, wishes), monotonic_s())
         facts = paced(door, front.pace, facts, judged)
         finished = await _serve(Exchange(door, facts, chat, judged.plan), client)
     except ApiError as error:
@@ -217,6 +222,35 @@ async def count_prompt(request: web.Request, chat: ChatRequest, route: Route) ->
     if (request.content_length or THREAD_ABOVE_BYTES + 1) > THREAD_ABOVE_BYTES:
         return await asyncio.to_thread(count_prompts, chat, route, calibration)
     return count_prompts(chat, route, calibration)
+
+
+def _client_retries(request: web.Request) -> int | None:
+    return whole_number(request.headers, "x-stainless-retry-count", is_ours=False)
+
+
+def _deadline_s(request: web.Request, model: str) -> float | None:
+    asked_ms = whole_number(request.headers, DEADLINE)
+    return deadline_s(front_of(request).door.settings, model, asked_ms)
+
+
+async def planned(
+    route: Route,
+    chat: ChatRequest,
+    prompt: PromptCount,
+    wishes: Wishes,
+    *,
+    count: Callable[[Route], Awaitable[PromptCount]],
+) -> Plan:
+    """The plan; for a prompt that is too long for the model asked for, that of its
+    `context_fallbacks`, for which it has to be counted anew."""
+    try:
+        return plan(route, chat, prompt, wishes)
+    except ContextTooLong:
+        if (longer := longer_route(route)) is None:
+            raise
+        with contextlib.suppress(ApiError):  # none of them can serve it: that is what is told
+            return plan(longer, chat, await count(longer), wishes)
+        raise
 
 
 async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:

@@ -29,6 +29,7 @@ from proxy.ingress import (
     authenticated,
     fresh_request_id,
     plain_json,
+    planned,
     refusal,
 )
 from proxy.intake import read_body
@@ -36,7 +37,6 @@ from proxy.limit_words import is_margin, rfc3339_ms, scope_text, window_text
 from proxy.meter_request import MeterRequest, asked_for, parse_meter
 from proxy.pace import Asked, Judged
 from proxy.paced import target_ms
-from proxy.planning import plan
 from proxy.refusals import backend_unavailable, denied
 from proxy.standing import check_context, labels_of
 from proxy.wishes import wishes_of
@@ -88,7 +88,9 @@ async def _judge(request: web.Request) -> dict[str, Any]:
     pace = front.pace
     wanted_ms = target_ms(door.settings, chat.model, wishes)
     judged = pace.judge(
-        plan(route, chat, prompt, wishes),
+        await planned(
+            route, chat, prompt, wishes, count=lambda other: _count(asked, other, is_long=is_long)
+        ),
         Asked(wanted_ms, chat.stream, may_change_model=wishes.degrade),
         monotonic_s(),
     )

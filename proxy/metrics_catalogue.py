@@ -63,6 +63,13 @@ ATTEMPTS = _counter("attempts", "Requests to upstreams, by how they ended.", "up
 FALLBACKS = _counter(
     "fallbacks", "Attempts made because the one before failed.", "upstream", "reason"
 )
+RETRIES = _counter(
+    "retries", "Attempts at the upstream that failed before, by how it did.", "upstream", "reason"
+)
+RETRIES_UNPAID = _counter(
+    "retries_unpaid", "Attempts that were not made because a budget was used up.", "upstream"
+)
+DEADLINES = _counter("deadlines", "Exchanges that were ended at their deadline.", "model")
 CLAMPED = _counter("clamped", "Answers in one piece that were cut to what is affordable.", "model")
 OVERRUN = _counter(
     "overrun_nano_usd", "What exchanges came to beyond what they held, in nano-USD.", "model"

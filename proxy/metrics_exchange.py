@@ -138,6 +138,15 @@ class ExchangeMetrics:
             counters[_TENANT_TOKENS, tenant] += tokens
             counters[_TENANT_SELL, tenant] += sell_nano
 
+    def unpaid(self, upstream: str) -> None:
+        """An upstream was not asked once more because its budget for that was used up."""
+        self.metrics.add(catalogue.RETRIES_UNPAID, upstream)
+
+    def late(self, facts: Facts) -> None:
+        """An exchange was ended at its deadline."""
+        model = facts.model_requested if facts.model_requested in self._models else OTHER
+        self.metrics.add(catalogue.DEADLINES, model)
+
     def means(self, facts: Facts, *, is_clamped: bool, overrun_nano: int) -> None:
         """It was cut to its means, or came to more than was held for it."""
         model = facts.model_requested if facts.model_requested in self._models else OTHER
@@ -161,7 +170,9 @@ class ExchangeMetrics:
         counters = self.metrics.counters
         upstream = attempt.upstream_label or attempt.option.upstream.label
         counters[_ATTEMPTS, upstream, attempt.outcome or _INTERNAL] += 1
-        if attempt.fallback_reason is not None:
+        if attempt.retry_count:
+            self.metrics.add(catalogue.RETRIES, upstream, attempt.fallback_reason or OTHER)
+        elif attempt.fallback_reason is not None:
             self.metrics.add(catalogue.FALLBACKS, upstream, attempt.fallback_reason)
         if charged.billable:
             counters[_COST, upstream] += charged.cost_nano

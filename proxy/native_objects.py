@@ -59,7 +59,8 @@ async def reachable(door: Door, tenant: Tenant, request: ChatRequest, route: Rou
         own = tuple([place for place in spare if place.upstream.public_name == name])
         spare = tuple([place for place in spare if place.upstream.public_name != name])
     targets = {name: there(places) for name, places in route.targets.items()}
-    return replace(route, own=own, spare=spare, targets=targets)
+    detours = {outcome: left for outcome, all_ in route.detours.items() if (left := there(all_))}
+    return replace(route, own=own, spare=spare, targets=targets, detours=detours)
 
 
 def stored_id(request: ChatRequest, attempt: Attempt) -> str | None:

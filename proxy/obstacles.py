@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 from proxy.admission import Place, PromptCount, Route
 from proxy.chat import ChatRequest
-from proxy.errors import ContextTooLong, InvalidRequest, UnsupportedParameter
+from proxy.errors import ContextTooLong, InvalidRequest, UnpricedModel, UnsupportedParameter
 from proxy.estimates import Estimates
 from proxy.needs import needs_of
+from proxy.price_asks import NO_ASKS
 from proxy.wire import client_format
 from routing.abilities import ANY, Needs, is_too_long, lacks
 from routing.degrade import NO_CHANGES, Changes
@@ -35,7 +36,20 @@ class Obstacles:
         """What the request uses; read from its body once somebody asks."""
 
     def uncarried(self, place: Place) -> tuple[str, ...]:
-        """What of the request cannot be said to this upstream: fields by name."""
+        """What of the request cannot be said to this upstream, or has no price there: fields by
+        name."""
+        if missing := self._unsaid(place):
+            return missing
+        return () if (unpriced := self._unpriced(place)) is None else (f"price:{unpriced[0]}",)
+
+    def _unpriced(self, place: Place) -> tuple[str, str] | None:
+        """What is asked for that costs more than tokens do and has no price there, under a cap."""
+        if not self._route.is_capped or place.price is None:
+            return None
+        asks = self._estimates.asks_at(place)
+        return None if asks is NO_ASKS else asks.unpriced(place.price)
+
+    def _unsaid(self, place: Place) -> tuple[str, ...]:
         request = self._request
         if request.format in place.formats:
             return ()
@@ -47,8 +61,16 @@ class Obstacles:
         return tuple(way.lacks(request))
 
     def not_carried(self, place: Place) -> InvalidRequest:
-        """The refusal for what this place's format cannot carry."""
-        missing, model = self.uncarried(place), self._route.model
+        """The refusal for what this place's format cannot carry, or has no price for."""
+        missing, model = self._unsaid(place), self._route.model
+        if not missing and (unpriced := self._unpriced(place)) is not None:
+            name, what = unpriced
+            return UnpricedModel(
+                f"The model `{model}` has no price for {what}, and this tenant has a money cap. "
+                f"Leave it out, or add its price to the rule for `{place.upstream.model}` in "
+                "`pricing.rules`.",
+                param=name,
+            )
         if missing == (ENDPOINT,):
             return InvalidRequest(
                 f"No upstream of the model `{model}` serves this endpoint.", param="model"

@@ -27,6 +27,7 @@ from proxy.wire import (
     UpstreamFormat,
     client_format,
     upstream_format,
+    whole_usage,
 )
 from routing.fallback import Outcome
 
@@ -138,8 +139,8 @@ class Passage:
             return _failure(completion)
         reply = Reply(is_done=True, redaction=redaction)
         read_object(completion, reply, meter, "message")
-        if isinstance(usage := answer.get(self.upstream.USAGE_FIELD), dict):
-            meter.report(self.upstream.read_usage(usage))
+        if (usage := whole_usage(self.upstream, answer)) is not None:
+            meter.report(usage)
         if reply.error is not None and not (is_relayed and choices):
             return Whole(reply, b"", outcome=Outcome.SERVER_ERROR)
         if request.stream:

@@ -21,6 +21,7 @@ from metering.money import AMOUNT_NANO_MAX
 from proxy.allowance import is_bounded
 from proxy.attempts import Attempt, Facts
 from proxy.billing import bill, checkpoint, progress
+from proxy.charging import price_of
 from proxy.door import Door
 from proxy.errors import ApiError
 from proxy.halt import Halt
@@ -91,8 +92,9 @@ class Passing:
     def spent_nano(self) -> int:
         """What it comes to by now, at the tenant's price."""
         attempt = self._attempts[-1]
-        price = attempt.option.price
-        return price.sell.total_nano(self._meter.final().units) if price else 0
+        units = self._meter.final().units
+        price, _ = price_of(attempt, units)
+        return price.sell.total_nano(units) if price else 0
 
     @property
     def refusal(self) -> ApiError | None:

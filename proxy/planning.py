@@ -7,11 +7,12 @@ we count it plus every output token that the request may ask for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from metering.caps import Stairs
 from proxy.admission import Place, PromptCount, Route
 from proxy.chat import ChatRequest
+from proxy.detours import Detours
 from proxy.errors import ProviderUnavailable
 from proxy.estimates import Estimates
 from proxy.obstacles import Obstacles, lacks_text
@@ -43,6 +44,8 @@ class Plan:
     """As in the count of its prompt."""
     rerouted_by: str | None = None
     """Why another model is first than the one that was asked for, where no step says so."""
+    detours: Detours | None = None
+    """Where else it may go after some refusals; planned when that happens."""
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -62,7 +65,11 @@ class Plan:
 
 def plan(route: Route, request: ChatRequest, prompt: PromptCount, wishes: Wishes = USUAL) -> Plan:
     """What to reserve for this request on its route."""
-    return _Planner(route, request, prompt, wishes).plan()
+    planner = _Planner(route, request, prompt, wishes)
+    planned = planner.plan()
+    if not route.detours:
+        return planned
+    return replace(planned, detours=Detours(route, request, planner.is_elastic))
 
 
 class _Planner:
@@ -73,8 +80,8 @@ class _Planner:
     ) -> None:
         self._route, self._request, self._prompt = route, request, prompt
         self._wishes = wishes
-        is_elastic = request.stream or (wishes.clamp and route.clamps)
-        self._estimates = Estimates(route, request, prompt, is_elastic=is_elastic)
+        self.is_elastic = request.stream or (wishes.clamp and route.clamps)
+        self._estimates = Estimates(route, request, prompt, is_elastic=self.is_elastic)
         self._obstacles = Obstacles(route, request, prompt, self._estimates)
 
     def plan(self) -> Plan:

@@ -171,7 +171,10 @@ def _meters_tokens(prices: Tariff) -> bool:
 
 
 def _nano(billing: Billing) -> int:
-    return billing.price.sell.total_nano({**billing.units, "api_call": 1}) if billing.price else 0
+    units = {**billing.units, "api_call": 1}
+    if billing.price is None:
+        return 0
+    return billing.price.at(units, region=billing.upstream.region).sell.total_nano(units)
 
 
 class _Session:

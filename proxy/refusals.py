@@ -223,6 +223,16 @@ def failed(outcome: Outcome, *, upstream: str, word: str | None = None) -> ApiEr
             )
 
 
+def too_late(*, deadline_s: float, attempts: int) -> ApiError:
+    """The exchange has taken all the time that it had."""
+    tried = "one attempt" if attempts == 1 else f"{attempts} attempts"
+    return UpstreamTimeout(
+        f"No upstream answered within the {deadline_s:g} s that this request had ({tried}). Its "
+        "deadline is the least of `models.*.deadline_s`, `server.deadline_s` and the header "
+        "`x-weir-deadline-ms`."
+    )
+
+
 def broken_off(*, upstream: str, bound: str | None = None) -> ApiError:
     """What a client is told in-band when a stream broke after it had seen bytes.
 

@@ -208,6 +208,8 @@ class StreamRelay:
                 bound = "stall_timeout_s" if self._reader.events else "first_event_timeout_s"
             elif self._halt is not None and self._halt.is_pulled:
                 outcome, cause = self._end(Outcome.STOPPED, cut=Outcome.STOPPED), "it was stopped"
+            elif self._halt is not None and self._halt.is_late:
+                outcome, cause = self._end(Outcome.TIMEOUT), "its deadline has passed"
             else:
                 # the server cancels the handler of a client that left, and of all when it must
                 # stop; what was counted is billed either way, and nothing more is sent anywhere

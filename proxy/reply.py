@@ -74,7 +74,7 @@ def read_object(answer: dict[str, Any], reply: Reply, meter: Meter, part: str) -
         reply.id = label(answer.get("id"), reply.redaction)
         reply.model = label(answer.get("model"), reply.redaction)
         reply.version = label(answer.get("system_fingerprint"), reply.redaction)
-    if reply.service_tier is None:
+    if reply.service_tier is None or reply.service_tier == "auto":  # an echo of what was asked
         reply.service_tier = label(answer.get("service_tier"), reply.redaction)
     if answer.get("error"):
         reply.error = answer["error"]

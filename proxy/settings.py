@@ -143,6 +143,8 @@ class Server:
     """How long a stream may be silent before its client is told that it goes on; 0 for never."""
     keepalive_after_s: float = 10.0
     """How long nothing is said at all, so that another upstream may still answer."""
+    deadline_s: float | None = None
+    """How long a request may take in all, unless its model says otherwise; None for no bound."""
     max_drains: int = 100
     max_drain_s: float = 300.0
     watch_config: bool = True
@@ -202,6 +204,7 @@ class Settings:
     tenants: Mapping[str, Tenant]
     metering: Metering
     default_output_tokens: int = 4096
+    default_tool_uses: int = 10
     clamp_max_tokens: bool = True
     """Whether answers that are not streamed may be cut to what is affordable."""
     min_output_tokens: int = 64

@@ -11,6 +11,7 @@ from typing import Any
 from proxy.error_words import ErrorWords
 from proxy.redaction import Redaction
 from proxy.reply import label
+from routing.fallback import Outcome
 
 _TEXT_MAX = 4096
 _READ_MAX = 16_384
@@ -34,6 +35,33 @@ _OURS = frozenset(
         *("invalid_api_key", "401", "402", "403"),
     }
 )
+
+
+_TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_POLICY_CODES = frozenset(
+    {"content_policy_violation", "content_filter", "moderation_blocked", "invalid_prompt"}
+)
+_QUOTA_CODES = frozenset({"billing_error", "insufficient_quota", "402"})
+
+
+def outcome_of(error: object) -> Outcome:
+    """What the error means for the next step; the request had been taken, so it is the server's
+    fault unless it says otherwise."""
+    said: Mapping[str, Any] = error if isinstance(error, Mapping) else {}
+    words = {str(said.get(name))[:64] for name in ("type", "code")}
+    if words & _TOO_LONG_CODES:
+        return Outcome.CONTEXT_TOO_LONG
+    if words & _POLICY_CODES:
+        return Outcome.CONTENT_POLICY
+    if words & _QUOTA_CODES:
+        return Outcome.QUOTA
+    if words & _OURS:
+        return Outcome.AUTH
+    statuses = {_STATUSES[word] for word in words if word in _STATUSES}
+    statuses.add(_status(said.get("code")))
+    if 429 in statuses:
+        return Outcome.RATE_LIMITED
+    return Outcome.REFUSED if statuses & {400, 404, 413, 422} else Outcome.SERVER_ERROR
 
 
 def words_of(error: object, redaction: Redaction) -> ErrorWords | None:

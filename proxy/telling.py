@@ -56,6 +56,8 @@ def headers(
             served=upstream.public_name,
             has_failed=attempt.number > 1 or attempt.outcome in FALLS_BACK,
         )
+    if attempt.number > 1:
+        named["x-weir-attempts"] = str(attempt.number)
     if told.clamped_tokens is not None:
         named["x-weir-max-tokens-clamped"] = str(told.clamped_tokens)
     if price is not None:

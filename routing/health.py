@@ -22,8 +22,16 @@ WINDOW_S = 30.0
 FAILURES_IN_A_ROW = 5
 RATE_ATTEMPTS = 20
 OPEN_FIRST_S = 10.0
-OPEN_MAX_S = 60.0
-"""How long an open upstream is passed over; twice as long each time that a probe fails."""
+OPEN_MAX_S = 30.0
+"""How long an open upstream is passed over; twice as long each time that a probe fails. A probe in
+half a minute is no load for anybody, and so long at most goes by until a recovery is noticed."""
+COOL_MAX_S = 60.0
+"""How long it is passed over at most because it asked for that: a limit may be raised meanwhile."""
+SAME_S = 0.1
+"""Two times that lie no further apart are one: clocks are compared over a network."""
+LEARNT_LATER_S = 2.0
+"""Whoever learnt from another process that an upstream is open lets that one ask first, and hears
+what became of it: one probe for all."""
 PROBE_S = 30.0
 """A probe that has not ended by then may still stream: another one may ask."""
 WINDOW_ATTEMPTS_MAX = 1_000
@@ -41,10 +49,20 @@ FAILURES = frozenset(
 )
 """What speaks against the upstream, whoever asks."""
 
-SUCCESSES = frozenset({Outcome.SERVED, Outcome.REFUSED, Outcome.EXHAUSTED, Outcome.UNTRANSLATED})
+SUCCESSES = frozenset(
+    {
+        Outcome.SERVED,
+        Outcome.REFUSED,
+        Outcome.CONTEXT_TOO_LONG,
+        Outcome.CONTENT_POLICY,
+        Outcome.EXHAUSTED,
+        Outcome.UNTRANSLATED,
+    }
+)
 """An upstream that says what is wrong with a request is in good health, and so is one that said
 more than a cap had room for, or than we can translate. The rest says nothing: a
-client that left, somebody who stopped it, and a 429, which is about our rate."""
+client that left, somebody who stopped it, a 429, which is about our rate, and a model that is not
+there, which a request may have named itself."""
 
 
 class State(StrEnum):
@@ -125,6 +143,10 @@ class Health:
             return list(wanted)
         return sorted(wanted, key=lambda each: self._is_passed_over(label(each), now_s))
 
+    def is_passed_over(self, label: str, now_s: float) -> bool:
+        """Whether it is better not to ask this one now: it is open, or somebody probes it."""
+        return label in self._troubled and self._is_passed_over(label, now_s)
+
     def _is_passed_over(self, label: str, now_s: float) -> bool:
         breaker = self._breakers.get(label)
         if breaker is None or self._cooled(breaker, now_s).state is State.CLOSED:
@@ -140,18 +162,37 @@ class Health:
     def record(
         self, label: str, outcome: Outcome | None, now_s: float, *, retry_after_s: float | None
     ) -> None:
-        """How an attempt ended; `retry_after_s` is what a 429 asked for. None says nothing."""
+        """How an attempt ended; `retry_after_s` is what a 429 or a 503 asked for. None says
+        nothing."""
         if outcome is Outcome.RATE_LIMITED and retry_after_s:
-            self._open(label, now_s, min(retry_after_s, OPEN_MAX_S))
+            self.cool(label, retry_after_s, now_s)
         elif outcome in FAILURES:
             self._note_failure(label, now_s)
+            if outcome is Outcome.SERVER_ERROR and retry_after_s:
+                self.cool(label, retry_after_s, now_s)
         elif outcome in SUCCESSES:
             self._note_success(label, now_s)
 
-    def learn(self, label: str, left_s: float, now_s: float) -> None:
-        """Another process found this upstream open for so much longer."""
-        if self.state(label, now_s) is State.CLOSED:
-            self._trip(label, now_s + min(left_s, OPEN_MAX_S))
+    def cool(self, label: str, seconds: float, now_s: float) -> None:
+        """It asked to be left alone for so long, by a 429 or by a limit that is used up."""
+        self._open(label, now_s, min(seconds, COOL_MAX_S))
+
+    def learn(
+        self, label: str, left_s: float, now_s: float, *, later_s: float = LEARNT_LATER_S
+    ) -> None:
+        """Another process found this upstream open for so much longer; it is asked `later_s` after
+        that. A probe that may go here goes on deciding."""
+        state, until_s = self.state(label, now_s), now_s + min(left_s, COOL_MAX_S) + later_s
+        if state is State.CLOSED or (
+            state is State.OPEN and until_s > self._breakers[label].until_s + SAME_S
+        ):
+            self._trip(label, until_s)
+
+    def yield_probe(self, label: str, now_s: float) -> None:
+        """Another process found the same before us: it asks first."""
+        breaker = self._breakers.get(label)
+        if breaker is not None and self._cooled(breaker, now_s).state is State.OPEN:
+            breaker.until_s += LEARNT_LATER_S
 
     def forget(self, label: str) -> None:
         """Another process found this upstream whole again."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metering.caps import Candidate, Elastic, Vector
-from metering.prices import Price
+from metering.prices import Price, Rates
 from routing.degrade import NO_CHANGES, Changes
 from routing.upstreams import Upstream
 
@@ -30,6 +30,21 @@ class Option:
     prompt_tokens: int = 0
     output_tokens: int = 0
     elastic: Elastic | None = None
+    context_tokens_max: int | None = None
+    """Most tokens of prompt and answer that its model takes, where that is known."""
+    held_at: Rates | None = None
+    """What it is held by, where that is not the list price."""
+    asked_tier: str | None = None
+    """The service tier that the request names."""
+    certain: Mapping[str, int] | None = None
+    """Uses of the provider's tools that every answer has and none reports."""
+
+    @property
+    def rates(self) -> Rates | None:
+        """What it is held by; None where it has no price."""
+        if self.held_at is not None or self.price is None:
+            return self.held_at
+        return self.price.sell
 
     def text_for(self, model: str) -> str | None:
         """How this differs from the request for `model`: `cheap; max_tokens=512; instruct`."""

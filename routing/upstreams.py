@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from metering.steps import Steps
 from routing.abilities import ANY, Abilities
+from routing.retries import ON_FAILURE, OnFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Upstream:
     provider: str
     model: str
     public_name: str
+    region: str | None = None
+    """Where it computes, as far as that is known; prices may depend on it."""
 
     label: str = field(init=False, repr=False, compare=False)
     """`provider/model`: how logs, hold records and reasons name it. Asked for a dozen times per
@@ -46,6 +49,7 @@ class Model:
     """Whether answers are read to their end when the client leaves; None: as the server does."""
     target_latency_ms: int | None = None
     """How fast its answers are to be, unless a request says otherwise."""
+    on_failure: OnFailure = ON_FAILURE
 
 
 Models = Mapping[str, Model]

@@ -11,6 +11,8 @@ from fixtures_door import KEY, OpenDoor, RunningDoor, settings
 from fixtures_upstream import ScriptedUpstream, body
 
 from metering.tenants import ApiKey, SpendLimits, Tenant
+from routing.retries import OnFailure
+from routing.upstreams import Model, Upstream
 
 OTHER_KEY = "sk-weir-other-0123456789"
 OTHER = Tenant(
@@ -115,3 +117,31 @@ async def test_an_id_spelled_by_escapes_is_found(
     async with door.http.post(f"{door.url}/v1/responses", data=raw, headers=headers) as answer:
         assert answer.status == 404
     assert upstream.received == []
+
+
+async def test_a_detour_does_not_leave_the_account_of_an_object(
+    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
+) -> None:
+    """A prompt that is too long goes where it is told, but not with an object to where it is not
+    the tenant's."""
+    own = OnFailure(context_fallbacks=("large",))
+    models = {
+        "m": Model("m", (Upstream("one", "up-m", "m"),), on_failure=own),
+        "large": Model("large", (Upstream("two", "up-l", "large"),)),
+    }
+    made = settings({"one": upstream.url, "two": other_upstream.url}, models=models)
+    providers = {
+        name: replace(each, options={"formats": "openai_responses"})
+        for name, each in made.providers.items()
+    }
+    door = await open_door(replace(made, providers=providers))
+    too_long = body({"error": {"message": "no", "code": "context_length_exceeded"}}, 400)
+    upstream.scripts, other_upstream.scripts = [[STORED], [too_long]], [[STORED]]
+    assert (await ask(door, "responses", input="hi"))[0] == 200
+
+    named, _ = await ask(door, "responses", input="more", previous_response_id="resp_1")
+    sent = len(other_upstream.received)
+    plain, _ = await ask(door, "responses", input="more")
+
+    assert (named, sent) == (400, 0)
+    assert (plain, len(other_upstream.received)) == (200, 1)

@@ -1,8 +1,10 @@
 """Invoices: the same ledger rows give the same bytes, in whatever order they are read.
 
 Pure: no clock, no chance, no float. A line is everything that was sold in one project, of one
-model and unit, at one rate of one price version. Its amount is the sum of what the events were
-rounded to, so lines equal their events to the nano; cents appear once, at the total.
+model and unit, at one rate of one price version and under the same conditions of it (`variant`:
+"service tier flex, prompts above 200000 tokens"; only lines at another than the list price say so).
+Its amount is the sum of what the events were rounded to, so lines equal their events to the nano;
+cents appear once, at the total.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ class Charge:
     rate_pico: int
     amount_nano: int
     price_version: str
+    variant: str | None = None
+    """Which of the model's rates it was sold at, where that is not the list price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def line_kind(event_kind: str) -> str:
 
 def make_invoice(tenant: str, period: str, charges: Iterable[Charge]) -> dict[str, Any]:
     """The invoice of a tenant for a month; `charges` in any order."""
-    sums: dict[tuple[int, str, str, str, str, int], tuple[int, int]] = {}
+    sums: dict[tuple[int, str, str, str, str, int, str], tuple[int, int]] = {}
     for charge in charges:
         key = (
             LINE_KINDS.index(charge.kind),
@@ -77,6 +81,7 @@ def make_invoice(tenant: str, period: str, charges: Iterable[Charge]) -> dict[st
             charge.unit,
             charge.price_version,
             charge.rate_pico,
+            charge.variant or "",
         )
         quantity, amount_nano = sums.get(key, (0, 0))
         sums[key] = (quantity + charge.quantity, amount_nano + charge.amount_nano)
@@ -90,9 +95,10 @@ def make_invoice(tenant: str, period: str, charges: Iterable[Charge]) -> dict[st
             "rate_pico": rate_pico,
             "amount_nano": sums[key][1],
             "price_version": price_version,
+            **({"variant": variant} if variant else {}),
         }
         for key in sorted(sums)
-        for kind, project, model, unit, price_version, rate_pico in (key,)
+        for kind, project, model, unit, price_version, rate_pico, variant in (key,)
     ]
     total_nano = sum(amount_nano for _, amount_nano in sums.values())
     return {

@@ -14,7 +14,7 @@ from metering.events import UsageEvent, served_model
 from metering.money import PICO_PER_NANO, amount_nano
 from metering.prices import Rates, RatesByModel
 from metering.settlement.entries import QUANTITY_MAX
-from metering.usage import TOKEN_CLASSES
+from metering.usage import TOKEN_CLASSES, TOOL_UNITS
 
 SLA_CREDIT = "sla_credit"
 """The unit under which an invoice shows what late answers cost less; no unit of an event."""
@@ -28,6 +28,8 @@ class UnitAmount:
     sell_rate_pico: int | None
     sell_nano: int
     cost_nano: int
+    variant: str | None = None
+    """Which of the model's rates these are, in words; None for the list price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ def rate(event: UsageEvent, cost: RatesByModel | None, sell: RatesByModel | None
 
 
 def rate_at(event: UsageEvent, cost: Rates | None, sell: Rates | None) -> RatedEvent:
-    """`rate` with the rates of the event's model already found."""
+    """`rate` with the rates of the event's model already found, at its tier, region and length."""
+    cost, sell = _at(event, cost), _at(event, sell)
     amounts: dict[str, UnitAmount] = {}
     unpriced: list[str] = []
     for unit, quantity in event.units.items():
@@ -88,6 +91,7 @@ def rate_at(event: UsageEvent, cost: Rates | None, sell: Rates | None) -> RatedE
                 sell_rate,
                 0 if sell_rate is None else amount_nano(quantity, sell_rate),
                 0 if cost_rate is None else amount_nano(quantity, cost_rate),
+                sell.variant if sell is not None and unit in TOKEN_CLASSES else None,
             )
     if event.billable and event.sla_credit_nano:
         amounts[SLA_CREDIT] = _sla_credit(event, amounts)
@@ -96,6 +100,12 @@ def rate_at(event: UsageEvent, cost: Rates | None, sell: Rates | None) -> RatedE
     if max(abs(sell_nano), abs(cost_nano)) > QUANTITY_MAX:
         raise ValueError(f"an event that sells for {sell_nano} nano-USD is not usage")
     return RatedEvent(event, amounts, sell_nano, cost_nano, tuple(unpriced))
+
+
+def _at(event: UsageEvent, rates: Rates | None) -> Rates | None:
+    if rates is None or rates.variants is None:
+        return rates
+    return rates.at(event.units, tier=event.price_tier, region=event.region)
 
 
 def _sla_credit(event: UsageEvent, amounts: Mapping[str, UnitAmount]) -> UnitAmount:
@@ -115,9 +125,9 @@ def _must_have_rate(unit: str, rates: Rates | None) -> bool:
     """A token is never free for want of a rate, and without any rates nothing is.
 
     A unit that is no token (seconds, images) is priced only where a rate names it: without one
-    it is a plain count, as `Rates.rate` has it.
+    it is a plain count, as `Rates.rate` has it, but for what a provider charges beside tokens.
     """
-    return rates is None or unit in TOKEN_CLASSES
+    return rates is None or unit in TOKEN_CLASSES or unit in TOOL_UNITS
 
 
 class RateCards:

@@ -228,6 +228,14 @@ class UpstreamFormat(Protocol):
         ...
 
 
+def whole_usage(found: UpstreamFormat, answer: Mapping[str, Any]) -> ReportedUsage | None:
+    """The usage of a whole answer, with what some formats tell of it elsewhere in the answer."""
+    if hasattr(found, "read_response_usage"):
+        return cast("ReportedUsage | None", found.read_response_usage(answer))
+    usage = answer.get(found.USAGE_FIELD)
+    return found.read_usage(usage) if isinstance(usage, dict) else None
+
+
 @cache
 def client_format(name: str) -> ClientFormat:
     """The format of that name as clients speak it; KeyError when there is none."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from price_samples import VARIANTS
 
 from metering.prices import PriceBook, PriceRule, RatesByModel, match_rule, version_of
 from metering.usage import INPUT_CACHE_READ, INPUT_UNCACHED, OUTPUT_REASONING, OUTPUT_TEXT
@@ -165,3 +167,79 @@ def test_a_hold_covers_the_amount(prompt: int, answer: int, book: PriceBook) -> 
     for unit in (INPUT_UNCACHED, INPUT_CACHE_READ):
         for side in (OUTPUT_TEXT, OUTPUT_REASONING):
             assert price.sell.total_nano({unit: prompt, side: answer}) <= held
+
+
+def test_a_book_without_conditions_keeps_its_version() -> None:
+    """The version of this book was published before there were conditions."""
+    assert PriceBook((PriceRule("m", 2_500_000, 10_000_000),)).sell_version == "d770a26fb244"
+
+
+def test_a_worker_waits_for_a_schema_it_does_not_know() -> None:
+    """To rate by the part that is understood would bill the list price for something else."""
+    body = PriceBook((_rule("m"),)).body(sell=True).replace(b'"schema":1', b'"schema":3')
+
+    with pytest.raises(ValueError, match="schema 3"):
+        RatesByModel(body, version=version_of(body))
+
+
+CONDITIONS = st.builds(replace, RULES, variants=VARIANTS)
+UNITS = st.dictionaries(
+    st.sampled_from([INPUT_UNCACHED, INPUT_CACHE_READ, OUTPUT_TEXT, OUTPUT_REASONING, "image"]),
+    st.integers(-1500, 1500),
+)
+TIERS = st.sampled_from([None, "flex", "priority", "otherwise", "unknown"])
+REGIONS = st.sampled_from([None, "eu", "us", "mars"])
+
+
+@given(CONDITIONS, UNITS, TIERS, REGIONS)
+def test_conditions_are_published_and_rate_alike(
+    rule: PriceRule, units: dict[str, int], tier: str | None, region: str | None
+) -> None:
+    """Worker and proxy come to the same nano on both sides, and to the same words."""
+    book = PriceBook((replace(rule, model="a", provider=None),))
+    price = book.find(provider="p", model="a", public_name="a")
+    assert price is not None
+    here = price.at(units, tier=tier, region=region)
+
+    for sell, rates, version in (
+        (False, here.cost, book.cost_version),
+        (True, here.sell, book.sell_version),
+    ):
+        published = RatesByModel(book.body(sell=sell), version=version)
+        read = published.find(provider="p", model="a", public_name="a")
+        assert read is not None
+        there = read.at(units, tier=tier, region=region)
+        assert there.total_nano(units) == rates.total_nano(units)
+        assert there.variant == rates.variant
+
+
+@given(CONDITIONS, st.integers(0, 1200), st.integers(0, 300), TIERS, REGIONS, st.data())
+def test_a_hold_covers_whatever_length_it_turns_out_to_be(
+    rule: PriceRule,
+    least: int,
+    more: int,
+    tier: str | None,
+    region: str | None,
+    data: st.DataObject,
+) -> None:
+    """Any length in between, at whatever class, is within the hold for the longest of them."""
+    rule = replace(rule, model="a", provider=None)
+    price = PriceBook((rule,)).find(provider="p", model="a", public_name="a")
+    assert price is not None
+    tokens = data.draw(st.integers(least, least + more))
+    rates = price.sell.dearest(tier=tier, region=region, tokens=(least, least + more), fees_nano=5)
+    held = rates.hold_nano(input_tokens=least + more, output_tokens=50)
+
+    for unit in (INPUT_UNCACHED, INPUT_CACHE_READ):
+        units = {unit: tokens, OUTPUT_REASONING: 50}
+        spent = price.at(units, tier=tier, region=region).sell.total_nano(units)
+        assert spent + 5 <= held
+
+
+def test_rates_without_conditions_are_themselves() -> None:
+    """The usual case makes nothing new."""
+    price = PriceBook((_rule("m"),)).find(provider="p", model="m", public_name="m")
+
+    assert price is not None
+    assert price.at({INPUT_UNCACHED: 10**6}, tier="flex", region="eu") is price
+    assert price.sell.dearest(tier="flex", region="eu", tokens=(0, 10**6)) is price.sell

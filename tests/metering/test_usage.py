@@ -10,6 +10,7 @@ from metering.usage import (
     OTHER_UNITS,
     OUTPUT_CLASSES,
     TOKEN_CLASSES,
+    TOOL_UNITS,
     UNITS,
     input_total,
     is_count,
@@ -19,14 +20,14 @@ from metering.usage import (
 
 def test_classes_are_disjoint() -> None:
     """No unit is named twice, or a total would count it twice."""
-    assert len(set(UNITS)) == len(UNITS)
+    assert len({*UNITS, *TOOL_UNITS}) == len(UNITS) + len(TOOL_UNITS)
     assert set(INPUT_CLASSES) | set(OUTPUT_CLASSES) == set(TOKEN_CLASSES)
 
 
-@given(st.dictionaries(st.sampled_from(UNITS), st.integers(0, COUNT_MAX)))
+@given(st.dictionaries(st.sampled_from(UNITS + TOOL_UNITS), st.integers(0, COUNT_MAX)))
 def test_totals_add_up(units: dict[str, int]) -> None:
     """Input and output together are all the tokens, and nothing that is no token."""
-    tokens = sum(n for name, n in units.items() if name not in OTHER_UNITS)
+    tokens = sum(n for name, n in units.items() if name not in OTHER_UNITS + TOOL_UNITS)
 
     assert input_total(units) + output_total(units) == tokens
 

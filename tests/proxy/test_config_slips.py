@@ -154,3 +154,34 @@ def test_a_price_for_claude_has_rates_for_its_cache(
     for span in ("5m", "1h"):
         named = any(f"cache_write_{span}_per_mtok" in each for each in found)
         assert named == (span in lacks)
+
+
+_LONG = """
+providers: {p: {type: openai, api_key: x}}
+models:
+  a: {upstreams: [{provider: p, model: NAME}]ABILITY}
+  b: {upstreams: [{provider: p, model: NAME}]ABILITY}
+pricing: {rules: [{model: NAME, input_per_mtok: 1, output_per_mtok: 2TIERS}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "ability", "tiers", "is_warned"),
+    [
+        ("gpt-5.4", "", "", True),
+        ("gpt-5.4-mini", "", "", False),
+        ("gemini-2.5-pro", "", ", service_tier: {flex: {factor: 0.5}}", True),
+        ("gpt-5.4", "", ", context_tiers: [{above_tokens: 272000, factor: 2}]", False),
+        ("gpt-5.4", ", max_context_tokens: 272000", "", False),
+        ("gpt-5.4", ", max_context_tokens: 1050000", "", True),
+    ],
+)
+def test_a_model_that_is_dearer_for_long_prompts_says_so_in_its_price(
+    tmp_path: Path, name: str, ability: str, tiers: str, is_warned: bool
+) -> None:
+    """Once for a rule, however many use it; not where no prompt can be as long."""
+    text = _LONG.replace("NAME", name).replace("ABILITY", ability).replace("TIERS", tiers)
+
+    found = [each for each in _warnings(tmp_path, text) if "prompts of any length" in each]
+
+    assert len(found) == is_warned

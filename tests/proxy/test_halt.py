@@ -236,3 +236,30 @@ async def test_what_ended_by_itself_is_not_ended_again() -> None:
     await asyncio.sleep(0)
 
     assert halt.is_pulled
+
+
+async def test_a_deadline_ends_what_is_inside() -> None:
+    """It knows that it did, also where the timer fired a moment before the clock said so; who pulls
+    after that is too late."""
+    halt = Halt()
+    halt.end_at(asyncio.get_running_loop().time() - 1.0)
+
+    with pytest.raises(TimeoutError):
+        async with halt:
+            await asyncio.Event().wait()
+    halt.pull(Denial(DenialReason.KILLED, 0, None))
+
+    assert halt.is_late
+    assert not halt.is_pulled
+
+
+async def test_what_ends_before_its_deadline_is_not_late() -> None:
+    """Nor is what has none."""
+    timed, free = Halt(), Halt()
+    timed.end_at(asyncio.get_running_loop().time() + 60.0)
+
+    for halt in (timed, free):
+        async with halt:
+            await asyncio.sleep(0)
+
+        assert not halt.is_late

@@ -11,7 +11,14 @@ from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from proxy.health_sync import FORGOTTEN_MS, HealthSync
 from routing.fallback import Outcome
-from routing.health import FAILURES_IN_A_ROW, OPEN_MAX_S, Health, State
+from routing.health import (
+    FAILURES_IN_A_ROW,
+    LEARNT_LATER_S,
+    OPEN_FIRST_S,
+    OPEN_MAX_S,
+    Health,
+    State,
+)
 
 LABELS = ("one/m", "two/m")
 
@@ -86,3 +93,38 @@ async def test_strangers_and_the_dead_are_not_learned(
 
     assert here.troubled == frozenset()
     assert await redis_link.call("HKEYS", redis_keys.health) == [b"stranger/m"]
+
+
+async def test_a_cool_down_is_shared(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
+    """One is told 429 with a time, and both stay away for it; a longer time is learned as well."""
+    (here, sync_here), (there, sync_there) = two(redis_link, redis_keys)
+    for asked_s in (5.0, 20.0):
+        here.record("one/m", Outcome.RATE_LIMITED, monotonic_s(), retry_after_s=asked_s)
+        await sync_here.turn()
+        await sync_there.turn()
+
+        left_s = there._breakers["one/m"].until_s - monotonic_s()
+        assert asked_s < left_s <= asked_s + LEARNT_LATER_S
+    assert there.changed == {}
+
+
+async def test_one_asks_first(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
+    """Two found the same at once: who told it first may ask when it has cooled, the other waits and
+    hears what became of that."""
+    (here, sync_here), (there, sync_there) = two(redis_link, redis_keys)
+    break_it(here)
+    break_it(there)
+    for _ in range(3):
+        await sync_here.turn()
+        await sync_there.turn()
+
+    cooled_s = monotonic_s() + OPEN_FIRST_S
+    assert not here.is_passed_over("one/m", cooled_s)
+    assert there.is_passed_over("one/m", cooled_s)
+    assert not there.is_passed_over("one/m", cooled_s + LEARNT_LATER_S)
+
+    here.begin("one/m", cooled_s)
+    here.record("one/m", Outcome.SERVED, cooled_s, retry_after_s=None)
+    await sync_here.turn()
+    await sync_there.turn()
+    assert there.state("one/m", monotonic_s()) is State.CLOSED

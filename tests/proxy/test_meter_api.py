@@ -26,7 +26,10 @@ from proxy.admission import Routes, count_prompts
 from proxy.planning import plan
 from proxy.settings import Settings
 from proxy.wire.openai_chat.client import parse_request
+from routing.abilities import Abilities
 from routing.cost_to_serve import Mode
+from routing.retries import OnFailure
+from routing.upstreams import Model, Upstream
 
 
 async def ask(door: RunningDoor, *, key: str = KEY, **fields: Any) -> aiohttp.ClientResponse:
@@ -263,3 +266,25 @@ async def test_windows_that_are_rebuilt_make_no_decision(
     answer = await ask(door, model="m", input_tokens=1)
 
     assert answer.status == 503
+
+
+async def test_a_prompt_too_long_is_judged_where_it_will_go(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """With `context_fallbacks` it is the larger model that is decided on, at its price."""
+    models = {
+        "m": Model(
+            "m",
+            (Upstream("one", "up-m", "m"),),
+            abilities=Abilities(max_context_tokens=100),
+            on_failure=OnFailure(context_fallbacks=("large",)),
+        ),
+        "large": Model("large", (Upstream("one", "up-l", "large"),)),
+    }
+    rules = (rule("up-m"), rule("up-l", "2.00"))
+    door = await open_door(settings({"one": upstream.url}, models=models, rules=rules))
+
+    found = await decided(door, model="m", input_tokens=1_000, max_tokens=500)
+
+    assert found["model"] == "large"
+    assert found["estimate"]["sell_usd"] == "0.006000000"

@@ -13,7 +13,8 @@ from hypothesis import given
 from wire_samples import any_json
 
 from proxy.redaction import NOTHING, Redaction
-from proxy.stream_errors import reason_of, words_of
+from proxy.stream_errors import outcome_of, reason_of, words_of
+from routing.fallback import Outcome
 
 OVERLOADED = (
     b"event: error\n"
@@ -38,6 +39,29 @@ def test_the_status_is_that_of_the_words(error: Any, status: int, code: str | No
     assert words is not None
     assert words.status == status
     assert code is None or words.code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        ({"type": "overloaded_error"}, Outcome.SERVER_ERROR),
+        ({"type": "service_unavailable_error"}, Outcome.SERVER_ERROR),
+        ({"type": "rate_limit_error"}, Outcome.RATE_LIMITED),
+        ({"code": 429}, Outcome.RATE_LIMITED),
+        ({"code": "context_length_exceeded"}, Outcome.CONTEXT_TOO_LONG),
+        ({"type": "invalid_request_error", "code": "content_filter"}, Outcome.CONTENT_POLICY),
+        ({"type": "invalid_request_error", "code": None}, Outcome.REFUSED),
+        ({"type": "authentication_error"}, Outcome.AUTH),
+        ({"code": 401}, Outcome.AUTH),
+        ({"type": "insufficient_quota"}, Outcome.QUOTA),
+        ({"code": []}, Outcome.SERVER_ERROR),
+        ("It broke.", Outcome.SERVER_ERROR),
+        (None, Outcome.SERVER_ERROR),
+    ],
+)
+def test_the_outcome_is_that_of_a_status(error: Any, outcome: Outcome) -> None:
+    """What begins a stream means what it would have meant before it; the rest is the server's."""
+    assert outcome_of(error) is outcome
 
 
 @pytest.mark.parametrize(

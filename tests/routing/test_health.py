@@ -6,8 +6,10 @@ import pytest
 
 from routing.fallback import Outcome
 from routing.health import (
+    COOL_MAX_S,
     FAILURES,
     FAILURES_IN_A_ROW,
+    LEARNT_LATER_S,
     NEXT,
     OPEN_FIRST_S,
     OPEN_MAX_S,
@@ -122,7 +124,7 @@ def test_what_succeeds_meanwhile_does_not_close_it():
 
 
 def test_a_probe_that_fails_doubles_the_time_up_to_a_bound():
-    """10 s, 20 s, 40 s, 60 s, 60 s."""
+    """10 s, 20 s, 30 s, 30 s, 30 s."""
     health, now_s, opened = broken(), 100.0, []
     for _ in range(5):
         opened.append(health.changed["a"] - now_s)
@@ -130,11 +132,11 @@ def test_a_probe_that_fails_doubles_the_time_up_to_a_bound():
         health.begin("a", now_s)
         health.record("a", Outcome.TIMEOUT, now_s, retry_after_s=None)
 
-    assert opened == [OPEN_FIRST_S, 20, 40, OPEN_MAX_S, OPEN_MAX_S]
+    assert opened == [OPEN_FIRST_S, 20, OPEN_MAX_S, OPEN_MAX_S, OPEN_MAX_S]
 
 
 @pytest.mark.parametrize(
-    ("asked_s", "left_s"), [(5.0, 5.0), (600.0, OPEN_MAX_S), (None, 0.0), (0.0, 0.0)]
+    ("asked_s", "left_s"), [(5.0, 5.0), (600.0, COOL_MAX_S), (None, 0.0), (0.0, 0.0)]
 )
 def test_a_429_with_a_time_cools_the_upstream_down(asked_s, left_s):
     """At once, for as long as it asks but never above the bound; without a time not at all."""
@@ -160,8 +162,8 @@ def test_what_others_found_is_learned_and_told_no_further():
     health = Health()
     health.learn("a", 7.0, 100)
 
-    assert order(health, 106) == ["b", "a"]
-    assert health.state("a", 107) is State.HALF_OPEN
+    assert order(health, 106 + LEARNT_LATER_S) == ["b", "a"]
+    assert health.state("a", 107 + LEARNT_LATER_S) is State.HALF_OPEN
     health.forget("a")
     assert health.state("a", 107) is State.CLOSED
     assert health.changed == {}
@@ -185,3 +187,34 @@ def test_the_memory_of_attempts_is_bounded():
     assert len(breaker.recent) == breaker.recent.maxlen
     assert breaker.failed_recently == 1
     assert health.states(100) == {"a": State.CLOSED}
+
+
+def test_an_overload_that_names_a_time_cools_the_upstream_down():
+    """A 503 with Retry-After asks to be left alone as a 429 does, and is a failure besides."""
+    health = Health()
+    health.record("a", Outcome.SERVER_ERROR, 100, retry_after_s=20.0)
+
+    assert order(health, 119) == ["b", "a"]
+    assert order(health, 120) == ["a", "b"]
+
+
+def test_a_limit_that_is_used_up_cools_the_upstream_down():
+    """Also after an answer that was served, and no longer than the bound."""
+    health = Health()
+    health.record("a", Outcome.SERVED, 100, retry_after_s=None)
+    health.cool("a", 3600.0, 100)
+
+    assert health.is_passed_over("a", 100 + COOL_MAX_S - 1)
+    assert not health.is_passed_over("a", 100 + COOL_MAX_S)
+    assert not health.is_passed_over("b", 100)
+
+
+def test_who_found_it_later_asks_later():
+    """The first to tell asks first; what is not open has nothing to put off."""
+    health = broken()
+    health.yield_probe("a", 101)
+    health.yield_probe("b", 101)
+
+    assert health.state("a", 100 + OPEN_FIRST_S) is State.OPEN
+    assert health.state("a", 100 + OPEN_FIRST_S + LEARNT_LATER_S) is State.HALF_OPEN
+    assert health.state("b", 101) is State.CLOSED

@@ -145,7 +145,9 @@ def _reversed(cause: Booking, body: bytes, rated: RatedEvent) -> Booking:
     place = cause.arrival.entry
     entry = Entry(place.shard, place.stream_id, payload, payload_hash(payload))
     amounts = {
-        unit: UnitAmount(-each.quantity, each.sell_rate_pico, -each.sell_nano, -each.cost_nano)
+        unit: UnitAmount(
+            -each.quantity, each.sell_rate_pico, -each.sell_nano, -each.cost_nano, each.variant
+        )
         for unit, each in rated.amounts.items()
     }
     turned = RatedEvent(event, amounts, -rated.sell_nano, -rated.cost_nano, rated.unpriced)

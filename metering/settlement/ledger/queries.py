@@ -103,8 +103,9 @@ def _charges(row: Row[Any]) -> list[Charge]:
             rate_pico=rate_pico,
             amount_nano=sell_nano,
             price_version=row.sell_version,
+            variant=words[0] if words else None,
         )
-        for unit, (quantity, rate_pico, sell_nano, _) in decode_amounts(row.amounts).items()
+        for unit, (quantity, rate_pico, sell_nano, _, *words) in decode_amounts(row.amounts).items()
         if rate_pico is not None
     ]
 

@@ -102,7 +102,7 @@ def _units(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
             row.billable,
         )
         _add(sums, (*dimensions, ATTEMPT), (_attempts(row), 0, 0))
-        for unit, (quantity, _, sell_nano, cost_nano) in decode_amounts(row.amounts).items():
+        for unit, (quantity, _, sell_nano, cost_nano, *_) in decode_amounts(row.amounts).items():
             _add(sums, (*dimensions, unit), (quantity, sell_nano, cost_nano))
     names = (*tables.ROLLUP_DIMENSIONS, *_MEASURES)
     return [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]

@@ -93,17 +93,19 @@ def event_row(
 def encode_amounts(rated: RatedEvent) -> str:
     """The column `amounts`: JSON {unit: [quantity, sell_rate_pico | null, sell_nano, cost_nano]}.
 
-    Units are in sorted order, so that the same rating is the same text.
+    At another than the list price its words follow. Units are in sorted order, so that the same
+    rating is the same text.
     """
-    amounts = {
-        unit: (one.quantity, one.sell_rate_pico, one.sell_nano, one.cost_nano)
-        for unit, one in rated.amounts.items()
-    }
+    amounts: dict[str, tuple[int | str | None, ...]] = {}
+    for unit, one in rated.amounts.items():
+        amounts[unit] = (one.quantity, one.sell_rate_pico, one.sell_nano, one.cost_nano)
+        if one.variant is not None:
+            amounts[unit] += (one.variant,)
     return orjson.dumps(amounts, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def decode_amounts(text: str) -> dict[str, tuple[int, int | None, int, int]]:
-    """What `encode_amounts` wrote."""
+def decode_amounts(text: str) -> dict[str, tuple[Any, ...]]:
+    """What `encode_amounts` wrote: the fields of `UnitAmount` in their order."""
     return dict(orjson.loads(text))
 
 

@@ -11,14 +11,18 @@ from typing import Any
 import orjson
 
 from proxy.error_words import ErrorWords
+from proxy.wire.openai_chat.errors import MOMENTARY
 from routing.fallback import Outcome
 
 _TEXT_MAX = 4096
+_SAYS_MAX = 300
+"""Of a message, what is looked at: further on it may quote the request."""
 _NO_CREDIT = ("your credit balance is too low", "you have reached your specified")
 """How a 400 begins that is about the account. Further on it may quote the request, and a tenant
 could shut the account for everybody by what it writes there."""
 _NO_ALLOWANCE = ("credit balance", "spend limit", "spending limit", "spend cap")
 _TOO_LONG = ("prompt is too long", "exceed context limit", "exceeds the context window")
+_AGAINST_POLICY = ("output blocked by content filtering policy", "input blocked by content")
 
 _STATUSES = {
     "invalid_request_error": 400,
@@ -60,8 +64,15 @@ def classify_error(status: int, body: bytes) -> Outcome:
         return Outcome.QUOTA
     if status == 429:
         return Outcome.RATE_LIMITED
-    if 500 <= status <= 599 or status == 408:  # 529 is "overloaded"
+    if 500 <= status <= 599 or status in MOMENTARY:  # 529 is "overloaded"
         return Outcome.SERVER_ERROR
+    if kind == "not_found_error" and message.startswith("model:"):
+        return Outcome.UNKNOWN_MODEL
+    if kind == "invalid_request_error":
+        if _is_too_long(message):
+            return Outcome.CONTEXT_TOO_LONG
+        if message.lower().startswith(_AGAINST_POLICY):
+            return Outcome.CONTENT_POLICY
     return Outcome.REFUSED if 400 <= status < 500 else Outcome.NONSENSE  # 2xx, 3xx, beyond 599
 
 
@@ -86,8 +97,10 @@ def _words(status: int, error: Mapping[str, Any]) -> ErrorWords:
     kind, message = _said(error)
     type_, code = _OPENAI_WORDS.get(kind, (kind or "api_error", None))
     param = None
-    if kind == "invalid_request_error" and any(words in message.lower() for words in _TOO_LONG):
+    if kind == "invalid_request_error" and _is_too_long(message):
         code, param = "context_length_exceeded", "messages"
+    elif kind == "invalid_request_error" and message.lower().startswith(_AGAINST_POLICY):
+        code = "content_policy_violation"
     elif kind == "not_found_error" and message.startswith("model:"):
         code, param = "model_not_found", "model"
     elif _is_out_of_money(kind, message):
@@ -95,6 +108,11 @@ def _words(status: int, error: Mapping[str, Any]) -> ErrorWords:
     # OpenAI's clients know 503 for a server that is overloaded, and nobody else has 529
     told = 503 if status == 529 else status
     return ErrorWords(told, message or "The upstream gave no reason.", type_, code, param)
+
+
+def _is_too_long(message: str) -> bool:
+    said = message[:_SAYS_MAX].lower()
+    return any(words in said for words in _TOO_LONG)
 
 
 def _is_out_of_money(kind: str, message: str) -> bool:

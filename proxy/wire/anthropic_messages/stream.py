@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from metering.usage import ReportedUsage
+from metering.usage import WEB_SEARCH, ReportedUsage
 from proxy.chat import ChatRequest
 from proxy.unread import size_of
 from proxy.wire import Reading
@@ -76,6 +76,7 @@ class MessageSource:
         "_has_started",
         "_model",
         "_relays",
+        "_searches",
         "_shared",
         "_usage",
     )
@@ -87,6 +88,7 @@ class MessageSource:
         self._shared = shared_fields({}, created_s=created_s)
         self._blocks: dict[int, _Block] = {}
         self._calls = 0
+        self._searches = 0
         self._usage = RunningUsage()
         self._has_started = False
 
@@ -156,13 +158,21 @@ class MessageSource:
             self._blocks[index] = block
         if is_call:
             self._calls += 1
-            return Reading((self._called(block, name=start.get("name"), id=start.get("id")),))
+            called = self._called(block, name=start.get("name"), id=start.get("id"))
+            return Reading((called,), self._tools_begun(kind, start.get("name")))
         if kind == "redacted_thinking" and is_kept(start):
             return Reading((self._chunk({"thinking_blocks": [kept_of(start)]}),))
         if kind in _SPOKEN:  # its first words may stand in the start
             return self._said(block, {**start, "type": f"{kind}_delta"})
         # a result of a tool that ran there; it is input, which nobody has held anything for
         return _NOTHING if kind == "redacted_thinking" else self._unread(start)
+
+    def _tools_begun(self, kind: object, name: object) -> ReportedUsage | None:
+        """The searches until now: the usage that tells them comes last, if it ever comes."""
+        if kind != "server_tool_use" or name != WEB_SEARCH:
+            return None
+        self._searches += 1
+        return ReportedUsage(tools={WEB_SEARCH: self._searches})
 
     def _delta(self, data: dict[str, Any]) -> Reading:
         delta, index = data.get("delta"), data.get("index")

@@ -4,12 +4,14 @@ Totals of the input are exclusive here: `input_tokens` holds neither what was re
 what was written to one. `output_tokens` is inclusive: `output_tokens_details.thinking_tokens` are
 part of it, where they are told at all. In a stream numbers are running totals: the input comes with
 `message_start`, and `message_delta` has the output and may tell the input again. What a compaction
-used stands under `iterations` only, and is billed.
+used stands under `iterations` only, and is billed. Searches of the web are billed apart; fetching a
+page costs no more than its tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from metering.usage import (
@@ -21,6 +23,7 @@ from metering.usage import (
     INPUT_UNCACHED,
     OUTPUT_REASONING,
     OUTPUT_TEXT,
+    WEB_SEARCH,
     ReportedUsage,
     is_count,
     output_total,
@@ -60,6 +63,7 @@ def read_usage(usage: Mapping[str, Any]) -> ReportedUsage:
         output=made,
         suspect="; ".join(suspect) or None,
         doubt="; ".join(doubt) or None,
+        tools=_tools(usage),
     )
 
 
@@ -93,7 +97,7 @@ class RunningUsage:
             return report
         less = "reported input became less"
         doubt = less if report.doubt is None else f"{less}; {report.doubt}"
-        return ReportedUsage(report.input, report.output, report.suspect, doubt)
+        return replace(report, doubt=doubt)
 
 
 def usage_of(units: Mapping[str, int]) -> dict[str, Any]:
@@ -203,12 +207,17 @@ def _sum(one: dict[str, int] | None, other: dict[str, int] | None) -> dict[str, 
     return {name: tokens + other[name] for name, tokens in one.items()}
 
 
+def _tools(usage: Mapping[str, Any]) -> dict[str, int] | None:
+    """Uses of Anthropic's own tools that are billed; None where it does not speak of them."""
+    told = usage.get("server_tool_use")
+    searches = told.get("web_search_requests") if isinstance(told, Mapping) else None
+    if not isinstance(searches, int) or not is_count(searches):
+        return None
+    return {WEB_SEARCH: searches} if searches else {}
+
+
 def _notes(usage: Mapping[str, Any]) -> Iterator[str]:
     """What the provider bills beside tokens, or at other prices than these."""
-    tools = usage.get("server_tool_use")
-    for name, count in tools.items() if isinstance(tools, Mapping) else ():
-        if name in ("web_search_requests", "web_fetch_requests") and is_count(count) and count:
-            yield f"{count} {name} are not priced"
     if usage.get("speed") == "fast":
         yield "fast mode is billed at other prices"
     if usage.get("inference_geo") == "us":

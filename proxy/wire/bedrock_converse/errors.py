@@ -30,6 +30,19 @@ _QUOTA = frozenset({"ServiceQuotaExceededException"})
 _DAILY = "per day"
 """What tells "Too many tokens per day" from a limit that is over in a minute."""
 
+_TOO_LONG = (
+    "input is too long",
+    "prompt is too long",
+    "exceeds the maximum number of tokens",
+    "maximum context length",
+    "exceeds the model's context",
+    "too many input tokens",
+)
+_NO_MODEL = ("the provided model identifier is invalid", "could not resolve the foundation model")
+_POLICY = ("blocked by content filtering policy", "blocked by our content filters")
+_SAYS_MAX = 300
+"""Of a message, what is looked at: further on it may quote the request."""
+
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -65,17 +78,38 @@ def classify_error(status: int, body: bytes) -> Outcome:
     if status == 429:
         return Outcome.QUOTA if _DAILY in message.lower() else Outcome.RATE_LIMITED
     # 408 and 424 are a model that took too long or failed: another one may not
-    if 500 <= status <= 599 or status in {408, 424}:
+    if 500 <= status <= 599 or status in {408, 409, 424, 425}:
         return Outcome.SERVER_ERROR
-    return Outcome.REFUSED if 400 <= status < 500 else Outcome.NONSENSE
+    return _of_the_request(message) if 400 <= status < 500 else Outcome.NONSENSE
+
+
+def _of_the_request(message: str) -> Outcome:
+    said = message[:_SAYS_MAX].lower()
+    if any(words in said for words in _TOO_LONG):
+        return Outcome.CONTEXT_TOO_LONG
+    if any(words in said for words in _NO_MODEL):
+        return Outcome.UNKNOWN_MODEL
+    if any(words in said for words in _POLICY):
+        return Outcome.CONTENT_POLICY
+    return Outcome.REFUSED
 
 
 def read_error(status: int, body: bytes) -> ErrorWords:
     """What such an answer says; its text where it is no JSON of this shape."""
     kind, message = _said(body)
+    code = _CODES.get(_of_the_request(message), kind or None) if status in _BODY_TELLS else kind
     return ErrorWords(
-        status, message or "The upstream gave no reason.", _type(status), kind or None
+        status, message or "The upstream gave no reason.", _type(status), code or None
     )
+
+
+_BODY_TELLS = frozenset({400, 404, 413})
+_CODES: dict[Outcome, str | None] = {
+    Outcome.CONTEXT_TOO_LONG: "context_length_exceeded",
+    Outcome.CONTENT_POLICY: "content_policy_violation",
+    Outcome.UNKNOWN_MODEL: "model_not_found",
+}
+"""OpenAI's words for them."""
 
 
 def stream_error(kind: str, message: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from proxy.error_words import ErrorWords
 from routing.fallback import Outcome
 
 _TEXT_MAX = 4096
+_SAYS_MAX = 300
 _DETAILS_MAX = 32
 _KEY_REASONS = frozenset(
     {
@@ -37,6 +38,9 @@ _ACCOUNT_REASONS = frozenset({"BILLING_DISABLED"})
 _LOCATION = "location is not supported"
 _BILLING_WORDS = "check your plan and billing"
 _TOO_LONG_WORDS = "exceeds the maximum number of tokens"
+_NO_MODEL_WORDS = ("models/", "publisher model ")
+_POLICY_WORDS = ("the prompt could not be submitted", "the prompt was blocked")
+"""How an error begins that Vertex gives for a prompt that it does not answer."""
 
 
 def classify_error(status: int, body: bytes) -> Outcome:
@@ -46,7 +50,7 @@ def classify_error(status: int, body: bytes) -> Outcome:
         return Outcome.QUOTA if _is_unpaid(_error(body)) else Outcome.AUTH
     if status == 429:
         return Outcome.QUOTA if _is_quota(_error(body)) else Outcome.RATE_LIMITED
-    if 500 <= status <= 599 or status in {408, 499}:
+    if 500 <= status <= 599 or status in {408, 409, 425, 499}:
         return Outcome.SERVER_ERROR  # 499 is Google's CANCELLED: we cancelled nothing
     if not 400 <= status < 500:
         return Outcome.NONSENSE
@@ -57,6 +61,18 @@ def classify_error(status: int, body: bytes) -> Outcome:
         return Outcome.QUOTA
     if status == 400 and _is_account(error):
         return Outcome.AUTH
+    return _of_the_request(status, _text((error or {}).get("message")) or "")
+
+
+def _of_the_request(status: int, message: str) -> Outcome:
+    """What of the request is refused, by how the message begins: later it may quote."""
+    said = message[:_SAYS_MAX].lower()
+    if status == 404 and said.startswith(_NO_MODEL_WORDS):
+        return Outcome.UNKNOWN_MODEL
+    if status == 400 and _TOO_LONG_WORDS in said:
+        return Outcome.CONTEXT_TOO_LONG
+    if status == 400 and said.startswith(_POLICY_WORDS):
+        return Outcome.CONTENT_POLICY
     return Outcome.REFUSED
 
 
@@ -82,8 +98,11 @@ def _kind(status: int, error: dict[str, Any], message: str) -> tuple[str, str | 
     if status == 404:
         return "invalid_request_error", "model_not_found"
     if 400 <= status < 500:
-        too_long = _TOO_LONG_WORDS in message
-        return "invalid_request_error", "context_length_exceeded" if too_long else None
+        if _TOO_LONG_WORDS in message:
+            return "invalid_request_error", "context_length_exceeded"
+        if message.lower().startswith(_POLICY_WORDS):
+            return "invalid_request_error", "content_policy_violation"
+        return "invalid_request_error", None
     return "api_error", None
 
 

@@ -17,7 +17,7 @@ from proxy.wire import Reading
 from proxy.wire.openai_responses.answers import ENDED_EARLY, begun, ended
 from proxy.wire.openai_responses.drafts import Draft
 from proxy.wire.openai_responses.events import event
-from proxy.wire.openai_responses.usage import read_response_usage, usage_of
+from proxy.wire.openai_responses.usage import ToolCalls, read_response_usage, usage_of
 
 _NOTHING = Reading()
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -81,7 +81,15 @@ _WITHIN = ("action", "operation")
 class ResponseSource:
     """Reads one stream."""
 
-    __slots__ = ("_created_s", "_drafts", "_is_ended", "_request", "_response", "_sequence")
+    __slots__ = (
+        "_calls",
+        "_created_s",
+        "_drafts",
+        "_is_ended",
+        "_request",
+        "_response",
+        "_sequence",
+    )
 
     def __init__(self, request: ChatRequest, *, created_s: int) -> None:
         self._request = request
@@ -90,6 +98,7 @@ class ResponseSource:
         self._drafts: dict[int, Draft] = {}
         self._sequence = 0
         self._is_ended = False
+        self._calls = ToolCalls()
 
     def read(self, data: dict[str, Any]) -> Reading:
         """What this event says."""
@@ -214,6 +223,8 @@ class ResponseSource:
             draft.final = item
             inner = [leaf for name in _WITHIN for _, leaf in leaves(item.get(name))]
             said += _delta_of(None, "\n".join(inner), draft.index)
+            if self._calls.add(item):  # told at once: the end, which tells it too, may never come
+                return Reading(_said(said).chunks, ReportedUsage(tools=self._calls.uses()))
         return _said(said)
 
     def _whole_item(self, draft: Draft, item: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,10 +10,10 @@ from proxy.wire import Decoder, Sending
 from proxy.wire.openai_chat.errors import classify_error, read_error
 from proxy.wire.openai_responses.decoder import ResponseDecoder
 from proxy.wire.openai_responses.source import ResponseSource
-from proxy.wire.openai_responses.usage import read_usage
+from proxy.wire.openai_responses.usage import read_response_usage, read_usage
 from proxy.wire.openai_responses.whole import read_whole
 
-__all__ = ["classify_error", "read_error", "read_usage", "read_whole"]
+__all__ = ["classify_error", "read_error", "read_response_usage", "read_usage", "read_whole"]
 
 TRANSLATES = False
 ANSWER_FIELD = "output"

@@ -2,15 +2,20 @@
 
 Totals are inclusive: `input_tokens` holds what was read from the cache or written to it,
 `output_tokens` holds reasoning (OpenAI API description, `ResponseUsage`). It comes once, with the
-event that ends a stream. What tools of the vendor cost beside tokens is told in `tool_usage`.
+event that ends a stream. What tools of the vendor cost beside tokens is told in `tool_usage`, or
+can be seen from the calls in `output`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from metering.usage import (
+    CODE_SESSION,
+    FILE_SEARCH,
+    IMAGE,
     INPUT_CACHE_READ,
     INPUT_CACHE_WRITE_1H,
     INPUT_CACHE_WRITE_5M,
@@ -19,6 +24,7 @@ from metering.usage import (
     OUTPUT_REASONING,
     OUTPUT_TEXT,
     TOKEN_CLASSES,
+    WEB_SEARCH,
     ReportedUsage,
     is_count,
 )
@@ -37,20 +43,82 @@ def read_usage(usage: Mapping[str, Any]) -> ReportedUsage:
 
 
 def read_response_usage(response: Mapping[str, Any]) -> ReportedUsage | None:
-    """The usage of a response object; in doubt where the vendor's tools cost more than it holds."""
-    usage = response.get("usage")
+    """The usage of a response object with the uses of the vendor's tools."""
+    usage, tools = response.get("usage"), read_tools(response)
     if not isinstance(usage, dict):
-        return None
+        return None if tools is None else ReportedUsage(tools=tools)
     found = read_usage(usage)
-    if beside := _tools_beside(response.get("tool_usage")):
-        doubt = f"billed apart and not in this usage: {beside}"
-        return ReportedUsage(
-            input=found.input,
-            output=found.output,
-            suspect=found.suspect,
-            doubt=doubt if found.doubt is None else f"{found.doubt}; {doubt}",
-        )
-    return found
+    return found if tools is None else replace(found, tools=tools)
+
+
+def read_tools(response: Mapping[str, Any]) -> dict[str, int] | None:
+    """Uses of the vendor's tools: searches as they are told, else as many as there are calls."""
+    calls = ToolCalls()
+    output = response.get("output")
+    for item in output if isinstance(output, list) else ():
+        if isinstance(item, Mapping):
+            calls.add(item)
+    tools = calls.uses()
+    if (searches := _told(response, "web_search", "num_requests")) is not None:
+        tools[WEB_SEARCH] = searches
+    if _told(response, "image_gen", "total_tokens"):
+        tools.setdefault(IMAGE, 1)
+    return {unit: count for unit, count in tools.items() if count} or None
+
+
+def _told(response: Mapping[str, Any], tool: str, name: str) -> int | None:
+    told = response.get("tool_usage")
+    group = told.get(tool) if isinstance(told, Mapping) else None
+    value = group.get(name) if isinstance(group, Mapping) else None
+    return value if isinstance(value, int) and is_count(value) else None
+
+
+class ToolCalls:
+    """The calls of the vendor's tools among the items of one response.
+
+    A container that code runs in is billed once for each response that uses it: whether it was
+    opened for an earlier one is not told.
+    """
+
+    __slots__ = ("_containers", "_uses")
+
+    def __init__(self) -> None:
+        self._uses: dict[str, int] = {}
+        self._containers: set[str] = set()
+
+    def add(self, item: Mapping[str, Any]) -> bool:
+        """Count an item that is done; whether it is such a call. To open a page, or to look for
+        something in it, costs nothing: only searches do."""
+        kind = item.get("type")
+        unit = _CALLS.get(kind) if isinstance(kind, str) else None
+        if unit is None or item.get("status") == "failed":
+            return False
+        action = item.get("action")
+        kind = action.get("type") if isinstance(action, Mapping) else None
+        if unit == WEB_SEARCH and kind not in (None, "search"):
+            return False
+        if unit == CODE_SESSION:
+            container = item.get("container_id")
+            if len(self._containers) < _CONTAINERS_MAX:
+                self._containers.add(container if isinstance(container, str) else "")
+            self._uses[unit] = len(self._containers)
+        else:
+            self._uses[unit] = self._uses.get(unit, 0) + 1
+        return True
+
+    def uses(self) -> dict[str, int]:
+        """How often each was used, by unit."""
+        return dict(self._uses)
+
+
+_CALLS = {
+    "web_search_call": WEB_SEARCH,
+    "file_search_call": FILE_SEARCH,
+    "code_interpreter_call": CODE_SESSION,
+    "image_generation_call": IMAGE,
+}
+_CONTAINERS_MAX = 256
+"""More than any response runs."""
 
 
 def usage_of(units: Mapping[str, int]) -> dict[str, Any]:
@@ -111,17 +179,3 @@ def _split_output(
         doubt.append("reasoning_tokens is more than output_tokens holds")
         reasoning = total_out
     return {OUTPUT_TEXT: total_out - reasoning, OUTPUT_REASONING: reasoning}
-
-
-def _tools_beside(tool_usage: object) -> str:
-    told = tool_usage if isinstance(tool_usage, Mapping) else {}
-    numbers = (
-        ("web searches", told.get("web_search"), "num_requests"),
-        ("image generation tokens", told.get("image_gen"), "total_tokens"),
-    )
-    found = []
-    for words, group, name in numbers:
-        value = group.get(name) if isinstance(group, Mapping) else None
-        if is_count(value) and value:
-            found.append(f"{value} {words}")
-    return ", ".join(found)

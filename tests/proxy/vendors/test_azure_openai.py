@@ -204,10 +204,10 @@ FILTERED = {
 
 
 def test_a_filtered_prompt_is_the_clients_fault() -> None:
-    """The error is relayed as Azure wrote it, and no other upstream is asked."""
+    """The error is relayed as Azure wrote it, and no upstream is asked but those named for it."""
     between, body = way("openai_chat", "openai_chat"), orjson.dumps(FILTERED)
 
-    assert between.upstream.classify_error(400, body) is Outcome.REFUSED
+    assert between.upstream.classify_error(400, body) is Outcome.CONTENT_POLICY
     assert between.error_body(400, body, "r") == body
     words = between.upstream.read_error(400, body)
     assert (words.code, words.param) == ("content_filter", "prompt")

@@ -25,6 +25,11 @@ SPENT = (
     "You have reached your specified API usage limits. You will regain access on 2026-12-01 at "
     "00:00 UTC."
 )
+FILTERED = "Output blocked by content filtering policy"
+BOTH_TOO_LONG = (
+    "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input "
+    "length or `max_tokens` and try again"
+)
 TOO_LONG = "prompt is too long: 210000 tokens > 200000 maximum"
 
 
@@ -32,7 +37,14 @@ TOO_LONG = "prompt is too long: 210000 tokens > 200000 maximum"
     ("status", "raw", "outcome"),
     [
         (400, body("invalid_request_error"), Outcome.REFUSED),
-        (400, body("invalid_request_error", TOO_LONG), Outcome.REFUSED),
+        (400, body("invalid_request_error", TOO_LONG), Outcome.CONTEXT_TOO_LONG),
+        (400, body("invalid_request_error", BOTH_TOO_LONG), Outcome.CONTEXT_TOO_LONG),
+        (400, body("invalid_request_error", "x" * 300 + TOO_LONG), Outcome.REFUSED),
+        (400, body("invalid_request_error", FILTERED), Outcome.CONTENT_POLICY),
+        (400, body("invalid_request_error", f"tools.0.name: {FILTERED}"), Outcome.REFUSED),
+        (404, body("not_found_error", "model: claude-none"), Outcome.UNKNOWN_MODEL),
+        (409, body("conflict_error"), Outcome.SERVER_ERROR),
+        (425, b"", Outcome.SERVER_ERROR),
         (400, body("invalid_request_error", NO_CREDIT), Outcome.QUOTA),
         (400, body("invalid_request_error", SPENT), Outcome.QUOTA),
         (400, body("invalid_request_error", f"tools.0.name: {NO_CREDIT}"), Outcome.REFUSED),

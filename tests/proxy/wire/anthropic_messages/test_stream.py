@@ -185,9 +185,19 @@ def test_tools_of_the_provider_are_metered_and_not_passed_on() -> None:
 
     assert told["choices"][0]["message"]["content"] == "It is sunny."
     assert "tool_calls" not in told["choices"][0]["message"]
-    assert used.final().units == {"input_uncached": 10_682, "output_text": 510}
-    assert used.final().suspect == "1 web_search_requests are not priced"
+    assert used.final().units == {"input_uncached": 10_682, "output_text": 510, "web_search": 1}
+    assert used.final().suspect is None
     assert output_total(native.final().counted) > output_total(used.final().counted)
+
+
+def test_a_search_is_billed_to_whoever_leaves_before_the_end() -> None:
+    """The usage that tells of it comes last; the call that began it has been seen before."""
+    raw = (GOLDEN / "server_tools_stream.sse").read_bytes()
+    relaying = reader(native := meter(), relays=True)
+
+    relaying.feed(raw[: raw.index(b"event: message_delta")])
+
+    assert native.final().units["web_search"] == 1
 
 
 def test_a_stream_that_breaks_off_is_billed_by_what_was_seen() -> None:

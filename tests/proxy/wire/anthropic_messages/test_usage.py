@@ -107,11 +107,28 @@ def test_a_compaction_is_billed_on_top() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "tools"),
+    [
+        ({"web_search_requests": 2, "web_fetch_requests": 3}, {"web_search": 2}),
+        ({"web_search_requests": 0}, {}),
+        ({"web_search_requests": True}, None),
+        ({"web_search_requests": -1}, None),
+        ({}, None),
+        (None, None),
+        ("many", None),
+    ],
+)
+def test_searches_of_the_web_are_units(told: Any, tools: dict[str, int] | None) -> None:
+    """They are billed apart; to fetch a page costs no more than its tokens."""
+    report = read_usage({"input_tokens": 1, "output_tokens": 1, "server_tool_use": told})
+
+    assert report.tools == tools
+    assert (report.doubt, report.suspect) == (None, None)
+
+
+@pytest.mark.parametrize(
     ("fields", "doubt"),
     [
-        ({"server_tool_use": {"web_search_requests": 2}}, "2 web_search_requests are not priced"),
-        ({"server_tool_use": {"web_search_requests": 0}}, None),
-        ({"server_tool_use": None}, None),
         ({"speed": "fast"}, "fast mode is billed at other prices"),
         ({"speed": "standard", "inference_geo": "global"}, None),
         ({"inference_geo": "us"}, "inference in the US only is billed at other prices"),
@@ -121,7 +138,7 @@ def test_a_compaction_is_billed_on_top() -> None:
         ),
     ],
 )
-def test_what_is_billed_apart_is_noted(fields: dict[str, Any], doubt: str | None) -> None:
+def test_what_is_billed_at_other_prices_is_noted(fields: dict[str, Any], doubt: str | None) -> None:
     """What the provider bills beside these tokens stands with the usage, which is billed."""
     report = read_usage({"input_tokens": 1, "output_tokens": 1, **fields})
 

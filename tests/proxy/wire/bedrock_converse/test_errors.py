@@ -18,7 +18,24 @@ def said(message: str = "", **fields: str) -> bytes:
 
 OUTCOMES = {
     "validation": (400, said("Malformed input request"), Outcome.REFUSED),
-    "unknown_model": (404, said("Could not resolve the foundation model"), Outcome.REFUSED),
+    "unknown_model": (404, said("Could not resolve the foundation model"), Outcome.UNKNOWN_MODEL),
+    "wrong_model": (
+        400,
+        said("The provided model identifier is invalid."),
+        Outcome.UNKNOWN_MODEL,
+    ),
+    "too_long": (400, said("Input is too long for requested model."), Outcome.CONTEXT_TOO_LONG),
+    "too_long_of_a_model": (
+        400,
+        said("The model returned the following errors: prompt is too long: 210000 tokens > 200000"),
+        Outcome.CONTEXT_TOO_LONG,
+    ),
+    "too_long_in_a_quote": (400, said("x" * 300 + "Input is too long"), Outcome.REFUSED),
+    "filtered": (
+        400,
+        said("The model returned the following errors: Output blocked by content filtering policy"),
+        Outcome.CONTENT_POLICY,
+    ),
     "no_such_path": (404, b"<UnknownOperationException/>", Outcome.NONSENSE),
     "no_such_method": (405, b"{}", Outcome.NONSENSE),
     "no_access": (403, said("You don't have access to the model"), Outcome.AUTH),

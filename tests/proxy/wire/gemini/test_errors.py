@@ -36,6 +36,8 @@ PER_MINUTE = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"
 EXHAUSTED = "RESOURCE_EXHAUSTED"
 BAD = "INVALID_ARGUMENT"
 
+TOO_LONG = "The input token count (1048577) exceeds the maximum number of tokens allowed (1048576)."
+
 CASES = {
     "wrong_argument": (400, told(400, BAD), Outcome.REFUSED),
     "wrong_key": (
@@ -56,7 +58,23 @@ CASES = {
         told(403, "PERMISSION_DENIED", "Pay.", reason("BILLING_DISABLED")),
         Outcome.QUOTA,
     ),
-    "no_such_model": (404, told(404, "NOT_FOUND"), Outcome.REFUSED),
+    "nothing_there": (404, told(404, "NOT_FOUND"), Outcome.REFUSED),
+    "no_such_model": (
+        404,
+        told(404, "NOT_FOUND", "models/gemini-none is not found for API version v1beta"),
+        Outcome.UNKNOWN_MODEL,
+    ),
+    "no_such_model_at_vertex": (
+        404,
+        told(404, "NOT_FOUND", "Publisher Model `projects/p/models/x` was not found."),
+        Outcome.UNKNOWN_MODEL,
+    ),
+    "too_long": (400, told(400, BAD, TOO_LONG), Outcome.CONTEXT_TOO_LONG),
+    "blocked": (
+        400,
+        told(400, BAD, "The prompt could not be submitted. It may violate our policy."),
+        Outcome.CONTENT_POLICY,
+    ),
     "no_such_path": (404, b"<html>404</html>", Outcome.NONSENSE),
     "per_minute": (
         429,
@@ -92,7 +110,6 @@ def test_what_an_error_means(name: str) -> None:
     assert classify_error(status, body) is expected
 
 
-TOO_LONG = "The input token count (1048577) exceeds the maximum number of tokens allowed (1048576)."
 FIELD = {
     "@type": "type.googleapis.com/google.rpc.BadRequest",
     "fieldViolations": [{"field": "generation_config.top_k", "description": "too large"}],

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.usage import COUNT_MAX, TOKEN_CLASSES, input_total, output_total
-from proxy.wire.openai_responses.usage import read_response_usage, read_usage, usage_of
+from proxy.wire.openai_responses.usage import read_response_usage, read_tools, read_usage, usage_of
 
 COUNTS = st.integers(0, 10**6)
 JSON = st.recursive(
@@ -119,15 +119,39 @@ def test_a_side_that_is_missing_is_not_zero() -> None:
     assert (found.input, output_total(found.output or {})) == (None, 5)
 
 
-def test_tools_of_the_vendor_are_flagged() -> None:
+def test_tools_of_the_vendor_are_units() -> None:
     """Web searches and images are billed beside tokens: the usage does not hold them."""
     tools = {"web_search": {"num_requests": 2}, "image_gen": {"total_tokens": 900}}
-    found = read_response_usage({"usage": usage(total_tokens=1), "tool_usage": tools})
+    found = read_response_usage({"usage": usage(), "tool_usage": tools})
 
     assert found is not None
-    assert found.doubt is not None
-    assert found.doubt.endswith("2 web searches, 900 image generation tokens")
-    assert found.doubt.startswith("total_tokens is not")
+    assert found.tools == {"web_search": 2, "image": 1}
+    assert found.doubt is None
+
+
+_SEARCH = {"type": "web_search_call", "action": {"type": "search", "query": "x"}}
+_PAGE = {"type": "web_search_call", "action": {"type": "open_page", "url": "https://x"}}
+_FILES = {"type": "file_search_call", "queries": ["a", "b"]}
+_CODE = {"type": "code_interpreter_call", "container_id": "cntr_1"}
+_IMAGE = {"type": "image_generation_call", "result": "aGk="}
+
+CALLS: dict[str, tuple[list[Any], dict[str, int] | None]] = {
+    "nothing": ([{"type": "message"}], None),
+    "searches": ([_SEARCH, _PAGE, _SEARCH], {"web_search": 2}),
+    "a search that says not what it did": ([{"type": "web_search_call"}], {"web_search": 1}),
+    "a failed one": ([{**_SEARCH, "status": "failed"}], None),
+    "files": ([_FILES, _FILES], {"file_search": 2}),
+    "one sandbox twice": ([_CODE, _CODE], {"code_session": 1}),
+    "two sandboxes": ([_CODE, {**_CODE, "container_id": "cntr_2"}], {"code_session": 2}),
+    "an image": ([_IMAGE], {"image": 1}),
+    "what is no item": (["x", None, {"type": 5}], None),
+}
+
+
+@pytest.mark.parametrize(("output", "tools"), CALLS.values(), ids=CALLS)
+def test_calls_of_tools_are_counted(output: list[Any], tools: dict[str, int] | None) -> None:
+    """Where no number is told, each call that is billed is one use."""
+    assert read_tools({"output": output}) == tools
 
 
 @given(JSON, JSON)
