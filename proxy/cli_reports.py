@@ -20,12 +20,14 @@ from metering.ids import is_id
 from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
 from metering.settlement.ledger.faults import LedgerDamagedError, safe_url
-from metering.settlement.ledger.queries import invoice_report
+from metering.settlement.ledger.plan_books import Terms, closed_statement, knows_plans, statement_of
+from metering.settlement.ledger.queries import invoice_report, rfc3339
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.usage_report import DIMENSIONS, NOTHING, SORTS, Asked, usage_report
 from metering.settlement.redis_client import connect
 from metering.settlement.redis_stream import stream_pending
-from proxy import cli_tables
+from metering.settlement.statements import sha256_of, statement_bytes
+from proxy import cli_plan_tables, cli_tables
 from proxy.data_dir import is_served
 from proxy.embedded_redis import redis_url
 from proxy.settings import Settings
@@ -81,6 +83,7 @@ def invoice(settings: Settings, tenant: str, period: str) -> Report:
     found = read_ledger(
         settings, lambda ledger: invoice_report(ledger, tenant, period, pending=pending)
     )
+    planned = statement(settings, tenant, period)
     if found is None:
         _require_configured(settings, tenant)
         body = make_invoice(tenant, period, ())
@@ -95,7 +98,35 @@ def invoice(settings: Settings, tenant: str, period: str) -> Report:
             "event_digest": found.event_digest,
             "sha256": found.sha256,
         }
+    if planned is not None:
+        body |= {**planned, "settled_through": body["settled_through"], "pending": pending}
+        return body, cli_plan_tables.statement(body)
     return body, cli_tables.invoice(body)
+
+
+def statement(settings: Settings, tenant: str, period: str) -> dict[str, Any] | None:
+    """What a month comes to by the tenant's plan, closed or as it stands; None without a plan."""
+    assigned = settings.assignments.get(tenant, ())
+    terms = Terms(settings.plans, assigned)
+
+    def ask(ledger: Ledger) -> dict[str, Any] | None:
+        if not knows_plans(ledger):
+            return None
+        closed = closed_statement(ledger, tenant, period)
+        if closed is not None:
+            closed_at = rfc3339(closed.closed_at)
+            return {**closed.body, "sha256": closed.sha256, "closed_at": closed_at}
+        if not assigned:
+            return None
+        body = statement_of(ledger, tenant, period, terms).body()
+        if not any(term["plan"] for term in body["terms"]):
+            return None
+        return {**body, "sha256": sha256_of(statement_bytes(body)), "closed_at": None}
+
+    try:
+        return read_ledger(settings, ask)
+    except LookupError as error:
+        raise LedgerError(str(error)) from None
 
 
 def _require_id(settings: Settings, tenant: str | None) -> None:

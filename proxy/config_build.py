@@ -34,6 +34,7 @@ from proxy.config_passthrough import (
     check_passthrough,
     with_flat_prices,
 )
+from proxy.config_plans import build_assignments, build_plans
 from proxy.config_prices import RULES, build_prices
 from proxy.config_providers import build_provider
 from proxy.config_routing import check_choices
@@ -43,6 +44,17 @@ from proxy.config_tenants import Tenants, build_tenants
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
 from routing.upstreams import Model, Upstream, candidates
+
+
+_AS_WRITTEN = (
+    "default_output_tokens",
+    "default_tool_uses",
+    "clamp_max_tokens",
+    "min_output_tokens",
+    "stream_slice_tokens",
+    "on_exhausted",
+)
+"""What of `limits` are settings as they stand."""
 
 
 def build(
@@ -79,6 +91,7 @@ def build(
     _warn_of_gaps(shape, providers, findings)
     check_passthrough(passthrough, providers, models, tenants.by_id, findings)
     server, metering = shape.server, shape.metering
+    plans = build_plans(shape, findings)
     return Settings(
         source=source,
         server=_server(server, findings, directory),
@@ -90,12 +103,7 @@ def build(
         prices=prices,
         tenants=tenants.by_id,
         metering=Metering(**vars(metering)),
-        default_output_tokens=shape.limits.default_output_tokens,
-        default_tool_uses=shape.limits.default_tool_uses,
-        clamp_max_tokens=shape.limits.clamp_max_tokens,
-        min_output_tokens=shape.limits.min_output_tokens,
-        stream_slice_tokens=shape.limits.stream_slice_tokens,
-        on_exhausted=shape.limits.on_exhausted,
+        **{name: getattr(shape.limits, name) for name in _AS_WRITTEN},
         cost_rules=cost_rules,
         sla_credit_ppm=build_credit_ppm(shape.sla, findings),
         minted_keys=tenants.minted_keys,
@@ -105,6 +113,8 @@ def build(
         sinks=build_sinks(shape.alerts, findings),
         cache=build_cache(shape, findings),
         cache_url=build_cache_url(shape, findings),
+        plans=plans,
+        assignments=build_assignments(shape.tenants, plans, findings),
     )
 
 

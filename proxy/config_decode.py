@@ -104,15 +104,15 @@ def keys_at(path: Path) -> list[str]:
     kind: Any = FileShape
     for step in path:
         if is_dataclass(kind):
-            kind = _inner(get_type_hints(kind)[str(step)])
+            kind = _inner(_hints(kind)[str(step)])
         else:
             kind = _inner(get_args(kind)[0 if isinstance(step, int) else 1])
-    return list(get_type_hints(kind)) if is_dataclass(kind) else []
+    return list(_hints(kind)) if is_dataclass(kind) else []
 
 
 def shape_keys(kind: Any = FileShape, head: str = "") -> Iterator[str]:
     """Every key of the file: `providers.NAME.type`, `tenants[].keys[].id`; for documentation."""
-    for name, hint in get_type_hints(kind).items():
+    for name, hint in _hints(kind).items():
         path = f"{head}.{name}" if head else name
         yield path
         inner = _inner(hint)
@@ -122,6 +122,11 @@ def shape_keys(kind: Any = FileShape, head: str = "") -> Iterator[str]:
             path, inner = f"{path}.NAME", get_args(inner)[1]
         if is_dataclass(inner):
             yield from shape_keys(inner, path)
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types by key: `from_` is the key `from`, which is no name in Python."""
+    return {name.removesuffix("_"): hint for name, hint in get_type_hints(kind).items()}
 
 
 def _inner(hint: Any) -> Any:
@@ -215,4 +220,9 @@ def _repair(findings: Findings, tree: dict[str, Any], error: ErrorDetails) -> No
 def _stand_in(key: str) -> str | int:
     if key in ("at", "above_tokens"):
         return 1
-    return {"type": "simulator", "scope": "tenant"}.get(key, "")
+    return {
+        "type": "simulator",
+        "scope": "tenant",
+        "kind": "flat",
+        "aggregation": "count",
+    }.get(key, "")

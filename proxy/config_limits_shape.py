@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 from proxy.config_cache_shape import NO_TENANT_CACHE, TenantCacheShape
 from proxy.config_cost_shape import NO_OWN_SLA, OwnSlaShape
 from proxy.config_degrade_shape import Dwell, StepShape
+from proxy.config_plans_shape import AssignmentShape
 from proxy.config_values import FORBID, Count, Flag, Number, Share, Text, Whole
 from proxy.config_values import text as _text
 from proxy.config_values import whole as _whole
@@ -223,3 +224,5 @@ class TenantShape:
     """Projects besides `default`."""
     keys: tuple[KeyShape, ...] = ()
     """What the tenant's applications authenticate with."""
+    plan: tuple[AssignmentShape, ...] = ()
+    """What the tenant pays by, from when on; the prices of its requests if left out."""

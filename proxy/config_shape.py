@@ -22,6 +22,7 @@ from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_models_shape import ModelShape
 from proxy.config_passthrough_shape import PassthroughShape
+from proxy.config_plans_shape import NO_CREDITS, CreditsShape, MeterShape, PlanShape
 from proxy.config_prices_shape import NO_PRICES, PricingShape
 from proxy.config_values import (
     FORBID,
@@ -269,6 +270,12 @@ class FileShape:
     """Routes: the models that clients may ask for, by name."""
     pricing: PricingShape = NO_PRICES
     """What models cost us and what tenants pay."""
+    meters: tuple[MeterShape, ...] = ()
+    """Numbers that plans charge by, beside those that there are."""
+    plans: tuple[PlanShape, ...] = ()
+    """What tenants pay for a month, instead of the prices of single requests."""
+    credits: CreditsShape = NO_CREDITS
+    """How many compute credits a unit is."""
     limits: LimitsShape = NO_LIMITS
     """Limits of every tenant that does not set its own."""
     cost_to_serve: CostToServeShape | None = None

@@ -13,6 +13,7 @@ from typing import Literal
 
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.caps import ScopeKind
+from metering.plans import Assignment, Plan
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.tenants import Tenant
@@ -230,6 +231,10 @@ class Settings:
     """Whose answers are kept, and for how long."""
     cache_url: Secret | None = None
     """The Redis they are kept in; None for that of the caps."""
+    plans: tuple[Plan, ...] = ()
+    """Every version of every plan in the file."""
+    assignments: Mapping[str, tuple[Assignment, ...]] = field(default_factory=dict)
+    """By tenant, which plan it has from when on."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -34,6 +34,8 @@ AT_ONCE: Mapping[str, str] = {
     "tolerances": "anomalies",
     "sinks": "alerts.sinks",
     "passthrough": "passthrough",
+    "plans": "plans",
+    "assignments": "tenants.plan",
     "cache": "cache",
     "server.metrics_tenants": "server.metrics_tenants",
     "server.max_body_mb": "server.max_body_mb",

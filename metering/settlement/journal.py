@@ -82,6 +82,12 @@ def usage_transaction(tenant: str, rated: Sequence[RatedEvent]) -> Transaction:
     )
 
 
+def adjustment_transaction(tenant: str, amount_nano: int, *, idem_key: str) -> Transaction:
+    """What a plan comes to beyond what was booked event by event; the events stay as they are."""
+    sides = Posting(Account.RECEIVABLE, amount_nano), Posting(Account.REVENUE, -amount_nano)
+    return Transaction(tenant, "adjustment", idem_key, 0, sides)
+
+
 def check_balanced(postings: Iterable[Posting]) -> None:
     """UnbalancedError unless the postings sum to zero in every currency."""
     sums: dict[str, int] = {}

@@ -2,8 +2,7 @@
 
 Rules: what `APPEND_ONLY` names is append-only (triggers refuse the rest, see the migrations).
 Amounts are integer nano-USD, times UTC nanoseconds, hashes lowercase hex. What can be derived again
-(`balance`, `rollup`, `rollup_latency`, `velocity`) says so. A change here is a migration there; a
-test compares the two.
+says so. A change here is a migration there; a test compares the two.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from sqlalchemy import (
 
 from metering.usage import TOKEN_CLASSES
 
-HEAD_REVISION = "0007"
+HEAD_REVISION = "0008"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = (
@@ -39,6 +38,8 @@ APPEND_ONLY = (
     "review_item",
     "review_step",
     "review_decision",
+    "plan_version",
+    "plan_statement",
 )
 
 metadata = MetaData()
@@ -374,4 +375,26 @@ review_decision = Table(
     Column("reason", Text, nullable=False),
     Column("decided_at", BigInteger, nullable=False),
     Index("ix_review_decision_item", "item_id"),
+)
+
+plan_version = Table(
+    "plan_version",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("plan", Text, nullable=False),
+    Column("effective_from", Text, nullable=False),  # a day, YYYY-MM-DD
+    Column("body", LargeBinary, nullable=False),
+    Column("stored_at", BigInteger, nullable=False),
+    UniqueConstraint("plan", "effective_from", name="uq_plan_version_day"),
+)
+
+plan_statement = Table(  # what a closed month comes to by the tenant's plan
+    "plan_statement",
+    metadata,
+    Column("tenant", Text, nullable=False),
+    Column("period", Text, nullable=False),  # YYYY-MM
+    Column("body", LargeBinary, nullable=False),  # see settlement/statements.py
+    Column("sha256", Text, nullable=False),
+    Column("closed_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "period"),
 )

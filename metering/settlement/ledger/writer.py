@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy import Connection, bindparam, select, text, update
 
 from metering.seq_ranges import SeqRanges
 from metering.settlement.batches import (
@@ -28,16 +28,16 @@ from metering.settlement.batches import (
     differences,
     sort_bookings,
 )
-from metering.settlement.journal import Transaction, usage_transaction
+from metering.settlement.journal import usage_transaction
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.chain import GENESIS
 from metering.settlement.ledger.dead_letters import keep_dead_letters
 from metering.settlement.ledger.exchanges import incomplete_exchanges, reversals_due
 from metering.settlement.ledger.outbox import put_alerts
+from metering.settlement.ledger.posted import post
 from metering.settlement.ledger.rows import event_row
 from metering.settlement.ledger.store import (
     Ledger,
-    add_rows,
     insert_rows,
     keep_rows,
 )
@@ -166,54 +166,8 @@ def _post(connection: Connection, fresh: Sequence[Booking], now_ns: int) -> dict
         usage_transaction(tenant, [booking.rated for booking in bookings])
         for tenant, bookings in sorted(by_tenant.items())  # one order of locks for all writers
     ]
-    ids = dict(zip(transactions, _allocate(connection, len(transactions)), strict=True))
-    insert_rows(
-        connection,
-        tables.txn,
-        [
-            {
-                "id": txn_id,
-                "tenant": transaction.tenant,
-                "kind": transaction.kind,
-                "idem_key": transaction.idem_key,
-                "events": transaction.events,
-                "booked_at": now_ns,
-            }
-            for transaction, txn_id in ids.items()
-        ],
-    )
-    _insert_postings(connection, ids)
+    ids = post(connection, transactions, now_ns)
     return {transaction.tenant: txn_id for transaction, txn_id in ids.items()}
-
-
-def _insert_postings(connection: Connection, ids: Mapping[Transaction, int]) -> None:
-    rows = [
-        {
-            "txn_id": txn_id,
-            "seq": seq,
-            "tenant": transaction.tenant,
-            "account": posting.account,
-            "currency": posting.currency,
-            "amount_nano": posting.amount_nano,
-        }
-        for transaction, txn_id in ids.items()
-        for seq, posting in enumerate(transaction.postings, start=1)
-    ]
-    insert_rows(connection, tables.posting, rows)
-    names = ("tenant", "account", "currency", "amount_nano")
-    moved = [{**{name: row[name] for name in names}, "version": 1} for row in rows]
-    add_rows(connection, tables.balance, moved, measures=("amount_nano", "version"))
-
-
-def _allocate(connection: Connection, count: int) -> list[int]:
-    """The ids of the next transactions; before the insert, because events refer to them."""
-    if connection.dialect.name == "sqlite":  # the write lock is held: nobody else counts
-        last = connection.execute(select(func.max(tables.txn.c.id))).scalar() or 0
-        return [last + n for n in range(1, count + 1)]
-    query = text(
-        "SELECT nextval(pg_get_serial_sequence('txn', 'id')) FROM generate_series(1, :count)"
-    )
-    return [int(row[0]) for row in connection.execute(query, {"count": count})]
 
 
 def _insert_events(

@@ -1,0 +1,279 @@
+"""`weir plans`: which plans there are, what they charge, what a month comes to, and its close."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from proxy.cli_options import (
+    FAILED,
+    NOT_FOUND,
+    count_of,
+    echo_json,
+    fail,
+    load_config,
+    shared_options,
+)
+
+if TYPE_CHECKING:
+    from metering.plans import Plan
+    from metering.settlement.ledger.plan_books import Closed
+    from metering.settlement.ledger.store import Ledger
+    from proxy.settings import Settings
+
+_Answer = TypeVar("_Answer")
+
+
+@click.group()
+def plans() -> None:
+    """What tenants pay by the month."""
+
+
+@plans.command("list")
+@shared_options
+def list_plans(*, config_file: str | None, data_dir: Path | None, as_json: bool) -> None:
+    """Every version of every plan, of the file and of the ledger."""
+    settings = load_config(config_file, data_dir, as_json).settings
+    rows = [_row(plan, kept_in, settings) for plan, kept_in in _versions(settings, as_json)]
+    if as_json:
+        echo_json({"plans": rows})
+        return
+    from proxy.cli_plan_tables import plans as table
+
+    _print(table(rows))
+
+
+@plans.command("show")
+@click.argument("plan")
+@click.option("--version", help="This version; the latest if left out.")
+@shared_options
+def show(
+    plan: str, *, version: str | None, config_file: str | None, data_dir: Path | None, as_json: bool
+) -> None:
+    """The terms of a plan."""
+    settings = load_config(config_file, data_dir, as_json).settings
+    found = [
+        each
+        for each, _ in _versions(settings, as_json)
+        if each.id == plan and version in (None, each.version)
+    ]
+    if not found:
+        what = plan if version is None else f"{plan} {version}"
+        fail(NOT_FOUND, f"no plan {what}, neither in {settings.source} nor in the ledger", as_json)
+    chosen = max(found, key=lambda each: each.effective_from)
+    if as_json:
+        import json
+
+        echo_json({"version": chosen.version, **json.loads(chosen.body())})
+        return
+    from proxy.cli_plan_tables import plan as table
+
+    _print(table(chosen))
+
+
+@plans.command("preview")
+@click.option("--tenant", required=True, help="Whose month.")
+@click.option("--month", metavar="YYYY-MM", help="UTC month; the current one if left out.")
+@click.option("--plan", help="As if the tenant had this plan for the whole month.")
+@shared_options
+def preview(
+    *,
+    tenant: str,
+    month: str | None,
+    plan: str | None,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """What a month comes to by the tenant's plan, as things are. Nothing is written."""
+    settings = load_config(config_file, data_dir, as_json).settings
+    period = _month(month)
+    from metering.settlement.ledger.plan_books import Terms, statement_of
+
+    assigned = settings.assignments.get(tenant, ())
+    if plan is not None:
+        assigned = (_whole_month(plan, period),)
+    elif tenant not in settings.tenants:
+        fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}", as_json)
+    elif not assigned:
+        fail(NOT_FOUND, f"tenant {tenant!r} has no plan: try one with --plan", as_json)
+    terms = Terms(settings.plans, assigned)
+    made = _asked(
+        settings, lambda ledger: statement_of(ledger, tenant, period, terms), as_json=as_json
+    )
+    body = {**made.body(), "closed_at": None}
+    if as_json:
+        echo_json(body)
+        return
+    from proxy.cli_plan_tables import statement as table
+
+    _print(table(body))
+
+
+@plans.command("close")
+@click.option("--month", required=True, metavar="YYYY-MM", help="UTC month, which must be over.")
+@click.option("--tenant", help="Only this tenant; everybody with a plan if left out.")
+@click.option("--force", is_flag=True, help="Although events may be waiting for the ledger.")
+@shared_options
+def close(
+    *,
+    month: str,
+    tenant: str | None,
+    force: bool,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> NoReturn:
+    """Close a month: store what it comes to and book it. A repeat changes nothing.
+
+    Exit code 1 when some tenant's could not be closed; the others' are.
+    """
+    settings = load_config(config_file, data_dir, as_json).settings
+    period = _month(month)
+    tenants = sorted(settings.assignments) if tenant is None else [tenant]
+    if tenant is not None and tenant not in settings.assignments:
+        fail(NOT_FOUND, f"tenant {tenant!r} has no plan in {settings.source}", as_json)
+    from proxy.cli_reports import pending_events
+
+    pending = pending_events(settings)
+    if pending != 0 and not force:
+        why = "Redis is away" if pending is None else f"{count_of(pending, 'event')} wait"
+        fail(FAILED, f"not closed: {why}; run the worker first, or --force", as_json)
+    closed = _asked(
+        settings,
+        lambda ledger: [(name, _close(ledger, settings, name, period)) for name in tenants],
+        as_json=as_json,
+    )
+    rows = [_closed_row(name, found) for name, found in closed if not isinstance(found, str)]
+    failed = {name: found for name, found in closed if isinstance(found, str)}
+    if as_json:
+        echo_json({"month": period, "closed": rows, "failed": failed})
+    else:
+        for row in rows:
+            state = "closed" if row["is_new"] else "was closed already"
+            words = f"{row['total']} USD, {state} (sha256 {row['sha256'][:12]})"
+            click.echo(f"{row['tenant']}: {words}")
+        for name, why in failed.items():
+            click.echo(f"weir: {name}: {why}", err=True)
+    sys.exit(FAILED if failed else 0)
+
+
+def _close(ledger: Ledger, settings: Settings, tenant: str, period: str) -> Closed | str:
+    """What was closed, or why it was not: what stops one tenant does not stop the next."""
+    from metering.clock import now_ns
+    from metering.settlement.ledger.plan_books import (
+        MonthOpenError,
+        PlanEditedError,
+        Terms,
+        close_month,
+    )
+
+    terms = Terms(settings.plans, settings.assignments[tenant])
+    try:
+        return close_month(ledger, tenant, period, terms, now_ns=now_ns())
+    except (MonthOpenError, PlanEditedError, LookupError) as error:
+        return str(error.args[0])
+
+
+def _closed_row(tenant: str, found: Closed) -> dict[str, Any]:
+    body = found.body
+    return {
+        "tenant": tenant,
+        "total": body["total"],
+        "total_nano": body["total_nano"],
+        "list_nano": body["list_nano"],
+        "event_count": body["event_count"],
+        "sha256": found.sha256,
+        "is_new": found.is_new,
+    }
+
+
+def _whole_month(plan: str, period: str) -> Any:
+    from datetime import date
+
+    from metering.plans import Assignment
+
+    return Assignment(plan, date.fromisoformat(f"{period}-01"))
+
+
+def _month(text: str | None) -> str:
+    from metering.clock import now_ns
+    from proxy.cli_times import parse_month
+
+    try:
+        return parse_month(text, now_ns())
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--month") from None
+
+
+def _versions(settings: Settings, as_json: bool) -> list[tuple[Plan, list[str]]]:
+    """Every version with where it stands, in the order of plans and dates."""
+    from metering.settlement.ledger.plan_books import kept_plans, knows_plans
+    from proxy import cli_reports
+
+    def ask(ledger: Ledger) -> dict[str, Plan]:
+        if not knows_plans(ledger):
+            return {}
+        with ledger.read() as connection:
+            return kept_plans(connection)
+
+    try:
+        kept = cli_reports.read_ledger(settings, ask) or {}
+    except cli_reports.NotFoundError:  # a file can be looked at before anything is served
+        kept = {}
+    except cli_reports.LedgerError as error:
+        fail(FAILED, str(error), as_json)
+    written = {plan.version: plan for plan in settings.plans}
+    found = [
+        (plan, [name for name, held in (("file", written), ("ledger", kept)) if version in held])
+        for version, plan in {**kept, **written}.items()
+    ]
+    return sorted(found, key=lambda each: (each[0].id, each[0].effective_from, each[0].version))
+
+
+def _row(plan: Plan, kept_in: list[str], settings: Settings) -> dict[str, Any]:
+    return {
+        "plan": plan.id,
+        "name": plan.name,
+        "version": plan.version,
+        "effective_from": plan.effective_from.isoformat(),
+        "charges": [component.id for component in plan.components],
+        "tenants": sorted(
+            tenant
+            for tenant, assigned in settings.assignments.items()
+            if any(each.plan == plan.id for each in assigned)
+        ),
+        "kept_in": kept_in,
+    }
+
+
+def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: bool) -> _Answer:
+    """What the ledger answers, or the end of the process with the reason."""
+    from metering.settlement.ledger.plan_books import knows_plans
+    from proxy import cli_reports
+
+    def checked(ledger: Ledger) -> _Answer:
+        if not knows_plans(ledger):
+            raise LookupError("the ledger is of an older version: `weir worker` brings it up")
+        return ask(ledger)
+
+    try:
+        found = cli_reports.read_ledger(settings, checked)
+    except cli_reports.NotFoundError as error:
+        fail(NOT_FOUND, str(error), as_json)
+    except (cli_reports.LedgerError, LookupError) as error:
+        fail(FAILED, str(error.args[0]), as_json)
+    if found is None:
+        fail(NOT_FOUND, "nothing is settled yet", as_json)
+    return found
+
+
+def _print(table: Any) -> None:
+    from proxy.cli_tables import console
+
+    console().print(table)
+    sys.stdout.flush()
