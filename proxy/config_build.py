@@ -45,7 +45,6 @@ from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
 from routing.upstreams import Model, Upstream, candidates
 
-
 _AS_WRITTEN = (
     "default_output_tokens",
     "default_tool_uses",
