@@ -106,7 +106,7 @@ def billed_at(option: Option) -> BilledAt | None:
 def dearer_of(one: Rates, other: Rates) -> Rates:
     """The dearer rate of each unit, with the fees of the first."""
     found = one.rates_pico
-    if all([other.rates_pico[unit] <= rate for unit, rate in found.items()]):
+    if all(other.rates_pico[unit] <= rate for unit, rate in found.items()):
         return one
     rates = {unit: max(rate, other.rates_pico[unit]) for unit, rate in found.items()}
     return Rates(rates, one.version, fees_nano=one.fees_nano)

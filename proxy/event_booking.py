@@ -17,6 +17,7 @@ from metering.caps import ScopeKind, Vector
 from metering.events import Kind, Reason, UsageEvent
 from metering.ids import derived_id
 from metering.money import AMOUNT_NANO_MAX
+from metering.price_variants import USUAL_CHOICE
 from metering.prices import Price, PriceBook
 from metering.tenant_caps import Labels
 from metering.tenants import DEFAULT_PROJECT, ApiKey, Principal, Tenant
@@ -58,7 +59,10 @@ def book(
     price = prices.find(provider=provider, model=name, public_name=name)
     is_unpriced = _is_unpriced(item, price, tenant)
     units = {unit: count for unit, count in item.units.items() if count}
-    price = price and price.at(units, region=item.region)
+    choice = USUAL_CHOICE
+    if price is not None:
+        choice = price.choose_tier(reported=item.service_tier, asked=None)
+        price = price.at(units, tier=choice.tier, region=item.region)
     tokens = sum(units.get(unit, 0) for unit in TOKEN_CLASSES)
     sell_nano = price.sell.total_nano(units) if price else 0
     cost_nano = price.cost.total_nano(units) if price else 0
@@ -85,8 +89,11 @@ def book(
         model_public=name,
         model_upstream=name,
         region=item.region,
+        service_tier=item.service_tier,
+        price_tier=choice.tier,
         units=units,
         usage_source="reported",
+        usage_suspect=choice.doubt,
         cost_version=price.cost.version if price else None,
         sell_version=price.sell.version if price else None,
         cost_nano=cost_nano,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from metering.caps import Candidate, Elastic, Vector
 from metering.prices import Price, Rates
+from metering.usage import INPUT_UNCACHED
 from routing.degrade import NO_CHANGES, Changes
 from routing.upstreams import Upstream
 
@@ -45,6 +46,17 @@ class Option:
         if self.held_at is not None or self.price is None:
             return self.held_at
         return self.price.sell
+
+    @property
+    def price_asked(self) -> Price | None:
+        """The price of what is known of the request: the tier it names, the region, the length of
+        its prompt."""
+        price = self.price
+        if price is None or price.sell.variants is None:
+            return price
+        tier = price.choose_tier(reported=None, asked=self.asked_tier).tier
+        units = {INPUT_UNCACHED: self.prompt_tokens}
+        return price.at(units, tier=tier, region=self.upstream.region)
 
     def text_for(self, model: str) -> str | None:
         """How this differs from the request for `model`: `cheap; max_tokens=512; instruct`."""
