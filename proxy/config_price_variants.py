@@ -65,7 +65,8 @@ def build_variants(rule: RuleShape, path: Path, findings: Findings) -> Variants 
             findings.fault(
                 at, f"{written!r} is the list price", "write its rates into the rule itself"
             )
-        elif name not in KNOWN_TIERS and (hint := suggest(name, KNOWN_TIERS)):
+        elif name not in KNOWN_TIERS:
+            hint = suggest(name, KNOWN_TIERS) or f"known are {', '.join(KNOWN_TIERS)}"
             findings.warn(at, f"no vendor that we know has a service tier {written!r}", hint)
         if name in tiers:
             findings.fault(at, f"service tier {name!r} is there twice", "keep one of the two")
