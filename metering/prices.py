@@ -151,11 +151,8 @@ class Rates:
     def hold_nano(self, *, input_tokens: int, output_tokens: int) -> int:
         """An upper bound: every token at the dearest class of its side, rounded up."""
         dearest_input, dearest_output = self._dearest
-        return (
-            hold_nano(input_tokens, dearest_input)
-            + hold_nano(output_tokens, dearest_output)
-            + self.fees_nano
-        )
+        nano = hold_nano(input_tokens, dearest_input) + self.fees_nano
+        return nano + hold_nano(output_tokens, dearest_output) if output_tokens else nano
 
     @property
     def output_rate_pico(self) -> int:

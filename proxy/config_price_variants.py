@@ -66,8 +66,11 @@ def build_variants(rule: RuleShape, path: Path, findings: Findings) -> Variants 
                 at, f"{written!r} is the list price", "write its rates into the rule itself"
             )
         elif name not in KNOWN_TIERS:
-            hint = suggest(name, KNOWN_TIERS) or f"known are {', '.join(KNOWN_TIERS)}"
-            findings.warn(at, f"no vendor that we know has a service tier {written!r}", hint)
+            findings.warn(
+                at,
+                f"no vendor that we know has a service tier {written!r}",
+                suggest(name, KNOWN_TIERS),
+            )
         if name in tiers:
             findings.fault(at, f"service tier {name!r} is there twice", "keep one of the two")
         tiers[name] = _overlay(rule, shape, at, findings)

@@ -135,15 +135,19 @@ def admission(stages: Sequence[Sequence[Option]]) -> Admission:
 
     Stages that come to the same are one: an option is allowed up to the last stage that has it.
     """
+    if len(stages) == 1:  # as nearly always
+        only = tuple(stages[0])
+        found = [Candidate(each.upstream.label, each.hold, 0, each.elastic) for each in only]
+        return Admission(only, tuple(found), (0,) * len(only))
     options: list[Option] = []
     candidates: list[Candidate] = []
     steps: list[int] = []
     step = 0
-    for number, found in enumerate(stages):
+    for number, stage in enumerate(stages):
         following = stages[number + 1] if number + 1 < len(stages) else None
-        if following is not None and tuple(following) == tuple(found):
+        if following is not None and tuple(following) == tuple(stage):
             continue
-        for option in found:
+        for option in stage:
             options.append(option)
             candidates.append(Candidate(option.upstream.label, option.hold, number, option.elastic))
             steps.append(step)
