@@ -176,7 +176,7 @@ def test_a_tier_that_we_do_not_know_is_taken_and_doubted(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("tier", "expected"),
-    [("flx", "(did you mean 'flex'?)"), ("gold", "(known are flex, priority, "), ("flex", "")],
+    [("flx", "(did you mean 'flex'?)"), ("gold", "(known: batch, fast, flex, "), ("flex", "")],
 )
 def test_a_tier_that_no_vendor_has_is_warned_of(tmp_path: Path, tier: str, expected: str) -> None:
     """It would never be met, and what was meant is billed at another."""

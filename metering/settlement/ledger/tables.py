@@ -24,9 +24,9 @@ from sqlalchemy import (
     text,
 )
 
-from metering.usage import TOKEN_CLASSES
+from metering.usage import LATER_CLASSES, TOKEN_CLASSES
 
-HEAD_REVISION = "0008"
+HEAD_REVISION = "0009"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = (
@@ -82,7 +82,11 @@ usage_event = Table(
     Column("model_requested", Text, nullable=False),
     Column("model_upstream", Text, nullable=False),
     Column("model_version", Text),
-    *(Column(quantity_column(unit), BigInteger) for unit in TOKEN_CLASSES),
+    *[
+        Column(quantity_column(unit), BigInteger)
+        for unit in TOKEN_CLASSES
+        if unit not in LATER_CLASSES
+    ],
     Column("q_other", Text),  # JSON {unit: quantity} of units that are no tokens
     Column("usage_source", Text, nullable=False),
     Column("cost_version", Text),
@@ -101,6 +105,7 @@ usage_event = Table(
     Column("payload", LargeBinary, nullable=False),
     Column("payload_hash", Text, nullable=False),
     Column("user_scope", Text),  # the id of the user's scope; NULL before migration 0007, too
+    *[Column(quantity_column(unit), BigInteger) for unit in LATER_CLASSES],  # at the end, as added
     UniqueConstraint("shard", "seq", name="uq_usage_event_chain"),
     CheckConstraint("(kind = 'correction') = (corrects IS NOT NULL)", name="ck_usage_event_kind"),
     Index("ix_usage_event_tenant_time", "tenant", "occurred_at"),
