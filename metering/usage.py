@@ -36,6 +36,9 @@ TOKEN_CLASSES: tuple[str, ...] = INPUT_CLASSES + OUTPUT_CLASSES
 LATER_CLASSES: Mapping[str, str] = {OUTPUT_IMAGE: OUTPUT_TEXT}
 """Classes that are younger than the first published prices, with those whose rate they have where a
 price does not name them. An event that has one says so by its schema."""
+FIRST_CLASSES: tuple[str, ...] = tuple(
+    [unit for unit in TOKEN_CLASSES if unit not in LATER_CLASSES]
+)
 IMAGE = "image"
 OTHER_UNITS: tuple[str, ...] = (
     "api_call",

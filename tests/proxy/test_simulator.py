@@ -102,20 +102,6 @@ async def test_usage_is_what_the_tokenizer_counts(ask):
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-@pytest.mark.parametrize(
-    ("asked", "told"),
-    [({}, "default"), ({"service_tier": "auto"}, "default"), ({"service_tier": "flex"}, "flex")],
-)
-async def test_the_tier_that_was_asked_for_serves(ask, asked, told):
-    """It is on the answer and on every chunk; the usual one where none is named."""
-    async with ask("demo", **asked) as response:
-        whole = await response.json()
-    chunks = await streamed(ask, "demo", **asked)
-
-    assert whole["service_tier"] == told
-    assert {each["service_tier"] for each in chunks[:-1]} == {told}
-
-
 async def test_a_stream_reports_usage_only_when_asked(ask):
     """As OpenAI: null on every chunk, then one chunk without choices; else no such field."""
     asked = await streamed(ask, "demo", stream_options={"include_usage": True})

@@ -1,8 +1,8 @@
 """The ledger's tables, as SQLAlchemy Core metadata; the same DDL on SQLite and PostgreSQL.
 
-Rules: what `APPEND_ONLY` names is append-only (triggers refuse the rest, see the migrations).
-Amounts are integer nano-USD, times UTC nanoseconds, hashes lowercase hex. What can be derived again
-says so. A change here is a migration there; a test compares the two.
+Rules: what `APPEND_ONLY` names is append-only (by triggers, see the migrations). Amounts are integer
+nano-USD, times UTC nanoseconds, hashes lowercase hex. What can be derived again says so. A change
+here is a migration there; a test compares the two.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-from metering.usage import LATER_CLASSES, TOKEN_CLASSES
+from metering.usage import FIRST_CLASSES, LATER_CLASSES
 
 HEAD_REVISION = "0009"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
@@ -82,11 +82,7 @@ usage_event = Table(
     Column("model_requested", Text, nullable=False),
     Column("model_upstream", Text, nullable=False),
     Column("model_version", Text),
-    *[
-        Column(quantity_column(unit), BigInteger)
-        for unit in TOKEN_CLASSES
-        if unit not in LATER_CLASSES
-    ],
+    *(Column(quantity_column(unit), BigInteger) for unit in FIRST_CLASSES),
     Column("q_other", Text),  # JSON {unit: quantity} of units that are no tokens
     Column("usage_source", Text, nullable=False),
     Column("cost_version", Text),
