@@ -1,8 +1,7 @@
 """The ledger's tables, as SQLAlchemy Core metadata; the same DDL on SQLite and PostgreSQL.
 
-Rules: what `APPEND_ONLY` names is append-only (by triggers, see the migrations). Amounts are integer
-nano-USD, times UTC nanoseconds, hashes lowercase hex. What can be derived again says so. A change
-here is a migration there; a test compares the two.
+Rules: `APPEND_ONLY` is kept so by triggers. Amounts are integer nano-USD, times UTC nanoseconds,
+hashes hex. What can be derived again says so. What changes here is a migration; a test compares.
 """
 
 from __future__ import annotations
