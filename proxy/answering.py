@@ -24,7 +24,6 @@ from metering.ids import uuid7
 from metering.money import format_usd
 from metering.prices import Price
 from metering.replies import ClaimState, Found, Reply
-from proxy.admission import Route
 from proxy.asking import Asking, asking_of
 from proxy.attempts import Facts
 from proxy.cache_errors import IdempotencyNotReplayable, NotCached
@@ -76,23 +75,23 @@ class Way(NamedTuple):
     """Where a request came from, and where its answers do."""
 
     asked: Asked
-    route: Route
     client: Client
     spoken: ClientFormat
 
 
 async def answer(door: Door, facts: Facts, request: ChatRequest, plan: Plan, way: Way) -> Finished:
     """The answer to a request: of its exchange, or one that is there."""
-    cache, (asked, route, client, spoken) = door.settings.cache, way
+    cache, (asked, client, spoken) = door.settings.cache, way
     controls = asked.headers.getall(CACHE_CONTROL, ())
     keys = asked.headers.getall(IDEMPOTENCY_KEY, ())
     asking = None
     if controls or keys or cache.is_used:
         named = {"controls": controls, "keys": keys}
+        labels = plan.labels
         if (asked.content_length or 2**31) > THREAD_ABOVE_BYTES:
-            asking = await asyncio.to_thread(asking_of, cache, facts, request, route, **named)
+            asking = await asyncio.to_thread(asking_of, cache, facts, request, labels, **named)
         else:
-            asking = asking_of(cache, facts, request, route, **named)
+            asking = asking_of(cache, facts, request, labels, **named)
     if asking is None:
         return await _serve(Exchange(door, facts, request, plan), client)
     if asking.cache_status is not None:
@@ -204,7 +203,8 @@ class Answering:
 
     async def _join(self) -> Reply | Flight | None:
         assert self._asking.name is not None
-        wait_s, quiet_s = self._cache.coalesce_wait_s, self._door.settings.server.keepalive_s
+        quiet_s = self._door.settings.server.keepalive_s
+        wait_s = min(self._cache.coalesce_wait_s, self._facts.left_s(now_ns()))
         is_told = self._request.stream and quiet_s > 0
 
         def ping() -> None:
@@ -243,7 +243,7 @@ class Answering:
 
     async def _admit(self) -> None:
         try:
-            await self._exchange.admit()
+            await self._exchange.admit(self._running)
         except ApiError as refusal:
             self._refusal = refusal
 

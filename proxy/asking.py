@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metering.replies import RequestClaim
-from proxy.admission import Route
 from proxy.attempts import Facts
 from proxy.cache_rules import CacheRule, CacheSettings, rule_for
 from proxy.chat import ChatRequest
@@ -56,15 +55,15 @@ def asking_of(
     cache: CacheSettings,
     facts: Facts,
     request: ChatRequest,
-    route: Route,
+    labels: Sequence[str],
     *,
     controls: Sequence[str],
     keys: Sequence[str],
 ) -> Asking | None:
     """How this request stands to kept answers; None where it does in no way, which is usual.
 
-    `controls` and `keys` are the values of `Cache-Control` and `Idempotency-Key`. Costs as much as
-    writing the request down once.
+    `labels` are the upstreams that may answer this very request, `controls` and `keys` the values
+    of `Cache-Control` and `Idempotency-Key`. Costs as much as writing the request down once.
     """
     key = idempotency_key(keys)
     wishes = cache_wishes(controls)
@@ -88,6 +87,5 @@ def asking_of(
     bypass = why_not_kept(request, rule.temperature_max)
     if bypass is not None or not (wishes.looks or wishes.stores):
         return Asking(wishes, rule, bypass=bypass or "no_store", claim=claim)
-    labels = [place.upstream.label for place in route.own]
     name = reply_name(request, labels, rule.scope, owner=rule.shelf.head, salt=cache.salt)
     return Asking(wishes, rule, name, claim=claim)

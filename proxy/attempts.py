@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from metering.caps import AdmittedBy, Cap, Scope
 from metering.meter import Meter
@@ -43,6 +44,12 @@ class Facts:
     """Why its upstream was chosen, where it asked for that and may know."""
     cache_status: str | None = None
     """How it stands to answers that are kept: `miss` or `bypass`."""
+
+    def left_s(self, now_ns: int) -> float:
+        """Seconds until its deadline; without end where it has none."""
+        if self.deadline_s is None:
+            return inf
+        return self.deadline_s - max(0, now_ns - self.occurred_at) / 1e9
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         facts, made = await _planned(
             request, facts, chat, route, prompt=prompt, wishes=wishes, labels=labels
         )
-        finished = await answer(door, facts, chat, made, Way(request, route, client, spoken))
+        finished = await answer(door, facts, chat, made, Way(request, client, spoken))
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)

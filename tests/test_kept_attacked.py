@@ -1,0 +1,223 @@
+"""Attacks on answers that are kept, and on what is done when upstreams fail: who gets them, what
+they cost, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cache_samples import ON, ask, keeping, settled
+from fixtures_door import OpenDoor, held, settings
+from fixtures_upstream import (
+    Act,
+    ScriptedUpstream,
+    body,
+    chunk,
+    completion,
+    delta,
+    scripted_upstream,
+    stream_head,
+)
+from test_price_conditions import RULE
+from test_price_conditions import answer as priced_answer
+
+from metering.prices import RatesByModel
+from metering.settlement.rating import rate
+from proxy.cache_rules import CacheSettings
+from routing.conditions import When
+from routing.retries import OnFailure
+from routing.upstreams import Model, Terms, Upstream
+
+TOO_LONG = body(
+    {"error": {"message": "too long", "type": "x", "code": "context_length_exceeded"}}, 400
+)
+
+
+async def _texts(*answers: Any) -> list[str]:
+    return [(await each.json())["choices"][0]["message"]["content"] for each in answers]
+
+
+async def test_a_kept_answer_does_not_come_from_where_the_request_may_not_go(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Tags and conditions count: who asks for Europe gets no answer that was made elsewhere."""
+    upstream.scripts = [[completion("us")]]
+    async with scripted_upstream() as european:
+        european.scripts = [[completion("eu")]]
+        models = {
+            "m": Model(
+                "m",
+                (
+                    Upstream("one", "up-m", "m"),
+                    Upstream("two", "up-m", "m", terms=Terms(tags=frozenset({"eu"}))),
+                ),
+            )
+        }
+        configured = replace(
+            settings({"one": upstream.url, "two": european.url}, models=models), cache=ON
+        )
+        door = await open_door(configured)
+        first = await ask(door)
+        await settled(door)
+        second = await ask(door, headers={"x-weir-tags": "eu"})
+
+        assert await _texts(first, second) == ["us", "eu"]
+
+
+async def test_a_condition_on_metadata_holds_for_kept_answers(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Metadata is no part of the question, but of where it may go."""
+    upstream.scripts = [[completion("private")]]
+    async with scripted_upstream() as public:
+        public.scripts = [[completion("public")]]
+        when = When(metadata=(("kind", ("private",)),))
+        models = {
+            "m": Model(
+                "m",
+                (
+                    Upstream("one", "up-m", "m", terms=Terms(when=when)),
+                    Upstream("two", "up-m", "m"),
+                ),
+            )
+        }
+        configured = replace(
+            settings({"one": upstream.url, "two": public.url}, models=models), cache=ON
+        )
+        door = await open_door(configured)
+        first = await ask(door, metadata={"kind": "other"})
+        await settled(door)
+        second = await ask(door, metadata={"kind": "private"})
+
+        assert await _texts(first, second) == ["public", "private"]
+
+
+@pytest.mark.parametrize("terms", [Terms(), Terms(when=When(tags=("us",)))])
+async def test_a_detour_goes_only_where_the_request_may_go(
+    open_door: OpenDoor, upstream: ScriptedUpstream, terms: Terms
+) -> None:
+    """Neither a prompt that is too long nor a policy leads a request out of its tags."""
+    upstream.scripts = [[TOO_LONG]]
+    async with scripted_upstream() as elsewhere:
+        elsewhere.scripts = [[completion("elsewhere")]]
+        here = Terms(tags=frozenset({"eu"}))
+        models = {
+            "m": Model(
+                "m",
+                (Upstream("one", "up-m", "m", terms=here),),
+                on_failure=OnFailure(context_fallbacks=("long",)),
+            ),
+            "long": Model("long", (Upstream("two", "up-l", "long", terms=terms),)),
+        }
+        door = await open_door(settings({"one": upstream.url, "two": elsewhere.url}, models=models))
+        refused = await ask(door, headers={"x-weir-tags": "eu"})
+
+        assert refused.status == 400
+        assert elsewhere.received == []
+        assert held(door) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tier", "region", "discount"),
+    [
+        (10, "flex", None, 0),
+        (10, "priority", None, 250_000),
+        (2000, None, None, 0),
+        (2000, None, "eu", 600_000),
+        (10, None, "eu", 0),
+    ],
+)
+async def test_a_hit_that_is_billed_has_the_price_of_its_answer(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    prompt: int,
+    tier: str | None,
+    region: str | None,
+    discount: int,
+) -> None:
+    """At the tier, the region and the length of what was answered, and the ledger agrees."""
+    upstream.scripts = [[priced_answer(prompt, 100, tier)]]
+    billed = CacheSettings(enabled=True, is_free=False, discount_ppm=discount)
+    configured = settings(
+        {"one": upstream.url},
+        rules=(RULE,),
+        models={"m": Model("m", (Upstream("one", "up-m", "m", region=region),))},
+    )
+    door = await open_door(replace(configured, cache=billed))
+    fields = {} if tier is None else {"service_tier": tier}
+    await ask(door, **fields)
+    await settled(door)
+    await ask(door, **fields)
+
+    made, given = door.events
+    assert given.cache_status == "hit"
+    book = configured.prices
+    sell = RatesByModel(book.body(sell=True), version=book.sell_version)
+    assert rate(given, None, sell).sell_nano == given.admission_nano
+    if not discount:
+        assert given.admission_nano == made.admission_nano
+
+
+DATES = (
+    "Mon, 01 Jan 2024 00:00:00 +99999999999999999999",
+    "Mon, 99999999999999999999 Jan 2024 00:00:00 GMT",
+    "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+)
+
+
+@pytest.mark.parametrize("date", DATES)
+async def test_a_date_that_is_none_stops_no_fallback(
+    open_door: OpenDoor, upstream: ScriptedUpstream, date: str
+) -> None:
+    """What an upstream writes into Retry-After is its word, and no fault of ours."""
+    upstream.scripts = [[body({"error": {"message": "no"}}, 503, f"Retry-After: {date}\r\n")]]
+    async with scripted_upstream() as other:
+        other.scripts = [[completion("other")]]
+        door = await open_door(settings({"one": upstream.url, "two": other.url}))
+        found = await ask(door)
+
+        assert found.status == 200
+        assert held(door) == []
+
+
+async def test_a_follower_has_its_deadline(open_door: OpenDoor, upstream: ScriptedUpstream) -> None:
+    """Who waits for another one's answer waits no longer than it said."""
+    upstream.scripts = [[Act.WAIT, completion()]]
+    door = await open_door(keeping(upstream.url))
+    first = asyncio.create_task(ask(door))
+    while not upstream.received:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(3):
+        late = await ask(door, headers={"x-weir-deadline-ms": "100"})
+
+    assert late.status == 504
+    upstream.proceed.set()
+    assert (await first).status == 200
+    assert held(door) == []
+
+
+@pytest.mark.parametrize("key", [None, "abc"])
+async def test_what_is_cut_at_a_stop_is_billed(
+    open_door: OpenDoor, upstream: ScriptedUpstream, key: str | None
+) -> None:
+    """A stream that is asked for by way of the store is cut like every other one."""
+    upstream.scripts = [[stream_head(), chunk(delta("Hello")), Act.HANG]]
+    door = await open_door(keeping(upstream.url))
+    headers = {} if key is None else {"Idempotency-Key": key}
+    asking = asyncio.create_task(ask(door, stream=True, headers=headers))
+    await asyncio.sleep(0.3)
+    assert len(door.renewals) == 1
+
+    door.door.lifecycle.is_stopping = True
+    assert door.renewals.cut() == 1
+    async with asyncio.timeout(3):
+        while len(door.renewals):
+            await asyncio.sleep(0.01)
+
+    (event,) = door.events
+    assert event.billable
+    assert held(door) == []
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
