@@ -40,6 +40,8 @@ class Facts:
     """How fast it has to be for its whole price."""
     deadline_s: float | None = None
     """How long it may take in all, from its arrival on."""
+    is_deadline_own: bool = False
+    """Whether its client set that end, and not the configuration."""
     explained: str | None = None
     """Why its upstream was chosen, where it asked for that and may know."""
     cache_status: str | None = None

@@ -51,6 +51,9 @@ from routing.fallback import DETOURS, Outcome, Try
 from routing.policy import Option
 from routing.upstreams import Upstream
 
+_LATE = frozenset({Outcome.TIMEOUT, Outcome.TRUNCATED, Outcome.CLIENT_GONE})
+"""How an attempt ends that is cut at the deadline."""
+
 
 class Exchange:
     """One client request with its answer; `run` once."""
@@ -112,7 +115,8 @@ class Exchange:
         if facts.deadline_s is not None:
             left_s = facts.left_s(now_ns())
             until_s = monotonic_s() + left_s
-            self._halt.end_at(asyncio.get_running_loop().time() + left_s)
+            at_s = asyncio.get_running_loop().time() + left_s
+            self._halt.end_at(at_s, is_clients=facts.is_deadline_own)
         return Course(
             self._door,
             facts,
@@ -284,7 +288,7 @@ class Exchange:
     def _finish(self, outcome: Outcome) -> Finished:
         if outcome is Outcome.STOPPED and self._halt.denial is not None:
             raise denied(self._halt.denial, self.hold.tenant)
-        if self._halt.is_late and outcome in (Outcome.TIMEOUT, Outcome.TRUNCATED):
+        if self._halt.is_late and outcome in _LATE:
             raise self._too_late()
         assert self._forwarding is not None  # a plan has an option at least
         last, upstream = self._forwarding.relayed, self._attempts[-1].option.upstream

@@ -94,7 +94,7 @@ class Renewals:
         return self._times.ttl_ms
 
     def add(self, exchange: Holding, task: asyncio.Task[Any] | None = None) -> None:
-        """Start caring for this exchange, right after reserve; `task` runs it, else this one does."""
+        """Start caring for this exchange, right after reserve; run by `task`, or by this one."""
         now_s = monotonic_s()
         due_s = now_s + self._times.first_checkpoint_s
         self._open[exchange] = _Care(task or asyncio.current_task(), due_s, now_s)

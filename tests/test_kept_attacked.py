@@ -4,6 +4,7 @@ they cost, and what is left behind."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,8 @@ from test_price_conditions import answer as priced_answer
 
 from metering.prices import RatesByModel
 from metering.settlement.rating import rate
-from proxy.cache_rules import CacheSettings
+from proxy.cache_rules import CacheSettings, TenantCache
+from proxy.settings import Server
 from routing.conditions import When
 from routing.retries import OnFailure
 from routing.upstreams import Model, Terms, Upstream
@@ -190,7 +192,7 @@ async def test_a_follower_has_its_deadline(open_door: OpenDoor, upstream: Script
     while not upstream.received:
         await asyncio.sleep(0)
     async with asyncio.timeout(3):
-        late = await ask(door, headers={"x-weir-deadline-ms": "100"})
+        late = await ask(door, headers={"x-weir-deadline-ms": "500"})
 
     assert late.status == 504
     upstream.proceed.set()
@@ -221,3 +223,166 @@ async def test_what_is_cut_at_a_stop_is_billed(
     assert held(door) == []
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_deadline_of_its_own_is_no_way_to_pay_nothing(
+    open_door: OpenDoor, upstream: ScriptedUpstream, stream: bool
+) -> None:
+    """The upstream has read the prompt by then: it is billed as if the client had left."""
+    upstream.scripts = [[Act.HANG]]
+    door = await open_door(settings({"one": upstream.url}))
+    late = await ask(door, stream=stream, headers={"x-weir-deadline-ms": "500"})
+
+    assert late.status == 504
+    (event,) = door.events
+    assert (event.billable, event.reason_code) == (True, "partial")
+    assert event.admission_nano > 0
+    assert not event.client_disconnected
+    assert held(door) == []
+
+
+async def test_a_deadline_of_the_configuration_costs_nothing_before_the_first_event(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """It is the operator's, also where the client asks for a longer one."""
+    upstream.scripts = [[Act.HANG]]
+    door = await open_door(settings({"one": upstream.url}, server=Server(deadline_s=0.1)))
+    late = await ask(door, headers={"x-weir-deadline-ms": "60000"})
+
+    assert late.status == 504
+    assert [event.billable for event in door.events] == [False]
+
+
+async def test_a_key_is_known_to_those_who_share_answers(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Where answers are for one key alone, so is what was said under an Idempotency-Key."""
+    other = "sk-weir-acme-other-0123456789"
+    who = tenant()
+    keys = (*who.keys, ApiKey("k2", hashlib.sha256(other.encode()).hexdigest(), "second"))
+    upstream.scripts = [[completion("mine")], [completion("other's")]]
+    for share in ("key", "project"):
+        cache = CacheSettings(tenants={"acme": TenantCache(share=share)})
+        upstream.scripts = [[completion("mine")], [completion("other's")]]
+        door = await open_door(keeping(upstream.url, cache, who=replace(who, keys=keys)))
+        named = {"Idempotency-Key": "invoice-1"}
+        answers = [
+            await ask(door, headers=named),
+            await ask(door, headers=named, key=other),
+            await ask(door, headers=named),
+        ]
+        assert await _texts(*answers) == ["mine", "other's", "mine"]
+
+
+async def test_a_follower_is_told_how_old_its_answer_is(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """An answer that another request has found is as old for those who waited for that one."""
+
+    class Old(MemoryReplies):
+        """Answers that are an hour old, found after a moment."""
+
+        async def find(self, shelf: Shelf, name: str) -> Found | None:
+            await asyncio.sleep(0.2)
+            found = await super().find(shelf, name)
+            return found and replace(found, age_ms=3_600_000)
+
+    upstream.scripts = [[completion("old")], [completion("new")]]
+    door = await open_door(keeping(upstream.url), replies=Old())
+    await ask(door)
+    await settled(door)
+    first = asyncio.create_task(ask(door))
+    await asyncio.sleep(0.05)
+    second, third = await asyncio.gather(
+        ask(door), ask(door, headers={"Cache-Control": "max-age=60"})
+    )
+
+    assert await _texts(await first, second, third) == ["old", "old", "new"]
+    assert second.headers["Age"] == "3600"
+
+
+async def test_a_claim_that_was_cancelled_is_let_go(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Its client left before anything was sent: who sends it again runs it."""
+
+    class Slow(MemoryReplies):
+        """Claims at once, and says so late."""
+
+        is_slow = True
+
+        async def claim(self, claim: RequestClaim) -> Claimed:
+            found = await super().claim(claim)
+            if self.is_slow:
+                await asyncio.sleep(60)
+            return found
+
+    replies = Slow()
+    upstream.scripts = [[completion()]]
+    door = await open_door(keeping(upstream.url), replies=replies)
+    asking = asyncio.create_task(ask(door, headers={"Idempotency-Key": "a"}))
+    await asyncio.sleep(0.3)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await asyncio.sleep(0.3)
+    replies.is_slow = False
+
+    assert (await ask(door, headers={"Idempotency-Key": "a"})).status == 200
+    assert held(door) == []
+
+
+async def test_a_claim_that_was_lost_is_made_again(
+    open_door: OpenDoor, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that lost its data does not let a request run twice that is still being answered."""
+    monkeypatch.setattr("proxy.repeats.CLAIM_MS", 150)
+    replies = MemoryReplies()
+    upstream.scripts = [[Act.WAIT, completion()]]
+    door = await open_door(keeping(upstream.url), replies=replies)
+    named = {"Idempotency-Key": "a"}
+    first = asyncio.create_task(ask(door, headers=named))
+    while not upstream.received:
+        await asyncio.sleep(0)
+    replies.claims.clear()
+    await asyncio.sleep(0.3)
+
+    assert (await ask(door, headers=named)).status == 409
+    upstream.proceed.set()
+    assert (await first).status == 200
+    assert len(upstream.received) == 1
+
+
+async def test_a_hit_that_was_billed_is_not_billed_again_under_its_key(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Also where its client leaves while it is being recorded, and nobody may drain."""
+
+    class Slow(MemoryCaps):
+        """Commits, and says so late."""
+
+        is_slow = False
+
+        async def commit(self, *args: Any, **named: Any) -> Any:
+            found = await super().commit(*args, **named)
+            if self.is_slow:
+                self.is_slow = False
+                await asyncio.sleep(0.5)
+            return found
+
+    caps = Slow()
+    upstream.scripts = [[completion()]]
+    billed = CacheSettings(enabled=True, is_free=False)
+    door = await open_door(keeping(upstream.url, billed, server=Server(max_drains=0)), caps)
+    await ask(door)
+    await settled(door)
+    caps.is_slow = True
+    asking = asyncio.create_task(ask(door, headers={"Idempotency-Key": "a"}))
+    await asyncio.sleep(0.3)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await asyncio.sleep(0.5)
+    again = await ask(door, headers={"Idempotency-Key": "a"})
+
+    assert again.status == 409
+    assert [event.billable for event in door.events] == [True, True]
