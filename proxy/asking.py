@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from metering.replies import RequestClaim
 from proxy.attempts import Facts
-from proxy.cache_rules import CacheRule, CacheSettings, rule_for
+from proxy.cache_rules import CacheRule, CacheSettings, rule_for, scope_of
 from proxy.chat import ChatRequest
 from proxy.reply_names import question_digest, repeat_name, reply_name, why_not_kept
 from proxy.reply_wishes import CacheWishes, cache_wishes, idempotency_key
@@ -76,9 +76,10 @@ def asking_of(
         return None
     claim = None
     if key is not None:
+        scope = scope_of(cache, tenant, principal.key)
         claim = RequestClaim(
             tenant.id,
-            repeat_name(key, tenant=tenant.id, salt=cache.salt),
+            repeat_name(key, scope, tenant=tenant.id, salt=cache.salt),
             question_digest(request, tenant=tenant.id, salt=cache.salt),
             facts.exchange_id,
         )

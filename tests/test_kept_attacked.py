@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from cache_samples import ON, ask, keeping, settled
-from fixtures_door import OpenDoor, held, settings
+from fixtures_door import OpenDoor, held, settings, tenant
 from fixtures_upstream import (
     Act,
     ScriptedUpstream,
@@ -24,8 +24,12 @@ from fixtures_upstream import (
 from test_price_conditions import RULE
 from test_price_conditions import answer as priced_answer
 
+from metering.memory_caps import MemoryCaps
+from metering.memory_replies import MemoryReplies
 from metering.prices import RatesByModel
+from metering.replies import Claimed, Found, RequestClaim, Shelf
 from metering.settlement.rating import rate
+from metering.tenants import ApiKey
 from proxy.cache_rules import CacheSettings, TenantCache
 from proxy.settings import Server
 from routing.conditions import When
@@ -230,12 +234,13 @@ async def test_a_deadline_of_its_own_is_no_way_to_pay_nothing(
     open_door: OpenDoor, upstream: ScriptedUpstream, stream: bool
 ) -> None:
     """The upstream has read the prompt by then: it is billed as if the client had left."""
-    upstream.scripts = [[Act.HANG]]
+    upstream.scripts = [[completion()], [Act.HANG]]
     door = await open_door(settings({"one": upstream.url}))
+    await ask(door)  # encodings are loaded by then
     late = await ask(door, stream=stream, headers={"x-weir-deadline-ms": "500"})
 
     assert late.status == 504
-    (event,) = door.events
+    _, event = door.events
     assert (event.billable, event.reason_code) == (True, "partial")
     assert event.admission_nano > 0
     assert not event.client_disconnected
