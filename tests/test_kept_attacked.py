@@ -391,3 +391,18 @@ async def test_a_hit_that_was_billed_is_not_billed_again_under_its_key(
 
     assert again.status == 409
     assert [event.billable for event in door.events] == [True, True]
+
+
+async def test_a_tier_that_is_asked_for_and_not_given_passes_no_cap(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Flex costs half; who answers at the list price has not been held for by half."""
+    upstream.scripts = [[priced_answer(10, 1000, "default")]]
+    configured = settings({"one": upstream.url}, rules=(RULE,), who=tenant("0.019"))
+    door = await open_door(configured)
+    refused = await ask(
+        door, service_tier="flex", max_tokens=1000, headers={"x-weir-no-clamp": "1"}
+    )
+
+    assert refused.status == 429
+    assert upstream.received == []
