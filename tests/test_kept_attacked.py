@@ -398,7 +398,7 @@ async def test_a_tier_that_is_asked_for_and_not_given_passes_no_cap(
 ) -> None:
     """Flex costs half; who answers at the list price has not been held for by half."""
     upstream.scripts = [[priced_answer(10, 1000, "default")]]
-    configured = settings({"one": upstream.url}, rules=(RULE,), who=tenant("0.019"))
+    configured = settings({"one": upstream.url}, rules=(RULE,), who=tenant("0.018"))
     door = await open_door(configured)
     refused = await ask(
         door, service_tier="flex", max_tokens=1000, headers={"x-weir-no-clamp": "1"}
