@@ -9,6 +9,7 @@ from metering.replies import RequestClaim
 from proxy.attempts import Facts
 from proxy.cache_rules import CacheRule, CacheSettings, rule_for, scope_of
 from proxy.chat import ChatRequest
+from proxy.price_asks import is_search_model
 from proxy.reply_names import question_digest, repeat_name, reply_name, why_not_kept
 from proxy.reply_wishes import CacheWishes, cache_wishes, idempotency_key
 
@@ -86,6 +87,8 @@ def asking_of(
     if rule is None:
         return Asking(wishes, claim=claim)
     bypass = why_not_kept(request, rule.temperature_max)
+    if bypass is None and any(map(is_search_model, labels)):
+        bypass = "acts_elsewhere"
     if bypass is not None or not (wishes.looks or wishes.stores):
         return Asking(wishes, rule, bypass=bypass or "no_store", claim=claim)
     name = reply_name(request, labels, rule.scope, owner=rule.shelf.head, salt=cache.salt)

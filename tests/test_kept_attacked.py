@@ -404,5 +404,18 @@ async def test_a_tier_that_is_asked_for_and_not_given_passes_no_cap(
         door, service_tier="flex", max_tokens=1000, headers={"x-weir-no-clamp": "1"}
     )
 
-    assert refused.status == 429
+    assert refused.status == 400
     assert upstream.received == []
+
+
+async def test_what_was_searched_for_is_not_kept(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """A model that searches the web for every answer has another one tomorrow."""
+    upstream.scripts = [[completion()]]
+    models = {"m": Model("m", (Upstream("one", "gpt-4o-search-preview", "m"),))}
+    door = await open_door(keeping(upstream.url, models=models))
+    answers = [await ask(door) for _ in range(2)]
+
+    assert [each.headers["x-weir-cache"] for each in answers] == ["bypass", "bypass"]
+    assert len(upstream.received) == 2
