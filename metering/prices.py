@@ -119,13 +119,16 @@ class Rates:
     def dearest(
         self, *, tier: str | None, region: str | None, tokens: tuple[int, int], fees_nano: int = 0
     ) -> Rates:
-        """What to hold by: the dearest rate of each unit for a prompt of between so many tokens."""
+        """What to hold by: the dearest rate of each unit for a prompt of between so many tokens, at
+        this tier or at the list price: who asks for a cheaper tier may be answered without it."""
         if self.variants is None:
             return self if not fees_nano else replace(self, fees_nano=fees_nano)
         least, most = tokens
         inside = [each + 1 for each in self.variants.borders if least <= each < most]
         found = [
-            self._under(self.variants.key(tier, region, count)) for count in (least, *inside, most)
+            self._under(self.variants.key(each, region, count))
+            for each in dict.fromkeys((tier, None))
+            for count in (least, *inside, most)
         ]
         if not fees_nano and all(each is found[0] for each in found):
             return found[0]

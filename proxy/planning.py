@@ -57,6 +57,13 @@ class Plan:
         """Every option there is."""
         return (*self.admission.options, *[each for spare in self.spares for each in spare])
 
+    @property
+    def labels(self) -> list[str]:
+        """The upstreams of the model asked for that may answer this request, in an order of their
+        own: which of them is asked first changes with how they fare."""
+        upstreams = [each.upstream for each in self.admission.options]
+        return sorted({each.label for each in upstreams if each.public_name == self.model})
+
     def order(self, index: int) -> list[Option]:
         """The admitted option, the others of its step, then those of the fallback models; each
         upstream once."""
@@ -84,7 +91,7 @@ def plan(
     made = planner.plan()
     if not route.detours:
         return made
-    return replace(made, detours=Detours(route, request, planner.is_elastic))
+    return replace(made, detours=Detours(route, request, planner.is_elastic, around))
 
 
 class _Planner:

@@ -48,8 +48,10 @@ def _cut(attempt: Attempt, halt: Halt) -> Outcome:
     """How an attempt ended that was cancelled."""
     if halt.is_pulled:
         return Outcome.STOPPED
-    if halt.is_late:
-        return Outcome.TRUNCATED if attempt.first_byte_at else Outcome.TIMEOUT
+    if halt.is_late and attempt.first_byte_at is not None:
+        return Outcome.TRUNCATED
+    if halt.is_late and not halt.is_clients_end:  # else it has left, in other words
+        return Outcome.TIMEOUT
     return Outcome.CLIENT_GONE
 
 

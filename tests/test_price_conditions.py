@@ -224,7 +224,7 @@ HOLDS = {
     "near the border": (900, {}, 40, 30),
     "just above it": (1100, {}, 40, 30),
     "long": (3000, {}, 40, 30),
-    "flex": (10, {"service_tier": "flex"}, 10, 10),
+    "flex": (10, {"service_tier": "flex"}, 20, 20),
     "priority": (10, {"service_tier": "priority"}, 40, 40),
     "long at priority": (3000, {"service_tier": "priority"}, 80, 60),
     "automatic": (10, {"service_tier": "auto"}, 20, 20),
@@ -233,7 +233,8 @@ HOLDS = {
 
 @pytest.mark.parametrize("name", HOLDS)
 def test_what_is_held(name: str) -> None:
-    """At the tier that was asked for, and near a border at the dearer side (T-55)."""
+    """At the tier that was asked for, no less than the list price, and near a border at the dearer
+    side (T-55)."""
     prompt, fields, given, made = HOLDS[name]
 
     (option,) = planned(configured("http://x"), prompt, **fields).options
