@@ -175,7 +175,9 @@ async def _planned(
     judged = pace.judge(made, asked_of(facts, wishes), monotonic_s())
     facts = paced(door, pace, facts, judged)
     if wishes.explain:
-        facts = replace(facts, explained=explained(door.settings.server, judged.plan))
+        failing = door.health.passed_over(monotonic_s())
+        said = explained(door.settings.server, judged.plan, failing)
+        facts = replace(facts, explained=said)
     return facts, judged.plan
 
 

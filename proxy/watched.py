@@ -39,8 +39,10 @@ async def watched(
         raise
     finally:
         attempt.ended_at = now_ns()
-        # a deadline is the client's patience: it says nothing about the upstream
-        _judge(door, attempt, None if halt.is_late else attempt.outcome, stream, is_cold=is_cold)
+        # a deadline is the client's patience: like one who leaves, it is an attempt that says
+        # nothing about the upstream
+        ended = Outcome.CLIENT_GONE if halt.is_late else attempt.outcome
+        _judge(door, attempt, ended, stream, is_cold=is_cold)
     return attempt.outcome
 
 
