@@ -90,9 +90,9 @@ async def answer(door: Door, facts: Facts, request: ChatRequest, plan: Plan, way
     if controls or keys or cache.is_used:
         named = {"controls": controls, "keys": keys}
         if (asked.content_length or 2**31) > THREAD_ABOVE_BYTES:
-            asking = await asyncio.to_thread(asking_of, cache, facts, request, route, **named)
+            asking = await asyncio.to_thread(asking_of, cache, facts, request, route, plan, **named)
         else:
-            asking = asking_of(cache, facts, request, route, **named)
+            asking = asking_of(cache, facts, request, route, plan, **named)
     if asking is None:
         return await _serve(Exchange(door, facts, request, plan), client)
     if asking.cache_status is not None:

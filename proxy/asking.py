@@ -10,6 +10,8 @@ from proxy.admission import Route
 from proxy.attempts import Facts
 from proxy.cache_rules import CacheRule, CacheSettings, rule_for
 from proxy.chat import ChatRequest
+from proxy.choosing import TAGS_REASON, WHEN_REASON
+from proxy.planning import Plan
 from proxy.reply_names import question_digest, repeat_name, reply_name, why_not_kept
 from proxy.reply_wishes import CacheWishes, cache_wishes, idempotency_key
 
@@ -57,6 +59,7 @@ def asking_of(
     facts: Facts,
     request: ChatRequest,
     route: Route,
+    made: Plan,
     *,
     controls: Sequence[str],
     keys: Sequence[str],
@@ -88,6 +91,18 @@ def asking_of(
     bypass = why_not_kept(request, rule.temperature_max)
     if bypass is not None or not (wishes.looks or wishes.stores):
         return Asking(wishes, rule, bypass=bypass or "no_store", claim=claim)
-    labels = [place.upstream.label for place in route.own]
+    labels = who_may_answer(route, made)
     name = reply_name(request, labels, rule.scope, owner=rule.shelf.head, salt=cache.salt)
     return Asking(wishes, rule, name, claim=claim)
+
+
+def who_may_answer(route: Route, made: Plan) -> list[str]:
+    """The upstreams of the model asked for that may answer this request: without those that its
+    tags, or conditions on whatever is no part of its name, keep it from. Which of the others is
+    asked first changes from one request to the next, and is no part of the question."""
+    unable = {
+        loser.upstream
+        for loser in made.losers
+        if loser.reason.startswith((TAGS_REASON, WHEN_REASON))
+    }
+    return [place.upstream.label for place in route.own if place.upstream not in unable]
