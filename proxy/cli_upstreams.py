@@ -83,7 +83,6 @@ def _read(settings: Settings, as_json: bool) -> UpstreamsLook:
 async def _look(settings: Settings) -> UpstreamsLook:
     from metering.settlement.redis_client import connect
     from proxy.embedded_redis import redis_url
-    from proxy.history_sync import LIVES_S
     from proxy.settings import redis_keys
     from proxy.upstreams_report import UpstreamsLook
 
@@ -95,7 +94,7 @@ async def _look(settings: Settings) -> UpstreamsLook:
         health = await client.hgetall(keys.health)
         probes = await client.hgetall(keys.probes)
     now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-    read = [_note(raw, now_ms, LIVES_S) for raw in notes.values()]
+    read = [_note(raw, now_ms) for raw in notes.values()]
     return UpstreamsLook(
         models=settings.models,
         providers=settings.providers,
@@ -116,17 +115,14 @@ async def _look(settings: Settings) -> UpstreamsLook:
     )
 
 
-def _note(raw: bytes, now_ms: int, lives_s: float) -> tuple[dict[str, Seen], bool] | None:
+def _note(raw: bytes, now_ms: int) -> tuple[dict[str, Seen], bool] | None:
     """What a process saw, and whether it runs; None for what cannot be read."""
-    from proxy.history_sync import ended, read_note
+    from proxy.history_sync import left_note
 
-    at, _, body = raw.partition(b":")
     try:
-        runs = now_ms - int(at) <= lives_s * 1000
-        seen = read_note(body)
+        return left_note(raw, now_ms)
     except ValueError:
         return None
-    return (seen if runs else ended(seen)), runs
 
 
 def _probe(raw: bytes) -> dict[str, Any] | None:
