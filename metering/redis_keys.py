@@ -29,6 +29,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:crossings                       hash    what is over its mark -> since when, Unix ms
     P:config                          string  which configuration was announced to all, and when
     P:health                          hash    upstream -> until when proxies pass it over, Unix ms
+    P:trial:UPSTREAM                  string  which process may ask an upstream that has cooled
     P:meta                            hash    the names of this data and of the ledger it goes to
 """
 
@@ -171,6 +172,10 @@ class RedisKeys:
     def health(self) -> str:
         """What proxies tell each other of upstreams."""
         return f"{self.prefix}:health"
+
+    def trial(self, upstream: str) -> str:
+        """Which process may ask this upstream, that was passed over and has cooled."""
+        return f"{self.prefix}:trial:{upstream}"
 
     @property
     def history(self) -> str:
