@@ -6,8 +6,11 @@ Nothing is written, and nobody is asked but Redis.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +43,15 @@ _TIMEOUT_S = 5.0
     show_default=True,
     help="With --drift: over at least so many exchanges.",
 )
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(0.2, 3600),
+    default=2.0,
+    show_default=True,
+    help="With --watch: seconds between two looks.",
+)
 @shared_options
 def upstreams(
     *,
@@ -47,6 +59,8 @@ def upstreams(
     drift: bool,
     beyond: float,
     exchanges: int,
+    watch: bool,
+    every_s: float,
     config_file: str | None,
     data_dir: Path | None,
     as_json: bool,
@@ -58,17 +72,31 @@ def upstreams(
 
     if model is not None and model not in settings.models:
         fail(NOT_FOUND, f"no model {model!r} in {settings.source}", as_json)
-    body = upstreams_body(_read(settings, as_json))
-    if model is not None:
-        body["upstreams"] = [row for row in body["upstreams"] if model in row["models"]]
-    if drift:
-        body["upstreams"] = drifted(body, beyond=beyond / 100, exchanges_min=exchanges)
-    if as_json:
-        echo_json(body)
-    elif drift:
-        cli_tables.console().print(drift_table(body["upstreams"], beyond / 100, exchanges))
-    else:
-        cli_tables.console().print(upstreams_table(body))
+
+    def look() -> dict[str, Any]:
+        body = upstreams_body(_read(settings, as_json))
+        if model is not None:
+            body["upstreams"] = [row for row in body["upstreams"] if model in row["models"]]
+        if drift:
+            body["upstreams"] = drifted(body, beyond=beyond / 100, exchanges_min=exchanges)
+        return body
+
+    def show(body: dict[str, Any]) -> None:
+        if as_json:
+            echo_json(body)
+        elif drift:
+            cli_tables.console().print(drift_table(body["upstreams"], beyond / 100, exchanges))
+        else:
+            cli_tables.console().print(upstreams_table(body))
+
+    show(look())
+    with contextlib.suppress(KeyboardInterrupt):
+        while watch:
+            time.sleep(every_s)
+            body = look()
+            if sys.stdout.isatty() and not as_json:
+                click.clear()
+            show(body)
 
 
 def _read(settings: Settings, as_json: bool) -> UpstreamsLook:
