@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import orjson
 import pytest
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.memory_replies import MemoryReplies
+from metering.redis_connect import open_runner
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink
 from metering.redis_replies import RedisReplies
 from metering.replies import (
     ENTRY_BYTES,
@@ -31,15 +31,16 @@ HELLO = Reply(200, b"\x00hello\n\xff", True, {"x-weir-model": "m"}, {"units": {"
 CLAIM = RequestClaim("acme", "key", "d" * 64, "first")
 
 
-@pytest.fixture(params=["memory", "redis"])
-def replies(request: pytest.FixtureRequest) -> Iterator[Replies]:
+@pytest.fixture(params=["memory", "redis_server", "redis_62_server", "redis_cluster"])
+async def replies(request: pytest.FixtureRequest, redis_keys: RedisKeys) -> AsyncIterator[Replies]:
     """A store, empty."""
     if request.param == "memory":
         yield MemoryReplies()
         return
-    link: RedisLink = request.getfixturevalue("redis_link")
-    keys: RedisKeys = request.getfixturevalue("redis_keys")
-    yield RedisReplies(link, keys)
+    server = request.getfixturevalue(request.param)
+    async with open_runner(server.url, timeout_ms=5_000) as link:
+        await link.wait_up(5)
+        yield RedisReplies(link, redis_keys)
 
 
 async def test_what_was_kept_is_found(replies: Replies) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from fixtures_cluster import Cluster
 from fixtures_door import CollectingLog
 
 from metering.clock import monotonic_s
+from metering.redis_connect import open_runner
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from proxy.health_sync import ASK_AHEAD_S, FORGOTTEN_MS, SYNC_EVERY_S, TRIAL_MS, HealthSync
+from proxy.history_sync import HistorySync
 from routing.fallback import Outcome
 from routing.health import (
     FAILURES_IN_A_ROW,
@@ -20,6 +23,7 @@ from routing.health import (
     Health,
     State,
 )
+from routing.history import History
 
 LABELS = ("one/m", "two/m")
 
@@ -196,3 +200,33 @@ async def test_a_failed_probe_is_everybodys(redis_link: RedisLink, redis_keys: R
 
     assert there.is_passed_over("one/m", cooled_s + OPEN_FIRST_S - 1)
     assert await redis_link.call("EXISTS", redis_keys.trial("one/m")) == 0
+
+
+async def test_a_cluster_runs_the_scripts(redis_cluster: Cluster, redis_keys: RedisKeys) -> None:
+    """Breakers, leases and notes are keys of their own there, on whichever server."""
+    async with open_runner(redis_cluster.url, timeout_ms=5_000) as link:
+        await link.wait_up(5)
+        log = CollectingLog()
+        made = [
+            (health, HealthSync(health, link, redis_keys, labels=LABELS, log=log))
+            for health in (Health(), Health())
+        ]
+        for label in LABELS:
+            made[0][0].record(label, Outcome.RATE_LIMITED, monotonic_s(), retry_after_s=2.0)
+        for _ in range(2):
+            for _, sync in made:
+                await sync.turn()
+        cooled_s = monotonic_s() + 2.5
+        for label in LABELS:
+            free = [not health.is_passed_over(label, cooled_s) for health, _ in made]
+            assert free == [True, False]
+
+        history, other = History(), History()
+        history.begin("one/m", monotonic_s())
+        telling, hearing = (
+            HistorySync(each, link, redis_keys, proxy_id="p", labels=LABELS, log=log)
+            for each in (history, other)
+        )
+        for sync in (telling, telling, hearing):
+            await sync.turn()
+        assert sum(each.in_flight for each in other.seen("one/m")) == 1
