@@ -112,6 +112,10 @@ class RedisKeys:
         """The shard's replies of a kind; an owner is a tenant, or a pool that tenants share."""
         return f"{self.of(owner)}:{kind}"
 
+    def sizes(self, shard: int, kind: str) -> str:
+        """What the shard's replies of a kind are counted with."""
+        return f"{self.tag(shard)}:{kind}:sizes"
+
     def epoch(self, shard: int) -> str:
         """Says that the shard's windows are whole."""
         return f"{self.tag(shard)}:epoch"

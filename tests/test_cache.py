@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from fixtures_cluster import free_port
 from fixtures_needs import need
 from fixtures_redis import RedisServer, stop_redis
 from fixtures_upstream import Act, ScriptedUpstream, completion
@@ -14,7 +15,7 @@ from fixtures_weir import Weir, serving
 from redis.asyncio import Redis
 
 CONFIG = """
-server: {{host: 127.0.0.1, workers: 2}}
+server: {{host: 127.0.0.1, workers: 2, metrics_port: {port}}}
 cache: {{enabled: true, ttl_seconds: 600{cache}}}
 providers: {{one: {{type: openai, base_url: "{one}", api_key: sk-one, timeout_s: 60}}}}
 models: {{m: {{upstreams: [{{provider: one, model: up-m}}]}}}}
@@ -26,10 +27,10 @@ tenants:
 pytestmark = [pytest.mark.slow(60), pytest.mark.timeout(60)]
 
 
-def write(folder: Path, upstream: ScriptedUpstream, cache: str = "") -> Path:
+def write(folder: Path, upstream: ScriptedUpstream, cache: str = "", *, port: int) -> Path:
     need("redis-server")
     path = folder / "config.yaml"
-    path.write_text(CONFIG.format(one=upstream.url, cache=cache))
+    path.write_text(CONFIG.format(one=upstream.url, cache=cache, port=port))
     return path
 
 
@@ -44,6 +45,17 @@ async def asked(weir: Weir, **headers: str) -> tuple[int, bytes, dict[str, str]]
         return answer.status, await answer.read(), dict(answer.headers)
 
 
+async def held(port: int) -> list[float]:
+    """What `weir_cache_bytes` shows of answers that are kept."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"http://127.0.0.1:{port}/metrics") as answer,
+    ):
+        lines = (await answer.text()).splitlines()
+    head = 'weir_cache_bytes{kind="replies"'
+    return [float(line.rpartition(" ")[2]) for line in lines if line.startswith(head)]
+
+
 async def test_a_key_runs_once_over_two_processes(
     tmp_path: Path, upstream: ScriptedUpstream
 ) -> None:
@@ -51,7 +63,7 @@ async def test_a_key_runs_once_over_two_processes(
     whichever process they reach; one is billed."""
     upstream.scripts = [[Act.WAIT, completion()]]
     named = {"Idempotency-Key": "order-7", "Cache-Control": "no-store"}
-    with serving(tmp_path, config=write(tmp_path, upstream)) as weir:
+    with serving(tmp_path, config=write(tmp_path, upstream, port=free_port())) as weir:
         first = asyncio.create_task(asked(weir, **named))
         async with asyncio.timeout(30):
             while not upstream.received:
@@ -76,7 +88,8 @@ async def test_answers_live_in_a_redis_of_their_own(
     """`cache.url`: what one process keeps there the other one gives; nothing of it lies beside the
     caps, and when that Redis is gone requests run as if nothing was ever kept."""
     upstream.scripts = [[completion()]]
-    config = write(tmp_path, upstream, f', url: "{own_redis_server.url}"')
+    port = free_port()
+    config = write(tmp_path, upstream, f', url: "{own_redis_server.url}"', port=port)
     with serving(tmp_path, config=config, settles=False) as weir:
         first = await asked(weir)
         async with Redis.from_url(own_redis_server.url) as kept, asyncio.timeout(20):
@@ -86,6 +99,9 @@ async def test_answers_live_in_a_redis_of_their_own(
         hits = [await asked(weir) for _ in range(12)]
         async with Redis(unix_socket_path=str(weir.data_dir / "redis.sock")) as caps:
             beside = [name.decode() for name in await caps.keys("*")]
+        async with asyncio.timeout(20):
+            while not sum(await held(port)):
+                await asyncio.sleep(0.2)
 
         stop_redis(own_redis_server)
         without = await asked(weir)

@@ -17,6 +17,7 @@ from metering.replies import (
     ENTRY_BYTES,
     Bounds,
     ClaimState,
+    Kind,
     Replies,
     Reply,
     RequestClaim,
@@ -53,6 +54,20 @@ async def test_what_was_kept_is_found(replies: Replies) -> None:
     assert found is not None
     assert found.reply == HELLO
     assert 0 <= found.age_ms < 10_000
+
+
+async def test_what_is_held_is_counted(replies: Replies) -> None:
+    """By kind, over all shards: at least the answer and what is allowed for an entry."""
+
+    async def held(kind: Kind) -> int:
+        return sum([await replies.held(kind, shard) for shard in range(16)])
+
+    before = await held("replies")
+    await replies.keep(MINE, "n", HELLO, ttl_ms=60_000, bounds=ROOM)
+
+    assert before == 0
+    assert await held("replies") >= len(encode_reply(HELLO)) + ENTRY_BYTES
+    assert await held("repeats") == 0
 
 
 async def test_shelves_are_apart(replies: Replies) -> None:
