@@ -31,7 +31,7 @@ from proxy.door import Door
 from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.forwarding import Forwarding
 from proxy.halt import Halt
-from proxy.hold_facts import hold_facts, upstream_facts
+from proxy.hold_facts import detour_facts, hold_facts, upstream_facts
 from proxy.native_objects import stored_id
 from proxy.planning import Plan
 from proxy.readings import learn_prompt, observe
@@ -177,6 +177,9 @@ class Exchange:
     async def _fits(self, option: Option) -> bool:
         """Move the hold to a dearer upstream before it is called; a cheaper one fits as it is."""
         wanted, held = option.hold, self._room.held
+        if any(each.outcome in DETOURS for each in self._attempts):
+            known = detour_facts(option, self._plan, self._door.settings)
+            self._room.know(hold_facts(self._facts, known))
         if wanted.nano <= held.nano and wanted.tokens <= held.tokens:
             return True
         if self._held_for == option.upstream:  # held, as far as there was room
@@ -185,8 +188,6 @@ class Exchange:
         if not await self._room.move(Candidate(option.upstream.label, wanted, elastic=part)):
             return False
         self._held_for = option.upstream
-        if self._attempts and self._attempts[-1].outcome in DETOURS:
-            self._door.open.look(self)  # the facts of its hold do not know a detour
         return True
 
     # -- forwarding ---------------------------------------------------------------------------
@@ -373,7 +374,8 @@ class Exchange:
         """What is held, to be placed again if it lapses while the exchange goes on."""
         if not self._attempts:
             return None
-        return Candidate(self._attempts[-1].option.upstream.label, self._room.held)
+        label = self._attempts[-1].option.upstream.label
+        return Candidate(label, self._room.held, facts=self._room.news)
 
     async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
         """Hold the first of these anew, for a hold that was lost."""

@@ -1,7 +1,7 @@
 """`weir explain`: a request that is not sent, and what would become of it. Pure.
 
 The same code decides here as in the proxy: route, plan and choice. What only a running process
-knows is left out, and said to be: what it has under way.
+knows is left out, and said to be: what it has under way itself.
 """
 
 from __future__ import annotations
@@ -221,11 +221,20 @@ def _row(upstream: Upstream, place: Place | None, asked: Question) -> dict[str, 
         "weight": terms.weight,
         "tags": sorted(terms.tags),
         "breaker": str(state) if around.health is not None else None,
+        "p95_ms": _p95_ms(upstream, asked),
         "price": None if place is None else _price(place.price),
         "abilities": {name: value for name, value in abilities.items() if value is not None},
         "held": None,
         "reason": None,
     }
+
+
+def _p95_ms(upstream: Upstream, asked: Question) -> int | None:
+    """How long it took lately, as least_latency and targets go by it; None of too few."""
+    around = asked.around
+    if around.history is None:
+        return None
+    return around.history.look(upstream.label, around.now_s, stream=asked.request.stream).p95_ms
 
 
 def _price(price: Price | None) -> dict[str, str] | None:
