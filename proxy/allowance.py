@@ -15,7 +15,7 @@ from metering.money import AMOUNT_NANO_MAX, divide_up, hold_nano
 from metering.prices import Rates
 from metering.usage import input_total
 from proxy.chat import ChatRequest
-from routing.policy import Option
+from routing.policy import NOTHING_SPENT, Option
 
 NEVER = 1 << 62
 """More tokens than there will be."""
@@ -91,6 +91,8 @@ class Allowance:
     limit_tokens: int | None = None
     is_bounded: bool = True
     rates: Rates | None = None
+    spent: Vector = NOTHING_SPENT
+    """What is held beside it, for what came before."""
 
     @property
     def _has_all(self) -> bool:
@@ -146,8 +148,9 @@ class Allowance:
         if not self.is_bounded:
             return
         base = self.part.base
-        nano = self.rates.total_nano(units) if self.rates else 0
-        nano, tokens = max(base.nano, min(nano, AMOUNT_NANO_MAX)), input_total(units)
+        nano = self.spent.nano + (self.rates.total_nano(units) if self.rates else 0)
+        tokens = self.spent.tokens + input_total(units)
+        nano = max(base.nano, min(nano, AMOUNT_NANO_MAX))
         if nano == base.nano and tokens <= base.tokens:
             return
         held = holding(self.part, self.held_tokens)
@@ -168,4 +171,5 @@ def allowance(
         limit_tokens=limit and limit * request.candidates,
         is_bounded=is_bounded(caps),
         rates=option.rates,
+        spent=option.spent,
     )

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from metering.background import spawn
 from metering.caps import Candidate, CapState, Denial, Elastic, Hold, Reservation
 from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
@@ -25,6 +24,7 @@ from proxy.allowance import covered, is_bounded, part_of
 from proxy.attempts import Attempt, Facts, promise_of
 from proxy.billing import Bill, bill, checkpoint, progress
 from proxy.chat import ChatRequest
+from proxy.continuing import Continuing
 from proxy.course import Course
 from proxy.degraded import only_cached, passed_over, steps_taken
 from proxy.door import Door
@@ -32,7 +32,7 @@ from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.forwarding import Forwarding
 from proxy.halt import Halt
 from proxy.hold_facts import hold_facts, upstream_facts
-from proxy.native_objects import stored_id
+from proxy.native_objects import noting_stored
 from proxy.planning import Plan
 from proxy.readings import learn_prompt, observe
 from proxy.recording import record
@@ -64,6 +64,7 @@ class Exchange:
         self._way: Course | None = None
         self._told = Told()
         self._halt = Halt()
+        self._going = None if plan.continuable is None else Continuing(plan.continuable)
         self._elastic: Elastic | None = None
         self._held_for: Upstream | None = None  # with our name for it, which its price may go by
         self._reservation: Reservation | None = None
@@ -90,6 +91,7 @@ class Exchange:
                         course.pass_over()
                         continue
                     outcome = await self._attempt(step, client)
+                    self._note_cut()
                     await course.record(self._attempts[-1])
                     self._close_failed()
         except TimeoutError:
@@ -120,7 +122,15 @@ class Exchange:
             self._order(index),
             until_s=until_s,
             ping=(lambda: client.ping(self.headers())) if facts.stream else None,
+            going=self._going,
         )
+
+    def _note_cut(self) -> None:
+        """Whether another upstream may go on with what the last one began."""
+        if self._going is None or self._forwarding is None:
+            return
+        is_over = self._halt.is_pulled or self._halt.is_late or self._door.lifecycle.is_stopping
+        self._going.after(self._attempts[-1], self._forwarding.relayed, is_over=is_over)
 
     def _late_outcome(self) -> Outcome:
         """How it ended at its deadline: as its last attempt did, if that had ended."""
@@ -189,10 +199,11 @@ class Exchange:
     async def _attempt(self, step: Try, client: Client) -> Outcome:
         attempt = self._new_attempt(step)
         self._attempts.append(attempt)
+        going = self._going
         forwarding = self._forwarding = Forwarding(
             self._door,
             self._facts,
-            self._request,
+            self._request if going is None else going.request_for(step.option),
             attempt,
             room=self._room,
             halt=self._halt,
@@ -202,6 +213,7 @@ class Exchange:
             headers=self.headers,
             drains=lambda: self.drain(asyncio.current_task()),
             look=lambda: self._door.open.look(self),
+            going=going,
         )
         return await watched(
             self._door,
@@ -213,7 +225,9 @@ class Exchange:
 
     def _new_attempt(self, step: Try) -> Attempt:
         upstream, started_at = step.option.upstream, now_ns()
-        vendor = self._door.settings.providers[upstream.provider].type
+        settings = self._door.settings
+        vendor = settings.providers[upstream.provider].type
+        is_rest = self._going is not None and self._going.is_on  # the client has its first byte
         return Attempt(
             number=len(self._attempts) + 1,
             event_id=uuid7(started_at // 1_000_000, os.urandom(10)),
@@ -233,7 +247,7 @@ class Exchange:
             degrade_step=taken.text if (taken := self._told.steps.taken) else None,
             degrade_shadow=self._told.steps.would,
             admitted_by=self._room.admitted_by,
-            promise=promise_of(self._facts, self._door.settings.sla_credit_ppm),
+            promise=None if is_rest else promise_of(self._facts, settings.sla_credit_ppm),
         )
 
     def _begin(self, attempt: Attempt) -> dict[str, str]:
@@ -259,24 +273,15 @@ class Exchange:
                 self._told.overrun_nano = overrun_nano
             tell(door, self._facts, self._attempts, made.charges, self._told)
             observe(door, self._attempts, made.charges, monotonic_s())
-            learn_prompt(door, self._attempts[-1], made.charges[-1], self._plan.uncalibrated)
-            noting = self._note()
+            if self._going is None or not self._going.is_on:
+                learn_prompt(door, self._attempts[-1], made.charges[-1], self._plan.uncalibrated)
+            noting = noting_stored(door, self.hold.tenant, self._request, self._attempts[-1])
             known = await record(door, self.hold, made, self._facts.request_id)
             if noting is not None:
                 await asyncio.wait([noting])
             self._room.states = known or self._room.states
         finally:
             door.open.discard(self)
-
-    def _note(self) -> asyncio.Task[None] | None:
-        """Note whose an answer is that the provider keeps; Redis hears of it with the commit."""
-        attempt = self._attempts[-1]
-        kept = stored_id(self._request, attempt) if attempt.outcome is Outcome.SERVED else None
-        if kept is None:
-            return None
-        provider = attempt.option.upstream.provider
-        noted = self._door.owned.note(self.hold.tenant, provider, [kept], is_passing=True)
-        return spawn(noted, name="note-object")
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -285,6 +290,8 @@ class Exchange:
             raise denied(self._halt.denial, self.hold.tenant)
         if self._halt.is_late and outcome in (Outcome.TIMEOUT, Outcome.TRUNCATED):
             raise self._too_late()
+        if self._going is not None and (broken := self._going.ended(outcome)) is not None:
+            raise broken
         assert self._forwarding is not None  # a plan has an option at least
         last, upstream = self._forwarding.relayed, self._attempts[-1].option.upstream
         if outcome is Outcome.SERVED and last is not None:

@@ -13,6 +13,7 @@ from metering.clock import now_ns
 from proxy.allowance import allowance, clamp
 from proxy.attempts import Attempt, Facts
 from proxy.chat import ChatRequest
+from proxy.continuing import Continuing
 from proxy.door import Door
 from proxy.halt import Halt
 from proxy.inflate import unpacked
@@ -44,6 +45,7 @@ from proxy.stream_errors import outcome_of, reason_of, words_of
 from proxy.stream_guard import StreamGuard
 from proxy.telling import Told, tell_failure
 from proxy.transport import Answer, Call, TransportError
+from proxy.wire import StreamWriter
 from routing.fallback import REFUSALS, Outcome
 
 _RELAYED_ERRORS = REFUSALS | {Outcome.RATE_LIMITED, Outcome.SERVER_ERROR}
@@ -54,7 +56,8 @@ class Forwarding:
 
     `keep` is given the answer, to be closed when the exchange has ended; `headers` gives those that
     are known, `begin` does at the first byte for the client; `drains` says whether to read on when
-    it has left, `look` wants the flags of its scopes looked at.
+    it has left, `look` wants the flags of its scopes looked at. `going` is the stream, where
+    another upstream may go on with it.
     """
 
     def __init__(
@@ -72,12 +75,13 @@ class Forwarding:
         headers: Callable[[], Mapping[str, str]],
         drains: Callable[[], bool],
         look: Callable[[], None],
+        going: Continuing | None = None,
     ) -> None:
         self._door, self._facts = door, facts
         self._request, self._attempt = request, attempt
         self._room, self._halt, self._told = room, halt, told
         self._keep, self._begin, self._headers = keep, begin, headers
-        self._drains, self._look = drains, look
+        self._drains, self._look, self._going = drains, look, going
         self._provider = door.settings.providers[attempt.option.upstream.provider]
         way = passage_to(self._provider, request.format)
         assert way is not None  # a plan has no option without one
@@ -196,7 +200,13 @@ class Forwarding:
             self._attempt.meter,
             created_s=self._created_s,
             redaction=self._redaction,
+            writer=self._continued(),
         )
+
+    def _continued(self) -> StreamWriter | None:
+        """What writes the rest of a stream that has begun at another upstream."""
+        going = self._going
+        return going.writer(self._way) if going is not None and going.is_on else None
 
     async def _stream(self, answer: Answer, client: Client) -> Relayed:
         attempt, settings, caps = self._attempt, self._door.settings, self._facts.caps
@@ -208,12 +218,15 @@ class Forwarding:
             grow=self._room.grow,
             look=self._look,
         )
+        going = self._going
         reader = self._way.reader(
             self._request,
             attempt.meter,
             created_s=self._created_s,
             redaction=self._redaction,
             must_wait=guard.must_wait,
+            said=None if going is None else going.listen(),
+            writer=None if going is None else going.writer(self._way),
         )
         relay = self._relay = StreamRelay(
             answer,

@@ -251,7 +251,7 @@ class StreamRelay:
                     await self._send(client, b"")
                     return self._end(Outcome.EXHAUSTED, cut=Outcome.EXHAUSTED)
                 passed = reader.feed(b"")
-            if reader.reply.is_done:
+            if reader.reply.is_done or reader.has_failed:
                 break
         rest = reader.flush()
         if rest:
