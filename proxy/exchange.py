@@ -28,6 +28,7 @@ from proxy.continuing import Continuing
 from proxy.course import Course
 from proxy.degraded import only_cached, passed_over, steps_taken
 from proxy.door import Door
+from proxy.drains import is_drained
 from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.forwarding import Forwarding
 from proxy.halt import Halt
@@ -214,6 +215,7 @@ class Exchange:
             drains=lambda: self.drain(asyncio.current_task()),
             look=lambda: self._door.open.look(self),
             going=going,
+            is_watched=self._is_watched,
         )
         return await watched(
             self._door,
@@ -222,6 +224,13 @@ class Exchange:
             halt=self._halt,
             stream=self._request.stream,
         )
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether another model is to be asked if a filter leaves nothing of the answer."""
+        if self._plan.detours is None or (self._going is not None and self._going.is_on):
+            return False
+        return self._plan.detours.has_left(Outcome.CONTENT_POLICY, self._attempts)
 
     def _new_attempt(self, step: Try) -> Attempt:
         upstream, started_at = step.option.upstream, now_ns()
@@ -357,11 +366,7 @@ class Exchange:
     @property
     def drains(self) -> bool:
         """Whether the upstream is to be read to its end when the client leaves."""
-        settings = self._door.settings
-        model = settings.models.get(self._facts.model_requested)
-        if model is None or model.drains is None:
-            return settings.server.on_disconnect == "drain"
-        return model.drains
+        return is_drained(self._door.settings, self._facts.model_requested)
 
     def drain(self, task: asyncio.Task[Any] | None) -> bool:
         """The client has left; whether this exchange, run by `task`, goes on for the meter."""

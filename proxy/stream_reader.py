@@ -134,6 +134,13 @@ class StreamReader:
         return False
 
     @property
+    def is_silent(self) -> bool:
+        """Whether it may still turn out to be filtered: nothing was said, and it has not ended
+        otherwise."""
+        ended = bool(self.reply.finished) and not self.reply.is_filtered
+        return self._meter.is_silent and not ended
+
+    @property
     def has_failed(self) -> bool:
         """Whether it told an error that the client has not got, for somebody may go on with it."""
         return self._said is not None and self._said.is_plain and self.reply.error is not None

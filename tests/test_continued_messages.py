@@ -1,4 +1,4 @@
-"""A stream that breaks off is gone on with by another upstream, end to end: Anthropic's messages."""
+"""A stream that breaks off is gone on with by another upstream, end to end: messages."""
 
 from __future__ import annotations
 
