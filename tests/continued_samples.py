@@ -8,9 +8,26 @@ from typing import Any
 
 import orjson
 from fixtures_door import settings, tenant
-from fixtures_upstream import Act, Step, chunk, stream_head
+from fixtures_upstream import (
+    DONE,
+    FINISH,
+    Act,
+    Step,
+    chunk,
+    delta,
+    event,
+    stream_head,
+    streamed,
+    usage_event,
+)
 
+from proxy.admission import Routes, count_prompts
+from proxy.chat import ChatRequest
+from proxy.continuable import Continuable
+from proxy.planning import plan
 from proxy.settings import Settings
+from proxy.wire import client_format
+from routing.policy import Option
 from routing.retries import OnFailure
 from routing.upstreams import Model, Upstream
 
@@ -97,3 +114,65 @@ def text_of(events: Sequence[dict[str, Any]]) -> str:
     """The text of a chat completion's chunks."""
     deltas = [each["choices"][0]["delta"] for each in events if each.get("choices")]
     return "".join(delta.get("content") or "" for delta in deltas)
+
+
+OPENED = event(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 11,
+        "model": "m-1",
+        "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}],
+    }
+)
+
+
+def second(*texts: str, prompt: int = 40, output: int = 6) -> list[Any]:
+    """A whole stream of another answer, by another model."""
+    own = {"id": "chatcmpl-2", "model": "m-2", "created": 22}
+    opened = event(
+        {**own, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+    )
+    said = [delta(text, **own) for text in texts]
+    return streamed(opened, *said, FINISH, usage_event(prompt, output), DONE)
+
+
+def check_is_one(raw: bytes, text: str = WHOLE) -> list[dict[str, Any]]:
+    """The stream is that of one answer, from its first chunk to its end."""
+    events = read_events(raw)
+    assert text_of(events) == text
+    assert {each["id"] for each in events if each.get("choices")} == {"chatcmpl-1"}
+    assert {each["model"] for each in events if each.get("choices")} == {"m-1"}
+    choices = [each["choices"][0] for each in events if each.get("choices")]
+    ends = [each for each in choices if each.get("finish_reason")]
+    assert len(ends) == 1
+    roles = [each for each in choices if "role" in each["delta"]]
+    assert len(roles) <= 1
+    assert raw.count(DONE) == 1
+    assert raw.endswith(DONE)
+    return events
+
+
+NAMES = {"one": "up-m", "two": CLAUDE, "three": NEW_CLAUDE, "four": f"us.anthropic.{CLAUDE}-v1:0"}
+KINDS = {"two": "anthropic", "three": "anthropic", "four": "bedrock"}
+SAID = "Once upon a time "
+
+
+def asked(client: str = "openai_chat", **fields: Any) -> ChatRequest:
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": True,
+        "max_tokens": 100,
+        **fields,
+    }
+    return client_format(client).parse_request(orjson.dumps(body))
+
+
+def continuable(request: ChatRequest) -> tuple[Continuable, dict[str, Option]]:
+    """The request on its route, and the options of its plan by provider."""
+    urls = dict.fromkeys(NAMES, "http://x")
+    route = Routes(going(urls, names=NAMES, kinds=KINDS)).find(tenant(), "m")
+    made = plan(route, request, count_prompts(request, route))
+    assert made.continuable is not None
+    return made.continuable, {each.upstream.provider: each for each in made.options}

@@ -9,19 +9,21 @@ import openai
 import pytest
 from continued_samples import (
     CLAUDE,
+    OPENED,
     PARTS,
     REST,
     WHOLE,
+    check_is_one,
     cut,
     going,
     message_events,
     read_events,
+    second,
     text_of,
 )
 from fixtures_door import KEY, OpenDoor, RunningDoor, held
 from fixtures_upstream import (
     DONE,
-    FINISH,
     Act,
     ScriptedUpstream,
     body,
@@ -30,30 +32,9 @@ from fixtures_upstream import (
     event,
     scripted_upstream,
     streamed,
-    usage_event,
 )
 
 from proxy.continuable import INSTRUCTION
-
-OPENED = event(
-    {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 11,
-        "model": "m-1",
-        "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}],
-    }
-)
-
-
-def second(*texts: str, prompt: int = 40, output: int = 6) -> list[Any]:
-    """A whole stream of another answer, by another model."""
-    own = {"id": "chatcmpl-2", "model": "m-2", "created": 22}
-    opened = event(
-        {**own, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
-    )
-    said = [delta(text, **own) for text in texts]
-    return streamed(opened, *said, FINISH, usage_event(prompt, output), DONE)
 
 
 @pytest.fixture
@@ -67,22 +48,6 @@ async def opened(
     open_door: OpenDoor, one: ScriptedUpstream, two: ScriptedUpstream, **fields: Any
 ) -> RunningDoor:
     return await open_door(going({"one": one.url, "two": two.url}, **fields))
-
-
-def check_is_one(raw: bytes, text: str = WHOLE) -> list[dict[str, Any]]:
-    """The stream is that of one answer, from its first chunk to its end."""
-    events = read_events(raw)
-    assert text_of(events) == text
-    assert {each["id"] for each in events if each.get("choices")} == {"chatcmpl-1"}
-    assert {each["model"] for each in events if each.get("choices")} == {"m-1"}
-    choices = [each["choices"][0] for each in events if each.get("choices")]
-    ends = [each for each in choices if each.get("finish_reason")]
-    assert len(ends) == 1
-    roles = [each for each in choices if "role" in each["delta"]]
-    assert len(roles) <= 1
-    assert raw.count(DONE) == 1
-    assert raw.endswith(DONE)
-    return events
 
 
 @pytest.mark.parametrize("said", range(len(PARTS) + 1))
