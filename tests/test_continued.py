@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import openai
@@ -368,3 +369,25 @@ async def test_the_openai_sdk_reads_the_whole(
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage is not None
     assert answer.usage.prompt_tokens > 40
+
+
+async def test_the_second_part_ends_at_a_cap(
+    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
+) -> None:
+    """Both parts are under the cap, which ends the second softly, with the usage of both."""
+    made = going({"one": upstream.url, "two": other_upstream.url}, cap="0.0008")
+    door = await open_door(replace(made, on_exhausted="soft", stream_slice_tokens=16))
+    upstream.scripts = [cut(OPENED, *map(delta, PARTS))]
+    other_upstream.scripts = [second(*[f" word{number}" for number in range(400)])]
+
+    raw = await (await door.chat(stream=True, stream_options={"include_usage": True})).read()
+
+    *_, last, told = read_events(raw)
+    assert last["choices"][0]["finish_reason"] == "length"
+    first, rest = door.events
+    assert [first.reason_code, rest.reason_code] == ["partial", "stopped_at_cap"]
+    assert told["usage"]["completion_tokens"] == (
+        first.units["output_text"] + rest.units["output_text"]
+    )
+    assert first.admission_nano + rest.admission_nano <= 800_000
+    assert held(door) == []
