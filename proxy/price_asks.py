@@ -75,6 +75,8 @@ def asks_of(request: ChatRequest, default_uses: int) -> Asks:
     """What this request asks for in its own format; `default_uses` bounds a tool that it does not
     bound itself."""
     said, body = request.chat.get("service_tier"), request.body
+    if said is None and "tools" not in body and "web_search_options" not in body:
+        return NO_ASKS  # as nearly always
     tools = body.get("tools")
     is_search = request.format == OPENAI_CHAT and body.get("web_search_options") is not None
     if said is None and not is_search and (tools is None or request.format not in _TOOLS):

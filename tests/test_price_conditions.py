@@ -151,6 +151,32 @@ async def test_the_last_word_of_a_stream_on_its_tier_holds(
     assert (door.events[0].service_tier, door.events[0].price_tier) == ("flex", "flex")
 
 
+async def test_a_stream_whose_prompt_passes_a_border_stays_within_its_cap(
+    open_door: OpenDoor, upstream: ScriptedUpstream, ledger: Ledger
+) -> None:
+    """We counted a few tokens, the provider says 2,000 at the start: what is said after it is
+    allowed and billed at the dearer rate, and ends at the cap."""
+    word = delta(" word")
+    told = event({"choices": [], "usage": usage(2000, 0)})
+    said = streamed(delta("hi"), told, *[word] * 2000, FINISH, DONE)
+    upstream.scripts = [[*said]]
+    made = configured(upstream.url, cap="0.03")
+    made = replace(made, default_output_tokens=64, stream_slice_tokens=32)
+    door = await open_door(made)
+
+    raw = await (await door.chat(stream=True)).read()
+
+    (found,) = door.events
+    long = (6_250_000, 28_125_000)
+    output = found.units["output_text"]
+    assert found.reason_code == "stopped_at_cap"
+    assert raw.count(word) < 2000
+    assert found.admission_nano == amount_nano(2000, long[0]) + amount_nano(output, long[1])
+    assert 30_000_000 - 9 * 28_125 < found.admission_nano <= 30_000_000
+    assert _spent(door) == found.admission_nano
+    assert book(ledger, [found]).differences == ()
+
+
 async def test_a_tier_without_a_price_is_refused_under_a_cap(
     open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
