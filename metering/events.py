@@ -57,6 +57,9 @@ class Reason(StrEnum):
     NOT_SENT = "not_sent"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_REFUSED = "upstream_refused"
+    FILTERED = "filtered"
+    """The upstream filtered its answer before it said anything, and another one was asked; what it
+    reported is billed."""
     INTERNAL_ERROR = "internal_error"
     """We failed before the client had a byte; the log has the cause under the request id."""
     RECOVERED_UNCONFIRMED = "recovered_unconfirmed"

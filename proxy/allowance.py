@@ -15,7 +15,7 @@ from metering.money import AMOUNT_NANO_MAX, divide_up, hold_nano
 from metering.prices import Rates
 from metering.usage import input_total
 from proxy.chat import ChatRequest
-from routing.policy import Option
+from routing.policy import NOTHING_SPENT, Option
 
 NEVER = 1 << 62
 """More tokens than there will be."""
@@ -123,6 +123,8 @@ class Allowance:
     limit_tokens: int | None = None
     is_bounded: bool = True
     rates: Rates | None = None
+    spent: Vector = NOTHING_SPENT
+    """What is held beside it, for what came before."""
     billed_at: BilledAt | None = None
     """Where what is read may change the rates; None where it cannot."""
 
@@ -184,8 +186,9 @@ class Allowance:
         if rates is not None and self.billed_at is not None:
             self.rates = rates = dearer_of(rates, self.billed_at.rates(units))
         base, rate_pico = part.base, rates.output_rate_pico if rates else 0
-        nano = rates.total_nano(units) + rates.fees_nano if rates else 0
-        nano, tokens = max(base.nano, min(nano, AMOUNT_NANO_MAX)), input_total(units)
+        nano = self.spent.nano + (rates.total_nano(units) + rates.fees_nano if rates else 0)
+        tokens = self.spent.tokens + input_total(units)
+        nano = max(base.nano, min(nano, AMOUNT_NANO_MAX))
         if nano == base.nano and tokens <= base.tokens and rate_pico <= part.rate_pico:
             return
         held = holding(part, self.held_tokens)
@@ -206,5 +209,6 @@ def allowance(
         limit_tokens=limit and limit * request.candidates,
         is_bounded=is_bounded(caps),
         rates=option.rates,
+        spent=option.spent,
         billed_at=billed_at(option),
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from metering.calibration import Calibration
 from proxy.admission import Place, Route, count_prompts
+from proxy.attempts import Attempt
 from proxy.chat import ChatRequest
 from proxy.choosing import Around, Chooser
 from proxy.estimates import Estimates
@@ -58,6 +59,12 @@ class Detours:
             for place in places
             if chooser.against(place, changes) is None
         ]
+
+    def has_left(self, outcome: Outcome, attempts: Sequence[Attempt]) -> bool:
+        """Whether the model asked for names another one for this outcome than those tried."""
+        tried = {each.option.upstream.public_name for each in attempts}
+        places = self.route.detours.get(outcome, ())
+        return any(place.upstream.public_name not in tried for place in places)
 
 
 def after(

@@ -13,6 +13,7 @@ from metering.caps import Stairs
 from proxy.admission import Place, PromptCount, Route, by_model
 from proxy.chat import ChatRequest
 from proxy.choosing import NOWHERE, Around, Chooser, Picked
+from proxy.continuable import Continuable, may_continue
 from proxy.detours import Detours
 from proxy.errors import ApiError, ProviderUnavailable
 from proxy.estimates import Estimates
@@ -48,6 +49,8 @@ class Plan:
     """Why another model is first than the one that was asked for, where no step says so."""
     detours: Detours | None = None
     """Where else it may go after some refusals; planned when that happens."""
+    continuable: Continuable | None = None
+    """What is needed to have its stream continued elsewhere, where that is wanted."""
     losers: tuple[Loser, ...] = ()
     """Every other upstream of the route, and why it is not first: unable, or asked later."""
     word: str = ""
@@ -90,9 +93,11 @@ def plan(
     """What to reserve for this request on its route."""
     planner = _Planner(route, request, prompt, wishes, around)
     made = planner.plan()
-    if not route.detours:
-        return made
-    return replace(made, detours=Detours(route, request, planner.is_elastic, around))
+    if route.detours:
+        made = replace(made, detours=Detours(route, request, planner.is_elastic, around))
+    if route.continues and may_continue(request):
+        made = replace(made, continuable=Continuable(route, request, planner.is_elastic))
+    return made
 
 
 def hindrances(

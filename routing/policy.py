@@ -14,6 +14,8 @@ from metering.usage import INPUT_UNCACHED
 from routing.degrade import NO_CHANGES, Changes
 from routing.upstreams import Upstream
 
+NOTHING_SPENT = Vector()
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -39,6 +41,8 @@ class Option:
     """The service tier that the request names."""
     certain: Mapping[str, int] | None = None
     """Uses of the provider's tools that every answer has and none reports."""
+    spent: Vector = NOTHING_SPENT
+    """What attempts before it are billed, and what its hold covers, too: a stream goes on here."""
 
     @property
     def rates(self) -> Rates | None:

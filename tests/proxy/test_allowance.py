@@ -327,3 +327,11 @@ def test_where_nothing_bounds_it_nothing_is_asked() -> None:
     allowance = Allowance(PART, 0, 1, is_bounded=False)
 
     assert (allowance.asks_at, allowance.ends_at) == (NEVER, NEVER)
+
+
+def test_what_was_spent_before_is_no_input_of_this_answer() -> None:
+    """A second part is held beside the first: what it reads is added to what that came to."""
+    part = replace(PART, base=Vector(PART.base.nano + 5_000, PART.base.tokens + 7, 1))
+    allowance = Allowance(part, 100, 32, 200, rates=SELL, spent=Vector(5_000, 7))
+    allowance.has_read({"input_uncached": 50})
+    assert allowance.held_tokens == 100 - 48

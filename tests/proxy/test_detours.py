@@ -7,7 +7,11 @@ from dataclasses import replace
 import pytest
 from fixtures_door import settings, tenant
 
+from metering.caps import Vector
+from metering.meter import Meter
+from metering.tokenizer import tokenizer_for
 from proxy.admission import Routes
+from proxy.attempts import Attempt
 from proxy.chat import ChatRequest
 from proxy.choosing import NOWHERE
 from proxy.detours import Detours, after, longer_route
@@ -111,3 +115,17 @@ def test_nobody_is_asked_twice() -> None:
     assert after(
         POLICY, [(one, Outcome.TIMEOUT), (elsewhere, POLICY)], named=[one, two, two], waiting=[]
     ) == [two]
+
+
+def test_whether_another_model_is_left() -> None:
+    """Those that were tried do not count, and no outcome without a key does."""
+    route = ROUTES.find(tenant(), "m")
+    detours = Detours(route, request(), is_elastic=False)
+
+    def tried(name: str) -> Attempt:
+        option = Option(Upstream("one", "x", name), None, Vector())
+        return Attempt(1, "e", option, "openai", Meter(tokenizer_for("x"), 1), 0)
+
+    assert detours.has_left(POLICY, [tried("m")])
+    assert not detours.has_left(POLICY, [tried("m"), tried("free")])
+    assert not detours.has_left(Outcome.REFUSED, [])
