@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from metering.usage import TOKEN_CLASSES
 
-HEAD_REVISION = "0008"
+HEAD_REVISION = "0009"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = (
