@@ -130,7 +130,7 @@ class _Pages:
 
     async def _get(self, path: str, query: Sequence[tuple[str, str]]) -> bytes:
         wait_s, said = 1.0, ""
-        for _ in range(TRIES_MAX):
+        for n in range(TRIES_MAX):
             try:
                 status, after, body = await self._ask(path, query)
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -141,7 +141,8 @@ class _Pages:
                 said = f"answered {status}"
                 if status != 429 and status < 500:
                     raise FetchError(f"{path} {said}{_advice(status)}")
-            await self._sleep(_wait_s(after, wait_s))
+            if n < TRIES_MAX - 1:
+                await self._sleep(_wait_s(after, wait_s))
             wait_s *= 2
         raise FetchError(f"{path} {said}, {TRIES_MAX} times: try again later")
 

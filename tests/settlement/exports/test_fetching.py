@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 from yarl import URL
 
 from metering.settlement.exports import anthropic, openai
@@ -24,12 +25,12 @@ class Provider:
 
     def __init__(self, **answers: list[tuple[int, bytes]]) -> None:
         self.answers = answers
-        self.asked: list[tuple[URL, dict[str, str]]] = []
+        self.asked: list[tuple[URL, CIMultiDict[str]]] = []
         self.waits: list[float] = []
         self.headers: dict[str, str] = {}
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.asked.append((request.url, dict(request.headers)))
+        self.asked.append((request.url, request.headers.copy()))
         queue = self.answers.get(request.path.rpartition("/")[2], [(200, NOTHING)])
         status, body = queue.pop(0) if len(queue) > 1 else queue[0]
         return web.Response(status=status, body=body, headers=self.headers)
@@ -103,8 +104,7 @@ async def test_a_provider_that_stays_busy_is_given_up() -> None:
 
     with pytest.raises(FetchError, match="answered 500, 5 times"):
         await provider.fetch(ANTHROPIC)
-    assert provider.waits == [1.0, 2.0, 4.0, 8.0, 16.0]
-    assert len(provider.waits) == TRIES_MAX
+    assert provider.waits == [1.0, 2.0, 4.0, 8.0]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 302])
@@ -151,4 +151,4 @@ async def test_a_provider_that_is_away_is_asked_again() -> None:
 
     with pytest.raises(FetchError, match="was not reached"):
         await fetch(Source("openai", KEY, "http://127.0.0.1:1/v1"), SINCE, UNTIL, sleep=sleep)
-    assert len(waits) == TRIES_MAX
+    assert len(waits) == TRIES_MAX - 1
