@@ -16,7 +16,7 @@ from metering.settlement.exports.fetching import VENDORS, Fetched, FetchError, S
 from metering.settlement.exports.rows import Export, ExportError, read_table
 from metering.settlement.ledger.provider_books import Compared, Run, keep_export, run
 from metering.settlement.ledger.store import Ledger
-from metering.settlement.reconcile import EVERYTHING, Account
+from metering.settlement.reconcile import ALERT_PPM, EVERYTHING, Account
 from proxy.egress import proxy_for
 from proxy.settings import Provider, Settings
 
@@ -48,10 +48,13 @@ def compare(
         except (FetchError, ExportError) as error:
             return str(error)
         keep(ledger, name, found, at_ns)
-    account = EVERYTHING
+    account, alert_ppm = EVERYTHING, ALERT_PPM
     if asked is not None:
         account = Account(asked.project_ids, asked.api_key_ids, asked.models)
-    return run(ledger, Compared(name, since, until, account), by=by, now_ns=now_ns())
+        alert_ppm = asked.alert_ppm
+    margin_ppm = settings.cost_rules.margin_threshold_ppm
+    compared = Compared(name, since, until, account, alert_ppm, margin_ppm)
+    return run(ledger, compared, by=by, now_ns=now_ns())
 
 
 def keep(ledger: Ledger, provider: str, found: list[Fetched], at_ns: int) -> None:

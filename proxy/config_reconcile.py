@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metering.money import to_ppm
 from proxy.config_decode import Findings
 from proxy.config_network import check_base_url
 from proxy.config_reconcile_shape import ReconcileShape
@@ -32,6 +33,11 @@ def build_reconcile(
     if written.url is not None:
         example = "https://api.openai.com/v1"
         check_base_url((*path, "url"), written.url, findings, example=example)
+    try:
+        alert_ppm = to_ppm(written.alert_at)
+    except ValueError as error:
+        findings.fault((*path, "alert_at"), str(error), "write 0.15 for 15 %")
+        alert_ppm = 0
     return Reconcile(
         admin_key=Secret(written.admin_key) if written.admin_key and unset is None else None,
         unset=unset,
@@ -39,4 +45,5 @@ def build_reconcile(
         project_ids=frozenset(written.project_ids),
         api_key_ids=frozenset(written.api_key_ids),
         models=dict(written.models),
+        alert_ppm=alert_ppm,
     )

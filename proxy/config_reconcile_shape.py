@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
-from proxy.config_values import FORBID, Text
+from proxy.config_values import FORBID, Share, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,3 +26,5 @@ class ReconcileShape:
     """The provider's ids of the keys that this account calls with; every key if left out."""
     models: Mapping[Text, Text] = field(default_factory=dict)
     """The provider's name of a model, by ours, where they differ by more than a date."""
+    alert_at: Share = Decimal("0.15")
+    """Drift of a model's cost, as a share of what the provider charges, that is an alert."""

@@ -70,6 +70,7 @@ class Reconcile:
     project_ids: frozenset[str] = frozenset()
     api_key_ids: frozenset[str] = frozenset()
     models: Mapping[str, str] = field(default_factory=dict, hash=False)
+    alert_ppm: int = 150_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,8 @@ def _cause(
         return Gap.COST if line.gap is Gap.COUNT else line.gap
     if all(each.level is Level.OK for each in found):
         return Gap.PRICE
+    if all(each.level is Level.OK or each.gap is Gap.SPLIT for each in found):
+        return Gap.SPLIT  # other classes, other rates
     return line.gap
 
 

@@ -122,11 +122,23 @@ def test_tiers_are_compared_where_all_rows_name_one() -> None:
         ([own(cost=0, unpriced=1)], [theirs()], [cost()], Gap.UNPRICED),
         ([own(50_000)], [theirs()], [cost(2 * 10**9)], Gap.COUNT),
         ([own()], [], [cost(2 * 10**9)], Gap.COUNT),
+        ([own()], [theirs(unit="input_cache_read")], [cost(2 * 10**9)], Gap.SPLIT),
         ([], [theirs()], [cost()], Gap.MISSING_HERE),
         ([own()], [theirs()], [], Gap.MISSING_THERE),
         ([], [], [cost(model="")], Gap.MISSING_HERE),
     ],
-    ids=["equal", "price", "free", "unpriced", "tokens", "unknown", "here", "there", "other"],
+    ids=[
+        "equal",
+        "price",
+        "free",
+        "unpriced",
+        "tokens",
+        "unknown",
+        "split",
+        "here",
+        "there",
+        "other",
+    ],
 )
 def test_cost_gaps(
     ours: list[OwnUsage], said: list[UsageRow], charged: list[CostRow], gap: Gap | None

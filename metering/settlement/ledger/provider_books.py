@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
-from datetime import date
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, select
 
 from metering.events import Kind, Reason, UsageEvent, encode, payload_hash
 from metering.ids import uuid7
@@ -24,7 +23,6 @@ from metering.settlement.batches import Batch, Booking
 from metering.settlement.entries import Arrival, Entry
 from metering.settlement.exports.rows import (
     COST,
-    REQUESTS,
     USAGE,
     CostRow,
     Export,
@@ -38,7 +36,7 @@ from metering.settlement.ledger.provider_tables import (
     reconciliation,
     reconciliation_apply,
 )
-from metering.settlement.ledger.rows import decode_amounts
+from metering.settlement.ledger.provider_usage import own_usage, start_ns
 from metering.settlement.ledger.store import Ledger, insert_into
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.rating import RatedEvent, UnitAmount
@@ -48,8 +46,6 @@ from metering.settlement.reconcile_money import MARGIN_PPM, report
 FINAL_NS = 48 * 3_600 * 10**9
 """So long after its end the provider's numbers of a day still change."""
 
-_DAY_NS = 86_400 * 10**9
-_FETCH = 1_000
 _EVENT = tables.usage_event.c
 
 
@@ -171,65 +167,6 @@ def apply_run(
     return written.settled
 
 
-def own_usage(connection: Connection, provider: str, since: str, until: str) -> list[OwnUsage]:
-    """What the ledger has of a provider from one day to before another, by everything that a
-    comparison goes by. Answers out of our cache are not the provider's."""
-    start_ns, end_ns = _ns(since), _ns(until)
-    sums: dict[tuple[str, ...], list[int]] = {}
-    for tenant in _tenants(connection):
-        query = (
-            select(_EVENT.occurred_at, _EVENT.kind, _EVENT.model_upstream, _EVENT.project)
-            .add_columns(_EVENT.api_key_id, _EVENT.amounts, _EVENT.unpriced, _EVENT.payload)
-            .where(_EVENT.tenant == tenant, _EVENT.provider == provider)
-            .where(_EVENT.occurred_at >= start_ns, _EVENT.occurred_at < end_ns)
-            .where(_EVENT.reason_code != Reason.CACHE_HIT)
-            .execution_options(yield_per=_FETCH)
-        )
-        for row in connection.execute(query):
-            _add_event(sums, tenant, row)
-    names = ("day", "model", "unit", "tier", "tenant", "project", "key", "upstream")
-    return [
-        OwnUsage(
-            **dict(zip(names, key, strict=True)),
-            quantity=quantity,
-            cost_nano=cost,
-            sell_nano=sell,
-            unpriced=unpriced,
-        )
-        for key, (quantity, cost, sell, unpriced) in sorted(sums.items())
-    ]
-
-
-def _add_event(sums: dict[tuple[str, ...], list[int]], tenant: str, row: Row[Any]) -> None:
-    said = orjson.loads(row.payload)
-    tier = str(said.get("service_tier") or said.get("price_tier") or "standard").lower()
-    tier = "standard" if tier in ("default", "auto") else tier
-    model = said.get("model_answered") or row.model_upstream
-    head = (_day(row.occurred_at), model)
-    place = (tier, tenant, row.project, row.api_key_id, row.model_upstream)
-    sign = -1 if row.kind == Kind.CORRECTION else 1
-    amounts = decode_amounts(row.amounts)
-    for unit, (quantity, _, sell_nano, cost_nano, *_) in amounts.items():
-        found = sums.setdefault((*head, unit, *place), [0, 0, 0, 0])
-        more = (quantity, cost_nano, sell_nano, sign if row.unpriced else 0)
-        for n, each in enumerate(more):
-            found[n] += each
-    if row.kind in (Kind.USAGE, Kind.CORRECTION) and any(each[0] for each in amounts.values()):
-        sums.setdefault((*head, REQUESTS, *place), [0, 0, 0, 0])[0] += sign
-
-
-def _tenants(connection: Connection) -> Iterator[str]:
-    """Every tenant with events, each found by a step in the index."""
-    after = ""
-    while True:
-        query = select(func.min(_EVENT.tenant)).where(_EVENT.tenant > after)
-        found = connection.execute(query).scalar()
-        if found is None:
-            return
-        yield found
-        after = found
-
-
 def _told(connection: Connection, asked: Compared, kind: str) -> tuple[dict[str, bool], list[Any]]:
     """The days that are covered, each with whether it is final, and their rows."""
     table = provider_export
@@ -247,7 +184,7 @@ def _told(connection: Connection, asked: Compared, kind: str) -> tuple[dict[str,
         while day < min(row.until, asked.until):
             if day not in days:
                 new.add(day)
-                days[day] = row.fetched_at >= _ns(next_day(day)) + FINAL_NS
+                days[day] = row.fetched_at >= start_ns(next_day(day)) + FINAL_NS
             day = next_day(day)
         if new:
             export = Export.decode(bytes(row.body))
@@ -278,24 +215,41 @@ def _runs(
 
 
 def _claim(ledger: Ledger, found: Run, *, by: str, reason: str, now_ns: int) -> None:
-    """Note that the corrections are booked, while nobody else books: then only this run may."""
-    with ledger.write() as connection:
-        mark = tables.watermark
-        connection.execute(select(mark.c.shard).order_by(mark.c.shard).with_for_update()).all()
-        _refuse_unfinished(connection, found.provider)
-        own = own_usage(connection, found.provider, found.since, found.until)
-        if _digest(own, _days(found.body)) != found.body["own_sha256"]:
-            raise ApplyRefusedError(
-                "the ledger says something else of these days by now (late events, or corrections "
-                "that were booked): compare again with `weir reconcile run` and look at that"
+    """Note that the corrections are booked, while nobody else books: then only this run may.
+
+    The days are read without a lock, and again when somebody booked to them before it was there.
+    """
+    days = _days(found.body)
+    since, until = min(days), next_day(max(days))
+    mark = tables.watermark.c
+    while True:
+        with ledger.read() as connection:
+            heads = connection.execute(select(mark.shard, mark.events)).all()
+            own = own_usage(connection, found.provider, since, until)
+        with ledger.write() as connection:
+            query = select(mark.shard).order_by(mark.shard).with_for_update()
+            shards = connection.execute(query).scalars().all()
+            read = {row.shard: row.events for row in heads}
+            period = (_EVENT.occurred_at >= start_ns(since), _EVENT.occurred_at < start_ns(until))
+            newer = (
+                select(_EVENT.seq)
+                .where(_EVENT.shard == shard, _EVENT.seq > read.get(shard, 0), *period)
+                .where(_EVENT.provider == found.provider)
+                .limit(1)
+                for shard in shards
             )
-        row = {
-            "reconciliation_id": found.id,
-            "applied_by": by,
-            "reason": reason,
-            "applied_at": now_ns,
-        }
-        connection.execute(insert_into(connection, reconciliation_apply), [row])
+            if any(connection.execute(each).first() for each in newer):
+                continue
+            _refuse_unfinished(connection, found.provider)
+            if _digest(own, days) != found.body["own_sha256"]:
+                raise ApplyRefusedError(
+                    "the ledger says something else of these days by now (late events, or "
+                    "corrections that were booked): compare again with `weir reconcile run`"
+                )
+            note = {"applied_by": by, "reason": reason, "applied_at": now_ns}
+            row = {"reconciliation_id": found.id, **note}
+            connection.execute(insert_into(connection, reconciliation_apply), [row])
+            return
 
 
 def _refuse_unfinished(connection: Connection, provider: str) -> None:
@@ -316,7 +270,7 @@ def _booking(found: Run, number: int, keys: RedisKeys) -> Booking:
     correction = found.body["corrections"][number]
     assert found.applied is not None
     event_id = _event_id(found.id, number, correction["day"])
-    at_ns = _ns(next_day(correction["day"])) - 1
+    at_ns = start_ns(next_day(correction["day"])) - 1
     event = UsageEvent(
         event_id=event_id,
         exchange_id=event_id,
@@ -346,8 +300,8 @@ def _booking(found: Run, number: int, keys: RedisKeys) -> Booking:
 
 
 def _event_id(run_id: int, number: int, day: str) -> str:
-    random = hashlib.sha256(f"reconciliation:{run_id}:{number}".encode()).digest()[:10]
-    return uuid7(_ns(day) // 10**6, random)
+    random = hashlib.sha256(f"reconciliation {run_id} {number}".encode()).digest()[:10]
+    return uuid7(start_ns(day) // 10**6, random)
 
 
 def _alerts(
@@ -377,11 +331,3 @@ def _days(body: Mapping[str, Any]) -> set[str]:
 def _digest(own: Iterable[OwnUsage], days: set[str]) -> str:
     rows = [astuple(one) for one in own if one.day in days]
     return hashlib.sha256(orjson.dumps(rows)).hexdigest()
-
-
-def _ns(day: str) -> int:
-    return (date.fromisoformat(day) - date(1970, 1, 1)).days * _DAY_NS
-
-
-def _day(time_ns: int) -> str:
-    return date.fromordinal(date(1970, 1, 1).toordinal() + time_ns // _DAY_NS).isoformat()

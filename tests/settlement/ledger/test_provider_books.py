@@ -21,10 +21,10 @@ from metering.settlement.ledger.provider_books import (
     keep_export,
     knows_exports,
     list_runs,
-    own_usage,
     run,
 )
 from metering.settlement.ledger.provider_tables import APPEND_ONLY
+from metering.settlement.ledger.provider_usage import own_usage
 from metering.settlement.ledger.rollups import rebuild_rollups
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.usage_report import usage_report
@@ -197,6 +197,21 @@ def test_a_ledger_that_has_moved_is_not_corrected(ledger: Ledger) -> None:
     with pytest.raises(ApplyRefusedError, match="compare again"):
         _apply(ledger, second.id)
     assert _balance(ledger, "cogs") == 10**9
+
+
+def test_a_late_event_of_those_days_asks_for_another_comparison(ledger: Ledger) -> None:
+    """One of another day or account does not."""
+    book(ledger, [_call()])
+    _said(ledger, 1, 10**9)
+    made = _run(ledger)
+
+    book(ledger, [_call(occurred_at=FIRST_NS + DAY_NS), _call(provider="azure")])
+    assert _apply(ledger, made.id) == 1
+    _said(ledger, 1, 2 * 10**9, LATER_NS + 1)
+    later = _run(ledger)
+    book(ledger, [_call(request_id="late")])
+    with pytest.raises(ApplyRefusedError, match="compare again"):
+        _apply(ledger, later.id)
 
 
 def test_a_death_between_the_note_and_the_events_is_ended_first(ledger: Ledger) -> None:
