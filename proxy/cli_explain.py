@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from proxy.explain import Seen
     from proxy.settings import Settings
     from routing.health import Health
+    from routing.history import History
 
 
 @click.command()
@@ -81,11 +82,11 @@ def explain(
     from proxy.explain import Question, explanation
     from proxy.explain_table import explain_table
 
-    seen, health = _seen(settings, tenant, scopes)
+    seen, health, history = _seen(settings, tenant, scopes)
     who = Principal(tenant, _key(settings, tenant, key, named["project"]))
     traits = traits_of(tenant, who.key, _labels(who.key, named), request, _tags(tags, as_json))
     target_ms = target_latency_ms or settings.models[model].target_latency_ms
-    around = Around("explain", traits, target_ms, monotonic_s(), None, health)
+    around = Around("explain", traits, target_ms, monotonic_s(), history, health)
     asked = Question(who, request, around, caps_under(tenant, scopes))
     body = explanation(settings, asked, seen)
     if as_json:
@@ -153,8 +154,8 @@ def _labels(key: ApiKey, named: dict[str, str | None]) -> Labels:
 
 def _seen(
     settings: Settings, tenant: Tenant, scopes: tuple[Scope, ...]
-) -> tuple[Seen, Health | None]:
-    """What Redis has of the caps and of the breakers; why not, where it cannot be read."""
+) -> tuple[Seen, Health | None, History | None]:
+    """What Redis has of the caps and of upstreams; why not, where it cannot be read."""
     from redis.exceptions import RedisError
 
     from proxy.explain import Seen
@@ -162,24 +163,33 @@ def _seen(
 
     try:
         look = asyncio.run(read_limits(settings, tenant, scopes))
-        health = asyncio.run(_health(settings))
+        health, history = asyncio.run(_known(settings))
     except (RedisError, OSError, ValueError) as error:  # ValueError: a path too long for a socket
-        return Seen(cause=str(error) or type(error).__name__), None
-    return Seen(limits=limits_body(look)), health
+        return Seen(cause=str(error) or type(error).__name__), None, None
+    return Seen(limits=limits_body(look)), health, history
 
 
-async def _health(settings: Settings) -> Health:
-    """The breakers as proxies tell each other of them."""
+async def _known(settings: Settings) -> tuple[Health, History]:
+    """The breakers, and how upstreams did, as proxies tell each other."""
     from metering.clock import monotonic_s
+    from proxy.cli_upstreams import noted
+    from proxy.history_sync import LIVES_S
     from proxy.settings import redis_keys
     from routing.health import Health
+    from routing.history import History
 
-    found, now_s = Health(), monotonic_s()
+    health, history, now_s, keys = Health(), History(), monotonic_s(), redis_keys(settings)
     async with client_of(settings) as client, asyncio.timeout(TIMEOUT_S):
         now_ms = await now_ms_of(client)
-        notes = await client.hgetall(redis_keys(settings).health)
-    for label, until_ms in notes.items():
+        breakers = await client.hgetall(keys.health)
+        notes = await client.hgetall(keys.history)
+    for label, until_ms in breakers.items():
         left_ms = int(until_ms) - now_ms
         if left_ms > 0:
-            found.learn(label.decode(errors="replace"), left_ms / 1000, now_s)
-    return found
+            health.learn(label.decode(errors="replace"), left_ms / 1000, now_s)
+    read = [noted(raw, now_ms, LIVES_S) for raw in notes.values()]
+    sources = [seen for seen, _ in filter(None, read)]
+    for label in {label for seen in sources for label in seen}:
+        told = [seen[label] for seen in sources if label in seen]
+        history.learn(label, told, now_s, shift_s=now_ms / 1000 - now_s)
+    return health, history

@@ -95,7 +95,7 @@ async def _look(settings: Settings) -> UpstreamsLook:
         health = await client.hgetall(keys.health)
         probes = await client.hgetall(keys.probes)
     now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-    read = [_note(raw, now_ms, LIVES_S) for raw in notes.values()]
+    read = [noted(raw, now_ms, LIVES_S) for raw in notes.values()]
     return UpstreamsLook(
         models=settings.models,
         providers=settings.providers,
@@ -116,7 +116,7 @@ async def _look(settings: Settings) -> UpstreamsLook:
     )
 
 
-def _note(raw: bytes, now_ms: int, lives_s: float) -> tuple[dict[str, Seen], bool] | None:
+def noted(raw: bytes, now_ms: int, lives_s: float) -> tuple[dict[str, Seen], bool] | None:
     """What a process saw, and whether it runs; None for what cannot be read."""
     from proxy.history_sync import ended, read_note
 

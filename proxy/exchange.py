@@ -51,6 +51,9 @@ from routing.fallback import DETOURS, Outcome, Try
 from routing.policy import Option
 from routing.upstreams import Upstream
 
+_LATE = frozenset({Outcome.TIMEOUT, Outcome.TRUNCATED, Outcome.CLIENT_GONE})
+"""How an attempt ends that is cut at the deadline."""
+
 
 class Exchange:
     """One client request with its answer; `run` once."""
@@ -110,9 +113,10 @@ class Exchange:
         """The way through the upstreams, and the end that it must have come to."""
         facts, until_s = self._facts, None
         if facts.deadline_s is not None:
-            left_s = facts.deadline_s - max(0, now_ns() - facts.occurred_at) / 1e9
+            left_s = facts.left_s(now_ns())
             until_s = monotonic_s() + left_s
-            self._halt.end_at(asyncio.get_running_loop().time() + left_s)
+            at_s = asyncio.get_running_loop().time() + left_s
+            self._halt.end_at(at_s, is_clients=facts.is_deadline_own)
         return Course(
             self._door,
             facts,
@@ -140,13 +144,14 @@ class Exchange:
 
     # -- admission ----------------------------------------------------------------------------
 
-    async def admit(self) -> Reservation:
-        """Hold room for it, once; `run` does so where nobody has before."""
+    async def admit(self, task: asyncio.Task[Any] | None = None) -> Reservation:
+        """Hold room for it, once; `run` does so where nobody has before. `task` is to be cancelled
+        when the exchange has to end, by default this one."""
         if self._reservation is None:
-            self._reservation = await self._reserve()
+            self._reservation = await self._reserve(task)
         return self._reservation
 
-    async def _reserve(self) -> Reservation:
+    async def _reserve(self, task: asyncio.Task[Any] | None) -> Reservation:
         admission = self._plan.admission
         reservation = await self._room.reserve(
             admission.candidates, self._plan.stairs, self._refusal
@@ -154,7 +159,7 @@ class Exchange:
         self._elastic = admission.candidates[reservation.index].elastic
         self._held_for = admission.options[reservation.index].upstream
         self._told.steps = steps_taken(self._plan, reservation)
-        self._door.open.add(self)
+        self._door.open.add(self, task)
         return reservation
 
     def _refusal(self, denial: Denial) -> ApiError:
@@ -283,7 +288,7 @@ class Exchange:
     def _finish(self, outcome: Outcome) -> Finished:
         if outcome is Outcome.STOPPED and self._halt.denial is not None:
             raise denied(self._halt.denial, self.hold.tenant)
-        if self._halt.is_late and outcome in (Outcome.TIMEOUT, Outcome.TRUNCATED):
+        if self._halt.is_late and outcome in _LATE:
             raise self._too_late()
         assert self._forwarding is not None  # a plan has an option at least
         last, upstream = self._forwarding.relayed, self._attempts[-1].option.upstream

@@ -9,6 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from routing.fallback import Outcome
+from routing.upstreams import Strategy
+
 
 def explain_table(body: Mapping[str, Any]) -> RenderableType:
     """The body of `weir explain --json` as text and tables."""
@@ -84,17 +87,25 @@ def _lines(body: Mapping[str, Any]) -> list[str]:
     found += [f"{flag['scope']} is {flag['flag']}: {flag['why']}" for flag in body["flags"]]
     if not body["redis"]["is_read"]:
         found.append(
-            f"Redis was not read ({body['redis']['cause']}): what is spent, and which upstreams "
-            "fail, is not known here."
+            f"Redis was not read ({body['redis']['cause']}): what is spent, which upstreams fail "
+            "and how fast they were is not known here."
         )
     elif body["upstreams"] and body["refusal"] is None:
         fits = body["fits"]
         found.append(f"{fits} is the first that fits" if fits else "nothing fits whole")
-    found.append("How fast upstreams were, and what they have under way, each proxy knows itself.")
+    if policy is not None and policy["strategy"] == Strategy.LEAST_BUSY:
+        found.append("What upstreams have under way, each proxy knows itself.")
+    found += [f"{_AFTER[name]}: {', '.join(where)}" for name, where in body["detours"].items()]
     for stage in body["stages"]:
         skipped = f" (not {'; '.join(stage['skipped'])})" if stage["skipped"] else ""
         found.append(f"from {stage['at']:g} of a cap on: {stage['becomes']}{skipped}")
     return found
+
+
+_AFTER = {
+    str(Outcome.CONTEXT_TOO_LONG): "after a prompt that is too long",
+    str(Outcome.CONTENT_POLICY): "after a refusal for a policy",
+}
 
 
 def _cap_lines(cap: Mapping[str, Any]) -> list[str]:

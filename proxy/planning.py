@@ -20,6 +20,7 @@ from proxy.obstacles import Obstacles
 from proxy.wishes import USUAL, Wishes
 from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Skip, climb, effective
 from routing.policy import Admission, Loser, Option, admission
+from routing.upstreams import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,13 @@ class Plan:
         """Every option there is."""
         return (*self.admission.options, *[each for spare in self.spares for each in spare])
 
+    @property
+    def labels(self) -> list[str]:
+        """The upstreams of the model asked for that may answer this request, in an order of their
+        own: which of them is asked first changes with how they fare."""
+        upstreams = [each.upstream for each in self.admission.options]
+        return sorted({each.label for each in upstreams if each.public_name == self.model})
+
     def order(self, index: int) -> list[Option]:
         """The admitted option, the others of its step, then those of the fallback models; each
         upstream once."""
@@ -84,7 +92,14 @@ def plan(
     made = planner.plan()
     if not route.detours:
         return made
-    return replace(made, detours=Detours(route, request, planner.is_elastic))
+    return replace(made, detours=Detours(route, request, planner.is_elastic, around))
+
+
+def hindrances(
+    route: Route, request: ChatRequest, prompt: PromptCount, wishes: Wishes, around: Around
+) -> dict[Upstream, str]:
+    """Which upstreams of the route cannot serve this request as it was asked, and why."""
+    return _Planner(route, request, prompt, wishes, around).hindrances()
 
 
 class _Planner:
@@ -141,6 +156,13 @@ class _Planner:
             losers=losers,
             word=picked.word,
         )
+
+    def hindrances(self) -> dict[Upstream, str]:
+        """Of every place that cannot serve it, why."""
+        found = {
+            each.upstream: self._chooser.against(each, NO_CHANGES) for each in self._route.places
+        }
+        return {upstream: reason for upstream, reason in found.items() if reason is not None}
 
     def _pick(self) -> tuple[Picked, tuple[Place, ...], tuple[Skip, ...]]:
         """The places of the first model that can serve, in order; those of its fallback models; and

@@ -70,6 +70,8 @@ class Reloads:
     _announced: str | None = None
     _begun: dict[str, int] = field(default_factory=dict)
     """With which generation each child was forked, or which it has taken up since."""
+    _last: dict[str, Any] = field(default_factory=dict)
+    """The last reload that applied something, as reports tell it."""
 
     def __post_init__(self) -> None:
         source = self.opened.settings.source
@@ -185,6 +187,7 @@ class Reloads:
         behind = {name for name, begun in self._begun.items() if begun != self.generation}
         if not report.applied and not behind:
             self.metrics.add(catalogue.CONFIG_RELOADS, "unchanged")
+            report.before = self._last
             self._finish(report, is_failed=False)
             return
         self.opened.settings = found.settings
@@ -249,6 +252,12 @@ class Reloads:
                 needs_a_restart=report.waiting,
                 processes=report.processes,
             )
+        if report.applied:
+            self._last = {
+                "why": report.why,
+                "finished_ns": report.finished_ns,
+                "applied": report.applied,
+            }
         self._show(is_failed=is_failed)
         try:
             write_report(self.opened.settings.data_dir, report)

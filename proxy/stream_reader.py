@@ -189,6 +189,8 @@ class StreamReader:
         except ValueError as error:
             is_lost = isinstance(error, json_bounds.TooMuchError)
             self._pass_by(_weight(event.data), is_lost=is_lost)
+            if self.events == 1 and not is_lost:
+                self.reply.error = _UNREAD  # nobody has seen anything: another may still answer
             return None
         if isinstance(found, dict):
             return found
@@ -204,7 +206,7 @@ class StreamReader:
         self._meter.unread(size)
         reply = self.reply
         if self._writer is not None and reply.error is None and not reply.is_finished:
-            reply.error = "an event could not be read"
+            reply.error = _UNREAD
             reply.is_lost = is_lost
 
     def _opaque_size(self, raw: bytes) -> int:
@@ -219,6 +221,8 @@ def _broken(what: str, error: Exception) -> dict[str, str]:
     """The failure of an answer that broke whoever read or wrote it; no word of what it said."""
     return {"message": f"an event of the answer cannot be {what} ({type(error).__name__})"}
 
+
+_UNREAD = "an event could not be read"
 
 _BLANKS = re.compile(rb"[ \t\r\n]{16,}+")
 """More in a row than anybody writes."""

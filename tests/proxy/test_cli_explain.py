@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
+from fixtures_door import CollectingLog
 from fixtures_redis import RedisServer
 
+from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from proxy.cli import weir
 from proxy.config import load
+from proxy.history_sync import HistorySync
 from proxy.settings import redis_keys
+from routing.fallback import Outcome
+from routing.history import SAMPLES_MIN, History
 
 FILE = """
 redis: {{url: "{url}", prefix: {prefix}}}
@@ -124,6 +129,41 @@ def test_a_running_installation_is_read(tmp_path: Path, redis_server: RedisServe
         ("two/small", "open"),
     ]
     assert body["upstreams"][1]["reason"] == "failing"
+
+
+def test_how_fast_upstreams_were_is_read(tmp_path: Path, redis_server: RedisServer) -> None:
+    """As proxies tell each other, so that the order by latency is theirs."""
+    path = site(tmp_path, redis_server.url, "explain-fast")
+    path.write_text(path.read_text().replace("least_cost", "least_latency"))
+    history = History()
+    for label, took_ms in (("one/large", 900), ("two/small", 100)):
+        for _ in range(SAMPLES_MIN):
+            is_cold = history.begin(label, monotonic_s())
+            history.end(
+                label,
+                Outcome.SERVED,
+                monotonic_s(),
+                took_ms=took_ms,
+                stream=False,
+                is_cold=is_cold,
+            )
+
+    async def tell() -> None:
+        keys, labels = redis_keys(load(path, {}).settings), ("one/large", "two/small")
+        async with RedisLink(redis_server.target, timeout_ms=5_000) as link:
+            await link.wait_up(5)
+            log = CollectingLog()
+            sync = HistorySync(history, link, keys, proxy_id="p", labels=labels, log=log)
+            await sync.turn()
+            await sync.turn()
+
+    asyncio.run(tell())
+    rows = body_of(path, "--key", "k1")["upstreams"]
+
+    assert [(row["upstream"], row["reason"]) for row in rows] == [
+        ("two/small", "fastest"),
+        ("one/large", "slower"),
+    ]
 
 
 def test_people_get_a_table(tmp_path: Path) -> None:

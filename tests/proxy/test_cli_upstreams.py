@@ -142,7 +142,7 @@ def test_few_answers_are_called_few(site: Site) -> None:
     site.tell(asked(*[Outcome.SERVED] * 3, stream=False))
 
     assert site.rows()["one/m"]["known"] == "too_few"
-    assert "one/m: 3 samples are too few to route by." in site.weir().stdout
+    assert "Too few answers in the last hour to route by: one/m." in site.weir().stdout
 
 
 def test_a_breaker_is_shown_with_its_reason(site: Site) -> None:

@@ -22,6 +22,7 @@ from metering.clock import monotonic_s
 from proxy.settings import Server
 from routing.abilities import Abilities
 from routing.health import FAILURES_IN_A_ROW, State
+from routing.readiness import figures
 from routing.retries import OnFailure
 
 # -- detours --------------------------------------------------------------------------------------
@@ -143,6 +144,9 @@ async def test_a_deadline_ends_it(
         assert "0.05 s" in error["message"]
 
     assert door.door.health.state("one/up-m", monotonic_s()) is State.CLOSED
+    [seen, _] = door.door.history.seen("one/up-m")
+    found = figures([seen])
+    assert (found.attempts, found.settled) == (FAILURES_IN_A_ROW, 0)
     assert {(each.billable, each.client_disconnected) for each in door.events} == {(False, False)}
     assert door.door.metrics.metrics.counters["weir_deadlines_total", "m"] == FAILURES_IN_A_ROW
 

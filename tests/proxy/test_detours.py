@@ -9,6 +9,7 @@ from fixtures_door import settings, tenant
 
 from proxy.admission import Routes
 from proxy.chat import ChatRequest
+from proxy.choosing import NOWHERE
 from proxy.detours import Detours, after, longer_route
 from proxy.wire import client_format
 from routing.abilities import Abilities
@@ -46,7 +47,7 @@ def request(raw: bytes = ASKED) -> ChatRequest:
 
 def named(outcome: Outcome, changes: Changes = NO_CHANGES) -> list[Option]:
     route = ROUTES.find(tenant(), "m")
-    return Detours(route, request(), is_elastic=False).options(outcome, changes)
+    return Detours(route, request(), is_elastic=False, around=NOWHERE).options(outcome, changes)
 
 
 def names(options: list[Option]) -> list[str]:
@@ -74,7 +75,9 @@ def test_embeddings_stay_with_their_model() -> None:
     asked = client_format("openai_embeddings").parse_request(b'{"model":"m","input":"hi"}')
     route = ROUTES.find(tenant(), "m")
 
-    assert Detours(route, asked, is_elastic=False).options(TOO_LONG, NO_CHANGES) == []
+    assert (
+        Detours(route, asked, is_elastic=False, around=NOWHERE).options(TOO_LONG, NO_CHANGES) == []
+    )
 
 
 def test_a_longer_route_is_that_of_its_fallbacks() -> None:

@@ -102,6 +102,20 @@ def test_every_child_gets_it_and_says_so(site: Site) -> None:
     assert site.gauge(catalogue.CONFIG_FAILED) == 0
 
 
+def test_what_was_taken_up_before_is_told(site: Site) -> None:
+    """Who asks after the file was seen to change learns what became of the change."""
+    site.fresh = replace(site.opened.settings, models={})
+    first = site.reload()
+    second = site.reload()
+
+    assert (first.before, second.applied) == ({}, [])
+    assert second.before == {
+        "why": "SIGHUP",
+        "finished_ns": first.finished_ns,
+        "applied": ["models.m"],
+    }
+
+
 def test_a_faulty_file_changes_nothing_and_is_told(site: Site) -> None:
     """Line and column, a gauge, and no child hears of it; a sound file makes it good."""
     running = site.opened.settings

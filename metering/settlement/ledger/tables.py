@@ -1,8 +1,7 @@
 """The ledger's tables, as SQLAlchemy Core metadata; the same DDL on SQLite and PostgreSQL.
 
-Rules: what `APPEND_ONLY` names is append-only (triggers refuse the rest, see the migrations).
-Amounts are integer nano-USD, times UTC nanoseconds, hashes lowercase hex. What can be derived again
-says so. A change here is a migration there; a test compares the two.
+Rules: `APPEND_ONLY` is kept so by triggers. Amounts are integer nano-USD, times UTC nanoseconds,
+hashes hex. What can be derived again says so. What changes here is a migration; a test compares.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-from metering.usage import TOKEN_CLASSES
+from metering.usage import FIRST_CLASSES, LATER_CLASSES
 
 HEAD_REVISION = "0009"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
@@ -82,7 +81,7 @@ usage_event = Table(
     Column("model_requested", Text, nullable=False),
     Column("model_upstream", Text, nullable=False),
     Column("model_version", Text),
-    *(Column(quantity_column(unit), BigInteger) for unit in TOKEN_CLASSES),
+    *(Column(quantity_column(unit), BigInteger) for unit in FIRST_CLASSES),
     Column("q_other", Text),  # JSON {unit: quantity} of units that are no tokens
     Column("usage_source", Text, nullable=False),
     Column("cost_version", Text),
@@ -101,6 +100,7 @@ usage_event = Table(
     Column("payload", LargeBinary, nullable=False),
     Column("payload_hash", Text, nullable=False),
     Column("user_scope", Text),  # the id of the user's scope; NULL before migration 0007, too
+    *[Column(quantity_column(unit), BigInteger) for unit in LATER_CLASSES],  # at the end, as added
     UniqueConstraint("shard", "seq", name="uq_usage_event_chain"),
     CheckConstraint("(kind = 'correction') = (corrects IS NOT NULL)", name="ck_usage_event_kind"),
     Index("ix_usage_event_tenant_time", "tenant", "occurred_at"),
