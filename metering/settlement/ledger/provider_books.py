@@ -81,7 +81,7 @@ class Run:
 
 def knows_exports(ledger: Ledger) -> bool:
     """Whether the ledger has the tables of this module: the worker brings it up to date."""
-    return (ledger.revision() or "") >= "0009"
+    return (ledger.revision() or "") >= "0010"
 
 
 def keep_export(
