@@ -66,6 +66,8 @@ class Reason(StrEnum):
     """Our process died before anything was counted as delivered; the input may have cost us."""
     REPORTED = "reported"
     """It was used outside, and reported to `POST /v1/events` or by the library."""
+    RECONCILED = "reconciled"
+    """No usage: what the provider charged beyond what was booked, or less; nobody is billed."""
     RETRY = "retry"
     CACHE_HIT = "cache_hit"
 

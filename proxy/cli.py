@@ -37,6 +37,7 @@ from proxy.cli_options import (
     shared_options,
 )
 from proxy.cli_plans import plans
+from proxy.cli_reconcile import reconcile
 from proxy.cli_reload import reload
 from proxy.cli_review import review
 from proxy.cli_upstreams import upstreams
@@ -73,7 +74,9 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, explain, holds, ledger, limits, plans, reload, review, upstreams, verify):
+for each in (dead, explain, holds, ledger, limits, plans, reconcile, reload, review):
+    weir.add_command(each)
+for each in (upstreams, verify):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

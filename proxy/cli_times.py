@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -46,3 +46,29 @@ def parse_month(text: str | None, now_ns: int) -> str:
             f"{text!r} is not a month between {_FIRST_MONTH} and {_LAST_MONTH}: write YYYY-MM"
         )
     return text
+
+
+def parse_days(
+    since: str | None, until: str | None, now_ns: int, *, usual_days: int
+) -> tuple[str, str]:
+    """The first day and the one after the last, UTC, of the days as typed; ValueError for none.
+
+    Without them, as many whole days as are usual, up to yesterday.
+    """
+    today = datetime.fromtimestamp(now_ns // _NS_PER_S, UTC).date()
+    end = today if until is None else _day(until) + timedelta(days=1)
+    first = end - timedelta(days=usual_days) if since is None else _day(since)
+    if not first < end:
+        raise ValueError(f"{first} comes after {end - timedelta(days=1)}")
+    if end > today + timedelta(days=1):
+        raise ValueError(f"{end - timedelta(days=1)} has not begun (UTC)")
+    return first.isoformat(), end.isoformat()
+
+
+def _day(text: str) -> date:
+    if not re.fullmatch(r"(19[7-9]|2[01])[0-9]{1,2}-[0-9]{2}-[0-9]{2}", text) or len(text) != 10:
+        raise ValueError(f"{text!r} is not a day: write YYYY-MM-DD")
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a day: write YYYY-MM-DD") from None

@@ -144,9 +144,14 @@ def is_api_key(path: Path) -> bool:
     return (len(path) == 3 and path[2] == "api_key") or (len(path) == 4 and path[2] == "options")
 
 
+def _is_admin_key(path: Path) -> bool:
+    """Unset, its provider is served all the same, and is not asked what was used."""
+    return path[:1] == ("providers",) and path[2:] == ("reconcile", "admin_key")
+
+
 def _report_unset(findings: Findings) -> None:
     for path, name in findings.document.unset.items():
-        if not is_api_key(path):
+        if not is_api_key(path) and not _is_admin_key(path):
             findings.fault(
                 path,
                 f"environment variable {name} is not set",

@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 from proxy import vendors
 from proxy.config_decode import Findings, suggest
 from proxy.config_network import build_ca_file, check_base_url
+from proxy.config_reconcile import build_reconcile
 from proxy.config_shape import ProviderShape
 from proxy.config_slips import check_slips, type_hint
 from proxy.config_tenants import check_id
@@ -56,6 +57,7 @@ def build_provider(
         options=options,
         drop_unsupported=written.drop_unsupported,
         probe=_probe(path, written, vendor, findings),
+        reconcile=build_reconcile(path, written.reconcile, written.type, findings),
     )
     check_slips(provider, written, findings)
     return provider

@@ -24,6 +24,7 @@ from proxy.config_models_shape import ModelShape
 from proxy.config_passthrough_shape import PassthroughShape
 from proxy.config_plans_shape import NO_CREDITS, CreditsShape, MeterShape, PlanShape
 from proxy.config_prices_shape import NO_PRICES, PricingShape
+from proxy.config_reconcile_shape import ReconcileShape
 from proxy.config_values import (
     FORBID,
     Count,
@@ -175,6 +176,8 @@ class ProviderShape:
     """What its vendor wants to know besides, by name: see [providers](providers.md)."""
     probe: ProbeShape | None = None
     """Asks for its health beside requests: see [upstreams](upstreams.md#probes)."""
+    reconcile: ReconcileShape | None = None
+    """Compares the ledger with its usage and costs: see [reconciliation](reconciliation.md)."""
     drop_unsupported: Flag = False
     """Whether what cannot be said in its wire format is left out of requests instead of refused."""
 

@@ -58,6 +58,22 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconcile:
+    """How an account is compared with what its provider says.
+
+    `unset` names the variable of the admin key when it is not set.
+    """
+
+    admin_key: Secret | None = None
+    unset: str | None = None
+    url: str = ""
+    project_ids: frozenset[str] = frozenset()
+    api_key_ids: frozenset[str] = frozenset()
+    models: Mapping[str, str] = field(default_factory=dict, hash=False)
+    alert_ppm: int = 150_000
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A configured account at a vendor: where to send, with which credential.
 
@@ -85,6 +101,8 @@ class Provider:
     """What its vendor wants to know besides: see `OPTIONS` of its module."""
     probe: Probe | None = None
     """None where nobody asks for its health beside requests."""
+    reconcile: Reconcile | None = field(default=None, hash=False)
+    """None where what it says of our usage is not asked for."""
     drop_unsupported: bool = False
     """Whether what a wire format cannot carry is left out instead of refused."""
 

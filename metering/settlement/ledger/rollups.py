@@ -109,6 +109,8 @@ def _units(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
 
 
 def _attempts(row: Row[Any]) -> int:
+    if row.kind == Kind.ADJUSTMENT:
+        return 0
     return -1 if row.kind == Kind.CORRECTION else 1
 
 
@@ -116,6 +118,8 @@ def _latencies(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
     sums: dict[_Key, list[int]] = {}
     for row in rows:
         hour = row.occurred_at // HOUR_NS * HOUR_NS
+        if row.kind == Kind.ADJUSTMENT:
+            continue  # nobody waited for it
         bucket = latency_bucket(row.latency_ms)
         _add(sums, (row.tenant, hour, row.model_upstream, row.status, bucket), (_attempts(row),))
     names = ("tenant", "hour", "model", "status", "le_ms", "attempts")

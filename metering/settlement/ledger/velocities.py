@@ -36,6 +36,9 @@ _COLUMNS = (
     _EVENT.sell_nano,
 )
 
+_REQUESTS = {Kind.CORRECTION: -1, Kind.ADJUSTMENT: 0}
+"""How many requests an event is, where it is not one."""
+
 Minutes = Sequence[tuple[int, Mapping[str, Minute]]]
 
 
@@ -173,6 +176,6 @@ def _sums(shard: int, rows: Iterable[Any], since_min: int) -> list[dict[str, Any
             continue
         found = sums.setdefault((minute, row.tenant, row.api_key_id), [0, 0])
         found[0] += row.sell_nano
-        found[1] += -1 if row.kind == Kind.CORRECTION else 1
+        found[1] += _REQUESTS.get(row.kind, 1)
     names = ("shard", "minute", "tenant", "api_key_id", "sell_nano", "requests")
     return [dict(zip(names, (shard, *key, *sums[key]), strict=True)) for key in sorted(sums)]
