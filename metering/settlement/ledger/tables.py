@@ -1,8 +1,7 @@
 """The ledger's tables, as SQLAlchemy Core metadata; the same DDL on SQLite and PostgreSQL.
 
-Rules: what `APPEND_ONLY` names is append-only (triggers refuse the rest, see the migrations).
-Amounts are integer nano-USD, times UTC nanoseconds, hashes lowercase hex. What can be derived again
-says so. A change here is a migration there; a test compares the two.
+Rules: what `APPEND_ONLY` names is append-only, by trigger. Amounts are integer nano-USD, times UTC
+nanoseconds, hashes lowercase hex. A change here is a migration there; a test compares the two.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from sqlalchemy import (
 
 from metering.usage import TOKEN_CLASSES
 
-HEAD_REVISION = "0008"
+HEAD_REVISION = "0009"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = (
@@ -40,6 +39,7 @@ APPEND_ONLY = (
     "review_decision",
     "plan_version",
     "plan_statement",
+    "stripe_carry",
 )
 
 metadata = MetaData()
