@@ -39,6 +39,7 @@ from proxy.cli_options import (
 from proxy.cli_plans import plans
 from proxy.cli_reload import reload
 from proxy.cli_review import review
+from proxy.cli_stripe import stripe
 from proxy.cli_upstreams import upstreams
 from proxy.cli_verify import verify
 
@@ -73,7 +74,19 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, explain, holds, ledger, limits, plans, reload, review, upstreams, verify):
+for each in (
+    dead,
+    explain,
+    holds,
+    ledger,
+    limits,
+    plans,
+    reload,
+    review,
+    stripe,
+    upstreams,
+    verify,
+):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

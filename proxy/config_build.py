@@ -40,6 +40,7 @@ from proxy.config_providers import build_provider
 from proxy.config_routing import check_choices
 from proxy.config_shape import FileShape, ServerShape
 from proxy.config_slips import warn_of_cache_rates, warn_of_long_prompts, warn_of_unset
+from proxy.config_stripe import build_stripe
 from proxy.config_tenants import Tenants, build_tenants
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -114,6 +115,7 @@ def build(
         cache_url=build_cache_url(shape, findings),
         plans=plans,
         assignments=build_assignments(shape.tenants, plans, findings),
+        stripe=build_stripe(shape, findings),
     )
 
 

@@ -98,11 +98,19 @@ class Sync:
         """End the turn after the requests that are under way."""
         self._over.set()
 
-    def turn(self, *, verify: bool = False, repair: bool = True, reopen: bool = False) -> Turn:
+    def turn(
+        self,
+        *,
+        verify: bool = False,
+        repair: bool = True,
+        raw_too: bool = False,
+        reopen: bool = False,
+        send: bool = True,
+    ) -> Turn:
         """Send what Stripe lacks; with `verify`, and every six hours, compare all it has.
 
-        `repair` sends again what differs of hourly meters (raw ones are told only), `reopen` tries
-        once more what is held.
+        `repair` sends again what differs of hourly meters, and of raw ones with `raw_too`; `reopen`
+        tries once more what is held. Without `send` Stripe is only asked.
         """
         turn = Turn()
         if not book.take_lease(self._ledger, self._holder, self._clock()):
@@ -114,11 +122,13 @@ class Sync:
             if reopen:
                 self._reopen()
             self._learn_meters()
-            self._send(turn)
+            if send:
+                self._send(turn)
             now_ns = self._clock()
             if verify or now_ns - book.last_verified(self._ledger) >= VERIFY_EVERY_NS:
-                self.verify(turn, repair=repair)
-                self._send(turn)
+                self.verify(turn, repair=repair, raw_too=raw_too)
+                if send:
+                    self._send(turn)
         except (_StopTurn, StripeAwayError) as error:
             turn.trouble = str(error)
         except book.LeaseLostError:
