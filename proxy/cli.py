@@ -74,19 +74,9 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (
-    dead,
-    explain,
-    holds,
-    ledger,
-    limits,
-    plans,
-    reload,
-    review,
-    stripe,
-    upstreams,
-    verify,
-):
+for each in (dead, explain, holds, ledger, limits, plans):
+    weir.add_command(each)
+for each in (reload, review, stripe, upstreams, verify):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

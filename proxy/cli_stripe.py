@@ -113,13 +113,14 @@ def carry(
     who = by or user_name(as_json)
     from metering.clock import now_ns
     from metering.settlement.ledger import stripe_book as book
+    from metering.settlement.stripe_moves import TOO_OLD
 
     def ask(ledger: Ledger) -> list[Hour]:
         with ledger.write() as connection:
             late = [
                 each
                 for each in book.held(connection)
-                if each.tenant == tenant and each.reason == book.TOO_OLD
+                if each.tenant == tenant and each.reason == TOO_OLD
             ]
             into = None if write_off else now_ns()
             book.carry(connection, late, into_hour=into, by=who, now_ns=now_ns())
