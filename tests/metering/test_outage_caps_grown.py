@@ -31,7 +31,7 @@ async def held_in_redis(site: Site, nano: int, *, what: Hold | None = None) -> H
 
 def room(site: Site) -> int:
     """What another exchange could have of the slice."""
-    fits = [n for n in range(1, 200) if site.caps._slices.choose(hold(CAP), [ask(n)], None)]
+    fits = [n for n in range(1, 200) if site.caps.slices.choose(hold(CAP), [ask(n)], None)]
     return max(fits, default=0)
 
 

@@ -41,7 +41,7 @@ def test_config_check_of_the_example() -> None:
         "providers.openai.api_key"
     ]
     assert re.fullmatch(
-        r".*config\.yaml: ok, 15 models, 1 tenant, prices cost [0-9a-f]{12} sell [0-9a-f]{12}",
+        r".*config\.yaml: ok, 16 models, 1 tenant, prices cost [0-9a-f]{12} sell [0-9a-f]{12}",
         summary,
     )
 
@@ -66,7 +66,7 @@ def test_config_check_as_json(bad: Path) -> None:
     )
 
     fine, body = json.loads(good.stdout), json.loads(failed.stdout)
-    assert (good.exit_code, fine["ok"], fine["summary"]["models"]) == (0, True, 15)
+    assert (good.exit_code, fine["ok"], fine["summary"]["models"]) == (0, True, 16)
     assert (failed.exit_code, body["ok"], body["summary"]) == (2, False, None)
     assert fine.keys() == body.keys()
     assert body["faults"][0] == {

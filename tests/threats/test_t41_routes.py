@@ -26,7 +26,8 @@ DECISIONS = {
     ("GET", "/readyz"): (OPEN, FREE),
     ("HEAD", "/healthz"): (OPEN, FREE),
     ("HEAD", "/readyz"): (OPEN, FREE),
-    ("*", "/v1/{path:.*}"): (REFUSED, FREE),  # until the configuration has `passthrough`
+    ("GET", "/v1/realtime"): (REFUSED, FREE),  # as what follows, until there is `passthrough`
+    ("*", "/v1/{path:.*}"): (REFUSED, FREE),
     ("*", "/{path:.*}"): (REFUSED, FREE),
 }
 """Whoever adds a route says here who may call it and whether it costs: metered, free because
