@@ -54,7 +54,8 @@ class StripeLoop:
         loop = asyncio.get_running_loop()
         while not over.is_set():
             if self._adopt() and loop.time() >= self._next_s:
-                self._next_s = loop.time() + await self._turn(over)
+                pause_s = await self._turn(over)
+                self._next_s = loop.time() + pause_s
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await over.wait()

@@ -8,6 +8,7 @@ nobody's usage of ours, and refused.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -70,6 +71,7 @@ class Sdk:
                 "`stripe` needs the SDK: pip install 'tokenweir[stripe]'"
             ) from None
         stripe.enable_telemetry = False
+        logging.getLogger("stripe").setLevel(logging.WARNING)  # else two lines for each request
         self._stripe = stripe
         self._client = stripe.StripeClient(
             settings.api_key,
