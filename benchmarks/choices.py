@@ -31,7 +31,8 @@ from routing.conditions import Traits
 from routing.cost_to_serve import CostRules, Mode
 from routing.fallback import Outcome
 from routing.health import Health
-from routing.history import SAMPLES_MAX, History, Observed
+from routing.history import History, Observed
+from routing.samples import ENOUGH
 from routing.upstreams import AS_WRITTEN, Model, Policy, Strategy, Terms, Upstream
 
 ROUNDS = 2_000
@@ -129,7 +130,7 @@ def _history(settings: Settings) -> History:
     history = History()
     for model in settings.models.values():
         for index, upstream in enumerate(model.upstreams):
-            for sample in range(SAMPLES_MAX):
+            for sample in range(ENOUGH):
                 is_cold = history.begin(upstream.label, 0.0)
                 history.end(
                     upstream.label,

@@ -149,6 +149,8 @@ class Candidate:
     vector: Vector
     stage: int = 0
     elastic: Elastic | None = None
+    facts: bytes = b""
+    """For a swap to an upstream that the facts of its reserve do not name: takes their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +369,7 @@ class Caps(Protocol):
         """Replace what is held by this candidate's vector, in every cap or in none.
 
         So a hold moves to a dearer upstream, and grows by a slice in mid-stream. Its stage is not
-        looked at; paused and killed are.
+        looked at; paused and killed are. Facts of the candidate's replace those of the reserve.
         """
         ...
 

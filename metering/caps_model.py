@@ -147,6 +147,7 @@ class MemoryCapsModel:
             record = replace(record, state="held", expires_ms=now_ms + record.ttl_ms)
         record = replace(record, upstream=candidate.upstream, vector=vector)
         record = replace(record, is_shrunk=choice[1] is not None)
+        record = replace(record, facts=candidate.facts or record.facts)
         self._place(hold, record)
         return Reservation(
             hold.exchange_id,

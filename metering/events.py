@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
 from metering.caps import AdmittedBy
+from metering.usage import LATER_CLASSES
 
 SCHEMA = 1
+LATER = 2
+"""The schema of an event with token classes that older readers take for something else than tokens.
+They let it wait; every other event stays as it was."""
 
 RECOVERED = "recovered"
 """The `usage_source` of what was recorded for a process that had died."""
@@ -53,6 +57,9 @@ class Reason(StrEnum):
     NOT_SENT = "not_sent"
     UPSTREAM_ERROR = "upstream_error"
     UPSTREAM_REFUSED = "upstream_refused"
+    FILTERED = "filtered"
+    """The upstream filtered its answer before it said anything, and another one was asked; what it
+    reported is billed."""
     INTERNAL_ERROR = "internal_error"
     """We failed before the client had a byte; the log has the cause under the request id."""
     RECOVERED_UNCONFIRMED = "recovered_unconfirmed"
@@ -188,6 +195,8 @@ def served_model(event: UsageEvent) -> str:
 
 def encode(event: UsageEvent) -> bytes:
     """The event as compact JSON, the bytes that enter the stream and are hashed."""
+    if event.schema == SCHEMA and not LATER_CLASSES.keys().isdisjoint(event.units):
+        event = replace(event, schema=LATER)
     return orjson.dumps(event)
 
 
@@ -214,9 +223,9 @@ def decode(body: bytes) -> UsageEvent:
 
 def _check(raw: dict[str, Any]) -> None:
     schema = raw.get("schema", SCHEMA)
-    if schema != SCHEMA:
+    if schema not in (SCHEMA, LATER):
         raise UnknownSchemaError(
-            f"schema {schema!r} is not known to this reader (it knows {SCHEMA})"
+            f"schema {schema!r} is not known to this reader (it knows {SCHEMA} and {LATER})"
         )
     for name in _REQUIRED:
         if raw.get(name) in (None, ""):

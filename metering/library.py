@@ -39,6 +39,7 @@ from metering.ids import derived_id, is_id, uuid7
 from metering.meter import Meter
 from metering.metered_call import CallFacts, CallStoppedError, Ending, MeteredCall
 from metering.money import AMOUNT_NANO_MAX, format_short
+from metering.price_variants import is_standard
 from metering.prices import PriceBook
 from metering.prompt import count_prompt
 from metering.redis_caps import RedisCaps
@@ -69,7 +70,8 @@ class CallRefusedError(Exception):
 
 
 class UnpricedModelError(ValueError):
-    """The model has no price and the tenant a cap in money: it would count as free."""
+    """The model, or the service tier, has no price and the tenant a cap in money: it would count as
+    free, or at the list price."""
 
 
 class NotRecordedError(Exception):
@@ -156,11 +158,14 @@ async def meter(
     key_id: str = "library",
     labels: Labels = _NO_LABELS,
     step: int | None = None,
+    service_tier: str | None = None,
+    region: str | None = None,
 ) -> AsyncIterator[MeteredCall]:
     """Hold room for a call, meter it, record it when the block ends.
 
     `prompt` is a text or a list of chat messages; `max_output_tokens` is what the model is asked
-    for, over all choices. Raises CallRefusedError, UnpricedModelError or CapsUnavailableError
+    for, over all choices; `service_tier` and `region` decide on its price where that has such
+    conditions. Raises CallRefusedError, UnpricedModelError or CapsUnavailableError
     before the block begins, and NotRecordedError at its end.
     """
     tokenizer, occurred_at = tokenizer_for(model), now_ns()
@@ -181,6 +186,8 @@ async def meter(
         input_tokens=await asyncio.to_thread(_count, tokenizer, prompt, model),
         occurred_at=occurred_at,
         owner=metering.name,
+        region=region,
+        asked_tier=service_tier,
     )
     stops = scopes_of(project, key_id, labels)
     hold = Hold(tenant.id, exchange_id, caps_under(tenant, stops), stops)
@@ -217,11 +224,23 @@ def _estimate(facts: CallFacts, tenant: Tenant, max_output_tokens: int) -> Candi
             f"model {facts.model!r} has no price and tenant {tenant.id!r} a cap in money: "
             "add a rule for it to the price book"
         )
+    asked, price = facts.asked_tier, facts.price
+    if (
+        price
+        and asked
+        and tenant.has_money_cap
+        and not (is_standard(asked) or price.takes_tier(asked))
+    ):
+        raise UnpricedModelError(
+            f"service tier {asked!r} of model {facts.model!r} has no price and tenant "
+            f"{tenant.id!r} a cap in money: add it to the rule's service_tier"
+        )
     nano = 0
-    if facts.price is not None:
+    if price is not None:
         spread = facts.input_tokens // COUNT_SPREAD_PART
         between = (facts.input_tokens - spread, facts.input_tokens + spread)
-        nano = facts.price.sell.dearest(tier=None, region=None, tokens=between).hold_nano(
+        tier = price.choose_tier(reported=None, asked=asked).tier
+        nano = price.sell.dearest(tier=tier, region=facts.region, tokens=between).hold_nano(
             input_tokens=facts.input_tokens, output_tokens=max_output_tokens
         )
     tokens = facts.input_tokens + max_output_tokens

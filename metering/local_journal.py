@@ -116,7 +116,12 @@ class LocalJournal:
             raise
 
     async def note(
-        self, exchange_id: str, *, upstream: str = "", checkpoint: bytes | None = None
+        self,
+        exchange_id: str,
+        *,
+        upstream: str = "",
+        facts: bytes = b"",
+        checkpoint: bytes | None = None,
     ) -> None:
         """What is new about an exchange that is here, and has not ended meanwhile."""
         record = self._held.get(exchange_id)
@@ -125,6 +130,7 @@ class LocalJournal:
         lost = record.lost
         noted = lost.checkpoint if checkpoint is None else checkpoint
         lost = replace(lost, upstream=upstream or lost.upstream, checkpoint=noted)
+        lost = replace(lost, facts=facts or lost.facts)
         self._held[exchange_id] = record = replace(record, lost=lost)
         await self._write(record)
 

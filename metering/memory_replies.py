@@ -17,6 +17,7 @@ from metering.replies import (
     Claimed,
     ClaimState,
     Found,
+    Kind,
     Reply,
     RequestClaim,
     Shelf,
@@ -49,6 +50,12 @@ class MemoryReplies:
         if entry is None or entry.reply is None:
             return None
         return Found(entry.reply, self.now_ms() - entry.since_ms)
+
+    async def held(self, kind: Kind, shard: int) -> int:
+        """As `Replies.held`; all is in the first shard."""
+        if shard:
+            return 0
+        return sum(entry.size for (found, *_), entry in self.entries.items() if found == kind)
 
     async def keep(
         self, shelf: Shelf, name: str, reply: Reply, *, ttl_ms: int, bounds: Bounds

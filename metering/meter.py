@@ -151,6 +151,11 @@ class Meter:
             self._suspect = usage.doubt
 
     @property
+    def is_silent(self) -> bool:
+        """Whether no text has come, and nothing that may be one."""
+        return not self._counters and not self._unread
+
+    @property
     def output_tokens(self) -> int:
         """Visible output so far over all channels, in the model's tokens. Cheap; may fall a bit."""
         return self._estimated + self._tokenizer.scale(

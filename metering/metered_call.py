@@ -17,6 +17,7 @@ from metering.caps import DenialReason, Scope, Vector
 from metering.events import RECOVERED, Reason, Status, UsageEvent, encode
 from metering.ids import derived_id
 from metering.meter import Meter
+from metering.price_variants import USUAL_CHOICE, TierChoice
 from metering.prices import Price
 from metering.recovery import encode_checkpoint, encode_facts
 from metering.tenant_caps import Labels
@@ -63,6 +64,9 @@ class CallFacts:
     input_tokens: int
     occurred_at: int
     owner: str
+    region: str | None = None
+    asked_tier: str | None = None
+    """The service tier that the model is asked for."""
 
     @property
     def upstream(self) -> str:
@@ -71,9 +75,9 @@ class CallFacts:
 
     def hold_facts(self) -> bytes:
         """What the hold's record says of it, for whoever has to recover it."""
-        price = self.price
         units = {"input_uncached": self.input_tokens}
-        cost_nano = price.at(units).cost.total_nano(units) if price else 0
+        price, choice = self.price_of(units)
+        cost_nano = price.cost.total_nano(units) if price else 0
         labels = {
             "request_id": self.exchange_id,
             "project": self.project,
@@ -86,7 +90,17 @@ class CallFacts:
         }
         versions = (None, None) if price is None else (price.cost.version, price.sell.version)
         names = (self.vendor, self.provider, self.model, self.model, self.tokenizer)
-        return encode_facts(labels, [(*names, *versions, self.input_tokens, cost_nano)])
+        more = (self.region, choice.tier) if self.region or choice.tier else ()
+        return encode_facts(labels, [(*names, *versions, self.input_tokens, cost_nano, *more)])
+
+    def price_of(
+        self, units: Mapping[str, int], reported_tier: str | None = None
+    ) -> tuple[Price | None, TierChoice]:
+        """The price that holds for these units, and the service tier it is of."""
+        if self.price is None:
+            return None, USUAL_CHOICE
+        choice = self.price.choose_tier(reported=reported_tier, asked=self.asked_tier)
+        return self.price.at(units, tier=choice.tier, region=self.region), choice
 
 
 @dataclass(slots=True)
@@ -101,6 +115,8 @@ class MeteredCall:
     is_told: bool = False
     finish_reason: str | None = None
     upstream_request_id: str | None = None
+    service_tier: str | None = None
+    """The one that the provider reports; it decides on the price before the one that was asked."""
     stop: CallStoppedError | None = field(default=None, repr=False)
     """Set by the renewals of its hold."""
 
@@ -150,13 +166,13 @@ class MeteredCall:
         return encode_checkpoint(actual, [encode(event)])
 
     def _charge(self, ending: Ending) -> tuple[Vector, UsageEvent]:
-        facts, price, now_ns = self.facts, self.facts.price, self.clock_ns()
+        facts, now_ns = self.facts, self.clock_ns()
         usage = self.meter.so_far()
         tokens = {unit: count for unit, count in usage.units.items() if count}
         units = {**tokens, "api_call": 1}
         if ending is Ending.SERVED:
             units["inference"] = 1
-        price = price and price.at(units)
+        price, choice = facts.price_of(units, self.service_tier)
         sell_nano = price.sell.total_nano(units) if price else 0
         event = UsageEvent(
             event_id=facts.event_id,
@@ -175,11 +191,14 @@ class MeteredCall:
             model_requested=facts.model,
             model_public=facts.model,
             model_upstream=facts.model,
+            region=facts.region,
+            service_tier=self.service_tier,
+            price_tier=choice.tier,
             units=units,
             usage_source=usage.source,
             tokenizer=usage.tokenizer,
             counted=usage.counted,
-            usage_suspect=usage.suspect,
+            usage_suspect=usage.suspect or choice.doubt,
             cost_version=price.cost.version if price else None,
             sell_version=price.sell.version if price else None,
             cost_nano=price.cost.total_nano(units) if price else 0,

@@ -165,13 +165,13 @@ class OutageCaps:
         if choice is None:
             raise CapsUnavailableError("the local share of the cap has no room for this upstream")
         try:
-            await self._note_down(hold, upstream=candidate.upstream)
+            await self._note_down(hold, upstream=candidate.upstream, facts=candidate.facts)
         except JournalError:
             local.use(before)
             raise
         if hold.exchange_id not in self._local:  # meanwhile it was placed in Redis
             return await self.swap(hold, candidate)
-        local.candidate = replace(candidate, vector=choice.vector, elastic=None)
+        local.move(candidate, choice.vector)
         return self._reservation(hold, choice)
 
     async def _borrow(

@@ -57,7 +57,9 @@ class KnownHolds:
         kept = self._by_exchange.get(hold.exchange_id)
         if kept is not None:
             held = candidate.vector if vector is None else vector
-            self._by_exchange[hold.exchange_id] = (candidate.upstream, held, *kept[2:])
+            _, _, owner, facts, checkpoint = kept
+            facts = candidate.facts or facts
+            self._by_exchange[hold.exchange_id] = candidate.upstream, held, owner, facts, checkpoint
 
     def noted(self, hold: Hold, checkpoint: bytes | None) -> None:
         """This is what it has come to."""

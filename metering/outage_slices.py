@@ -19,7 +19,7 @@ Pure. `metering.caps_choice` judges, as it does for Redis.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from metering.caps import (
@@ -242,6 +242,12 @@ class LocalExchange:
         running = int(runs) - int(self.runs)
         self.slices.use(self.hold, less=self.vector, more=vector, running=running)
         self.whole, self.vector, self.runs = whole, vector, runs
+
+    def move(self, candidate: Candidate, vector: Vector) -> None:
+        """It goes to this upstream now, and holds so much for it."""
+        self.candidate = replace(candidate, vector=vector, elastic=None)
+        if candidate.facts:
+            self.asked = {**self.asked, "facts": candidate.facts}
 
     def choose(self, candidate: Candidate) -> Choice | None:
         """What it would hold with this candidate, if the slices have room for that."""

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from metering.money import PPM, divide_half_even, scale_rate
-from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES
+from metering.usage import INPUT_CLASSES, LATER_CLASSES, OUTPUT_CLASSES
 
 OTHERWISE = "otherwise"
 """The service tier of a rule that stands for all those it does not name."""
@@ -136,6 +136,14 @@ def read_variants(body: Mapping[str, Any] | None) -> Variants | None:
     )
 
 
+def with_later_classes(rates_pico: Mapping[str, int]) -> dict[str, int]:
+    """The rates as they were published, with those of classes that they do not name."""
+    return {
+        **{unit: rates_pico[like] for unit, like in LATER_CLASSES.items() if like in rates_pico},
+        **rates_pico,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class TierChoice:
     """The service tier to rate by, None for the list price; `doubt` says why it is a guess."""
@@ -207,5 +215,5 @@ _SIDES = (INPUT_CLASSES, OUTPUT_CLASSES)
 
 def _read_overlay(body: Mapping[str, Any]) -> Overlay:
     if "rates_pico" in body:
-        return Overlay(body["rates_pico"])
+        return Overlay(with_later_classes(body["rates_pico"]))
     return Overlay(None, body["input_ppm"], body["output_ppm"])

@@ -24,8 +24,21 @@ from typing import Any
 import orjson
 
 from metering.money import PPM, amount_nano, hold_nano, scale_rate
-from metering.price_variants import TierChoice, Variants, choose_tier, priced_tier, read_variants
-from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES, TOKEN_CLASSES, input_total
+from metering.price_variants import (
+    TierChoice,
+    Variants,
+    choose_tier,
+    priced_tier,
+    read_variants,
+    with_later_classes,
+)
+from metering.usage import (
+    INPUT_CLASSES,
+    LATER_CLASSES,
+    OUTPUT_CLASSES,
+    TOKEN_CLASSES,
+    input_total,
+)
 
 VERSION_LENGTH = 12
 
@@ -74,6 +87,9 @@ class PriceRule:
             multiplier_ppm = self.multiplier_ppm
             rates = {unit: scale_rate(rate, multiplier_ppm) for unit, rate in rates.items()}
         body = {"model": self.model, "provider": self.provider, "rates_pico": rates}
+        for unit in LATER_CLASSES:  # where it has no rate of its own, versions keep their names
+            if unit not in self.class_rates_pico:
+                rates.pop(unit, None)
         if self.variants is not None:  # without any, old versions keep their names
             body["variants"] = self.variants.body(multiplier_ppm)
         return body
@@ -103,13 +119,16 @@ class Rates:
     def dearest(
         self, *, tier: str | None, region: str | None, tokens: tuple[int, int], fees_nano: int = 0
     ) -> Rates:
-        """What to hold by: the dearest rate of each unit for a prompt of between so many tokens."""
+        """What to hold by: the dearest rate of each unit for a prompt of between so many tokens, at
+        this tier or at the list price: who asks for a cheaper tier may be answered without it."""
         if self.variants is None:
             return self if not fees_nano else replace(self, fees_nano=fees_nano)
         least, most = tokens
         inside = [each + 1 for each in self.variants.borders if least <= each < most]
         found = [
-            self._under(self.variants.key(tier, region, count)) for count in (least, *inside, most)
+            self._under(self.variants.key(each, region, count))
+            for each in dict.fromkeys((tier, None))
+            for count in (least, *inside, most)
         ]
         if not fees_nano and all(each is found[0] for each in found):
             return found[0]
@@ -151,11 +170,8 @@ class Rates:
     def hold_nano(self, *, input_tokens: int, output_tokens: int) -> int:
         """An upper bound: every token at the dearest class of its side, rounded up."""
         dearest_input, dearest_output = self._dearest
-        return (
-            hold_nano(input_tokens, dearest_input)
-            + hold_nano(output_tokens, dearest_output)
-            + self.fees_nano
-        )
+        nano = hold_nano(input_tokens, dearest_input) + self.fees_nano
+        return nano + hold_nano(output_tokens, dearest_output) if output_tokens else nano
 
     @property
     def output_rate_pico(self) -> int:
@@ -264,7 +280,7 @@ not rate by what it does know of it."""
 
 def _read_rates(rule: Mapping[str, Any], version: str) -> Rates:
     """The rates of one rule as it is published: what proxies and workers rate with."""
-    rates = MappingProxyType(rule["rates_pico"])
+    rates = MappingProxyType(with_later_classes(rule["rates_pico"]))
     return Rates(rates, version, read_variants(rule.get("variants")))
 
 

@@ -153,7 +153,11 @@ class RedisCaps:
                 layout.tenant.open,
                 *layout.scope_keys,
             ],
-            [*self._head(hold, layout), *admission_args(hold, layout, [candidate])],
+            [
+                *self._head(hold, layout),
+                *admission_args(hold, layout, [candidate]),
+                candidate.facts,
+            ],
         )
         return _admitted(hold, layout, reply)
 

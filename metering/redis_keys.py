@@ -29,6 +29,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:crossings                       hash    what is over its mark -> since when, Unix ms
     P:config                          string  which configuration was announced to all, and when
     P:health                          hash    upstream -> until when proxies pass it over, Unix ms
+    P:trial:UPSTREAM                  string  which process may ask an upstream that has cooled
     P:meta                            hash    the names of this data and of the ledger it goes to
 """
 
@@ -111,6 +112,10 @@ class RedisKeys:
         """The shard's replies of a kind; an owner is a tenant, or a pool that tenants share."""
         return f"{self.of(owner)}:{kind}"
 
+    def sizes(self, shard: int, kind: str) -> str:
+        """What the shard's replies of a kind are counted with."""
+        return f"{self.tag(shard)}:{kind}:sizes"
+
     def epoch(self, shard: int) -> str:
         """Says that the shard's windows are whole."""
         return f"{self.tag(shard)}:epoch"
@@ -171,6 +176,10 @@ class RedisKeys:
     def health(self) -> str:
         """What proxies tell each other of upstreams."""
         return f"{self.prefix}:health"
+
+    def trial(self, upstream: str) -> str:
+        """Which process may ask this upstream, that was passed over and has cooled."""
+        return f"{self.prefix}:trial:{upstream}"
 
     @property
     def history(self) -> str:

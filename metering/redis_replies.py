@@ -10,6 +10,7 @@ from metering.replies import (
     Claimed,
     ClaimState,
     Found,
+    Kind,
     Reply,
     RequestClaim,
     Shelf,
@@ -34,6 +35,11 @@ class RedisReplies:
         key = self._keys.shelf(shelf.owner, shelf.kind)
         reply = await self._runner.eval(self._find, [key], [f"{shelf.head}/{name}"])
         return _found(*reply) if reply else None
+
+    async def held(self, kind: Kind, shard: int) -> int:
+        """As `Replies.held`."""
+        sizes = self._keys.sizes(shard, kind)
+        return int(await self._runner.call("HGET", sizes, "=") or 0)
 
     async def keep(
         self, shelf: Shelf, name: str, reply: Reply, *, ttl_ms: int, bounds: Bounds

@@ -29,11 +29,15 @@ ENTRY_BYTES = 640
 """What an entry takes beside its reply: three names of it, and Redis' own books."""
 
 
+Kind = Literal["replies", "repeats"]
+"""Answers for whoever asks the same, and answers for a client's key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """Where replies of a kind stand for one owner: a tenant, or a pool that tenants share."""
 
-    kind: Literal["replies", "repeats"]
+    kind: Kind
     owner: str
     is_pool: bool = False
 
@@ -116,6 +120,11 @@ class Replies(Protocol):
 
     async def find(self, shelf: Shelf, name: str) -> Found | None:
         """The reply of that name, if it is still good."""
+        ...
+
+    async def held(self, kind: Kind, shard: int) -> int:
+        """The bytes that replies of a kind are counted with in a shard, what has ended and was not
+        put away yet included."""
         ...
 
     async def keep(

@@ -35,6 +35,7 @@ _SHARED = {
     "claim_request": (),
     "hold_claim": (),
     "tell_history": (),
+    "lease": (),
 }
 
 

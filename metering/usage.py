@@ -17,6 +17,7 @@ INPUT_IMAGE = "input_image"
 OUTPUT_TEXT = "output_text"
 OUTPUT_REASONING = "output_reasoning"
 OUTPUT_AUDIO = "output_audio"
+OUTPUT_IMAGE = "output_image"
 INPUT_CLASSES: tuple[str, ...] = (
     INPUT_UNCACHED,
     INPUT_CACHE_READ,
@@ -25,8 +26,19 @@ INPUT_CLASSES: tuple[str, ...] = (
     INPUT_AUDIO,
     INPUT_IMAGE,
 )
-OUTPUT_CLASSES: tuple[str, ...] = (OUTPUT_TEXT, OUTPUT_REASONING, OUTPUT_AUDIO)
+OUTPUT_CLASSES: tuple[str, ...] = (
+    OUTPUT_TEXT,
+    OUTPUT_REASONING,
+    OUTPUT_AUDIO,
+    OUTPUT_IMAGE,
+)
 TOKEN_CLASSES: tuple[str, ...] = INPUT_CLASSES + OUTPUT_CLASSES
+LATER_CLASSES: Mapping[str, str] = {OUTPUT_IMAGE: OUTPUT_TEXT}
+"""Classes that are younger than the first published prices, with those whose rate they have where a
+price does not name them. An event that has one says so by its schema."""
+FIRST_CLASSES: tuple[str, ...] = tuple(
+    [unit for unit in TOKEN_CLASSES if unit not in LATER_CLASSES]
+)
 IMAGE = "image"
 OTHER_UNITS: tuple[str, ...] = (
     "api_call",

@@ -83,6 +83,8 @@ class Route:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     chooses: bool = True
     """Whether anything beside the body matters: a single upstream without conditions is the one."""
+    continues: bool = False
+    """Whether a stream that breaks off may be continued by another upstream."""
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -191,6 +193,7 @@ class Routes:
                 if each.policy != AS_WRITTEN
             },
             chooses=len(ranked.upstreams) > 1 or own[0].terms.when is not None or bool(steps),
+            continues=settings.models[model].on_failure.continue_on_cut,
         )
 
     def _detours(self, told: OnFailure, is_capped: bool) -> dict[Outcome, tuple[Place, ...]]:

@@ -15,7 +15,7 @@ from metering.money import AMOUNT_NANO_MAX, divide_up, hold_nano
 from metering.prices import Rates
 from metering.usage import input_total
 from proxy.chat import ChatRequest
-from routing.policy import Option
+from routing.policy import NOTHING_SPENT, Option
 
 NEVER = 1 << 62
 """More tokens than there will be."""
@@ -80,6 +80,38 @@ def is_bounded(caps: Sequence[Cap]) -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class BilledAt:
+    """What decides on the rates of a stream beside its length: a price that has others than the
+    list price, the service tier that was asked for, the region."""
+
+    price: Rates
+    tier: str | None
+    region: str | None
+
+    def rates(self, units: Mapping[str, int]) -> Rates:
+        """Those for an input of these units."""
+        return self.price.at(units, tier=self.tier, region=self.region)
+
+
+def billed_at(option: Option) -> BilledAt | None:
+    """None where the length of the input changes nothing."""
+    price = option.price
+    if price is None or price.sell.variants is None or not price.sell.variants.borders:
+        return None
+    tier = price.choose_tier(reported=None, asked=option.asked_tier).tier
+    return BilledAt(price.sell, tier, option.upstream.region)
+
+
+def dearer_of(one: Rates, other: Rates) -> Rates:
+    """The dearer rate of each unit, with the fees of the first."""
+    found = one.rates_pico
+    if all(other.rates_pico[unit] <= rate for unit, rate in found.items()):
+        return one
+    rates = {unit: max(rate, other.rates_pico[unit]) for unit, rate in found.items()}
+    return Rates(rates, one.version, fees_nano=one.fees_nano)
+
+
 @dataclass(slots=True)
 class Allowance:
     """The output of one stream that is held. `limit_tokens` is what the client itself asked for at
@@ -91,6 +123,10 @@ class Allowance:
     limit_tokens: int | None = None
     is_bounded: bool = True
     rates: Rates | None = None
+    spent: Vector = NOTHING_SPENT
+    """What is held beside it, for what came before."""
+    billed_at: BilledAt | None = None
+    """Where what is read may change the rates; None where it cannot."""
 
     @property
     def _has_all(self) -> bool:
@@ -142,17 +178,22 @@ class Allowance:
 
     def has_read(self, units: Mapping[str, int]) -> None:
         """The upstream says what it has read: where that is more than was held for the input, less
-        is held for the output. Where it is not, nothing is won: it may yet report more."""
+        is held for the output. Where it is not, nothing is won: it may yet report more. Beyond a
+        border between two prices all of the output, what was said already too, has the dearer."""
         if not self.is_bounded:
             return
-        base = self.part.base
-        nano = self.rates.total_nano(units) if self.rates else 0
-        nano, tokens = max(base.nano, min(nano, AMOUNT_NANO_MAX)), input_total(units)
-        if nano == base.nano and tokens <= base.tokens:
+        part, rates = self.part, self.rates
+        if rates is not None and self.billed_at is not None:
+            self.rates = rates = dearer_of(rates, self.billed_at.rates(units))
+        base, rate_pico = part.base, rates.output_rate_pico if rates else 0
+        nano = self.spent.nano + (rates.total_nano(units) + rates.fees_nano if rates else 0)
+        tokens = self.spent.tokens + input_total(units)
+        nano = max(base.nano, min(nano, AMOUNT_NANO_MAX))
+        if nano == base.nano and tokens <= base.tokens and rate_pico <= part.rate_pico:
             return
-        held = holding(self.part, self.held_tokens)
+        held = holding(part, self.held_tokens)
         dearer = replace(base, nano=nano, tokens=max(base.tokens, tokens))
-        self.part = replace(self.part, base=dearer)
+        self.part = replace(part, base=dearer, rate_pico=max(part.rate_pico, rate_pico))
         self.held_tokens = output_of(self.part, held)
 
 
@@ -168,4 +209,6 @@ def allowance(
         limit_tokens=limit and limit * request.candidates,
         is_bounded=is_bounded(caps),
         rates=option.rates,
+        spent=option.spent,
+        billed_at=billed_at(option),
     )

@@ -24,7 +24,6 @@ from metering.ids import uuid7
 from metering.money import format_usd
 from metering.prices import Price
 from metering.replies import ClaimState, Found, Reply
-from proxy.admission import Route
 from proxy.asking import Asking, asking_of
 from proxy.attempts import Facts
 from proxy.cache_errors import IdempotencyNotReplayable, NotCached
@@ -76,23 +75,23 @@ class Way(NamedTuple):
     """Where a request came from, and where its answers do."""
 
     asked: Asked
-    route: Route
     client: Client
     spoken: ClientFormat
 
 
 async def answer(door: Door, facts: Facts, request: ChatRequest, plan: Plan, way: Way) -> Finished:
     """The answer to a request: of its exchange, or one that is there."""
-    cache, (asked, route, client, spoken) = door.settings.cache, way
+    cache, (asked, client, spoken) = door.settings.cache, way
     controls = asked.headers.getall(CACHE_CONTROL, ())
     keys = asked.headers.getall(IDEMPOTENCY_KEY, ())
     asking = None
     if controls or keys or cache.is_used:
         named = {"controls": controls, "keys": keys}
+        labels = plan.labels
         if (asked.content_length or 2**31) > THREAD_ABOVE_BYTES:
-            asking = await asyncio.to_thread(asking_of, cache, facts, request, route, **named)
+            asking = await asyncio.to_thread(asking_of, cache, facts, request, labels, **named)
         else:
-            asking = asking_of(cache, facts, request, route, **named)
+            asking = asking_of(cache, facts, request, labels, **named)
     if asking is None:
         return await _serve(Exchange(door, facts, request, plan), client)
     if asking.cache_status is not None:
@@ -146,6 +145,7 @@ class Answering:
         self._is_over = False
         """Whether the exchange needs no giving back: it runs, or was settled."""
         self._running: asyncio.Task[Finished] | None = None
+        self._is_billed = False  # for what was kept
 
     async def serve(self) -> Finished:
         """The answer; it goes on for others, should its client leave, while they want it."""
@@ -171,7 +171,7 @@ class Answering:
         finally:
             self._land(Landed.FAILED)
             if self._repeat is not None:
-                self._repeat.give_up(is_billed=is_billed(self._exchange))
+                self._repeat.give_up(is_billed=self._is_billed or is_billed(self._exchange))
             if not self._is_over and self._exchange.is_admitted:
                 self._exchange.let_go()
 
@@ -179,16 +179,17 @@ class Answering:
         asking, count = self._asking, self._door.metrics.cached
         if asking.joins and self._cache.coalesce_wait_s:
             joined = await self._join()
-            if isinstance(joined, Reply):
+            if isinstance(joined, Flight):
+                self._flight = joined
+            elif joined is not None and self._is_young(joined):
                 await self._admit()
-                return await self._give(Found(joined, 0), "coalesced")
-            self._flight = joined
+                return await self._give(joined, "coalesced")
         found = await self._ask()
         self._check_flags()
         if self._repeat is not None and self._repeat.state is not ClaimState.FREE:
             return await self._give_again(self._repeat.found_or_refuse())
         if found is not None:
-            self._land(found.reply)
+            self._land(found)
             return await self._give(found, "hit")
         if asking.wishes.only_kept:
             self._land(Landed.OWN)
@@ -202,9 +203,10 @@ class Answering:
 
     # -- what is there -------------------------------------------------------------------------
 
-    async def _join(self) -> Reply | Flight | None:
+    async def _join(self) -> Found | Flight | None:
         assert self._asking.name is not None
-        wait_s, quiet_s = self._cache.coalesce_wait_s, self._door.settings.server.keepalive_s
+        quiet_s = self._door.settings.server.keepalive_s
+        wait_s = min(self._cache.coalesce_wait_s, self._facts.left_s(now_ns()))
         is_told = self._request.stream and quiet_s > 0
 
         def ping() -> None:
@@ -224,10 +226,11 @@ class Answering:
             if isinstance(each, BaseException):
                 raise each
         found: Found | None = looking.result()
+        return found if found is not None and self._is_young(found) else None
+
+    def _is_young(self, found: Found) -> bool:
         age_max_s = self._asking.wishes.age_max_s
-        if found is not None and age_max_s is not None and found.age_ms > age_max_s * 1000:
-            return None
-        return found
+        return age_max_s is None or found.age_ms <= age_max_s * 1000
 
     async def _look(self) -> Found | None:
         asking = self._asking
@@ -243,7 +246,7 @@ class Answering:
 
     async def _admit(self) -> None:
         try:
-            await self._exchange.admit()
+            await self._exchange.admit(self._running)
         except ApiError as refusal:
             self._refusal = refusal
 
@@ -298,6 +301,7 @@ class Answering:
             spool_seq=door.spool.take_seq() if door.settings.metering.spool == "always" else None,
         )
         self._is_over = exchange.is_ending = True
+        self._is_billed = bool(units)
         try:
             await record(door, exchange.hold, bill, facts.request_id)
         finally:
@@ -371,7 +375,7 @@ class Answering:
         if stores and rule is not None and name is not None and reply is not None:
             bytes_max = self._cache.max_entry_bytes
             if is_for_others(reply, self._exchange, self._request, bytes_max=bytes_max):
-                self._land(reply)
+                self._land(Found(reply, 0))
                 spawn(store(door, rule, name, reply), name="keep-reply")
                 return
         if stores and finished.status == 200:
@@ -380,7 +384,7 @@ class Answering:
         is_own = finished.status // 100 in (2, 4) and finished.status != 429
         self._land(Landed.OWN if is_own else Landed.FAILED)
 
-    def _land(self, result: Reply | Landed) -> None:
+    def _land(self, result: Found | Landed) -> None:
         if self._flight is not None:
             self._flight.land(result)
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metering.replies import RequestClaim
-from proxy.admission import Route
 from proxy.attempts import Facts
-from proxy.cache_rules import CacheRule, CacheSettings, rule_for
+from proxy.cache_rules import CacheRule, CacheSettings, rule_for, scope_of
 from proxy.chat import ChatRequest
+from proxy.price_asks import is_search_model
 from proxy.reply_names import question_digest, repeat_name, reply_name, why_not_kept
 from proxy.reply_wishes import CacheWishes, cache_wishes, idempotency_key
 
@@ -56,15 +56,15 @@ def asking_of(
     cache: CacheSettings,
     facts: Facts,
     request: ChatRequest,
-    route: Route,
+    labels: Sequence[str],
     *,
     controls: Sequence[str],
     keys: Sequence[str],
 ) -> Asking | None:
     """How this request stands to kept answers; None where it does in no way, which is usual.
 
-    `controls` and `keys` are the values of `Cache-Control` and `Idempotency-Key`. Costs as much as
-    writing the request down once.
+    `labels` are the upstreams that may answer this very request, `controls` and `keys` the values
+    of `Cache-Control` and `Idempotency-Key`. Costs as much as writing the request down once.
     """
     key = idempotency_key(keys)
     wishes = cache_wishes(controls)
@@ -77,17 +77,19 @@ def asking_of(
         return None
     claim = None
     if key is not None:
+        scope = scope_of(cache, tenant, principal.key)
         claim = RequestClaim(
             tenant.id,
-            repeat_name(key, tenant=tenant.id, salt=cache.salt),
+            repeat_name(key, scope, tenant=tenant.id, salt=cache.salt),
             question_digest(request, tenant=tenant.id, salt=cache.salt),
             facts.exchange_id,
         )
     if rule is None:
         return Asking(wishes, claim=claim)
     bypass = why_not_kept(request, rule.temperature_max)
+    if bypass is None and any(map(is_search_model, labels)):
+        bypass = "acts_elsewhere"
     if bypass is not None or not (wishes.looks or wishes.stores):
         return Asking(wishes, rule, bypass=bypass or "no_store", claim=claim)
-    labels = [place.upstream.label for place in route.own]
     name = reply_name(request, labels, rule.scope, owner=rule.shelf.head, salt=cache.salt)
     return Asking(wishes, rule, name, claim=claim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from metering.caps import AdmittedBy, Cap, Scope
 from metering.meter import Meter
@@ -39,10 +40,18 @@ class Facts:
     """How fast it has to be for its whole price."""
     deadline_s: float | None = None
     """How long it may take in all, from its arrival on."""
+    is_deadline_own: bool = False
+    """Whether its client set that end, and not the configuration."""
     explained: str | None = None
     """Why its upstream was chosen, where it asked for that and may know."""
     cache_status: str | None = None
     """How it stands to answers that are kept: `miss` or `bypass`."""
+
+    def left_s(self, now_ns: int) -> float:
+        """Seconds until its deadline; without end where it has none."""
+        if self.deadline_s is None:
+            return inf
+        return self.deadline_s - max(0, now_ns - self.occurred_at) / 1e9
 
 
 @dataclass(frozen=True, slots=True)

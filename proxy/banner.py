@@ -32,7 +32,7 @@ def render(started: Started) -> str:
     lines = ["", *_addresses(started), ""]
     if started.keys:
         key = started.keys[0].reveal()
-        lines += [f"  demo key   {key}", "", "Try it:", "", *_curl(started, key), ""]
+        lines += [*_keys(started), "", "Try it:", "", *_curl(started, key), ""]
     elif started.keys_refused:
         lines += ["  The demo key works on 127.0.0.1 only and is switched off here.", ""]
         lines += [f"  Make a key: {weir} keys new --tenant {tenants[0]}{started.options}", ""]
@@ -52,6 +52,19 @@ def render(started: Started) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _keys(started: Started) -> list[str]:
+    """Each minted key; which tenant and id it is of where there are several."""
+    minted = started.settings.minted_keys
+    if len(started.keys) == 1 or len(minted) != len(started.keys):
+        return [f"  demo key   {started.keys[0].reveal()}"]
+    names = [f"{each.tenant}/{each.key_id}" for each in minted]
+    width = max(map(len, names))
+    return [
+        f"  demo key   {name:{width}}  {key.reveal()}"
+        for name, key in zip(names, started.keys, strict=True)
+    ]
 
 
 def _addresses(started: Started) -> list[str]:

@@ -128,7 +128,7 @@ def rule_for(
     at_most = by_model.temperature_max
     return CacheRule(
         shelf=_shelf(tenant, by_tenant),
-        scope=_scope(by_tenant, key),
+        scope=scope_of(cache, tenant, key),
         ttl_ms=found * 1000,
         billed_ppm=0 if (cache.is_free if is_free is None else is_free) else PPM - discount_ppm,
         temperature_max=cache.temperature_max if at_most is None else at_most,
@@ -141,7 +141,9 @@ def _shelf(tenant: Tenant, written: TenantCache) -> Shelf:
     return Shelf("replies", tenant.id)
 
 
-def _scope(written: TenantCache, key: ApiKey) -> str:
+def scope_of(cache: CacheSettings, tenant: Tenant, key: ApiKey) -> str:
+    """Who of a tenant is given the same answers: all of it, or the project or key that asked."""
+    written = cache.tenants.get(tenant.id, _NO_TENANT)
     if written.pool is not None or written.share == "tenant":
         return ""
     return f"{written.share}/{key.project if written.share == 'project' else key.id}"

@@ -59,7 +59,7 @@ def charge(attempt: Attempt) -> Charge:
 
     Served, truncated, stopped and abandoned attempts are billed for what was metered; the last two
     at least for their input, which the upstream has read. What failed before the first byte, and
-    what the upstream answered with an error, is not.
+    what the upstream answered with an error, is not; an answer that was filtered is as reported.
     """
     return _charge(attempt, attempt.outcome, attempt.meter.final())
 
@@ -158,6 +158,9 @@ def _reason(attempt: Attempt, outcome: Outcome | None) -> tuple[Reason, bool]:
         return Reason.NOT_SENT, False
     if outcome is None:
         return Reason.INTERNAL_ERROR, False
+    if outcome is Outcome.CONTENT_POLICY and attempt.http_status == 200:
+        # it was an answer; what its provider does not bill it does not report
+        return Reason.FILTERED, attempt.meter.reported_input is not None
     if outcome in REFUSALS:
         return Reason.UPSTREAM_REFUSED, False
     if outcome not in _BILLED or (attempt.http_status or 200) // 100 != 2:

@@ -83,7 +83,7 @@ def start_due(children: Iterable[Child], now_s: float) -> None:
                 child.pulse.forget()
             if child.prepare is not None:
                 child.prepare()
-            child.pid = _fork(child)
+            child.pid = fork(child)
             child.started_s = now_s
 
 
@@ -202,7 +202,8 @@ def _signal(children: Iterable[Child], number: signal.Signals) -> None:
             os.kill(child.pid, number)  # not reaped yet, so the pid is still its own
 
 
-def _fork(child: Child) -> int:
+def fork(child: Child) -> int:
+    """Run it in a process of its own; its pid, which the caller waits for."""
     # What lies unwritten in a buffer would be written by both.
     sys.stdout.flush()
     sys.stderr.flush()

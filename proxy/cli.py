@@ -152,10 +152,12 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
     """Run the settlement worker: from the streams to the ledger.
 
     Without --drain it waits while Redis is away; with it, it gives up after 10 s without progress.
+    SIGHUP has it read its configuration again.
     """
     settings = load_config(config_file, data_dir, as_json).settings
     from sqlalchemy.exc import SQLAlchemyError
 
+    from proxy.config import load
     from proxy.embedded_redis import redis_url
     from proxy.settings import Secret
     from proxy.settling import run_worker
@@ -166,7 +168,9 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
         redis = replace(settings.redis, url=Secret(redis_url(settings.data_dir)))
         settings = replace(settings, redis=redis)
     try:
-        sys.exit(run_worker(settings, drain=drain))
+        file = find_config_file(config_file, as_json).absolute()
+        read = partial(load, file, dict(os.environ), data_dir=absolute_path(data_dir))
+        sys.exit(run_worker(settings, drain=drain, read=read))
     except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
         fail(FAILED, f"cannot settle: {getattr(error, 'orig', None) or error}", as_json)
 

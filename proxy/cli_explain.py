@@ -6,7 +6,9 @@ Reads the configuration, and of a running installation what is in Redis; writes 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,19 @@ if TYPE_CHECKING:
     from proxy.explain import Seen
     from proxy.settings import Settings
     from routing.health import Health
+    from routing.history import History
+
+USUAL_REQUEST = "the usual request"
+"""Stands for the dice: none of those that `least_latency` sends exploring."""
+
+FORMATS = {
+    "chat": "openai_chat",
+    "responses": "openai_responses",
+    "messages": "anthropic_messages",
+    "completions": "openai_completions",
+    "embeddings": "openai_embeddings",
+}
+"""What `--format` takes: the last word of the path that such a body is sent to."""
 
 
 @click.command()
@@ -46,7 +61,15 @@ if TYPE_CHECKING:
     "--request",
     "request_file",
     metavar="FILE",
-    help="A chat completion's body, `-` for standard input; a short prompt if left out.",
+    help="The request's body, `-` for standard input; a short prompt if left out.",
+)
+@click.option(
+    "--format",
+    "spoken",
+    type=click.Choice([*FORMATS]),
+    default="chat",
+    show_default=True,
+    help="What the body of --request is one of.",
 )
 @shared_options
 def explain(
@@ -57,6 +80,7 @@ def explain(
     tags: str | None,
     target_latency_ms: int | None,
     request_file: str | None,
+    spoken: str,
     config_file: str | None,
     data_dir: Path | None,
     as_json: bool,
@@ -69,7 +93,9 @@ def explain(
         fail(NOT_FOUND, f"no tenant {tenant_id!r} in {settings.source}", as_json)
     if model not in settings.models:
         fail(NOT_FOUND, f"no model {model!r} in {settings.source}", as_json)
-    request = _request(model, request_file, as_json)
+    if request_file is None and spoken != "chat":
+        raise click.UsageError("--format says what the body of --request is; name one")
+    request = _request(model, request_file, spoken, as_json)
     if request.user is not None and named["user"] is None:
         named["user"] = request.user
     scopes = scopes_named(settings, tenant, key, named, as_json)
@@ -81,11 +107,11 @@ def explain(
     from proxy.explain import Question, explanation
     from proxy.explain_table import explain_table
 
-    seen, health = _seen(settings, tenant, scopes)
+    seen, health, history = _seen(settings, tenant, scopes)
     who = Principal(tenant, _key(settings, tenant, key, named["project"]))
     traits = traits_of(tenant, who.key, _labels(who.key, named), request, _tags(tags, as_json))
     target_ms = target_latency_ms or settings.models[model].target_latency_ms
-    around = Around("explain", traits, target_ms, monotonic_s(), None, health)
+    around = Around(USUAL_REQUEST, traits, target_ms, monotonic_s(), history, health)
     asked = Question(who, request, around, caps_under(tenant, scopes))
     body = explanation(settings, asked, seen)
     if as_json:
@@ -94,8 +120,8 @@ def explain(
         cli_tables.console().print(explain_table(body))
 
 
-def _request(model: str, file: str | None, as_json: bool) -> ChatRequest:
-    """The body in the file, for this model, as a chat completion."""
+def _request(model: str, file: str | None, spoken: str, as_json: bool) -> ChatRequest:
+    """The body in the file, for this model, in that format."""
     import orjson
 
     from proxy.errors import ApiError
@@ -109,9 +135,10 @@ def _request(model: str, file: str | None, as_json: bool) -> ChatRequest:
         except (OSError, ValueError) as error:
             fail(BAD_CONFIG, f"cannot read {file}: {error}", as_json)
         if not isinstance(body, dict):
-            fail(BAD_CONFIG, f"{file} is no body of a chat completion", as_json)
+            fail(BAD_CONFIG, f"{file} is no body of a request", as_json)
     try:
-        return client_format("openai_chat").parse_request(orjson.dumps({**body, "model": model}))
+        raw = orjson.dumps({**body, "model": model})
+        return client_format(FORMATS[spoken]).parse_request(raw)
     except ApiError as error:
         fail(BAD_CONFIG, f"{file}: {error.message}", as_json)
 
@@ -153,8 +180,9 @@ def _labels(key: ApiKey, named: dict[str, str | None]) -> Labels:
 
 def _seen(
     settings: Settings, tenant: Tenant, scopes: tuple[Scope, ...]
-) -> tuple[Seen, Health | None]:
-    """What Redis has of the caps and of the breakers; why not, where it cannot be read."""
+) -> tuple[Seen, Health | None, History | None]:
+    """What Redis has of the caps, the breakers, and how upstreams did; why not, where it cannot be
+    read."""
     from redis.exceptions import RedisError
 
     from proxy.explain import Seen
@@ -162,24 +190,43 @@ def _seen(
 
     try:
         look = asyncio.run(read_limits(settings, tenant, scopes))
-        health = asyncio.run(_health(settings))
+        health, history = asyncio.run(_upstreams(settings))
     except (RedisError, OSError, ValueError) as error:  # ValueError: a path too long for a socket
-        return Seen(cause=str(error) or type(error).__name__), None
-    return Seen(limits=limits_body(look)), health
+        return Seen(cause=str(error) or type(error).__name__), None, None
+    return Seen(limits=limits_body(look)), health, history
 
 
-async def _health(settings: Settings) -> Health:
-    """The breakers as proxies tell each other of them."""
+async def _upstreams(settings: Settings) -> tuple[Health, History]:
+    """The breakers as proxies tell each other of them, and how upstreams did, likewise."""
     from metering.clock import monotonic_s
     from proxy.settings import redis_keys
     from routing.health import Health
 
-    found, now_s = Health(), monotonic_s()
+    keys = redis_keys(settings)
     async with client_of(settings) as client, asyncio.timeout(TIMEOUT_S):
         now_ms = await now_ms_of(client)
-        notes = await client.hgetall(redis_keys(settings).health)
-    for label, until_ms in notes.items():
+        breakers, notes = await client.hgetall(keys.health), await client.hgetall(keys.history)
+    found, now_s = Health(), monotonic_s()
+    for label, until_ms in breakers.items():
         left_ms = int(until_ms) - now_ms
         if left_ms > 0:
             found.learn(label.decode(errors="replace"), left_ms / 1000, now_s)
+    return found, _history(settings, notes.values(), now_ms)
+
+
+def _history(settings: Settings, notes: Iterable[bytes], now_ms: int) -> History:
+    """What all processes saw, as a process knows it that has just begun; what cannot be read is
+    nothing."""
+    from metering.clock import monotonic_s
+    from proxy.history_sync import left_note
+    from routing.history import History
+
+    sources = []
+    for raw in notes:
+        with contextlib.suppress(ValueError):
+            sources.append(left_note(raw, now_ms)[0])
+    found, now_s = History(), monotonic_s()
+    for label in {up.label for model in settings.models.values() for up in model.upstreams}:
+        seen = [source[label] for source in sources if label in source]
+        found.learn(label, seen, now_s, shift_s=now_ms / 1000 - now_s)
     return found

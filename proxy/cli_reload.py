@@ -101,7 +101,18 @@ def _body(report: ReloadReport) -> dict[str, object]:
         "needs_a_restart": report.waiting,
         "faults": report.faults,
         "processes": report.processes,
+        "before": report.before,
     }
+
+
+def _since(report: ReloadReport) -> str:
+    """Since when, and what it was that was taken up then: usually the file was being watched."""
+    from proxy.cli_times import rfc3339
+
+    if not report.before:
+        return ""
+    at, names = rfc3339(report.before["finished_ns"]), ", ".join(report.before["applied"])
+    return f" since {at} ({report.before['why']}; applied then: {names})"
 
 
 def _print(report: ReloadReport) -> None:
@@ -112,7 +123,7 @@ def _print(report: ReloadReport) -> None:
         click.echo("weir: refused; the last good configuration stays in use", err=True)
         return
     if not report.applied:
-        click.echo("nothing to apply: what the file says is in use")
+        click.echo(f"nothing to apply: what the file says is in use{_since(report)}")
     for name in report.applied:
         click.echo(f"applied: {name}")
     for name in report.waiting:

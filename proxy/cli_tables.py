@@ -26,6 +26,7 @@ _UNITS = {
     "output_text": "output",
     "output_reasoning": "output, reasoning",
     "output_audio": "output, audio",
+    "output_image": "output, image",
     "api_call": "calls",
     "inference": "answers",
     "web_search": "web searches",

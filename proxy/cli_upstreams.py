@@ -6,8 +6,11 @@ Nothing is written, and nobody is asked but Redis.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +43,15 @@ _TIMEOUT_S = 5.0
     show_default=True,
     help="With --drift: over at least so many exchanges.",
 )
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(0.2, 3600),
+    default=2.0,
+    show_default=True,
+    help="With --watch: seconds between two looks.",
+)
 @shared_options
 def upstreams(
     *,
@@ -47,6 +59,8 @@ def upstreams(
     drift: bool,
     beyond: float,
     exchanges: int,
+    watch: bool,
+    every_s: float,
     config_file: str | None,
     data_dir: Path | None,
     as_json: bool,
@@ -58,17 +72,31 @@ def upstreams(
 
     if model is not None and model not in settings.models:
         fail(NOT_FOUND, f"no model {model!r} in {settings.source}", as_json)
-    body = upstreams_body(_read(settings, as_json))
-    if model is not None:
-        body["upstreams"] = [row for row in body["upstreams"] if model in row["models"]]
-    if drift:
-        body["upstreams"] = drifted(body, beyond=beyond / 100, exchanges_min=exchanges)
-    if as_json:
-        echo_json(body)
-    elif drift:
-        cli_tables.console().print(drift_table(body["upstreams"], beyond / 100, exchanges))
-    else:
-        cli_tables.console().print(upstreams_table(body))
+
+    def look() -> dict[str, Any]:
+        body = upstreams_body(_read(settings, as_json))
+        if model is not None:
+            body["upstreams"] = [row for row in body["upstreams"] if model in row["models"]]
+        if drift:
+            body["upstreams"] = drifted(body, beyond=beyond / 100, exchanges_min=exchanges)
+        return body
+
+    def show(body: dict[str, Any]) -> None:
+        if as_json:
+            echo_json(body)
+        elif drift:
+            cli_tables.console().print(drift_table(body["upstreams"], beyond / 100, exchanges))
+        else:
+            cli_tables.console().print(upstreams_table(body))
+
+    show(look())
+    with contextlib.suppress(KeyboardInterrupt):
+        while watch:
+            time.sleep(every_s)
+            body = look()
+            if sys.stdout.isatty() and not as_json:
+                click.clear()
+            show(body)
 
 
 def _read(settings: Settings, as_json: bool) -> UpstreamsLook:
@@ -83,7 +111,6 @@ def _read(settings: Settings, as_json: bool) -> UpstreamsLook:
 async def _look(settings: Settings) -> UpstreamsLook:
     from metering.settlement.redis_client import connect
     from proxy.embedded_redis import redis_url
-    from proxy.history_sync import LIVES_S
     from proxy.settings import redis_keys
     from proxy.upstreams_report import UpstreamsLook
 
@@ -95,7 +122,7 @@ async def _look(settings: Settings) -> UpstreamsLook:
         health = await client.hgetall(keys.health)
         probes = await client.hgetall(keys.probes)
     now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-    read = [_note(raw, now_ms, LIVES_S) for raw in notes.values()]
+    read = [_note(raw, now_ms) for raw in notes.values()]
     return UpstreamsLook(
         models=settings.models,
         providers=settings.providers,
@@ -116,17 +143,14 @@ async def _look(settings: Settings) -> UpstreamsLook:
     )
 
 
-def _note(raw: bytes, now_ms: int, lives_s: float) -> tuple[dict[str, Seen], bool] | None:
+def _note(raw: bytes, now_ms: int) -> tuple[dict[str, Seen], bool] | None:
     """What a process saw, and whether it runs; None for what cannot be read."""
-    from proxy.history_sync import ended, read_note
+    from proxy.history_sync import left_note
 
-    at, _, body = raw.partition(b":")
     try:
-        runs = now_ms - int(at) <= lives_s * 1000
-        seen = read_note(body)
+        return left_note(raw, now_ms)
     except ValueError:
         return None
-    return (seen if runs else ended(seen)), runs
 
 
 def _probe(raw: bytes) -> dict[str, Any] | None:

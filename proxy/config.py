@@ -14,6 +14,7 @@ from pathlib import Path as FilePath
 
 from proxy.config_build import build
 from proxy.config_decode import Findings, decode
+from proxy.config_files import digest
 from proxy.config_shape import config_schema
 from proxy.config_yaml import TEXT_BYTES_MAX, Document, Fault, Path, parse
 from proxy.settings import Settings
@@ -41,6 +42,8 @@ class Loaded:
     warnings: tuple[Fault, ...] = ()
     unenforced: tuple[Fault, ...] = ()
     """Keys that were accepted and do nothing yet; the message says why."""
+    sha256: str = ""
+    """Of the file, as it was right before it was read."""
 
 
 class ConfigFaults(Exception):
@@ -83,6 +86,7 @@ def load(path: FilePath, env: Mapping[str, str], *, data_dir: FilePath | None = 
 
     `data_dir` (absolute) goes before the file's own, and the default ledger follows it.
     """
+    before = digest((path,))
     text = _read(path)
     document = parse(text, env)
     if document.tree is None and document.faults:
@@ -100,7 +104,7 @@ def load(path: FilePath, env: Mapping[str, str], *, data_dir: FilePath | None = 
     warnings = _in_order(findings.warnings)
     if findings.faults:
         raise ConfigFaults(path, _in_order(findings.faults), warnings)
-    return Loaded(settings, warnings, unenforced_keys(document))
+    return Loaded(settings, warnings, unenforced_keys(document), before)
 
 
 def unenforced_keys(document: Document) -> tuple[Fault, ...]:

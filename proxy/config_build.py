@@ -17,6 +17,7 @@ from metering.tenants import Tenant
 from proxy.config_alerts import build_sinks
 from proxy.config_anomalies import build_tolerances
 from proxy.config_cache import build_cache, build_cache_url
+from proxy.config_conditions import warn_of_regions
 from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings
 from proxy.config_degrade import check_degradation, targets_of
@@ -81,6 +82,7 @@ def build(
         check_margins(cost_rules, models, prices, findings)
         warn_of_cache_rates(models, prices, providers, findings)
         warn_of_long_prompts(models, prices, findings)
+        warn_of_regions(models, prices, findings)
         keys = {who.id: [key.id for key in who.keys] for who in tenants.by_id.values()}
         check_choices(models, prices, keys, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)
@@ -90,11 +92,10 @@ def build(
         _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
     check_passthrough(passthrough, providers, models, tenants.by_id, findings)
-    server, metering = shape.server, shape.metering
     plans = build_plans(shape, findings)
     return Settings(
         source=source,
-        server=_server(server, findings, directory),
+        server=_server(shape.server, findings, directory),
         data_dir=data_dir,
         redis=_redis(shape, findings),
         ledger_url=shape.ledger.url or f"sqlite:///{data_dir / 'ledger.db'}",
@@ -102,7 +103,7 @@ def build(
         models=models,
         prices=prices,
         tenants=tenants.by_id,
-        metering=Metering(**vars(metering)),
+        metering=Metering(**vars(shape.metering)),
         **{name: getattr(shape.limits, name) for name in _AS_WRITTEN},
         cost_rules=cost_rules,
         sla_credit_ppm=build_credit_ppm(shape.sla, findings),

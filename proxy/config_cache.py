@@ -113,13 +113,27 @@ def _check(shape: FileShape, made: CacheSettings, findings: Findings) -> None:
             )
     if made.is_used:
         return
-    for at in findings.document.places:
+    places = findings.document.places
+    for at in places:
         name = at[-1] if at else None
         if name == "cache_only" and findings.document.at(at) is True:
             problem = "no answers are kept: from here on every request is refused"
             findings.warn(at, problem, "set cache.enabled")
-        elif name in _FOR_KEPT and at[0] != "cache":
+        elif _is_for_kept(at) and not (at[0] == "cache" and ("cache", "enabled") in places):
             findings.warn(at, "does nothing: no answers are kept", "set cache.enabled")
 
 
-_FOR_KEPT = frozenset({"cache_ttl_seconds", "exclude_cache_from_billing", "pool", "discount"})
+def _is_for_kept(at: Path) -> bool:
+    """Whether this key says something of answers that are kept, and of nothing else."""
+    if len(at) < 2:
+        return False
+    section, name = at[-2:]
+    if section == "cache":
+        return name in _OF_CACHE
+    return name in _OF_FEATURES
+
+
+_OF_CACHE = frozenset(
+    {"ttl_seconds", "temperature_max", "share", "pool", "discount", "exclude_cache_from_billing"}
+)
+_OF_FEATURES = frozenset({"cache_ttl_seconds", "exclude_cache_from_billing"})

@@ -279,13 +279,14 @@ class _Check:
         return dear is None or cheap is None or _is_lower(cheap, dear)
 
     def _sell(self, name: str) -> tuple[int, int] | None:
-        """What tokens of input and output cost the tenant at the model's first upstream."""
+        """What tokens of input and output cost the tenant at the model's first upstream, in its
+        region, at the tier that is usual there. How long prompts are is not known here."""
         for each in self._models[name].upstreams[:1]:
             price = self._prices.find(
                 provider=each.provider, model=each.model, public_name=each.public_name
             )
             if price is not None:
-                rates = price.sell.rates_pico
+                rates = price.at({}, tier=price.usual_tier, region=each.region).sell.rates_pico
                 return rates[INPUT_UNCACHED], rates[OUTPUT_TEXT]
         return None
 

@@ -29,4 +29,5 @@ def build_on_failure(
         deadline_s=None if written.deadline_s is None else float(written.deadline_s),
         context_fallbacks=written.context_fallbacks,
         content_policy_fallbacks=written.content_policy_fallbacks,
+        continue_on_cut=written.continue_on_cut,
     )

@@ -129,3 +129,5 @@ class ModelShape:
     """Models to go to with a prompt that is too long for this one."""
     content_policy_fallbacks: tuple[Text, ...] = ()
     """Models to go to with what is against the policy of its upstream."""
+    continue_on_cut: Flag = False
+    """Whether another upstream goes on with a stream that breaks off or stalls."""

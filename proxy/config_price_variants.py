@@ -19,8 +19,10 @@ from metering.usage import (
     INPUT_CACHE_WRITE_5M,
     INPUT_CLASSES,
     INPUT_IMAGE,
+    LATER_CLASSES,
     OUTPUT_AUDIO,
     OUTPUT_CLASSES,
+    OUTPUT_IMAGE,
     OUTPUT_REASONING,
     TOOL_UNITS,
 )
@@ -45,6 +47,7 @@ TOKEN_KEYS = {
     "input_image": INPUT_IMAGE,
     "output_reasoning": OUTPUT_REASONING,
     "output_audio": OUTPUT_AUDIO,
+    "output_image": OUTPUT_IMAGE,
 }
 """Rates of single token classes by the head of their keys; all may be left out."""
 
@@ -65,8 +68,12 @@ def build_variants(rule: RuleShape, path: Path, findings: Findings) -> Variants 
             findings.fault(
                 at, f"{written!r} is the list price", "write its rates into the rule itself"
             )
-        elif name not in KNOWN_TIERS and (hint := suggest(name, KNOWN_TIERS)):
-            findings.warn(at, f"no vendor that we know has a service tier {written!r}", hint)
+        elif name not in KNOWN_TIERS:
+            findings.warn(
+                at,
+                f"no vendor that we know has a service tier {written!r}",
+                suggest(name, KNOWN_TIERS),
+            )
         if name in tiers:
             findings.fault(at, f"service tier {name!r} is there twice", "keep one of the two")
         tiers[name] = _overlay(rule, shape, at, findings)
@@ -157,6 +164,7 @@ def _overlay(rule: RuleShape, shape: _Rates, path: Path, findings: Findings) -> 
         rates[side] = rate or 0
     found = dict.fromkeys(INPUT_CLASSES, rates.get("input", 0))
     found |= dict.fromkeys(OUTPUT_CLASSES, rates.get("output", 0))
+    found = {unit: rate for unit, rate in found.items() if unit not in LATER_CLASSES}
     return Overlay(
         {**found, **{TOKEN_KEYS[side]: rates[side] for side in written if side in TOKEN_KEYS}}
     )

@@ -77,6 +77,8 @@ class OverlayShape:
     """USD per million tokens of hidden reasoning there."""
     output_audio_per_mtok: Number | None = None
     """USD per million output tokens of sound there."""
+    output_image_per_mtok: Number | None = None
+    """USD per million output tokens of pictures there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,8 @@ class ContextTierShape:
     """USD per million tokens of hidden reasoning there."""
     output_audio_per_mtok: Number | None = None
     """USD per million output tokens of sound there."""
+    output_image_per_mtok: Number | None = None
+    """USD per million output tokens of pictures there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +176,10 @@ class RuleShape:
     output_audio_rate: Number | None = None
     """USD per output token of sound; the output rate if left out."""
     output_audio_per_mtok: Number | None = None
+    """USD per million of them."""
+    output_image_rate: Number | None = None
+    """USD per output token of a picture; the output rate if left out."""
+    output_image_per_mtok: Number | None = None
     """USD per million of them."""
     context_tiers: tuple[ContextTierShape, ...] = ()
     """Prices of [long prompts](money.md#tiers-regions-and-long-prompts)."""

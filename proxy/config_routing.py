@@ -91,9 +91,12 @@ def check_choices(
     tenants: Mapping[str, Sequence[str]],
     findings: Findings,
 ) -> None:
-    """What spans sections: `least_cost` without a price, and conditions on tenants or keys that
-    are not there. `tenants` has the ids of keys by tenant."""
+    """What spans sections: `least_cost` without a price, conditions on tenants or keys that are not
+    there, regions that are nowhere, windows that are no larger. `tenants` has the ids of keys by
+    tenant."""
+    _warn_of_no_region(models, findings)
     for name, model in models.items():
+        _warn_of_no_room(("models", name, "context_fallbacks"), model, models, findings)
         for index, upstream in enumerate(model.upstreams):
             at: Path = ("models", name, "upstreams", index)
             if model.policy.strategy is Strategy.LEAST_COST and upstream.terms.is_enabled:
@@ -125,3 +128,42 @@ def _warn_of_nobody(
         ids = known.get(name)
         if ids is not None and not any(fnmatchcase(id_, each) for id_ in ids for each in patterns):
             findings.warn((*path, name), f"can never match: there is no such {name} in this file")
+
+
+def _warn_of_no_room(
+    path: Path, model: Model, models: Mapping[str, Model], findings: Findings
+) -> None:
+    """A model for prompts that are too long, with a window that is no larger than any of ours."""
+    own = _windows(model)
+    for index, name in enumerate(model.on_failure.context_fallbacks):
+        theirs = _windows(models[name]) if name in models else []
+        if own and theirs and max(theirs) <= min(own):
+            findings.warn(
+                (*path, index),
+                f"nothing goes there: it takes {max(theirs)} tokens, and this model {min(own)}",
+                "name a model with a larger window",
+            )
+
+
+def _windows(model: Model) -> list[int]:
+    """How much each upstream takes; nothing where that is not known of all."""
+    found = [each.terms.abilities.max_context_tokens for each in model.upstreams]
+    known = [each for each in found if each is not None]
+    return known if len(known) == len(found) else []
+
+
+def _warn_of_no_region(models: Mapping[str, Model], findings: Findings) -> None:
+    """A price for a region in which no upstream stands."""
+    document = findings.document
+    regions = {each.region for model in models.values() for each in model.upstreams}
+    regions |= {
+        document.at(at) for at in document.places if at[:1] == ("providers",) and at[-1] == "region"
+    }
+    for at in document.places:
+        is_price = at[:2] == ("pricing", "rules") and at[3:4] == ("region",) and len(at) == 5
+        if is_price and at[4] not in regions:
+            findings.warn(
+                at,
+                f"no upstream stands in {at[4]!r}: this price is never used",
+                "write it as `region` of the upstreams there",
+            )

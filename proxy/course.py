@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from metering.clock import monotonic_s
 from proxy import detours
 from proxy.attempts import Attempt, Facts
+from proxy.continuing import Continuing
 from proxy.door import Door
 from proxy.planning import Plan
 from proxy.stream_clock import StreamClock
@@ -40,9 +41,12 @@ class Course:
         *,
         until_s: float | None,
         ping: Callable[[], None] | None,
+        going: Continuing | None = None,
     ) -> None:
+        """`going` is the stream, where another upstream may go on with it."""
         model = door.settings.models.get(facts.model_requested)
         self._door, self._facts, self._plan, self._ping = door, facts, plan, ping
+        self._going = going
         self._steps = FallbackPlan(
             options,
             retries=(ON_FAILURE if model is None else model.on_failure).retries,
@@ -75,7 +79,10 @@ class Course:
             return
         answered = attempt.http_status is not None
         self._steps.record(outcome, after_s=attempt.retry_after_s, answered=answered)
-        if outcome in DETOURS:
+        going = self._going
+        if going is not None and going.is_due:
+            self._steps.detour(await self._others(going, attempt))
+        elif outcome in DETOURS and (going is None or not going.is_on):
             self._steps.detour(await self._detour(attempt))
 
     def pass_over(self) -> None:
@@ -100,6 +107,14 @@ class Course:
             on_quiet=self._ping,
         ):
             await asyncio.sleep(wait.seconds)
+
+    async def _others(self, going: Continuing, attempt: Attempt) -> list[Option]:
+        """Those that may go on with its stream."""
+        wanted = (self._steps.waiting, self._door.calibration)
+        seen = attempt.option.prompt_tokens + attempt.meter.output_seen
+        if seen > THREAD_ABOVE_TOKENS:
+            return await asyncio.to_thread(going.options, *wanted)
+        return going.options(*wanted)
 
     async def _detour(self, attempt: Attempt) -> list[Option]:
         outcome, option, plan = attempt.outcome, attempt.option, self._plan

@@ -9,6 +9,14 @@ from proxy.settings import Settings
 DEADLINE = "x-weir-deadline-ms"
 
 
+def is_clients(settings: Settings, model: str, asked_ms: int | None) -> bool:
+    """Whether the end is the client's own: shorter than what the configuration says."""
+    if asked_ms is None:
+        return False
+    bound_s = deadline_s(settings, model, None)
+    return bound_s is None or asked_ms / 1000 < bound_s
+
+
 def deadline_s(settings: Settings, model: str, asked_ms: int | None) -> float | None:
     """Seconds from the arrival of a request for this model; None where nobody set an end.
 

@@ -2,7 +2,8 @@
 policy. Pure.
 
 Rules: planned only once it is needed, prompt counted and all, for most requests never need it; what
-cannot carry the request, lacks what it uses or has too small a window is left out; who has to stay
+cannot carry the request, lacks what it uses, has too small a window or does not take such requests
+(`when`, tags) is left out; who has to stay
 with its model stays.
 """
 
@@ -13,7 +14,9 @@ from dataclasses import dataclass, replace
 
 from metering.calibration import Calibration
 from proxy.admission import Place, Route, count_prompts
+from proxy.attempts import Attempt
 from proxy.chat import ChatRequest
+from proxy.choosing import Around, Chooser
 from proxy.estimates import Estimates
 from proxy.obstacles import Obstacles
 from routing.degrade import Changes
@@ -30,11 +33,12 @@ def longer_route(route: Route) -> Route | None:
 
 @dataclass(frozen=True, slots=True)
 class Detours:
-    """The detours of one request; `is_elastic` as for its estimates."""
+    """The detours of one request; `is_elastic` as for its estimates, `around` as for its choice."""
 
     route: Route
     request: ChatRequest
     is_elastic: bool
+    around: Around
 
     def options(
         self, outcome: Outcome, changes: Changes, calibration: Calibration | None = None
@@ -47,11 +51,20 @@ class Detours:
         prompt = count_prompts(self.request, route, calibration)
         estimates = Estimates(route, self.request, prompt, is_elastic=self.is_elastic)
         obstacles = Obstacles(route, self.request, prompt, estimates)
+        chooser = Chooser(
+            route, self.request, prompt, self.around, estimates=estimates, obstacles=obstacles
+        )
         return [
             estimates.option(place, changes)
             for place in places
-            if not obstacles.lacks(place, changes)
+            if chooser.against(place, changes) is None
         ]
+
+    def has_left(self, outcome: Outcome, attempts: Sequence[Attempt]) -> bool:
+        """Whether the model asked for names another one for this outcome than those tried."""
+        tried = {each.option.upstream.public_name for each in attempts}
+        places = self.route.detours.get(outcome, ())
+        return any(place.upstream.public_name not in tried for place in places)
 
 
 def after(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -106,8 +107,8 @@ class OpenExchanges(Protocol):
         """How long a hold lives that nobody renews."""
         ...
 
-    def add(self, exchange: Holding) -> None:
-        """Start renewing the hold of this exchange."""
+    def add(self, exchange: Holding, task: asyncio.Task[Any] | None = None) -> None:
+        """Start renewing the hold of this exchange, which `task` runs, by default this one."""
         ...
 
     def discard(self, exchange: Holding) -> None:

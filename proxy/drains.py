@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from proxy.settings import Server
+from proxy.settings import Server, Settings
 
 
 class Drains:
@@ -40,3 +40,11 @@ class Drains:
 
     def _end(self, task: asyncio.Task[Any]) -> None:
         self._ends.pop(task).cancel()
+
+
+def is_drained(settings: Settings, model: str) -> bool:
+    """Whether answers of this model are read to their end when the client leaves."""
+    found = settings.models.get(model)
+    if found is None or found.drains is None:
+        return settings.server.on_disconnect == "drain"
+    return found.drains

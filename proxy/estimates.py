@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from metering.caps import Elastic, Vector
 from metering.money import AMOUNT_NANO_MAX, amount_nano
 from metering.prices import Rates
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy.admission import Place, PromptCount, Route
-from proxy.allowance import elastic
+from proxy.allowance import elastic, holding
 from proxy.changes import instruction_tokens
 from proxy.chat import ChatRequest
 from proxy.passage import Passage, passage
@@ -45,15 +44,15 @@ class Estimates:
         output_tokens = self._output(changes, place)
         asks = self._asks if not place.searches and self._asks is NO_ASKS else self.asks_at(place)
         rates = self._rates(place, asks, input_tokens)
-        nano = self._nano(rates, input_tokens, output_tokens)
+        part = elastic(rates, input_tokens=input_tokens, tokens_min=self._least(place))
         return Option(
             place.upstream,
             place.price,
-            Vector(nano, input_tokens + output_tokens, 1),
+            holding(part, output_tokens),
             changes,
             input_tokens,
             output_tokens,
-            self._elastic(place, rates, input_tokens, output_tokens),
+            part if self._is_elastic and output_tokens > part.tokens_min else None,
             place.abilities.max_context_tokens,
             rates,
             asks.tier,
@@ -109,17 +108,12 @@ class Estimates:
         """How the request would get there; None where its format is not taken."""
         return passage(self._request.format, place.formats)
 
-    def _elastic(
-        self, place: Place, rates: Rates | None, input_tokens: int, output_tokens: int
-    ) -> Elastic | None:
-        """How far the hold may shrink: not below a useful answer for every choice, nor below what a
-        request may be cut to."""
+    def _least(self, place: Place) -> int:
+        """To how much output a hold may shrink: not below a useful answer for every choice, nor
+        below what a request may be cut to."""
         way = self.way(place)
         least = max(self._route.min_output_tokens, 1 if way is None else way.upstream.LIMIT_MIN)
-        tokens_min = least * self._request.candidates
-        if not self._is_elastic or output_tokens <= tokens_min:
-            return None
-        return elastic(rates, input_tokens=input_tokens, tokens_min=tokens_min)
+        return least * self._request.candidates
 
     def _nano(self, rates: Rates | None, input_tokens: int, output_tokens: int) -> int:
         if rates is None:

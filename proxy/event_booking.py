@@ -17,6 +17,7 @@ from metering.caps import ScopeKind, Vector
 from metering.events import Kind, Reason, UsageEvent
 from metering.ids import derived_id
 from metering.money import AMOUNT_NANO_MAX
+from metering.price_variants import USUAL_CHOICE, TierChoice
 from metering.prices import Price, PriceBook
 from metering.tenant_caps import Labels
 from metering.tenants import DEFAULT_PROJECT, ApiKey, Principal, Tenant
@@ -58,7 +59,7 @@ def book(
     price = prices.find(provider=provider, model=name, public_name=name)
     is_unpriced = _is_unpriced(item, price, tenant)
     units = {unit: count for unit, count in item.units.items() if count}
-    price = price and price.at(units, region=item.region)
+    price, choice = _at(price, item, units)
     tokens = sum(units.get(unit, 0) for unit in TOKEN_CLASSES)
     sell_nano = price.sell.total_nano(units) if price else 0
     cost_nano = price.cost.total_nano(units) if price else 0
@@ -85,8 +86,11 @@ def book(
         model_public=name,
         model_upstream=name,
         region=item.region,
+        service_tier=item.service_tier,
+        price_tier=choice.tier,
         units=units,
         usage_source="reported",
+        usage_suspect=choice.doubt,
         cost_version=price.cost.version if price else None,
         sell_version=price.sell.version if price else None,
         cost_nano=cost_nano,
@@ -98,6 +102,16 @@ def book(
     )
     actual = Vector(nano=sell_nano, tokens=tokens)
     return Booked(item, tenant, project, labels, exchange_id, actual, event, is_unpriced)
+
+
+def _at(
+    price: Price | None, item: Item, units: Mapping[str, int]
+) -> tuple[Price | None, TierChoice]:
+    """The price that holds for these units, and the service tier it is of."""
+    if price is None:
+        return None, USUAL_CHOICE
+    choice = price.choose_tier(reported=item.service_tier, asked=None)
+    return price.at(units, tier=choice.tier, region=item.region), choice
 
 
 def _tenant_of(item: Item, principal: Principal, tenants: Mapping[str, Tenant]) -> Tenant:

@@ -51,7 +51,7 @@ TOKEN_TYPES: Mapping[str, str] = {
 """`dimensions.type` of the meter `llm-tokens`; every class is a meter of its own besides."""
 
 LABELS = ("feature", "user", "session", "run")
-_TEXTS = ("model", "provider", "region", "user")
+_TEXTS = ("model", "provider", "region", "service_tier", "user")
 _IDS = ("project", "feature", "session", "run")
 DIMENSIONS = (*_TEXTS, *_IDS, "type", "step")
 _FIELDS = frozenset({"id", "time", "meter", "value", "units", "dimensions", "tenant_id"})
@@ -107,6 +107,7 @@ class Item:
     model: str | None = None
     provider: str | None = None
     region: str | None = None
+    service_tier: str | None = None
     project: str | None = None
     feature: str | None = None
     user: str | None = None
@@ -117,7 +118,10 @@ class Item:
     @property
     def digest(self) -> str:
         """Tells a repeat from another event under the same id, however either was written."""
-        said = orjson.dumps(replace(self, index=0), option=orjson.OPT_SORT_KEYS)
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        if self.service_tier is None:  # what was noted before there was one stays a repeat of this
+            del fields["service_tier"]
+        said = orjson.dumps(fields | {"index": 0, "units": dict(sorted(self.units.items()))})
         return hashlib.sha256(said).hexdigest()[:32]
 
     @property

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from metering.background import spawn
 from metering.caps import Candidate, CapState, Denial, Elastic, Hold, Reservation
 from metering.clock import monotonic_s, now_ns
 from metering.ids import uuid7
@@ -25,14 +24,16 @@ from proxy.allowance import covered, is_bounded, part_of
 from proxy.attempts import Attempt, Facts, promise_of
 from proxy.billing import Bill, bill, checkpoint, progress
 from proxy.chat import ChatRequest
+from proxy.continuing import Continuing
 from proxy.course import Course
 from proxy.degraded import only_cached, passed_over, steps_taken
 from proxy.door import Door
+from proxy.drains import is_drained
 from proxy.errors import ERROR_SOURCE, ApiError
 from proxy.forwarding import Forwarding
 from proxy.halt import Halt
-from proxy.hold_facts import hold_facts, upstream_facts
-from proxy.native_objects import stored_id
+from proxy.hold_facts import detour_facts, hold_facts, upstream_facts
+from proxy.native_objects import noting_stored
 from proxy.planning import Plan
 from proxy.readings import learn_prompt, observe
 from proxy.recording import record
@@ -51,6 +52,9 @@ from routing.fallback import DETOURS, Outcome, Try
 from routing.policy import Option
 from routing.upstreams import Upstream
 
+_LATE = frozenset({Outcome.TIMEOUT, Outcome.TRUNCATED, Outcome.CLIENT_GONE})
+"""How an attempt ends that is cut at the deadline."""
+
 
 class Exchange:
     """One client request with its answer; `run` once."""
@@ -64,6 +68,7 @@ class Exchange:
         self._way: Course | None = None
         self._told = Told()
         self._halt = Halt()
+        self._going = None if plan.continuable is None else Continuing(plan.continuable)
         self._elastic: Elastic | None = None
         self._held_for: Upstream | None = None  # with our name for it, which its price may go by
         self._reservation: Reservation | None = None
@@ -90,8 +95,10 @@ class Exchange:
                         course.pass_over()
                         continue
                     outcome = await self._attempt(step, client)
+                    self._note_cut()
                     await course.record(self._attempts[-1])
-                    self._close_failed()
+                    if outcome is not Outcome.SERVED:  # nor while the next one is waited for
+                        self._close_answers()
         except TimeoutError:
             if not (self._halt.is_pulled or self._halt.is_late):
                 raise
@@ -107,29 +114,36 @@ class Exchange:
         return self._finish(outcome)
 
     def _course(self, index: int, client: Client) -> Course:
-        """The way through the upstreams, and the end that it must have come to."""
+        """The way through the upstreams in the order of the plan, those last that have begun to
+        fail since; and the end that it must have come to."""
         facts, until_s = self._facts, None
         if facts.deadline_s is not None:
-            left_s = facts.deadline_s - max(0, now_ns() - facts.occurred_at) / 1e9
+            left_s = facts.left_s(now_ns())
             until_s = monotonic_s() + left_s
-            self._halt.end_at(asyncio.get_running_loop().time() + left_s)
+            at_s = asyncio.get_running_loop().time() + left_s
+            self._halt.end_at(at_s, is_clients=facts.is_deadline_own)
         return Course(
             self._door,
             facts,
             self._plan,
-            self._order(index),
+            self._door.health.order(
+                self._plan.order(index), lambda each: each.upstream.label, monotonic_s()
+            ),
             until_s=until_s,
             ping=(lambda: client.ping(self.headers())) if facts.stream else None,
+            going=self._going,
         )
+
+    def _note_cut(self) -> None:
+        """Whether another upstream may go on with what the last one began."""
+        if self._going is None or self._forwarding is None:
+            return
+        is_over = self._halt.is_pulled or self._halt.is_late or self._door.lifecycle.is_stopping
+        self._going.after(self._attempts[-1], self._forwarding.relayed, is_over=is_over)
 
     def _late_outcome(self) -> Outcome:
         """How it ended at its deadline: as its last attempt did, if that had ended."""
         return (self._attempts[-1].outcome if self._attempts else None) or Outcome.TIMEOUT
-
-    def _close_failed(self) -> None:
-        """What was not served has nothing more to say, also while the next one is waited for."""
-        if self._attempts[-1].outcome is not Outcome.SERVED:
-            self._close_answers()
 
     def _close_answers(self) -> None:
         """An answer that was served is closed after the commit: by then the last bytes of its
@@ -140,13 +154,14 @@ class Exchange:
 
     # -- admission ----------------------------------------------------------------------------
 
-    async def admit(self) -> Reservation:
-        """Hold room for it, once; `run` does so where nobody has before."""
+    async def admit(self, task: asyncio.Task[Any] | None = None) -> Reservation:
+        """Hold room for it, once; `run` does so where nobody has before. `task` is to be cancelled
+        when the exchange has to end, by default this one."""
         if self._reservation is None:
-            self._reservation = await self._reserve()
+            self._reservation = await self._reserve(task)
         return self._reservation
 
-    async def _reserve(self) -> Reservation:
+    async def _reserve(self, task: asyncio.Task[Any] | None) -> Reservation:
         admission = self._plan.admission
         reservation = await self._room.reserve(
             admission.candidates, self._plan.stairs, self._refusal
@@ -154,7 +169,7 @@ class Exchange:
         self._elastic = admission.candidates[reservation.index].elastic
         self._held_for = admission.options[reservation.index].upstream
         self._told.steps = steps_taken(self._plan, reservation)
-        self._door.open.add(self)
+        self._door.open.add(self, task)
         return reservation
 
     def _refusal(self, denial: Denial) -> ApiError:
@@ -163,15 +178,12 @@ class Exchange:
         error.add_headers(passed_over(self._plan, denial))
         return error
 
-    def _order(self, index: int) -> list[Option]:
-        """The admitted option, the rest of its model's, then those of the fallback models, in the
-        order of the plan; upstreams that have begun to fail since go last."""
-        wanted = self._plan.order(index)
-        return self._door.health.order(wanted, lambda each: each.upstream.label, monotonic_s())
-
     async def _fits(self, option: Option) -> bool:
         """Move the hold to a dearer upstream before it is called; a cheaper one fits as it is."""
         wanted, held = option.hold, self._room.held
+        if any(each.outcome in DETOURS for each in self._attempts):
+            known = detour_facts(option, self._plan, self._door.settings)
+            self._room.know(hold_facts(self._facts, known))
         if wanted.nano <= held.nano and wanted.tokens <= held.tokens:
             return True
         if self._held_for == option.upstream:  # held, as far as there was room
@@ -180,8 +192,6 @@ class Exchange:
         if not await self._room.move(Candidate(option.upstream.label, wanted, elastic=part)):
             return False
         self._held_for = option.upstream
-        if self._attempts and self._attempts[-1].outcome in DETOURS:
-            self._door.open.look(self)  # the facts of its hold do not know a detour
         return True
 
     # -- forwarding ---------------------------------------------------------------------------
@@ -189,10 +199,11 @@ class Exchange:
     async def _attempt(self, step: Try, client: Client) -> Outcome:
         attempt = self._new_attempt(step)
         self._attempts.append(attempt)
+        going = self._going
         forwarding = self._forwarding = Forwarding(
             self._door,
             self._facts,
-            self._request,
+            self._request if going is None else going.request_for(step.option),
             attempt,
             room=self._room,
             halt=self._halt,
@@ -202,6 +213,8 @@ class Exchange:
             headers=self.headers,
             drains=lambda: self.drain(asyncio.current_task()),
             look=lambda: self._door.open.look(self),
+            going=going,
+            is_watched=self._is_watched,
         )
         return await watched(
             self._door,
@@ -211,9 +224,18 @@ class Exchange:
             stream=self._request.stream,
         )
 
+    @property
+    def _is_watched(self) -> bool:
+        """Whether another model is to be asked if a filter leaves nothing of the answer."""
+        if self._plan.detours is None or (self._going is not None and self._going.is_on):
+            return False
+        return self._plan.detours.has_left(Outcome.CONTENT_POLICY, self._attempts)
+
     def _new_attempt(self, step: Try) -> Attempt:
         upstream, started_at = step.option.upstream, now_ns()
-        vendor = self._door.settings.providers[upstream.provider].type
+        settings = self._door.settings
+        vendor = settings.providers[upstream.provider].type
+        is_rest = self._going is not None and self._going.is_on  # the client has its first byte
         return Attempt(
             number=len(self._attempts) + 1,
             event_id=uuid7(started_at // 1_000_000, os.urandom(10)),
@@ -233,7 +255,7 @@ class Exchange:
             degrade_step=taken.text if (taken := self._told.steps.taken) else None,
             degrade_shadow=self._told.steps.would,
             admitted_by=self._room.admitted_by,
-            promise=promise_of(self._facts, self._door.settings.sla_credit_ppm),
+            promise=None if is_rest else promise_of(self._facts, settings.sla_credit_ppm),
         )
 
     def _begin(self, attempt: Attempt) -> dict[str, str]:
@@ -259,8 +281,9 @@ class Exchange:
                 self._told.overrun_nano = overrun_nano
             tell(door, self._facts, self._attempts, made.charges, self._told)
             observe(door, self._attempts, made.charges, monotonic_s())
-            learn_prompt(door, self._attempts[-1], made.charges[-1], self._plan.uncalibrated)
-            noting = self._note()
+            if self._going is None or not self._going.is_on:
+                learn_prompt(door, self._attempts[-1], made.charges[-1], self._plan.uncalibrated)
+            noting = noting_stored(door, self.hold.tenant, self._request, self._attempts[-1])
             known = await record(door, self.hold, made, self._facts.request_id)
             if noting is not None:
                 await asyncio.wait([noting])
@@ -268,23 +291,15 @@ class Exchange:
         finally:
             door.open.discard(self)
 
-    def _note(self) -> asyncio.Task[None] | None:
-        """Note whose an answer is that the provider keeps; Redis hears of it with the commit."""
-        attempt = self._attempts[-1]
-        kept = stored_id(self._request, attempt) if attempt.outcome is Outcome.SERVED else None
-        if kept is None:
-            return None
-        provider = attempt.option.upstream.provider
-        noted = self._door.owned.note(self.hold.tenant, provider, [kept], is_passing=True)
-        return spawn(noted, name="note-object")
-
     # -- the end ------------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome) -> Finished:
         if outcome is Outcome.STOPPED and self._halt.denial is not None:
             raise denied(self._halt.denial, self.hold.tenant)
-        if self._halt.is_late and outcome in (Outcome.TIMEOUT, Outcome.TRUNCATED):
+        if self._halt.is_late and outcome in _LATE:
             raise self._too_late()
+        if self._going is not None and (broken := self._going.ended(outcome)) is not None:
+            raise broken
         assert self._forwarding is not None  # a plan has an option at least
         last, upstream = self._forwarding.relayed, self._attempts[-1].option.upstream
         if outcome is Outcome.SERVED and last is not None:
@@ -350,11 +365,7 @@ class Exchange:
     @property
     def drains(self) -> bool:
         """Whether the upstream is to be read to its end when the client leaves."""
-        settings = self._door.settings
-        model = settings.models.get(self._facts.model_requested)
-        if model is None or model.drains is None:
-            return settings.server.on_disconnect == "drain"
-        return model.drains
+        return is_drained(self._door.settings, self._facts.model_requested)
 
     def drain(self, task: asyncio.Task[Any] | None) -> bool:
         """The client has left; whether this exchange, run by `task`, goes on for the meter."""
@@ -368,7 +379,8 @@ class Exchange:
         """What is held, to be placed again if it lapses while the exchange goes on."""
         if not self._attempts:
             return None
-        return Candidate(self._attempts[-1].option.upstream.label, self._room.held)
+        label = self._attempts[-1].option.upstream.label
+        return Candidate(label, self._room.held, facts=self._room.news)
 
     async def place(self, candidates: Sequence[Candidate]) -> Reservation | Denial:
         """Hold the first of these anew, for a hold that was lost."""

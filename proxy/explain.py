@@ -1,12 +1,13 @@
 """`weir explain`: a request that is not sent, and what would become of it. Pure.
 
 The same code decides here as in the proxy: route, plan and choice. What only a running process
-knows is left out, and said to be: how fast its upstreams were, and what it has under way.
+knows is left out, and said to be: what it has under way itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
@@ -18,12 +19,14 @@ from metering.scope_names import scope_text
 from metering.tenants import Principal
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy.admission import Place, PromptCount, Route, Routes, count_prompts
+from proxy.asked_first import asked_first
 from proxy.chat import ChatRequest
 from proxy.choosing import Around
-from proxy.errors import ApiError
+from proxy.detours import longer_route
+from proxy.errors import ApiError, ContextTooLong
 from proxy.limit_words import window_text
 from proxy.needs import needs_of
-from proxy.planning import Plan, plan
+from proxy.planning import Plan, hindrances, plan
 from proxy.settings import Settings
 from proxy.wishes import USUAL, Wishes
 from routing.health import State
@@ -68,6 +71,7 @@ def explanation(settings: Settings, asked: Question, seen: Seen) -> dict[str, An
         "flags": [] if seen.limits is None else seen.limits["flags"],
         "strategy": None,
         "upstreams": [],
+        "detours": {},
         "stages": [],
         "held": None,
         "fits": None,
@@ -76,17 +80,43 @@ def explanation(settings: Settings, asked: Question, seen: Seen) -> dict[str, An
         route = Routes(settings).find(tenant, request.model, asked.who.key.project)
         prompt = count_prompts(request, route)
         body |= _strategy(settings, request.model) | _told(asked, route, prompt)
-        body["upstreams"] = _unplanned(route, asked)
-        made = plan(route, request, prompt, asked.wishes, asked.around)
+        against = hindrances(route, request, prompt, asked.wishes, asked.around)
+        body["upstreams"] = _unplanned(route, asked, against)
+        body["detours"] = _detours(route)
+        taken, made = _made(route, prompt, asked)
     except ApiError as error:
         return body | {"allowed": False, "refusal": _refusal(error)}
     first = made.admission.options[0]
-    body["upstreams"] = _planned(route, made, asked)
+    behind = body["upstreams"] if taken is not route else []
+    body["upstreams"] = _planned(taken, made, asked) + behind
     body["stages"] = _stages(made)
     body["held"] = _held(first.hold)
     if seen.limits is not None:
-        body["fits"] = _fits(body["caps"], made)
+        body["fits"] = _fits(body["caps"], made, asked.around.failing)
     return body | {"allowed": not body["flags"]}
+
+
+def _made(route: Route, prompt: PromptCount, asked: Question) -> tuple[Route, Plan]:
+    """The plan, and the route that it is for: that of the `context_fallbacks` for a prompt that is
+    known to be too long."""
+    request, wishes, around = asked.request, asked.wishes, asked.around
+    try:
+        return route, plan(route, request, prompt, wishes, around)
+    except ContextTooLong:
+        if (longer := longer_route(route)) is None:
+            raise
+        with contextlib.suppress(ApiError):  # none of them can serve it: that is what is told
+            return longer, plan(longer, request, count_prompts(request, longer), wishes, around)
+        raise
+
+
+def _detours(route: Route) -> dict[str, list[str]]:
+    """Where else it may go after some refusals, by outcome."""
+    return {
+        str(outcome): [each.upstream.label for each in places]
+        for outcome, places in route.detours.items()
+        if places
+    }
 
 
 def _refusal(error: ApiError) -> dict[str, Any]:
@@ -130,10 +160,11 @@ def _caps(asked: Question, seen: Seen) -> list[dict[str, Any]]:
     ]
 
 
-def _fits(caps: Sequence[Mapping[str, Any]], made: Plan) -> str | None:
+def _fits(caps: Sequence[Mapping[str, Any]], made: Plan, failing: Set[str]) -> str | None:
     """The first option whose whole hold every enforced cap has room for, by what was read; None
     where none has, and where nothing was read. A hold that may shrink can fit all the same."""
-    for option in made.admission.options:
+    first = asked_first(made, failing).order[0]  # a hold moves with the request
+    for option in (first, *made.admission.options):
         if all(_has_room(cap, option.hold) for cap in caps if cap["mode"] == "enforce"):
             return option.upstream.label
     return None
@@ -149,11 +180,11 @@ def _has_room(cap: Mapping[str, Any], hold: Vector) -> bool:
 def _planned(route: Route, made: Plan, asked: Question) -> list[dict[str, Any]]:
     """Every upstream of the route: those that would be asked, in that order, then the others."""
     places = {place.upstream: place for place in route.places}
-    reasons = {loser.upstream: loser.reason for loser in made.losers}
-    order = made.order(0)
+    found = asked_first(made, asked.around.failing)
+    order, reasons = found.order, found.reasons
     rows = []
     for number, option in enumerate(order, start=1):
-        reason = reasons.get(option.upstream, made.rerouted_by or made.word)
+        reason = reasons.get(option.upstream, found.word)
         row = _row(option.upstream, places.get(option.upstream), asked)
         rows.append(row | {"asked": number, "reason": reason, "held": _held(option.hold)})
     known = {option.upstream for option in order}
@@ -163,10 +194,15 @@ def _planned(route: Route, made: Plan, asked: Question) -> list[dict[str, Any]]:
     return rows + [_row(each, places[each], asked) | {"reason": "degradation"} for each in targets]
 
 
-def _unplanned(route: Route, asked: Question) -> list[dict[str, Any]]:
-    """The same where nothing is asked: no order."""
+def _unplanned(
+    route: Route, asked: Question, against: Mapping[Upstream, str]
+) -> list[dict[str, Any]]:
+    """The same where none of them is asked: no order, only what is `against` each."""
     reasons = {loser.upstream: loser.reason for loser in route.losers}
-    rows = [_row(place.upstream, place, asked) for place in route.places]
+    rows = [
+        _row(place.upstream, place, asked) | {"reason": against.get(place.upstream)}
+        for place in route.places
+    ]
     return rows + [_row(each, None, asked) | {"reason": reasons[each]} for each in reasons]
 
 
@@ -185,11 +221,20 @@ def _row(upstream: Upstream, place: Place | None, asked: Question) -> dict[str, 
         "weight": terms.weight,
         "tags": sorted(terms.tags),
         "breaker": str(state) if around.health is not None else None,
+        "p95_ms": _p95_ms(upstream, asked),
         "price": None if place is None else _price(place.price),
         "abilities": {name: value for name, value in abilities.items() if value is not None},
         "held": None,
         "reason": None,
     }
+
+
+def _p95_ms(upstream: Upstream, asked: Question) -> int | None:
+    """How long it took lately, as least_latency and targets go by it; None of too few."""
+    around = asked.around
+    if around.history is None:
+        return None
+    return around.history.look(upstream.label, around.now_s, stream=asked.request.stream).p95_ms
 
 
 def _price(price: Price | None) -> dict[str, str] | None:

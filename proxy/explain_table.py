@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from routing.fallback import Outcome
+
 
 def explain_table(body: Mapping[str, Any]) -> RenderableType:
     """The body of `weir explain --json` as text and tables."""
@@ -37,7 +39,7 @@ def _upstreams(body: Mapping[str, Any]) -> Table:
     table = Table(header_style="bold")
     for heading in ("Asked", "Upstream", "Serves", "Why", "Breaker"):
         table.add_column(heading)
-    for heading in ("Sells in/out", "Costs in/out", "Would hold"):
+    for heading in ("p95 ms", "Sells in/out", "Costs in/out", "Would hold"):
         table.add_column(heading, justify="right")
     table.add_column("Takes")
     for row in body["upstreams"]:
@@ -47,6 +49,7 @@ def _upstreams(body: Mapping[str, Any]) -> Table:
             Text(row["serves"]),
             Text(row["reason"] or ""),
             row["breaker"] or "?",
+            "" if row["p95_ms"] is None else str(row["p95_ms"]),
             _rates(row["price"], "sell"),
             _rates(row["price"], "cost"),
             "" if row["held"] is None else f"${row['held']['usd']}",
@@ -84,17 +87,27 @@ def _lines(body: Mapping[str, Any]) -> list[str]:
     found += [f"{flag['scope']} is {flag['flag']}: {flag['why']}" for flag in body["flags"]]
     if not body["redis"]["is_read"]:
         found.append(
-            f"Redis was not read ({body['redis']['cause']}): what is spent, and which upstreams "
-            "fail, is not known here."
+            f"Redis was not read ({body['redis']['cause']}): what is spent, which upstreams fail, "
+            "and how fast they were, is not known here."
         )
     elif body["upstreams"] and body["refusal"] is None:
         fits = body["fits"]
         found.append(f"{fits} is the first that fits" if fits else "nothing fits whole")
-    found.append("How fast upstreams were, and what they have under way, each proxy knows itself.")
+    if policy is not None and policy["strategy"] == "least_busy":
+        found.append("What upstreams have under way each proxy knows itself: here nothing has any.")
+    if policy is not None and policy["strategy"] == "least_latency":
+        found.append("This is what most requests meet; a few go elsewhere, to measure it.")
+    found += [f"{_AFTER[name]}: {', '.join(where)}" for name, where in body["detours"].items()]
     for stage in body["stages"]:
         skipped = f" (not {'; '.join(stage['skipped'])})" if stage["skipped"] else ""
         found.append(f"from {stage['at']:g} of a cap on: {stage['becomes']}{skipped}")
     return found
+
+
+_AFTER = {
+    str(Outcome.CONTEXT_TOO_LONG): "after a prompt that is too long",
+    str(Outcome.CONTENT_POLICY): "after a refusal for a policy",
+}
 
 
 def _cap_lines(cap: Mapping[str, Any]) -> list[str]:

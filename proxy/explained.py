@@ -6,6 +6,9 @@ Who may ask is a setting: the names of the providers behind a model are not ever
 
 from __future__ import annotations
 
+from collections.abc import Set
+
+from proxy.asked_first import asked_first
 from proxy.errors import InvalidRequest
 from proxy.planning import Plan
 from proxy.settings import Server
@@ -15,9 +18,10 @@ CHARS_MAX = 1_000
 """What is longer, proxies on the way may refuse with the whole answer."""
 
 
-def explained(server: Server, plan: Plan) -> str:
+def explained(server: Server, plan: Plan, failing: Set[str]) -> str:
     """`openai/gpt-5.4-mini (cheapest); not gemini/gemini-3.5-flash (dearer)`.
 
+    `failing` are the labels of upstreams that are passed over now.
     Raises InvalidRequest where nobody may ask.
     """
     if not server.explain:
@@ -26,20 +30,16 @@ def explained(server: Server, plan: Plan) -> str:
             "in the configuration.",
             param=EXPLAIN,
         )
-    return route_text(plan)
+    return route_text(plan, failing)
 
 
-def route_text(plan: Plan) -> str:
+def route_text(plan: Plan, failing: Set[str] = frozenset()) -> str:
     """The route of a request in one line of plain characters, cut where it is too long."""
-    first = plan.admission.options[0].upstream.label
-    word = plan.rerouted_by or plan.word
-    said = _plain(f"{first} ({word})")
-    losers = plan.losers
-    for index, loser in enumerate(losers):
-        if loser.upstream.label == first:
-            continue
-        more = _plain(f"; not {loser.upstream.label} ({loser.reason})")
-        left = f"; and {len(losers) - index} more"
+    found = asked_first(plan, failing)
+    said = _plain(f"{found.order[0].upstream.label} ({found.word})")
+    for index, (upstream, reason) in enumerate(found.reasons.items()):
+        more = _plain(f"; not {upstream.label} ({reason})")
+        left = f"; and {len(found.reasons) - index} more"
         if len(said) + len(more) + len(left) > CHARS_MAX:
             return said[: CHARS_MAX - len(left)] + left
         said += more

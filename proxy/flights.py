@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from enum import Enum
 
-from metering.replies import Reply
+from metering.replies import Found
 
 
 class Landed(Enum):
@@ -28,10 +28,10 @@ class Flight:
 
     def __init__(self, flights: Flights, name: str) -> None:
         self._flights, self._name = flights, name
-        self.landed: asyncio.Future[Reply | Landed] = asyncio.get_running_loop().create_future()
+        self.landed: asyncio.Future[Found | Landed] = asyncio.get_running_loop().create_future()
         self.followers = 0
 
-    def land(self, result: Reply | Landed) -> None:
+    def land(self, result: Found | Landed) -> None:
         """It has ended; the first word counts."""
         if not self.landed.done():
             self._flights.remove(self._name)
@@ -53,7 +53,7 @@ class Flights:
 
     async def join(
         self, name: str, *, wait_s: float, quiet_s: float, on_quiet: Callable[[], None]
-    ) -> Reply | Flight | None:
+    ) -> Found | Flight | None:
         """The answer that another request brings; else a flight that the caller has to `land`; None
         where it goes its own way. `on_quiet` is called while it waits, every `quiet_s`."""
         loop = asyncio.get_running_loop()
@@ -71,7 +71,7 @@ class Flights:
                 on_quiet()
                 continue
             result = flight.landed.result()
-            if isinstance(result, Reply):
+            if isinstance(result, Found):
                 return result
             if result is Landed.OWN:
                 return None

@@ -13,7 +13,9 @@ from metering.clock import now_ns
 from proxy.allowance import allowance, clamp
 from proxy.attempts import Attempt, Facts
 from proxy.chat import ChatRequest
+from proxy.continuing import Continuing
 from proxy.door import Door
+from proxy.error_words import ErrorWords
 from proxy.halt import Halt
 from proxy.inflate import unpacked
 from proxy.outgoing import (
@@ -44,7 +46,17 @@ from proxy.stream_errors import outcome_of, reason_of, words_of
 from proxy.stream_guard import StreamGuard
 from proxy.telling import Told, tell_failure
 from proxy.transport import Answer, Call, TransportError
+from proxy.wire import StreamWriter
 from routing.fallback import REFUSALS, Outcome
+
+_FILTERED = "a filter has left nothing of the answer"
+
+_FILTERED_WORDS = ErrorWords(
+    400,
+    "The upstream has filtered the answer, and no other model may be asked or could answer.",
+    type="invalid_request_error",
+    code="content_policy_violation",
+)
 
 _RELAYED_ERRORS = REFUSALS | {Outcome.RATE_LIMITED, Outcome.SERVER_ERROR}
 
@@ -54,7 +66,9 @@ class Forwarding:
 
     `keep` is given the answer, to be closed when the exchange has ended; `headers` gives those that
     are known, `begin` does at the first byte for the client; `drains` says whether to read on when
-    it has left, `look` wants the flags of its scopes looked at.
+    it has left, `look` wants the flags of its scopes looked at. `going` is the stream, where
+    another upstream may go on with it. It `is_watched` where another model is to be asked if a
+    filter leaves nothing of the answer.
     """
 
     def __init__(
@@ -72,12 +86,15 @@ class Forwarding:
         headers: Callable[[], Mapping[str, str]],
         drains: Callable[[], bool],
         look: Callable[[], None],
+        going: Continuing | None = None,
+        is_watched: bool = False,
     ) -> None:
         self._door, self._facts = door, facts
         self._request, self._attempt = request, attempt
         self._room, self._halt, self._told = room, halt, told
         self._keep, self._begin, self._headers = keep, begin, headers
-        self._drains, self._look = drains, look
+        self._drains, self._look, self._going = drains, look, going
+        self._is_watched = is_watched
         self._provider = door.settings.providers[attempt.option.upstream.provider]
         way = passage_to(self._provider, request.format)
         assert way is not None  # a plan has no option without one
@@ -156,6 +173,9 @@ class Forwarding:
         attempt.client_disconnected = relayed.is_client_gone
         if relayed.outcome is Outcome.SERVER_ERROR:
             self._take_error(relayed)
+        if relayed.outcome is Outcome.CONTENT_POLICY:
+            relayed.cause = _FILTERED
+            self._tell(_FILTERED_WORDS)
         if relayed.outcome is not Outcome.SERVED:
             tell_failure(self._log, attempt, relayed.cause or relayed.outcome)
         return relayed.outcome
@@ -164,6 +184,10 @@ class Forwarding:
         """Relay a JSON answer; to a client that asked for a stream, as one."""
         meter, bytes_max = self._attempt.meter, self._provider.max_answer_bytes
         relayed = await relay_body(answer, self._read, meter, bytes_max=bytes_max)
+        is_served = relayed.outcome is Outcome.SERVED
+        if self._is_watched and is_served and relayed.reply.is_filtered and meter.is_silent:
+            relayed.outcome, relayed.cause = Outcome.CONTENT_POLICY, _FILTERED
+            return relayed
         if relayed.body is None or not (self._request.stream and relayed.tail):
             self._attempt.first_byte_at = now_ns()
             return relayed
@@ -196,7 +220,13 @@ class Forwarding:
             self._attempt.meter,
             created_s=self._created_s,
             redaction=self._redaction,
+            writer=self._continued(),
         )
+
+    def _continued(self) -> StreamWriter | None:
+        """What writes the rest of a stream that has begun at another upstream."""
+        going = self._going
+        return going.writer(self._way) if going is not None and going.is_on else None
 
     async def _stream(self, answer: Answer, client: Client) -> Relayed:
         attempt, settings, caps = self._attempt, self._door.settings, self._facts.caps
@@ -208,12 +238,15 @@ class Forwarding:
             grow=self._room.grow,
             look=self._look,
         )
+        going = self._going
         reader = self._way.reader(
             self._request,
             attempt.meter,
             created_s=self._created_s,
             redaction=self._redaction,
             must_wait=guard.must_wait,
+            said=None if going is None else going.listen(),
+            writer=None if going is None else going.writer(self._way),
         )
         relay = self._relay = StreamRelay(
             answer,
@@ -225,6 +258,7 @@ class Forwarding:
             guard=guard,
             halt=self._halt,
             clock=self._clock,
+            is_watched=self._is_watched,
         )
         relayed = await relay.run(client)
         if relayed.outcome is Outcome.EXHAUSTED and settings.on_exhausted == "soft":
@@ -238,8 +272,11 @@ class Forwarding:
         reason = reason_of(error, self._redaction)
         relayed.cause = relayed.cause or f"an error before the first event: {reason}"
         if (words := words_of(error, self._redaction)) is not None:
-            told = self._way.client.error_body(words, self._facts.request_id)
-            self.error_answer = words.status, {"Content-Type": "application/json"}, told
+            self._tell(words)
+
+    def _tell(self, words: ErrorWords) -> None:
+        told = self._way.client.error_body(words, self._facts.request_id)
+        self.error_answer = words.status, {"Content-Type": "application/json"}, told
 
     async def _refused(self, answer: Answer) -> Outcome:
         attempt = self._attempt

@@ -26,6 +26,8 @@ class Halt:
         self._scope = asyncio.timeout(None)
         self._is_inside = False
         self._late_at: float | None = None
+        self.is_clients_end = False
+        """Whether its deadline is one that the client set for itself."""
 
     @property
     def is_late(self) -> bool:
@@ -33,9 +35,9 @@ class Halt:
         before its time."""
         return self._late_at is not None and not self.is_pulled and self._scope.expired()
 
-    def end_at(self, loop_s: float) -> None:
+    def end_at(self, loop_s: float, *, is_clients: bool = False) -> None:
         """End it at this time of the loop's clock; call it before it begins."""
-        self._late_at = loop_s
+        self._late_at, self.is_clients_end = loop_s, is_clients
 
     @property
     def is_pulled(self) -> bool:

@@ -5,25 +5,35 @@ clock, so that clocks that differ do no harm. Written when a breaker opens or cl
 second. Rules:
 - Own news goes out before the news of others comes in, or it would look taken back.
 - Redis away: every process goes on with what it found itself, and tells it later.
-- Who tells first that an upstream is open probes first; the others, who found the same or learnt
-  it, ask two seconds later, and by then know what became of that. Whoever finds it whole closes the
-  breaker for all.
+- One process at a time probes what has cooled: whoever holds its lease, `P:trial:UPSTREAM`, which
+  is taken before that, kept while the probe is under way, and left to another when no request came
+  that could be one. Whoever finds the upstream whole closes the breaker for all.
+- While Redis is away nobody decides: who told first that an upstream is open probes first, and the
+  others two seconds later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
-from metering.scripts import ScriptRunner
+from metering.scripts import ScriptRunner, load_script
 from proxy.sharing import repeat
 from routing.health import LEARNT_LATER_S, Health
 
 SYNC_EVERY_S = 1.0
 FORGOTTEN_MS = 600_000
 """So long after it has cooled, a note that nobody took back goes: its writer is gone."""
+
+TRIAL_MS = 5_000
+"""How long whoever may probe has to begin, from when the upstream has cooled, and how long its
+lease outlives its process."""
+ASK_AHEAD_S = TRIAL_MS / 1000 + 2 * SYNC_EVERY_S
+"""So long before an upstream has cooled, processes decide who asks it then; whoever waits for
+another's lease looks at it all the time."""
 
 
 class HealthSync:
@@ -40,11 +50,14 @@ class HealthSync:
     ) -> None:
         self._health = health
         self._runner = runner
-        self._key = keys.health
+        self._key, self._key_of = keys.health, keys.trial
         self._labels = frozenset(labels)
         self._log = log
         self._led: set[str] = set()
-        """Those that we told first."""
+        """Those that we told first, or may probe."""
+        self._name = os.urandom(8).hex()
+        self._trials: dict[str, float] = {}
+        """The leases we took: upstream -> until when."""
 
     def know(self, labels: Collection[str]) -> None:
         """Listen to news of these upstreams from now on."""
@@ -75,6 +88,38 @@ class HealthSync:
         for label in troubled - notes.keys() - self._health.changed.keys():
             self._led.discard(label)
             self._health.forget(label)
+        await self._share_trials(notes, now_ms)
+
+    async def _share_trials(self, notes: Mapping[str, int], now_ms: int) -> None:
+        """Find out who probes what has cooled, or is about to."""
+        now_s = monotonic_s()
+        for label in self._health.cooling(now_s, ASK_AHEAD_S):
+            if label not in notes or label in self._health.changed:
+                continue
+            left_ms, until_s = max(0, notes[label] - now_ms), self._trials.get(label)
+            if until_s is not None and not self._health.is_probing(label, now_s):
+                if now_s < until_s:
+                    continue
+                # no request came that could be a probe: it is another's turn
+                del self._trials[label]
+                self._led.discard(label)
+                self._health.follow(label, now_s + SYNC_EVERY_S)
+                continue
+            other_ms = await self._lease(label, left_ms + TRIAL_MS)
+            if other_ms:
+                self._led.discard(label)
+                self._trials.pop(label, None)
+                self._health.follow(label, now_s + other_ms / 1000)
+            else:
+                self._led.add(label)
+                self._trials[label] = now_s + (left_ms + TRIAL_MS) / 1000
+                self._health.lead(label, now_s + left_ms / 1000)
+
+    async def _lease(self, label: str, ms: int) -> int:
+        """Take the lease, keep it, or with 0 give it back; for how long it is another's, 0 if it is
+        not."""
+        script = load_script("lease")
+        return int(await self._runner.eval(script, [self._key_of(label)], (self._name, ms)))
 
     async def _tell(self, label: str, until_s: float, now_ms: int) -> None:
         if until_s:
@@ -86,6 +131,8 @@ class HealthSync:
         else:
             self._led.discard(label)
             await self._runner.call("HDEL", self._key, label)
+        if self._trials.pop(label, None) is not None:
+            await self._lease(label, 0)
         self._log.info("upstream_health", upstream=label, is_open=bool(until_s))
 
     async def _notes(self) -> dict[str, int]:

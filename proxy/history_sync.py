@@ -164,6 +164,15 @@ def read_note(body: bytes, before: Mapping[str, Seen] = NOTHING) -> dict[str, Se
     return {label: unpack_seen(each, before.get(label)) for label, each in upstreams.items()}
 
 
+def left_note(raw: bytes, now_ms: int) -> tuple[dict[str, Seen], bool]:
+    """What lies in the hash of one process: what it saw, and whether it runs, by Redis' time.
+    ValueError for what cannot be read."""
+    at, _, body = raw.partition(b":")
+    runs = now_ms - int(at) <= LIVES_S * 1000
+    seen = read_note(body)
+    return (seen if runs else ended(seen)), runs
+
+
 def ended(source: Mapping[str, Seen]) -> dict[str, Seen]:
     """What a process saw that has ended: nothing is under way from it."""
     return {label: Seen(seen.slots, 0, seen.last_s, seen.failure) for label, seen in source.items()}

@@ -30,6 +30,7 @@ _TEXTS = (
     "model_version",
     "region",
     "service_tier",
+    "price_tier",
     "finish_reason",
 )
 
@@ -44,7 +45,9 @@ def facts_of(attempt: Attempt, charged: Charge) -> dict[str, Any]:
         "model_upstream": upstream.model,
         "model_answered": reply.model,
         "model_version": reply.version,
+        "region": upstream.region,
         "service_tier": reply.service_tier,
+        "price_tier": charged.price_tier,
         "finish_reason": reply.finish_reason,
         "units": {unit: count for unit, count in charged.units.items() if unit not in _NOT_AGAIN},
     }
@@ -75,6 +78,9 @@ def bill_of_hit(
 ) -> Bill:
     """The commit for an answer that was kept. `status` is its `cache_status`; where no cap has
     admitted it, it counts as no request."""
+    texts = {name: kept[name] for name in _TEXTS if isinstance(kept.get(name), str)}
+    if price is not None:  # as the worker rates the event
+        price = price.at(units, tier=texts.get("price_tier"), region=texts.get("region"))
     sell_nano = price.sell.total_nano(units) if price is not None else 0
     is_billed = bool(units) and price is not None
     event = UsageEvent(
@@ -106,7 +112,7 @@ def bill_of_hit(
         proxy_id=facts.proxy_id,
         spool_seq=spool_seq,
         spool_events=None if spool_seq is None else 1,
-        **{name: kept[name] for name in _TEXTS if isinstance(kept.get(name), str)},
+        **texts,
     )
     tokens = sum([count for unit, count in event.units.items() if unit in TOKEN_CLASSES])
     actual = Vector(event.admission_nano, tokens, 1 if is_admitted else 0)

@@ -55,6 +55,13 @@ def upstream_facts(plan: Plan, settings: Settings) -> list[tuple[str | int | Non
     return [_facts(option, settings) for option in longest.values()]
 
 
+def detour_facts(
+    option: Option, plan: Plan, settings: Settings
+) -> list[tuple[str | int | None, ...]]:
+    """The same for an exchange that goes where its plan has not led it."""
+    return [_facts(option, settings), *upstream_facts(plan, settings)]
+
+
 def _facts(option: Option, settings: Settings) -> tuple[str | int | None, ...]:
     upstream, price, tokens = option.upstream, option.price, option.prompt_tokens
     units = {INPUT_UNCACHED: tokens}

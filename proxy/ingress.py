@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import orjson
 from aiohttp import hdrs, web
@@ -31,7 +31,7 @@ from proxy.chat import ChatRequest
 from proxy.choosing import Around
 from proxy.client_connection import Patience
 from proxy.crowd import Memory
-from proxy.deadlines import DEADLINE, deadline_s
+from proxy.deadlines import DEADLINE, deadline_s, is_clients
 from proxy.detours import longer_route
 from proxy.errors import (
     ApiError,
@@ -124,14 +124,14 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
             stops=standing.stops,
             target_latency_ms=target_ms(door.settings, chat.model, wishes),
             credit_target_ms=credit_target_ms(door.settings, principal.tenant, chat.model, wishes),
-            deadline_s=_deadline_s(request, chat.model),
+            **_deadline(request, chat.model),
         )
         prompt = await count_prompt(request, chat, route)
         check_context(principal.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
         facts, made = await _planned(
             request, facts, chat, route, prompt=prompt, wishes=wishes, labels=labels
         )
-        finished = await answer(door, facts, chat, made, Way(request, route, client, spoken))
+        finished = await answer(door, facts, chat, made, Way(request, client, spoken))
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
         door.metrics.refused(error.label)
@@ -175,7 +175,9 @@ async def _planned(
     judged = pace.judge(made, asked_of(facts, wishes), monotonic_s())
     facts = paced(door, pace, facts, judged)
     if wishes.explain:
-        facts = replace(facts, explained=explained(door.settings.server, judged.plan))
+        failing = door.health.passed_over(monotonic_s())
+        said = explained(door.settings.server, judged.plan, failing)
+        facts = replace(facts, explained=said)
     return facts, judged.plan
 
 
@@ -262,9 +264,11 @@ def _client_retries(request: web.Request) -> int | None:
     return whole_number(request.headers, "x-stainless-retry-count", is_ours=False)
 
 
-def _deadline_s(request: web.Request, model: str) -> float | None:
+def _deadline(request: web.Request, model: str) -> dict[str, Any]:
+    """By when it has to be over, and whether that is its client's own word."""
     asked_ms = whole_number(request.headers, DEADLINE)
-    return deadline_s(front_of(request).door.settings, model, asked_ms)
+    which = (front_of(request).door.settings, model, asked_ms)
+    return {"deadline_s": deadline_s(*which), "is_deadline_own": is_clients(*which)}
 
 
 async def planned(

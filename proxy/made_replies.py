@@ -72,6 +72,8 @@ def is_for_others(
     last = exchange.attempts[-1] if exchange.attempts else None
     if last is None or last.outcome is not Outcome.SERVED or exchange.is_changed:
         return False
+    if any(each.outcome is Outcome.TRUNCATED for each in exchange.attempts):
+        return False  # two models have told it
     if last.option.upstream.public_name != request.model:
         return False
     if reply.status != 200 or len(reply.body) > bytes_max:

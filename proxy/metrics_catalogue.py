@@ -99,6 +99,9 @@ CACHE_ANSWERS = _counter(
 )
 CACHE_STORED = _counter("cache_stored", "Answers to be kept, by what came of that.", "result")
 CACHE_STORED_BYTES = _counter("cache_stored_bytes", "What kept answers take in Redis.")
+CACHE_BYTES = _gauge(
+    "cache_bytes", "What answers that are kept are counted with, by kind.", "kind", "shard"
+)
 CACHE_EVICTED = _counter("cache_evicted", "Kept answers that made room for newer ones.")
 REPEATS_ASKED = _counter(
     "idempotency_keys", "Requests with a key of their client's, by what came of that.", "result"

@@ -15,6 +15,7 @@ from metering.clock import monotonic_s
 from metering.money import PPM
 from metering.outage_caps import OutageCounts
 from metering.redis_events import backlog, is_rebuilt, oldest_unsettled_ms
+from metering.replies import Kind
 from metering.spool import SpoolDepth
 from proxy import metrics_catalogue as catalogue
 from proxy.adopted import total_depth
@@ -140,7 +141,10 @@ class ProxyLook:
             return None
         shards = range(services.keys.shards)
         try:
-            await self._count_backlog()
+            if monotonic_s() >= self._backlog_due_s:
+                self._backlog_due_s = monotonic_s() + BACKLOG_EVERY_S
+                await self._count_replies()
+                await self._count_backlog()
             whole = await asyncio.gather(
                 *(is_rebuilt(services.link, services.keys, shard) for shard in shards)
             )
@@ -148,10 +152,21 @@ class ProxyLook:
             return None
         return [shard for shard, is_whole in zip(shards, whole, strict=True) if not is_whole]
 
+    async def _count_replies(self) -> None:
+        """The bytes of what is kept, by shard. A Redis of the cache's own may be away."""
+        door, shards = self._services.door, range(self._services.keys.shards)
+        kinds: tuple[Kind, ...] = ("repeats",)
+        if door.settings.cache.is_used:
+            kinds = ("repeats", "replies")
+        for kind in kinds:
+            try:
+                found = await asyncio.gather(*(door.replies.held(kind, each) for each in shards))
+            except CapsUnavailableError:
+                continue
+            for shard, size in zip(shards, found, strict=True):
+                door.metrics.metrics.set(catalogue.CACHE_BYTES, kind, str(shard), to=size)
+
     async def _count_backlog(self) -> None:
-        if monotonic_s() < self._backlog_due_s:
-            return
-        self._backlog_due_s = monotonic_s() + BACKLOG_EVERY_S
         services, metrics = self._services, self._services.door.metrics.metrics
         shards = range(services.keys.shards)
         found = await asyncio.gather(

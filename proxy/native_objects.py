@@ -7,9 +7,11 @@ only where all of them are; what is stored for a tenant is noted before it gets 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 
+from metering.background import spawn
 from metering.tenants import Tenant
 from proxy.admission import Place, Route
 from proxy.attempts import Attempt
@@ -18,6 +20,7 @@ from proxy.door import Door
 from proxy.passthrough_bodies import REFERENCES, references
 from proxy.passthrough_errors import ObjectNotFound
 from proxy.passthrough_objects import not_there
+from routing.fallback import Outcome
 
 RESPONSES = "openai_responses"
 
@@ -71,3 +74,15 @@ def stored_id(request: ChatRequest, attempt: Attempt) -> str | None:
     if request.format == OPENAI_CHAT:
         return attempt.reply.id if store is True else None
     return None
+
+
+def noting_stored(
+    door: Door, tenant: str, request: ChatRequest, attempt: Attempt
+) -> asyncio.Task[None] | None:
+    """Note whose an answer is that the provider keeps; Redis hears of it with the commit."""
+    kept = stored_id(request, attempt) if attempt.outcome is Outcome.SERVED else None
+    if kept is None:
+        return None
+    provider = attempt.option.upstream.provider
+    noted = door.owned.note(tenant, provider, [kept], is_passing=True)
+    return spawn(noted, name="note-object")

@@ -113,7 +113,7 @@ class Pace:
     def _estimate(self, option: Option, asked: Asked, now_s: float) -> Estimate:
         load = Load(option.prompt_tokens, option.output_tokens, asked.target_ms)
         observed = self.history.look(option.upstream.label, now_s, stream=asked.stream)
-        return cost_of(self.rules, option.price, load, observed)
+        return cost_of(self.rules, option.price_asked, load, observed)
 
 
 @lru_cache(maxsize=_KEPT_MAX)

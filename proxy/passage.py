@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,14 +16,16 @@ import orjson
 from metering.meter import Meter
 from metering.usage import ReportedUsage
 from proxy import json_bounds
-from proxy.chat import UNSUPPORTED, ChatRequest
+from proxy.chat import OPENAI_CHAT, UNSUPPORTED, ChatRequest
 from proxy.errors import InvalidRequest
 from proxy.redaction import NOTHING, Redaction
 from proxy.reply import Reply, read_object
+from proxy.said import Said
 from proxy.stream_reader import StreamReader
 from proxy.wire import (
     ClientFormat,
     Sending,
+    StreamWriter,
     UpstreamFormat,
     client_format,
     upstream_format,
@@ -95,17 +97,30 @@ class Passage:
         created_s: int,
         redaction: Redaction = NOTHING,
         must_wait: Callable[[], bool] | None = None,
+        said: Said | None = None,
+        writer: StreamWriter | None = None,
     ) -> StreamReader:
-        """What reads the streamed answer to this request."""
+        """What reads the streamed answer to this request; a `writer` that is given writes it."""
+        asked = self._read_as(request, writer)
+        if writer is None and not self.is_same:
+            writer = self.client.writer(request)
         return StreamReader(
-            self.upstream.source(request, created_s=created_s),
+            self.upstream.source(asked, created_s=created_s),
             self.upstream.decoder(),
             meter,
-            writer=None if self.is_same else self.client.writer(request),
+            writer=writer,
             choices=request.choices,
             redaction=redaction,
             must_wait=must_wait,
+            said=said,
         )
+
+    def _read_as(self, request: ChatRequest, writer: StreamWriter | None) -> ChatRequest:
+        """The request as answers to it are read: what is written anew has no use for what only its
+        own format knows."""
+        if writer is None or not self.is_same or request.as_chat is None:
+            return request
+        return replace(request, format=OPENAI_CHAT, body=request.as_chat, as_chat=None)
 
     def read_reply(
         self,
@@ -115,6 +130,7 @@ class Passage:
         *,
         created_s: int,
         redaction: Redaction = NOTHING,
+        writer: StreamWriter | None = None,
     ) -> Whole | None:
         """Meter a whole JSON answer, and what the client gets of it; None when it is not one.
 
@@ -131,7 +147,7 @@ class Passage:
             return None
         if not isinstance(answer, dict):
             return None
-        completion = self._read_whole(answer, request, created_s)
+        completion = self._read_whole(answer, self._read_as(request, writer), created_s)
         if completion is None:
             return None if is_relayed else _failure(answer)
         choices = completion.get("choices", ())
@@ -144,7 +160,7 @@ class Passage:
         if reply.error is not None and not (is_relayed and choices):
             return Whole(reply, b"", outcome=Outcome.SERVER_ERROR)
         if request.stream:
-            return self._streamed(completion, reply, meter, request)
+            return self._streamed(completion, reply, meter, writer or self.client.writer(request))
         if self.is_same:
             # it is served as an answer, and may speak of a failure all the same
             return Whole(reply, raw if reply.error is None else redaction.data(raw))
@@ -173,10 +189,9 @@ class Passage:
             return None
 
     def _streamed(
-        self, completion: dict[str, Any], reply: Reply, meter: Meter, request: ChatRequest
+        self, completion: dict[str, Any], reply: Reply, meter: Meter, writer: StreamWriter
     ) -> Whole:
         """The answer as a stream of one chunk, for an upstream that knows no streams."""
-        writer = self.client.writer(request)
         chunk = {name: completion[name] for name in _SHARED if name in completion}
         chunk |= {"object": "chat.completion.chunk", "choices": []}
         for choice in completion["choices"]:

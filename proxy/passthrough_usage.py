@@ -18,6 +18,7 @@ from metering.usage import (
     INPUT_IMAGE,
     INPUT_UNCACHED,
     OUTPUT_AUDIO,
+    OUTPUT_IMAGE,
     OUTPUT_REASONING,
     OUTPUT_TEXT,
     TOKEN_CLASSES,
@@ -127,12 +128,13 @@ def _input(total: int, usage: Mapping[str, Any], units: dict[str, int]) -> str |
 
 
 def _output(total: int, usage: Mapping[str, Any], units: dict[str, int]) -> str | None:
-    audio, reasoning = _parts(_details(usage, _OUTPUT_DETAILS), "audio_tokens", "reasoning_tokens")
-    if audio + reasoning > total:
+    details = _details(usage, _OUTPUT_DETAILS)
+    audio, image, reasoning = _parts(details, "audio_tokens", "image_tokens", "reasoning_tokens")
+    if audio + image + reasoning > total:
         units[OUTPUT_TEXT] = total
         return "the parts of the reported output are more than its total"
-    units |= {OUTPUT_TEXT: total - audio - reasoning, OUTPUT_AUDIO: audio}
-    units[OUTPUT_REASONING] = reasoning
+    units |= {OUTPUT_TEXT: total - audio - image - reasoning, OUTPUT_AUDIO: audio}
+    units |= {OUTPUT_IMAGE: image, OUTPUT_REASONING: reasoning}
     return None
 
 

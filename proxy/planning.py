@@ -13,6 +13,7 @@ from metering.caps import Stairs
 from proxy.admission import Place, PromptCount, Route, by_model
 from proxy.chat import ChatRequest
 from proxy.choosing import NOWHERE, Around, Chooser, Picked
+from proxy.continuable import Continuable, may_continue
 from proxy.detours import Detours
 from proxy.errors import ApiError, ProviderUnavailable
 from proxy.estimates import Estimates
@@ -20,6 +21,7 @@ from proxy.obstacles import Obstacles
 from proxy.wishes import USUAL, Wishes
 from routing.degrade import DEARER, NO_CHANGES, Changes, Ladder, Skip, climb, effective
 from routing.policy import Admission, Loser, Option, admission
+from routing.upstreams import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Plan:
     """Why another model is first than the one that was asked for, where no step says so."""
     detours: Detours | None = None
     """Where else it may go after some refusals; planned when that happens."""
+    continuable: Continuable | None = None
+    """What is needed to have its stream continued elsewhere, where that is wanted."""
     losers: tuple[Loser, ...] = ()
     """Every other upstream of the route, and why it is not first: unable, or asked later."""
     word: str = ""
@@ -56,6 +60,13 @@ class Plan:
     def options(self) -> tuple[Option, ...]:
         """Every option there is."""
         return (*self.admission.options, *[each for spare in self.spares for each in spare])
+
+    @property
+    def labels(self) -> list[str]:
+        """The upstreams of the model asked for that may answer this request, in an order of their
+        own: which of them is asked first changes with how they fare."""
+        upstreams = [each.upstream for each in self.admission.options]
+        return sorted({each.label for each in upstreams if each.public_name == self.model})
 
     def order(self, index: int) -> list[Option]:
         """The admitted option, the others of its step, then those of the fallback models; each
@@ -82,9 +93,18 @@ def plan(
     """What to reserve for this request on its route."""
     planner = _Planner(route, request, prompt, wishes, around)
     made = planner.plan()
-    if not route.detours:
-        return made
-    return replace(made, detours=Detours(route, request, planner.is_elastic))
+    if route.detours:
+        made = replace(made, detours=Detours(route, request, planner.is_elastic, around))
+    if route.continues and may_continue(request):
+        made = replace(made, continuable=Continuable(route, request, planner.is_elastic))
+    return made
+
+
+def hindrances(
+    route: Route, request: ChatRequest, prompt: PromptCount, wishes: Wishes, around: Around
+) -> dict[Upstream, str]:
+    """Which upstreams of the route cannot serve this request as it was asked, and why."""
+    return _Planner(route, request, prompt, wishes, around).hindrances()
 
 
 class _Planner:
@@ -141,6 +161,13 @@ class _Planner:
             losers=losers,
             word=picked.word,
         )
+
+    def hindrances(self) -> dict[Upstream, str]:
+        """Of every place that cannot serve it, why."""
+        found = {
+            each.upstream: self._chooser.against(each, NO_CHANGES) for each in self._route.places
+        }
+        return {upstream: reason for upstream, reason in found.items() if reason is not None}
 
     def _pick(self) -> tuple[Picked, tuple[Place, ...], tuple[Skip, ...]]:
         """The places of the first model that can serve, in order; those of its fallback models; and

@@ -37,9 +37,8 @@ _SEARCH_MODELS = ("-search-preview", "-search-api")
 
 _ONE_SEARCH: Mapping[str, int] = {WEB_SEARCH: 1}
 
-_TOOLS_READ_MAX = 1024
-
-_USES_MAX = 10_000
+_USES_MAX = 10**6
+"""A bound above it is held for by it: no cap is that large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,8 @@ def asks_of(request: ChatRequest, default_uses: int) -> Asks:
     """What this request asks for in its own format; `default_uses` bounds a tool that it does not
     bound itself."""
     said, body = request.chat.get("service_tier"), request.body
+    if said is None and "tools" not in body and "web_search_options" not in body:
+        return NO_ASKS  # as nearly always
     tools = body.get("tools")
     is_search = request.format == OPENAI_CHAT and body.get("web_search_options") is not None
     if said is None and not is_search and (tools is None or request.format not in _TOOLS):
@@ -102,7 +103,7 @@ def _tools(
     uses: dict[str, int] = {}
     fields: dict[str, str] = {}
     of_all = _bound(request.body.get("max_tool_calls"))
-    for index, tool in enumerate(tools[:_TOOLS_READ_MAX] if isinstance(tools, list) else ()):
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if not isinstance(kind, str):
             continue
@@ -110,10 +111,10 @@ def _tools(
             if kind.startswith(begins):
                 own = [_bound(tool.get("max_uses")), of_all]
                 bounds = [each for each in own if each is not None]
-                uses[unit] = max(uses.get(unit, 0), min(bounds, default=default_uses))
+                uses[unit] = uses.get(unit, 0) + min(bounds, default=default_uses)
                 fields[unit] = f"tools[{index}].type"
     return uses, fields
 
 
 def _bound(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value <= _USES_MAX else None
+    return min(value, _USES_MAX) if type(value) is int and value >= 0 else None

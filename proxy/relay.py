@@ -53,6 +53,9 @@ def is_stream(content_type: str | None) -> bool:
 _COMMENTS_BYTES_MAX = 4096
 """Of comments before the first event; beyond that they are left out."""
 
+_WORDLESS_BYTES_MAX = 64 * 1024
+"""Of events before the first word of a stream that is watched."""
+
 _BOUND_OF_FAULT = {
     Fault.ENDLESS: "max_answer_s",
     Fault.TOO_LARGE: "max_answer_mb",
@@ -164,7 +167,8 @@ class StreamRelay:
 
     `drains` is asked once when the client has left: whether to read on for the meter. `begin` is
     called at the first byte for the client and gives the headers to start with. `guard` says when
-    the stream may not go on; how it ends then is the caller's business.
+    the stream may not go on; how it ends then is the caller's business. Where it `is_watched`, one
+    that is filtered before it says anything does not reach the client: somebody else is asked.
     """
 
     def __init__(
@@ -179,11 +183,13 @@ class StreamRelay:
         guard: StreamGuard | None = None,
         halt: Halt | None = None,
         clock: StreamClock | None = None,
+        is_watched: bool = False,
     ) -> None:
         self._answer = answer
         self._clock = clock
         self._events = 0
-        self._ending = self._comments = b""
+        self._is_watched = is_watched
+        self._ending = self._held = b""
         self._guard, self._halt = guard, halt
         self._reader = reader
         self._bytes_max = bytes_max
@@ -218,6 +224,9 @@ class StreamRelay:
         finally:
             if self._guard is not None:
                 self._guard.close()
+        if outcome is Outcome.SERVED and self._held and self._reader.events:
+            held, self._held = self._held, b""
+            await self._send(client, held)
         return Relayed(
             outcome,
             self._reader.reply,
@@ -251,7 +260,7 @@ class StreamRelay:
                     await self._send(client, b"")
                     return self._end(Outcome.EXHAUSTED, cut=Outcome.EXHAUSTED)
                 passed = reader.feed(b"")
-            if reader.reply.is_done:
+            if reader.reply.is_done or reader.has_failed:
                 break
         rest = reader.flush()
         if rest:
@@ -260,13 +269,21 @@ class StreamRelay:
 
     def _due(self, passed: bytes) -> bytes:
         """What is sent of it now. Comments before the first event wait for it: they are no answer,
-        and another upstream may still give one."""
-        if self._has_started or self._reader.events:
-            held, self._comments = self._comments, b""
+        and another upstream may still give one. So do, of one that is watched, events without a
+        word."""
+        is_event = bool(self._reader.events)
+        if self._has_started or (is_event and not self._may_be_filtered):
+            held, self._held = self._held, b""
             return held + passed if held else passed
-        if len(self._comments) + len(passed) <= _COMMENTS_BYTES_MAX:
-            self._comments += passed
+        if is_event or len(self._held) + len(passed) <= _COMMENTS_BYTES_MAX:
+            self._held += passed
         return b""
+
+    @property
+    def _may_be_filtered(self) -> bool:
+        if not self._is_watched or self._has_started or len(self._held) > _WORDLESS_BYTES_MAX:
+            return False
+        return self._reader.is_silent
 
     @property
     def is_between_events(self) -> bool:
@@ -312,7 +329,8 @@ class StreamRelay:
         connection may break after the end.
         """
         if self._reader.reply.is_finished:
-            return Outcome.SERVED
+            is_filtered = self._reader.reply.is_filtered and self._may_be_filtered
+            return Outcome.CONTENT_POLICY if is_filtered else Outcome.SERVED
         if self._is_client_gone:
             return Outcome.CLIENT_GONE
         if self._reader.reply.is_lost:

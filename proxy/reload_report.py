@@ -23,6 +23,8 @@ class ReloadReport:
     waiting: list[str] = field(default_factory=list)
     """Keys that hold after a restart only."""
     faults: list[dict[str, Any]] = field(default_factory=list)
+    before: dict[str, Any] = field(default_factory=dict)
+    """Where there was nothing to apply: `why`, `finished_ns` and `applied` of the last that did."""
     processes: dict[str, str] = field(default_factory=dict)
     """What each process made of it: `applied`, `started with it`, or `failed: ` and the cause."""
 

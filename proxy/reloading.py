@@ -6,6 +6,8 @@ Rules:
 - What a running process cannot change is named and waits for a restart; the rest holds at once.
 - Every child gets the same settings and says what it made of them. Nobody waits for one: who has
   not answered in time is named. A child that is started later begins with the newest.
+- It is read in a process of its own: a stop or a death waits for no file.
+- Who has not taken it up is told again, after a while that grows.
 - Environment variables are those that `weir serve` was started with.
 """
 
@@ -14,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metering.clock import monotonic_s, now_ns
 from proxy import demo_keys, telemetry
 from proxy import metrics_catalogue as catalogue
-from proxy.config import ConfigFaults
 from proxy.config_files import ConfigFiles, named_files
+from proxy.config_reading import Begin, Read, ReadHere, Reading
 from proxy.metrics import Metrics
 from proxy.preload import preload
 from proxy.reload_report import ReloadReport, write_report
@@ -29,15 +31,14 @@ from proxy.settings_changes import Replacement, replaced
 from proxy.settings_line import Answer, Change, ChildLine, Line
 from proxy.supervisor_open import Opened, mint_keys, with_simulator
 
-if TYPE_CHECKING:
-    from proxy.supervisor import Loaded
+AGAIN_FIRST_S, AGAIN_MAX_S = 15.0, 300.0
+"""After so long a child is told again that has not taken up what it was told; then after twice."""
 
 ANSWER_S = 15.0
 """A proxy may have to load an encoding and to wait for Redis; it serves meanwhile."""
 
 _log = telemetry.logger("supervisor")
 
-Read = Callable[[], "Loaded"]
 Complete = Callable[[Settings], Settings]
 
 
@@ -63,19 +64,28 @@ class Reloads:
     metrics: Metrics
     read: Read | None = None
     complete: Complete = lambda settings: settings
+    begin: Begin = ReadHere
+    sha256: str = ""
+    """Of the file that the settings were read from, where that is known."""
     generation: int = 1
     _files: ConfigFiles | None = None
     _asked: str | None = None
+    _reading: tuple[Reading, ReloadReport] | None = None
     _attempt: _Attempt | None = None
+    _again_s: float = AGAIN_FIRST_S
+    _again_due_s: float | None = None
     _announced: str | None = None
     _begun: dict[str, int] = field(default_factory=dict)
     """With which generation each child was forked, or which it has taken up since."""
+    _last: dict[str, Any] = field(default_factory=dict)
+    """The last reload that applied something, as reports tell it."""
 
     def __post_init__(self) -> None:
         source = self.opened.settings.source
         if self.read is not None and source is not None:
             self._files = ConfigFiles(source, named_files(self.opened.settings))
             self._files.take(self._files.named)
+            self._files.taken = self.sha256 or self._files.taken  # it may have changed since
             self._show(is_failed=False)
 
     @property
@@ -113,7 +123,13 @@ class Reloads:
         """How soon a turn is due; None when there is no hurry."""
         if self._asked is not None:
             return 0.0
-        return None if self._attempt is None else 0.02
+        return None if self._attempt is None and self._reading is None else 0.02
+
+    def stop(self) -> None:
+        """Whatever is being read does not matter any more."""
+        if self._reading is not None:
+            self._reading[0].stop()
+            self._reading = None
 
     def turn(self) -> None:
         """Everything that is due: hear the children, look at the files, read what is new."""
@@ -127,11 +143,15 @@ class Reloads:
                     self.ask("announced in Redis")
         if self._attempt is not None:
             self._close_if_done(now_s)
+        elif self._reading is not None:
+            self._take_up(now_s)
         elif self._asked is not None:
             why, self._asked = self._asked, None
             self._begin(why, now_s)
         elif self._watches and self._files is not None and self._files.has_changed(now_s):
             self._begin("the file has changed", now_s)
+        elif self._again_due_s is not None and now_s >= self._again_due_s:
+            self._begin("not everywhere yet", now_s)
 
     @property
     def _watches(self) -> bool:
@@ -142,14 +162,24 @@ class Reloads:
         if self.read is None or self._files is None:
             _log.warning("configuration_not_reloaded", cause="it did not come from a file")
             return
-        running = self.opened.settings
+        self._again_due_s = None
         self._files.take(self._files.named)
-        try:
-            loaded = self.read()
-            fresh = self._completed(loaded.settings)
-        except ConfigFaults as failure:
-            self._refuse(report, [_fault(each) for each in failure.faults])
+        self._reading = self.begin(self.read, self.leave), report
+        self._take_up(now_s)
+
+    def _take_up(self, now_s: float) -> None:
+        """Go on with what the reader found, once it has."""
+        assert self._reading is not None
+        reading, report = self._reading
+        found = reading.found()
+        if found is None:
             return
+        self._reading = None
+        if found.settings is None:
+            self._refuse(report, found.faults)
+            return
+        try:
+            fresh = self._completed(found.settings)
         except (OSError, demo_keys.KeyFileError) as failure:
             self._refuse(report, [{"message": str(failure)}])
             return
@@ -157,10 +187,9 @@ class Reloads:
             cause = f"it cannot be read, by a fault of ours: {failure!r}"
             self._refuse(report, [{"message": cause}])
             return
-        for warning in loaded.warnings:
-            _log.warning("configuration", detail=str(warning))
-        found = replaced(running, fresh)
-        self._tell(report, found, now_s)
+        for warning in found.warnings:
+            _log.warning("configuration", detail=warning)
+        self._tell(report, replaced(self.opened.settings, fresh), now_s)
 
     def _completed(self, settings: Settings) -> Settings:
         """With all that children need to know, as at the start."""
@@ -185,6 +214,7 @@ class Reloads:
         behind = {name for name, begun in self._begun.items() if begun != self.generation}
         if not report.applied and not behind:
             self.metrics.add(catalogue.CONFIG_RELOADS, "unchanged")
+            report.before = self._last
             self._finish(report, is_failed=False)
             return
         self.opened.settings = found.settings
@@ -234,6 +264,10 @@ class Reloads:
         self.metrics.add(catalogue.CONFIG_RELOADS, "failed" if failed else "applied")
         if failed:
             _log.error("configuration_not_everywhere", generation=self.generation, **failed)
+            self._again_due_s = now_s + self._again_s
+            self._again_s = min(2 * self._again_s, AGAIN_MAX_S)
+        else:
+            self._again_s = AGAIN_FIRST_S
         self._finish(report, is_failed=bool(failed))
 
     def _finish(self, report: ReloadReport, *, is_failed: bool) -> None:
@@ -249,6 +283,12 @@ class Reloads:
                 needs_a_restart=report.waiting,
                 processes=report.processes,
             )
+        if report.applied:
+            self._last = {
+                "why": report.why,
+                "finished_ns": report.finished_ns,
+                "applied": report.applied,
+            }
         self._show(is_failed=is_failed)
         try:
             write_report(self.opened.settings.data_dir, report)
@@ -263,13 +303,3 @@ class Reloads:
         if not is_failed:
             metrics.set(catalogue.CONFIG_HASH, to=int(self._files.taken[:12], 16))
             metrics.set(catalogue.CONFIG_LOADED, to=now_ns() // 1_000_000_000)
-
-
-def _fault(found: Any) -> dict[str, Any]:
-    return {
-        "key": found.path,
-        "line": found.line,
-        "column": found.column,
-        "message": found.message,
-        "suggestion": found.suggestion,
-    }

@@ -93,11 +93,11 @@ class Renewals:
         """How long a hold lives that nobody renews."""
         return self._times.ttl_ms
 
-    def add(self, exchange: Holding) -> None:
-        """Start caring for this exchange; called in the task that runs it, right after reserve."""
+    def add(self, exchange: Holding, task: asyncio.Task[Any] | None = None) -> None:
+        """Start caring for this exchange, right after reserve; run by `task`, or by this one."""
         now_s = monotonic_s()
         due_s = now_s + self._times.first_checkpoint_s
-        self._open[exchange] = _Care(asyncio.current_task(), due_s, now_s)
+        self._open[exchange] = _Care(task or asyncio.current_task(), due_s, now_s)
 
     def discard(self, exchange: Holding) -> None:
         """It has ended."""

@@ -49,6 +49,9 @@ class Repeat:
             if self._door.settings.redis.on_outage == "closed":
                 raise backend_unavailable() from error
             return
+        except asyncio.CancelledError:
+            self._is_placed = True  # it may have been: to be let go
+            raise
         self._door.metrics.repeated(self.state)
         if self.state is ClaimState.FREE:
             self._is_placed = True
@@ -119,6 +122,7 @@ class Repeat:
         while True:
             await asyncio.sleep(CLAIM_MS / 3000)
             try:
-                await self._door.replies.hold(self._claim)
+                if not await self._door.replies.hold(self._claim):
+                    await self._door.replies.claim(self._claim)  # lost; or somebody else's by now
             except CapsUnavailableError as error:
                 self._door.log.info("cache_unavailable", step="hold", cause=str(error))

@@ -52,6 +52,11 @@ class Reply:
     """Those of thinking in forms that repeat it."""
 
     @property
+    def is_filtered(self) -> bool:
+        """Whether a filter has ended it, in the words of whatever format."""
+        return self.finish_reason == "content_filter"
+
+    @property
     def is_finished(self) -> bool:
         """Whether the upstream said that this is the end. A closed connection says no such thing:
         a stream delimited by its close looks whole wherever it is cut."""

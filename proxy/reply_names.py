@@ -102,9 +102,10 @@ def reply_name(
     return _digest(salt, b"reply", head, asked)
 
 
-def repeat_name(key: str, *, tenant: str, salt: bytes) -> str:
-    """The name under which a tenant's request with this key of its client's is known."""
-    return _digest(salt, b"repeat", [tenant], key)
+def repeat_name(key: str, scope: str, *, tenant: str, salt: bytes) -> str:
+    """The name under which a request with this key of its client's is known to those of a tenant
+    who stand behind `scope`."""
+    return _digest(salt, b"repeat", [tenant, scope], key)
 
 
 def question_digest(request: ChatRequest, *, tenant: str, salt: bytes) -> str:

@@ -61,7 +61,7 @@ def retry_after_s(header: Header, now_ns: int) -> float | None:
             return float(value) * unit_s
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     # a date without a zone is one of an old server, and means UTC
     return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now_ns / 1e9)

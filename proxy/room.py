@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from metering.caps import (
@@ -45,6 +46,8 @@ class Room:
     ) -> None:
         """`noted` is kept beside the hold for whoever has to recover it."""
         self._door, self._noted = door, noted
+        self.news = b""
+        """What is to be noted instead, with whatever moves the hold from now on."""
         self._on_stop, self._request_id = on_stop, request_id
         self.hold = hold
         self.held = Vector()
@@ -104,8 +107,13 @@ class Room:
     def _log(self) -> Any:
         return self._door.log.bind(request_id=self._request_id)
 
+    def know(self, noted: bytes) -> None:
+        """It goes where what was noted has not led it: what moves the hold there brings this."""
+        self._noted = self.news = noted
+
     async def move(self, candidate: Candidate) -> bool:
         """Hold for another upstream instead; False leaves things as they are."""
+        candidate = self._told(candidate)
         try:
             answer = await self._door.caps.swap(self.hold, candidate)
         except (CapsUnavailableError, HoldEndedError):
@@ -123,6 +131,7 @@ class Room:
         Redis away, `redis.on_outage: open` lets the stream go on as if it were held. A hold that
         was lost with Redis' data is placed anew.
         """
+        candidate = self._told(candidate)
         try:
             answer = await self._swapped_or_placed(candidate)
         except (CapsUnavailableError, HoldEndedError) as error:
@@ -145,6 +154,9 @@ class Room:
         if isinstance(answer, Reservation) and answer.repeat:  # a renewal was first, with less
             return await self._door.caps.swap(self.hold, candidate)
         return answer
+
+    def _told(self, candidate: Candidate) -> Candidate:
+        return replace(candidate, facts=self.news) if self.news else candidate
 
     def _take(self, candidate: Candidate, answer: Reservation) -> None:
         self.held = answer.vector or candidate.vector

@@ -128,7 +128,7 @@ class Line:
             return False
         try:
             with tempfile.TemporaryFile() if _memory is None else _memory() as file:
-                file.write(_pickled(change))
+                file.write(pickled(change))
                 file.flush()
                 socket.send_fds(self._ends[0], [b"settings"], [file.fileno()])
         except OSError:  # its socket is full, or we have no descriptor to spare
@@ -179,7 +179,8 @@ def _read_only(items: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     return MappingProxyType(items)
 
 
-def _pickled(change: Change) -> bytes:
+def pickled(found: object) -> bytes:
+    """As it travels between a process and its own child."""
     buffer = io.BytesIO()
-    _Pickler(buffer, protocol=5).dump(change)
+    _Pickler(buffer, protocol=5).dump(found)
     return buffer.getvalue()

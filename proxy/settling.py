@@ -9,6 +9,7 @@ import sys
 from metering.background import spawn
 from proxy import data_dir as data_dirs
 from proxy import telemetry
+from proxy.config_reading import Read
 from proxy.metrics import Metrics
 from proxy.metrics_board import Board
 from proxy.metrics_report import Reporter, resume
@@ -24,16 +25,19 @@ def run_worker(
     line: ChildLine | None = None,
     *,
     drain: bool = False,
+    read: Read | None = None,
 ) -> int:
     """The settlement worker, until SIGTERM or, draining, until nothing is left.
 
-    It reports on `board` and takes new settings from `line`, when there is one.
+    It reports on `board` and takes new settings from `line`, when there is one; alone it reads the
+    file again at SIGHUP.
     """
     telemetry.configure()
     try:
         data_dirs.own(settings.data_dir)
         with data_dirs.worker_name(settings.data_dir) as consumer:
-            return asyncio.run(_settle(settings, board, line, drain=drain, consumer=consumer))
+            work = _settle(settings, board, line, read, drain=drain, consumer=consumer)
+            return asyncio.run(work)
     except data_dirs.DataDirError as failure:
         sys.stderr.write(f"weir: {failure}\n")
         return 1
@@ -43,13 +47,14 @@ async def _settle(
     settings: Settings,
     board: Board | None,
     line: ChildLine | None,
+    read: Read | None,
     *,
     drain: bool,
     consumer: str,
 ) -> int:
     from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
     from metering.settlement.terms import Offer  # noqa: PLC0415
-    from proxy.settling_terms import follow, terms_of  # noqa: PLC0415
+    from proxy.settling_terms import follow, follow_hangups, terms_of  # noqa: PLC0415
 
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
     gc.collect()
@@ -67,6 +72,8 @@ async def _settle(
     offer = Offer(terms_of(settings), log)
     if line is not None:
         spawn(follow(line, offer, metrics, log), name="settings")
+    elif read is not None:
+        spawn(follow_hangups(read, settings, offer, log), name="settings")
     try:
         await worker.run(
             settings.redis.url.reveal(),

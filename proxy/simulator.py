@@ -62,7 +62,7 @@ from aiohttp import web
 
 from metering.clock import monotonic_s, now_ms
 from metering.tokenizer import encoding_name, load_encoding
-from proxy.simulator_answers import Answer, BadRequestError, Json
+from proxy.simulator_answers import Answer, BadRequestError, Json, tier_of
 from proxy.simulator_chunks import Envelope, encoded, event
 from proxy.simulator_faults import BEHAVIOURS, Behaviour, ErrorAnswer, behaviour_of
 from proxy.simulator_texts import SURFACES
@@ -138,7 +138,7 @@ async def _answered(request: web.Request) -> web.StreamResponse:
     if behaviour.garbage is not None:
         return _garbage(request, behaviour)
     try:
-        encoding = load_encoding(encoding_name(body["model"]))
+        encoding, tier = load_encoding(encoding_name(body["model"])), tier_of(body)
         if len(raw) > THREAD_ABOVE_BYTES:
             said = await asyncio.to_thread(surface.answer, body, behaviour, encoding)
         else:
@@ -146,7 +146,7 @@ async def _answered(request: web.Request) -> web.StreamResponse:
     except BadRequestError as wrong:
         return _bad_request(str(wrong), wrong.param)
     answer_id = f"{surface.id_prefix}{secrets.token_hex(12)}"
-    envelope = Envelope(answer_id, now_ms() // 1000, body["model"])
+    envelope = Envelope(answer_id, now_ms() // 1000, body["model"], tier)
     headers = _headers(said, started_s)
     if body.get("stream") and surface.chunks is not None:
         options = body.get("stream_options") or {}

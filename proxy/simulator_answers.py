@@ -46,6 +46,16 @@ class BadRequestError(Exception):
         self.param = param
 
 
+def tier_of(request: Json) -> str:
+    """The service tier that serves a request: the one it asks for, else the usual one."""
+    asked = request.get("service_tier")
+    if asked is None or asked == "auto":
+        return "default"
+    if not isinstance(asked, str):
+        raise BadRequestError("Invalid type for 'service_tier': expected a string.", "service_tier")
+    return asked
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A tool call: the name of the tool and its arguments as JSON text."""

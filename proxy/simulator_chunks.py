@@ -18,6 +18,8 @@ class Envelope:
     id: str
     created: int
     model: str
+    tier: str = "default"
+    """The service tier that served."""
 
 
 def completion(answer: Answer, envelope: Envelope) -> Json:
@@ -37,7 +39,7 @@ def completion(answer: Answer, envelope: Envelope) -> Json:
             for index, choice in enumerate(answer.choices)
         ],
         "usage": answer.usage(),
-        "service_tier": "default",
+        "service_tier": envelope.tier,
         "system_fingerprint": "fp_simulator",
     }
     if answer.behaviour.usage == "none":
@@ -95,7 +97,7 @@ def _chunk(envelope: Envelope, choices: list[Json]) -> Json:
         "object": "chat.completion.chunk",
         "created": envelope.created,
         "model": envelope.model,
-        "service_tier": "default",
+        "service_tier": envelope.tier,
         "system_fingerprint": "fp_simulator",
         "choices": choices,
     }

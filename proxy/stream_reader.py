@@ -12,10 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from metering.meter import Meter
 from proxy import json_bounds
 from proxy.redaction import NOTHING, Redaction
 from proxy.reply import Reply, read_object
+from proxy.said import Said
 from proxy.sse import DONE, Event
 from proxy.wire import Decoder, Reading, Source, StreamWriter
 
@@ -26,7 +29,8 @@ FINISH_REASON = "length"
 class StreamReader:
     """One streamed answer, fed as it comes; without a `writer` its bytes are relayed.
 
-    After an event at which `must_wait` says so the rest is kept for the next call.
+    After an event at which `must_wait` says so the rest is kept for the next call. `said` notes
+    what the client has, so that another upstream may go on with it.
     """
 
     __slots__ = (
@@ -35,6 +39,7 @@ class StreamReader:
         "_line",
         "_meter",
         "_must_wait",
+        "_said",
         "_source",
         "_tail",
         "_waiting",
@@ -53,12 +58,13 @@ class StreamReader:
         choices: int = 1,
         redaction: Redaction = NOTHING,
         must_wait: Callable[[], bool] | None = None,
+        said: Said | None = None,
     ) -> None:
         self._source = source
         self._decoder = decoder
         self._meter = meter
         self._writer = writer
-        self._must_wait = must_wait
+        self._must_wait, self._said = must_wait, said
         self._waiting: deque[Event] = deque()
         self._first: dict[str, Any] = {}
         self._tail: list[bytes] = []
@@ -111,7 +117,33 @@ class StreamReader:
 
     def flush(self) -> bytes:
         """The upstream closed: what is left to relay."""
-        return b"" if (event := self._decoder.flush()) is None else self._read(event)
+        event = self._decoder.flush()
+        if event is None or self._is_cut_off(event):
+            return b""
+        return self._read(event)
+
+    def _is_cut_off(self, event: Event) -> bool:
+        """Whether this is half an event, of a stream with which another upstream may go on: what
+        follows could not be told from it."""
+        if self._said is None or not self._said.is_plain or not event.data:
+            return False
+        try:
+            orjson.loads(event.data)
+        except orjson.JSONDecodeError:
+            return event.data.strip() != DONE
+        return False
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it may still turn out to be filtered: nothing was said, and it has not ended
+        otherwise."""
+        ended = bool(self.reply.finished) and not self.reply.is_filtered
+        return self._meter.is_silent and not ended
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it told an error that the client has not got, for somebody may go on with it."""
+        return self._said is not None and self._said.is_plain and self.reply.error is not None
 
     def _read(self, event: Event) -> bytes:
         """Read an event; what of it may go on now. What follows the end goes out with the end."""
@@ -122,6 +154,10 @@ class StreamReader:
         reading = None if read is None else self._sourced(read, event)
         if reading is not None:
             is_end = self._take(reading)
+        if self._said is not None:
+            if self.has_failed:
+                return b""
+            self._said.hear(event, read, reading)
         self.reply.is_done |= is_end
         if self._writer is not None:
             return self._written(reading, self._writer)
@@ -166,6 +202,8 @@ class StreamReader:
             return writer.write(chunk)
         except Exception as error:  # noqa: BLE001 - whatever it is, the upstream's answer did it
             self.reply.error = _broken("written", error)
+            if self._said is not None:
+                self._said.is_plain = False
             return b""
 
     def _last(self, index: int) -> dict[str, Any]:
@@ -189,6 +227,8 @@ class StreamReader:
         except ValueError as error:
             is_lost = isinstance(error, json_bounds.TooMuchError)
             self._pass_by(_weight(event.data), is_lost=is_lost)
+            if self.events == 1 and not is_lost:
+                self.reply.error = _UNREAD  # nobody has seen anything: another may still answer
             return None
         if isinstance(found, dict):
             return found
@@ -204,7 +244,7 @@ class StreamReader:
         self._meter.unread(size)
         reply = self.reply
         if self._writer is not None and reply.error is None and not reply.is_finished:
-            reply.error = "an event could not be read"
+            reply.error = _UNREAD
             reply.is_lost = is_lost
 
     def _opaque_size(self, raw: bytes) -> int:
@@ -219,6 +259,8 @@ def _broken(what: str, error: Exception) -> dict[str, str]:
     """The failure of an answer that broke whoever read or wrote it; no word of what it said."""
     return {"message": f"an event of the answer cannot be {what} ({type(error).__name__})"}
 
+
+_UNREAD = "an event could not be read"
 
 _BLANKS = re.compile(rb"[ \t\r\n]{16,}+")
 """More in a row than anybody writes."""

@@ -18,7 +18,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from metering.clock import monotonic_s
 from proxy import banner, children, embedded_redis, sockets, telemetry
 from proxy import data_dir as data_dirs
 from proxy import metrics_catalogue as catalogue
+from proxy.config_reading import Read, ReadApart
 from proxy.family import (
     DRAIN_S,
     Family,
@@ -78,6 +79,10 @@ class Loaded(Protocol):
     def warnings(self) -> Sequence[object]:
         """What the person should know about it, as printable things."""
 
+    @property
+    def sha256(self) -> str:
+        """Of the file, as it was right before it was read; empty where there is none."""
+
 
 def serve(
     loaded: Loaded,
@@ -87,7 +92,7 @@ def serve(
     data_dir: Path | None = None,
     workers: int | None = None,
     with_worker: bool = True,
-    read: Callable[[], Loaded] | None = None,
+    read: Read | None = None,
     run_proxy: RunProxy | None = None,
     run_worker: RunWorker | None = None,
     run_simulator: RunSimulator | None = None,
@@ -115,7 +120,9 @@ def serve(
             opened = open_all(settings, stack)
             names = [proxy_name(index) for index in range(settings.server.workers)]
             lines = {name: Line(name) for name in [*names, *([WORKER] if with_worker else [])]}
-            reloads = Reloads(opened, lines, Metrics(), read, complete)
+            reloads = Reloads(
+                opened, lines, Metrics(), read, complete, begin=ReadApart, sha256=loaded.sha256
+            )
             family = make_family(
                 opened,
                 reloads,
@@ -263,6 +270,7 @@ class _Supervisor:
     def _stop(self) -> None:
         opened, family = self._opened, self._family
         self._is_stopping = True
+        self._reloads.stop()
         self._report()
         # Our copies must go too, or the kernel goes on accepting for a proxy that has closed.
         sockets.close_all(opened.listening)

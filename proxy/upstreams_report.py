@@ -205,15 +205,15 @@ def _notes(body: Mapping[str, Any]) -> list[RenderableType]:
     notes: list[RenderableType] = []
     for row in body["upstreams"]:
         label = row["upstream"]
-        if row["known"] == "too_few":
-            answers = row["latency_ms"]["answers"] + row["first_event_ms"]["answers"]
-            notes.append(f"{label}: {answers} samples are too few to route by.")
         if row["last_failure"] is not None:
             failure = row["last_failure"]
             notes.append(f"{label}: failed last at {failure['at']} ({failure['outcome']}).")
         if row["probe"] is not None:
             probe = row["probe"]
             notes.append(f"{label}: probed at {probe['at']}: {probe['result']}.")
+    few = [row["upstream"] for row in body["upstreams"] if row["known"] == "too_few"]
+    if few:
+        notes.append(f"Too few answers in the last hour to route by: {', '.join(few)}.")
     idle = [row["upstream"] for row in body["upstreams"] if row["known"] == "nothing"]
     if idle:
         notes.append(f"No traffic yet in the last hour, so nothing is known: {', '.join(idle)}.")

@@ -39,8 +39,10 @@ async def watched(
         raise
     finally:
         attempt.ended_at = now_ns()
-        # a deadline is the client's patience: it says nothing about the upstream
-        _judge(door, attempt, None if halt.is_late else attempt.outcome, stream, is_cold=is_cold)
+        # a deadline is the client's patience: like one who leaves, it is an attempt that says
+        # nothing about the upstream
+        ended = Outcome.CLIENT_GONE if halt.is_late else attempt.outcome
+        _judge(door, attempt, ended, stream, is_cold=is_cold)
     return attempt.outcome
 
 
@@ -48,8 +50,10 @@ def _cut(attempt: Attempt, halt: Halt) -> Outcome:
     """How an attempt ended that was cancelled."""
     if halt.is_pulled:
         return Outcome.STOPPED
-    if halt.is_late:
-        return Outcome.TRUNCATED if attempt.first_byte_at else Outcome.TIMEOUT
+    if halt.is_late and attempt.first_byte_at is not None:
+        return Outcome.TRUNCATED
+    if halt.is_late and not halt.is_clients_end:  # else it has left, in other words
+        return Outcome.TIMEOUT
     return Outcome.CLIENT_GONE
 
 

@@ -5,6 +5,7 @@ A fallback is free only until the client has seen a byte; from then on an outcom
   and paying twice for it helps nobody. Two refusals are not: a prompt too long for one model may be
   fine for one with a larger window, and one that is against somebody's policy goes where the
   operator said that it may go. Both are never sent to the same place again.
+- A stream that broke off is continued elsewhere only where somebody says so, and by whom.
 - Silence is never asked again at the same place: whoever waited once has waited enough.
 - What may be over in a moment is asked again there if the wait is short, and nothing better is
   left: another upstream of the same model that is in good health serves the same, and at once.
@@ -76,6 +77,9 @@ FALLS_BACK = frozenset(
 
 DETOURS = frozenset({Outcome.CONTEXT_TOO_LONG, Outcome.CONTENT_POLICY})
 """Outcomes after which only certain others may be tried."""
+
+_REDIRECTED = DETOURS | {Outcome.TRUNCATED}
+"""Outcomes after which somebody has to say who may be tried."""
 
 REFUSALS = DETOURS | {Outcome.REFUSED, Outcome.UNKNOWN_MODEL}
 """Outcomes that say something of the request, and are told to the client as they came."""
@@ -211,8 +215,8 @@ class FallbackPlan:
         self._attempts -= 1
 
     def detour(self, options: Sequence[Option]) -> None:
-        """After an outcome of DETOURS: only these are left, each once, and never where the exchange
-        has been."""
+        """After an outcome of DETOURS, or a stream that is to be continued: only these are left,
+        each once, and never where the exchange has been."""
         self._waiting = list(options)
         self._detoured = True
 
@@ -222,7 +226,7 @@ class FallbackPlan:
         return self._waiting
 
     def _is_final(self, last: Outcome, now_s: float) -> bool:
-        if last not in FALLS_BACK and not (last in DETOURS and self._detoured):
+        if last not in FALLS_BACK and not (last in _REDIRECTED and self._detoured):
             return True
         if self._attempts >= ATTEMPTS_MAX:
             return True

@@ -30,8 +30,8 @@ COOL_MAX_S = 60.0
 SAME_S = 0.1
 """Two times that lie no further apart are one: clocks are compared over a network."""
 LEARNT_LATER_S = 2.0
-"""Whoever learnt from another process that an upstream is open lets that one ask first, and hears
-what became of it: one probe for all."""
+"""Whoever learnt from another process that an upstream is open lets that one ask first, where no
+lease says who asks: Redis is away."""
 PROBE_S = 30.0
 """A probe that has not ended by then may still stream: another one may ask."""
 WINDOW_ATTEMPTS_MAX = 1_000
@@ -107,6 +107,8 @@ class _Breaker:
     )
     """When attempts ended, and whether they failed."""
     failed_recently: int = 0
+    is_probed: bool = False
+    """Half-open: whether the probe is ours, and has not ended."""
 
 
 NONE: frozenset[str] = frozenset()
@@ -165,7 +167,7 @@ class Health:
         """An attempt goes there; to a half-open upstream it is the probe."""
         breaker = self._breakers.get(label)
         if breaker is not None and self._cooled(breaker, now_s).state is State.HALF_OPEN:
-            breaker.until_s = now_s + PROBE_S
+            breaker.until_s, breaker.is_probed = now_s + PROBE_S, True
 
     def record(
         self, label: str, outcome: Outcome | None, now_s: float, *, retry_after_s: float | None
@@ -189,12 +191,41 @@ class Health:
         self, label: str, left_s: float, now_s: float, *, later_s: float = LEARNT_LATER_S
     ) -> None:
         """Another process found this upstream open for so much longer; it is asked `later_s` after
-        that. A probe that may go here goes on deciding."""
+        that. A probe that has gone from here goes on deciding."""
         state, until_s = self.state(label, now_s), now_s + min(left_s, COOL_MAX_S) + later_s
         if state is State.CLOSED or (
             state is State.OPEN and until_s > self._breakers[label].until_s + SAME_S
         ):
             self._trip(label, until_s)
+        elif state is State.HALF_OPEN and left_s > SAME_S and not self._breakers[label].is_probed:
+            self._trip(label, until_s)  # the probe of another has failed
+
+    def cooling(self, now_s: float, within_s: float) -> list[str]:
+        """The upstreams that may be probed by then: somebody has to say who does."""
+        return [
+            label
+            for label in self._troubled
+            if self.state(label, now_s) is State.HALF_OPEN
+            or self._breakers[label].until_s <= now_s + within_s
+        ]
+
+    def is_probing(self, label: str, now_s: float) -> bool:
+        """Whether a probe of ours is under way there."""
+        breaker = self._breakers.get(label)
+        return breaker is not None and breaker.is_probed and now_s < breaker.until_s
+
+    def lead(self, label: str, until_s: float) -> None:
+        """The probe is ours, as soon as the upstream has cooled."""
+        breaker = self._breakers.get(label)
+        if breaker is not None and not breaker.is_probed:
+            is_open = breaker.state is State.OPEN
+            breaker.until_s = min(breaker.until_s, until_s) if is_open else 0.0
+
+    def follow(self, label: str, until_s: float) -> None:
+        """The probe is another process', which has until then at least."""
+        breaker = self._breakers.get(label)
+        if breaker is not None and not breaker.is_probed:
+            breaker.until_s = max(breaker.until_s, until_s)
 
     def yield_probe(self, label: str, now_s: float) -> None:
         """Another process found the same before us: it asks first."""
@@ -243,6 +274,7 @@ class Health:
     def _trip(self, label: str, until_s: float) -> _Breaker:
         breaker = self._breakers.setdefault(label, _Breaker())
         breaker.state, breaker.until_s = NEXT[breaker.state, Happening.TRIPPED], until_s
+        breaker.is_probed = False
         self._troubled.add(label)
         return breaker
 
@@ -250,7 +282,7 @@ class Health:
     def _cooled(breaker: _Breaker, now_s: float) -> _Breaker:
         if breaker.state is State.OPEN and now_s >= breaker.until_s:
             breaker.state = NEXT[breaker.state, Happening.COOLED]
-            breaker.until_s = 0.0
+            breaker.until_s, breaker.is_probed = 0.0, False
         return breaker
 
 

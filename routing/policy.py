@@ -10,8 +10,11 @@ from dataclasses import dataclass
 
 from metering.caps import Candidate, Elastic, Vector
 from metering.prices import Price, Rates
+from metering.usage import INPUT_UNCACHED
 from routing.degrade import NO_CHANGES, Changes
 from routing.upstreams import Upstream
+
+NOTHING_SPENT = Vector()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Option:
     """The service tier that the request names."""
     certain: Mapping[str, int] | None = None
     """Uses of the provider's tools that every answer has and none reports."""
+    spent: Vector = NOTHING_SPENT
+    """What attempts before it are billed, and what its hold covers, too: a stream goes on here."""
 
     @property
     def rates(self) -> Rates | None:
@@ -45,6 +50,17 @@ class Option:
         if self.held_at is not None or self.price is None:
             return self.held_at
         return self.price.sell
+
+    @property
+    def price_asked(self) -> Price | None:
+        """The price of what is known of the request: the tier it names, the region, the length of
+        its prompt."""
+        price = self.price
+        if price is None or price.sell.variants is None:
+            return price
+        tier = price.choose_tier(reported=None, asked=self.asked_tier).tier
+        units = {INPUT_UNCACHED: self.prompt_tokens}
+        return price.at(units, tier=tier, region=self.upstream.region)
 
     def text_for(self, model: str) -> str | None:
         """How this differs from the request for `model`: `cheap; max_tokens=512; instruct`."""
@@ -123,15 +139,19 @@ def admission(stages: Sequence[Sequence[Option]]) -> Admission:
 
     Stages that come to the same are one: an option is allowed up to the last stage that has it.
     """
+    if len(stages) == 1:  # as nearly always
+        only = tuple(stages[0])
+        found = [Candidate(each.upstream.label, each.hold, 0, each.elastic) for each in only]
+        return Admission(only, tuple(found), (0,) * len(only))
     options: list[Option] = []
     candidates: list[Candidate] = []
     steps: list[int] = []
     step = 0
-    for number, found in enumerate(stages):
+    for number, stage in enumerate(stages):
         following = stages[number + 1] if number + 1 < len(stages) else None
-        if following is not None and tuple(following) == tuple(found):
+        if following is not None and tuple(following) == tuple(stage):
             continue
-        for option in found:
+        for option in stage:
             options.append(option)
             candidates.append(Candidate(option.upstream.label, option.hold, number, option.elastic))
             steps.append(step)

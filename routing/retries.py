@@ -47,6 +47,8 @@ class OnFailure:
     """Models to go to with a prompt that is too long for this one."""
     content_policy_fallbacks: tuple[str, ...] = ()
     """Models to go to with what is against the policy of this one's upstream."""
+    continue_on_cut: bool = False
+    """Whether another upstream goes on with a stream that broke off."""
 
 
 ON_FAILURE = OnFailure()

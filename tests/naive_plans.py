@@ -11,7 +11,7 @@ from charge_samples import naive_graduated
 from metering.plans import Cell, Component, Plan
 from metering.settlement.metered import Portion
 
-_OUTPUTS = ("output_text", "output_reasoning", "output_audio")
+_OUTPUTS = ("output_text", "output_reasoning", "output_audio", "output_image")
 
 
 def naive_total(plan: Plan, portions: Sequence[Portion], coupons: Iterable[str]) -> Fraction:

@@ -151,6 +151,32 @@ async def test_the_last_word_of_a_stream_on_its_tier_holds(
     assert (door.events[0].service_tier, door.events[0].price_tier) == ("flex", "flex")
 
 
+async def test_a_stream_whose_prompt_passes_a_border_stays_within_its_cap(
+    open_door: OpenDoor, upstream: ScriptedUpstream, ledger: Ledger
+) -> None:
+    """We counted a few tokens, the provider says 2,000 at the start: what is said after it is
+    allowed and billed at the dearer rate, and ends at the cap."""
+    word = delta(" word")
+    told = event({"choices": [], "usage": usage(2000, 0)})
+    said = streamed(delta("hi"), told, *[word] * 2000, FINISH, DONE)
+    upstream.scripts = [[*said]]
+    made = configured(upstream.url, cap="0.03")
+    made = replace(made, default_output_tokens=64, stream_slice_tokens=32)
+    door = await open_door(made)
+
+    raw = await (await door.chat(stream=True)).read()
+
+    (found,) = door.events
+    long = (6_250_000, 28_125_000)
+    output = found.units["output_text"]
+    assert found.reason_code == "stopped_at_cap"
+    assert raw.count(word) < 2000
+    assert found.admission_nano == amount_nano(2000, long[0]) + amount_nano(output, long[1])
+    assert 30_000_000 - 9 * 28_125 < found.admission_nano <= 30_000_000
+    assert _spent(door) == found.admission_nano
+    assert book(ledger, [found]).differences == ()
+
+
 async def test_a_tier_without_a_price_is_refused_under_a_cap(
     open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:
@@ -198,7 +224,7 @@ HOLDS = {
     "near the border": (900, {}, 40, 30),
     "just above it": (1100, {}, 40, 30),
     "long": (3000, {}, 40, 30),
-    "flex": (10, {"service_tier": "flex"}, 10, 10),
+    "flex": (10, {"service_tier": "flex"}, 20, 20),
     "priority": (10, {"service_tier": "priority"}, 40, 40),
     "long at priority": (3000, {"service_tier": "priority"}, 80, 60),
     "automatic": (10, {"service_tier": "auto"}, 20, 20),
@@ -207,7 +233,8 @@ HOLDS = {
 
 @pytest.mark.parametrize("name", HOLDS)
 def test_what_is_held(name: str) -> None:
-    """At the tier that was asked for, and near a border at the dearer side (T-55)."""
+    """At the tier that was asked for, no less than the list price, and near a border at the dearer
+    side (T-55)."""
     prompt, fields, given, made = HOLDS[name]
 
     (option,) = planned(configured("http://x"), prompt, **fields).options

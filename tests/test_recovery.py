@@ -13,8 +13,10 @@ from pathlib import Path
 import aiohttp
 import orjson
 import pytest
+from course_samples import TOO_LONG
 from fixtures_needs import need
 from fixtures_recovery import PROGRAM, ask, booked, proxy_of, until
+from fixtures_upstream import Act, ScriptedUpstream
 from fixtures_weir import Weir, serving
 from redis.asyncio import Redis
 
@@ -154,3 +156,51 @@ async def test_a_stalled_proxy_that_wakes_up_is_billed_for_the_truth(weir: Weir)
     assert (usage["requests"], usage["units"]["output_text"]) == (1, 150)
     assert weir.json("invoice", "--tenant", "acme")["total_nano"] == true["sell_nano"]
     assert verify(open_ledger(f"sqlite:///{weir.data_dir / 'ledger.db'}")) == []
+
+
+DETOUR = """
+server: {{host: 127.0.0.1, workers: 1}}
+providers:
+  near: {{type: openai, base_url: "{near}", api_key: sk-near}}
+  far: {{type: openai, base_url: "{far}", api_key: sk-far}}
+models:
+  small: {{upstreams: [{{provider: near, model: up-small}}], context_fallbacks: [large]}}
+  large: {{upstreams: [{{provider: far, model: up-large}}]}}
+pricing:
+  rules:
+    - {{model: up-small, input_per_mtok: 1, output_per_mtok: 4}}
+    - {{model: up-large, input_per_mtok: 5, output_per_mtok: 20}}
+tenants:
+  - {{id: acme, limits: {{tenant: {{daily_cap: 10.00}}}}, keys: [{{id: k, mint: true}}]}}
+"""
+
+
+@pytest.mark.slow(40)
+@pytest.mark.timeout(40)
+async def test_a_proxy_killed_on_a_detour(
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    other_upstream: ScriptedUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """F-01: before any checkpoint its hold says where it had gone; the prompt is a cost there."""
+    need("redis-server")
+    config = tmp_path / "config.yaml"
+    config.write_text(DETOUR.format(near=upstream.url, far=other_upstream.url))
+    upstream.scripts, other_upstream.scripts = [[TOO_LONG]], [[Act.HANG]]
+    monkeypatch.setenv("FIRST_CHECKPOINT_S", "30")
+    with serving(tmp_path, config=config, program=PROGRAM, settles=False) as weir:
+        async with aiohttp.ClientSession() as http:
+            asking = asyncio.ensure_future(ask(http, weir, "small"))
+            await until(lambda: other_upstream.received)
+
+            proxy_of(weir).send_signal(signal.SIGKILL)
+            with pytest.raises(aiohttp.ClientError):
+                await asking
+        await until(lambda: (weir.data_dir / "ledger.db").exists() and booked(weir))
+
+        [event] = booked(weir)
+
+    assert (event["usage_source"], event["reason_code"]) == ("recovered", "recovered_unconfirmed")
+    assert event["model_upstream"] == "up-large"
+    assert event["cost_nano"] == event["q_input_uncached"] * 5_000 > 0

@@ -3,7 +3,7 @@
 -- A hold that lapsed meanwhile is placed anew, if it fits, for as long as it was first given.
 --
 -- KEYS: 1 epoch, 2 state flags, 3 hold records, 4 index of records, then per scope hash and zset.
--- ARGV: as in scopes.lua, then as in admission.lua with one candidate.
+-- ARGV: as in scopes.lua, then as in admission.lua with one candidate, then facts ('' = as they are).
 -- Returns strings: held, 0, 0, vector and caps in shadow as reserve does, states
 --              or: denied, as reserve does; the old hold stays.
 -- Errors: BADARG; ENDED when the exchange has no record (never held, committed or released) or was
@@ -14,6 +14,7 @@ local scopes = take_scopes(5)
 local caps = take_caps(scopes)
 local candidates = take_candidates()
 local stops = take_stops()
+local facts = take()
 if fault then return redis.error_reply(fault) end
 
 if call('EXISTS', KEYS[1]) == 0 then return {'denied', 'rebuilding'} end
@@ -52,4 +53,5 @@ for _, scope in ipairs(scopes) do
   place(scope, exchange, holds, now, tonumber(record.expires_ms))
 end
 call('HSET', KEYS[3], exchange, cjson.encode(record))
+if facts ~= '' then call('HSET', KEYS[3], exchange .. ':facts', facts) end
 return answer({'held', '0', '0', vector_text(vector), shadowed(caps, holds)}, scopes, now)

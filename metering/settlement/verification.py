@@ -50,7 +50,7 @@ _FOR_EVER = (
         ":dead",
         ":tries",
     ),
-    *(":open", ":proxies", ":crossings", ":health", ":windows", ":notes"),
+    *(":open", ":proxies", ":crossings", ":health", ":windows", ":notes", ":probes", ":config"),
 )
 """Keys that have no expiry by design: records end by script, the others are few and bounded."""
 

@@ -168,6 +168,25 @@ class CountingFormat(ClientFormat, Protocol):
         ...
 
 
+class Begun(Protocol):
+    """The frame of a stream that was relayed until it broke off, as far as formats have one."""
+
+    message_id: str
+    """Empty as long as no message has begun."""
+    block_index: int
+    """Of the last block."""
+    block: str
+    """The kind of the block that is open; none is if it is empty."""
+
+
+class ContinuingFormat(ClientFormat, Protocol):
+    """A client format in which a stream that was relayed can be gone on with."""
+
+    def resumed(self, request: ChatRequest, begun: Begun) -> StreamWriter:
+        """What writes the rest of the stream that answers this request."""
+        ...
+
+
 class UpstreamFormat(Protocol):
     """A format that upstreams speak."""
 
@@ -254,6 +273,11 @@ def is_signed_here(signature: object) -> bool:
 def counting(found: ClientFormat) -> CountingFormat | None:
     """The format, if it can be asked how long a prompt is."""
     return cast("CountingFormat", found) if hasattr(found, "COUNT_PATH") else None
+
+
+def continuing(found: ClientFormat) -> ContinuingFormat | None:
+    """The format, if another upstream can go on with its streams."""
+    return cast("ContinuingFormat", found) if hasattr(found, "resumed") else None
 
 
 @cache

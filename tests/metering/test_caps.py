@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from caps_samples import (
     DAY_MS,
@@ -320,6 +322,19 @@ async def test_what_runs_is_held_whatever_stands_in_its_way(subject: Subject) ->
     assert isinstance(answer, Reservation) and isinstance(again, Reservation)
     assert (answer.states[0].held.nano, again.repeat) == (500, True)
     assert (found.hold.exchange_id, found.facts) == (lost.exchange_id, b"facts")
+
+
+async def test_a_swap_may_bring_other_facts(subject: Subject) -> None:
+    """They take the place of those of the reserve; a swap without any leaves what is there."""
+    exchange = hold(cap(1_000))
+    await subject.caps.reserve(exchange, [ask(10)], owner="p", ttl_ms=TTL_MS, facts=b"as planned")
+
+    await subject.caps.swap(exchange, replace(ask(20), facts=b"elsewhere"))
+    await subject.caps.swap(exchange, ask(30))
+    subject.clock.ms += TTL_MS + 1
+    [found] = await subject.lost("acme", grace_ms=0)
+
+    assert found.facts == b"elsewhere"
 
 
 async def test_what_runs_and_was_killed_is_not_held(subject: Subject) -> None:

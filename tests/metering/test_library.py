@@ -23,6 +23,7 @@ from metering.library import (
     meter,
 )
 from metering.metered_call import CallStoppedError
+from metering.price_variants import Overlay, Variants
 from metering.prices import PriceBook, PriceRule
 from metering.redis_caps import RedisCaps
 from metering.redis_keys import RedisKeys
@@ -78,6 +79,31 @@ async def test_a_call_is_in_the_ledger_like_any_other(metering: Metering, site: 
     )
     assert await window(site, "24h:n") == 10_000
     assert await holds(site) == []
+    assert site.findings() == []
+
+
+async def test_a_call_at_a_tier_is_held_and_rated_at_its_price(site: Site, tmp_path: Path) -> None:
+    """By the worker too; a tier without a price is refused under a cap in money."""
+    half = Variants(tiers={"flex": Overlay(None, 500_000, 500_000)})
+    await site.redis.set(site.keys.epoch(site.keys.shard("acme")), 1)
+    book = PriceBook((PriceRule("gpt-4o", 1_000_000, 4_000_000, variants=half),))
+    tenant = replace(ACME, limits=SpendLimits(daily_cap_nano=250_000))
+    async with Metering.open(
+        site.redis_url, name="l", data_dir=tmp_path, prices=book, keys=site.keys, timeout_ms=5_000
+    ) as metering:
+        with pytest.raises(CallRefusedError):
+            async with meter(metering, tenant=tenant, **ASK):
+                pass
+        with pytest.raises(UnpricedModelError, match="service tier 'turbo' of model 'gpt-4o'"):
+            async with meter(metering, tenant=tenant, service_tier="turbo", **ASK):
+                pass
+        async with meter(metering, tenant=tenant, service_tier="flex", region="eu", **ASK) as call:
+            call.feed("Hello world")
+
+    await site.work()
+
+    [row] = site.rows("usage_event")
+    assert (row.admission_nano, row.sell_nano) == (5_000, 5_000)
     assert site.findings() == []
 
 

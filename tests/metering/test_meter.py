@@ -385,3 +385,13 @@ def test_a_report_before_what_was_not_read_accounts_for_nothing() -> None:
 
     assert meter.final().suspect is not None
     assert meter.final().units["output_text"] == 2_000
+
+
+def test_silence() -> None:
+    """Reports are no words; a text is one, and so is what could not be read."""
+    spoken, unread = (Meter(tokenizer_for("gpt-4o"), 10) for _ in range(2))
+    spoken.report(reported(input={"input_uncached": 10}))
+    assert spoken.is_silent
+    spoken.text((0, "content"), "x")
+    unread.unread(4)
+    assert (spoken.is_silent, unread.is_silent) == (False, False)

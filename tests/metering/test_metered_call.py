@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from metering.caps import Denial, DenialReason, Hold, Scope, ScopeKind
 from metering.events import decode
 from metering.meter import Meter
 from metering.metered_call import CallFacts, CallStoppedError, Ending, MeteredCall
+from metering.money import PPM
+from metering.price_variants import Overlay, Variants
 from metering.prices import PriceBook, PriceRule
 from metering.recovery import LostHold, recovery
 from metering.tenant_caps import Labels
@@ -18,7 +22,14 @@ EXCHANGE = "018f0000-0000-7000-8000-000000000001"
 BOOK = PriceBook((PriceRule("gpt-4o", 1_000_000, 4_000_000),))
 
 
-def call(*, input_tokens: int = 10) -> MeteredCall:
+CONDITIONS = Variants(
+    tiers={"flex": Overlay(None, 500_000, 500_000), "priority": Overlay(None, 2 * PPM, 2 * PPM)},
+    regions={"eu": Overlay(None, 1_100_000, 1_100_000)},
+)
+VARIED = PriceBook((PriceRule("gpt-4o", 1_000_000, 4_000_000, variants=CONDITIONS),))
+
+
+def call(*, input_tokens: int = 10, book: PriceBook = BOOK, **more: Any) -> MeteredCall:
     tokenizer = tokenizer_for("gpt-4o")
     facts = CallFacts(
         exchange_id=EXCHANGE,
@@ -31,11 +42,12 @@ def call(*, input_tokens: int = 10) -> MeteredCall:
         vendor="",
         provider="own",
         model="gpt-4o",
-        price=BOOK.find(provider="own", model="gpt-4o", public_name="gpt-4o"),
+        price=book.find(provider="own", model="gpt-4o", public_name="gpt-4o"),
         tokenizer=tokenizer.name,
         input_tokens=input_tokens,
         occurred_at=NOW_NS - 2_000_000,
         owner="lib-1",
+        **more,
     )
     return MeteredCall(facts, Meter(tokenizer, input_tokens), lambda: NOW_NS)
 
@@ -135,3 +147,40 @@ def test_a_killed_process_leaves_what_can_be_recovered() -> None:
     assert event.event_id != made.facts.event_id
     [event] = [decode(body) for body in unnoted.events]
     assert (event.billable, event.units, event.cost_nano) == (False, {"input_uncached": 10}, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reported", "region", "nano", "tier"),
+    [
+        (None, None, None, 10_000, None),
+        ("flex", None, None, 5_000, "flex"),
+        ("flex", "priority", "eu", 22_000, "priority"),
+        ("flex", "default", None, 10_000, None),
+        ("flex", "turbo", None, 5_000, "flex"),
+        (None, "turbo", None, 20_000, "priority"),
+    ],
+)
+def test_tier_and_region_decide_on_the_price(
+    asked: str | None, reported: str | None, region: str | None, nano: int, tier: str | None
+) -> None:
+    """What is reported goes before what was asked for, as in the proxy."""
+    made = call(book=VARIED, asked_tier=asked, region=region)
+    made.sent()
+    made.service_tier = reported
+
+    actual, body = made.bill(Ending.SERVED)
+
+    event = decode(body)
+    assert (actual.nano, event.cost_nano, event.admission_nano) == (nano, nano, nano)
+    assert (event.service_tier, event.price_tier, event.region) == (reported, tier, region)
+    assert (event.usage_suspect is not None) == (reported == "turbo")
+
+
+def test_a_lost_call_is_recovered_at_its_tier_and_region() -> None:
+    """What the worker rates is what the facts of the hold say."""
+    noted = call(book=VARIED, asked_tier="flex", region="eu").facts.hold_facts()
+
+    lost = LostHold(Hold("acme", EXCHANGE, ()), "lib-1", "own/gpt-4o", 10**12, facts=noted)
+    (found,) = map(decode, recovery(lost).events)
+
+    assert (found.cost_nano, found.price_tier, found.region) == (5_500, "flex", "eu")

@@ -127,6 +127,35 @@ async def test_its_checkpoints_and_its_upstream_are_kept(site: Site) -> None:
     assert (record.lost.upstream, record.lost.checkpoint) == ("acme/dear", b"seen 7")
 
 
+async def test_facts_of_where_it_goes_instead_are_kept(site: Site) -> None:
+    """On disk at once, and in Redis when it is placed there: either may have to recover it."""
+    what = await site.admitted()
+
+    await site.caps.swap(what, Candidate("acme/dear", Vector(70), facts=b"elsewhere"))
+    record = decode_local((site.folder / what.exchange_id).read_bytes())
+    site.redis.is_up = True
+    await site.caps.renew(what, ttl_ms=1_000)
+
+    assert record.lost.facts == b"elsewhere"
+    [held] = [each for each in site.redis.model.records.values() if each.state == "held"]
+    assert (held.upstream, held.facts) == ("acme/dear", b"elsewhere")
+
+
+async def test_facts_that_redis_was_told_are_known_without_it(site: Site) -> None:
+    """What was moved there and grows here is written down as Redis had it last."""
+    await site.caps.release(await site.admitted())
+    site.redis.is_up = True
+    what = hold(CAP)
+    await site.caps.reserve(what, [ask(50)], owner="p-0", ttl_ms=1_000, facts=b"as planned")
+    await site.caps.swap(what, Candidate("acme/dear", Vector(60), facts=b"elsewhere"))
+    site.redis.is_up = False
+
+    await site.caps.swap(what, Candidate("acme/dear", Vector(61)))
+
+    record = decode_local((site.folder / what.exchange_id).read_bytes())
+    assert (record.lost.upstream, record.lost.facts) == ("acme/dear", b"elsewhere")
+
+
 async def test_the_spool_takes_over_what_has_ended(site: Site) -> None:
     """Only then: between the commit that failed and the spool there is a moment to die in."""
     what = await site.admitted()

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from price_samples import VARIANTS
 
+from metering.price_variants import Overlay, Variants
 from metering.prices import PriceBook, PriceRule, RatesByModel, match_rule, version_of
-from metering.usage import INPUT_CACHE_READ, INPUT_UNCACHED, OUTPUT_REASONING, OUTPUT_TEXT
+from metering.usage import (
+    INPUT_CACHE_READ,
+    INPUT_UNCACHED,
+    OUTPUT_REASONING,
+    OUTPUT_TEXT,
+    TOKEN_CLASSES,
+)
 
 
 def _rule(model: str, provider: str | None = None, rate: int = 1) -> PriceRule:
@@ -243,3 +250,28 @@ def test_rates_without_conditions_are_themselves() -> None:
     assert price is not None
     assert price.at({INPUT_UNCACHED: 10**6}, tier="flex", region="eu") is price
     assert price.sell.dearest(tier="flex", region="eu", tokens=(0, 10**6)) is price.sell
+
+
+def test_a_class_that_is_younger_than_a_version_changes_no_name() -> None:
+    """A rule that does not name `output_image` is published as it always was, its tiers too; it
+    has the output rate of each, and its own where it names one."""
+    tiers = {"flex": Overlay({unit: 5_000 for unit in TOKEN_CLASSES if unit != "output_image"})}
+    plain = PriceRule("m", 1_000_000, 4_000_000, variants=Variants(tiers=tiers))
+    named = replace(plain, class_rates_pico={"output_image": 30_000_000})
+    found = [
+        PriceBook((each,)).find(provider="p", model="m", public_name="m") for each in (plain, named)
+    ]
+    book = PriceBook((plain,))
+    read = RatesByModel(book.body(sell=True), version=book.sell_version)
+
+    assert book.sell_version == "eb49caea04b1"
+    assert b"output_image" not in book.body(sell=True)
+    assert [each and each.sell.rates_pico["output_image"] for each in found] == [
+        4_000_000,
+        30_000_000,
+    ]
+    at = [each.at({}, tier="flex").sell.rates_pico["output_image"] for each in found if each]
+    assert at == [5_000, 5_000]
+    rates = read.find(provider="p", model="m", public_name="m")
+    assert rates is not None
+    assert rates.rates_pico["output_image"] == 4_000_000

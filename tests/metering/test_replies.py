@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import orjson
 import pytest
@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.memory_replies import MemoryReplies
+from metering.redis_connect import open_runner
 from metering.redis_keys import RedisKeys
-from metering.redis_link import RedisLink
 from metering.redis_replies import RedisReplies
 from metering.replies import (
     ENTRY_BYTES,
     Bounds,
     ClaimState,
+    Kind,
     Replies,
     Reply,
     RequestClaim,
@@ -31,15 +32,16 @@ HELLO = Reply(200, b"\x00hello\n\xff", True, {"x-weir-model": "m"}, {"units": {"
 CLAIM = RequestClaim("acme", "key", "d" * 64, "first")
 
 
-@pytest.fixture(params=["memory", "redis"])
-def replies(request: pytest.FixtureRequest) -> Iterator[Replies]:
+@pytest.fixture(params=["memory", "redis_server", "redis_62_server", "redis_cluster"])
+async def replies(request: pytest.FixtureRequest, redis_keys: RedisKeys) -> AsyncIterator[Replies]:
     """A store, empty."""
     if request.param == "memory":
         yield MemoryReplies()
         return
-    link: RedisLink = request.getfixturevalue("redis_link")
-    keys: RedisKeys = request.getfixturevalue("redis_keys")
-    yield RedisReplies(link, keys)
+    server = request.getfixturevalue(request.param)
+    async with open_runner(server.url, timeout_ms=5_000) as link:
+        await link.wait_up(5)
+        yield RedisReplies(link, redis_keys)
 
 
 async def test_what_was_kept_is_found(replies: Replies) -> None:
@@ -52,6 +54,20 @@ async def test_what_was_kept_is_found(replies: Replies) -> None:
     assert found is not None
     assert found.reply == HELLO
     assert 0 <= found.age_ms < 10_000
+
+
+async def test_what_is_held_is_counted(replies: Replies) -> None:
+    """By kind, over all shards: at least the answer and what is allowed for an entry."""
+
+    async def held(kind: Kind) -> int:
+        return sum([await replies.held(kind, shard) for shard in range(16)])
+
+    before = await held("replies")
+    await replies.keep(MINE, "n", HELLO, ttl_ms=60_000, bounds=ROOM)
+
+    assert before == 0
+    assert await held("replies") >= len(encode_reply(HELLO)) + ENTRY_BYTES
+    assert await held("repeats") == 0
 
 
 async def test_shelves_are_apart(replies: Replies) -> None:

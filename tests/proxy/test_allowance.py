@@ -39,9 +39,10 @@ from metering.caps import (
     Vector,
 )
 from metering.memory_caps import MemoryCaps
+from metering.price_variants import ContextTier, Overlay, Variants
 from metering.prices import Rates
 from metering.usage import TOKEN_CLASSES
-from proxy.allowance import NEVER, Allowance, holding, is_bounded, output_of
+from proxy.allowance import NEVER, Allowance, BilledAt, holding, is_bounded, output_of
 
 
 class ShrinkingCaps(MemoryCaps):
@@ -232,6 +233,70 @@ def test_input_beyond_its_hold_takes_room_from_the_output(read: dict[str, int], 
     assert shrunk(read).held_tokens == held
 
 
+BORDERED = replace(
+    SELL,
+    variants=Variants(
+        context=(ContextTier(20, Overlay(None, 2_000_000, 3_000_000)),),
+        regions={"eu": Overlay(None, 2_000_000, 2_000_000)},
+    ),
+)
+
+
+def bordered(read: dict[str, int], *, region: str | None = None, held: int = 100) -> Allowance:
+    """As `shrunk`, with twice the price for prompts above 20 tokens, and three times for output."""
+    base = SELL if region is None else BORDERED.at({}, tier=None, region=region)
+    part = Elastic(Vector(base.hold_nano(input_tokens=10, output_tokens=0), 10, 1), 4_000_000, 0)
+    part = replace(part, rate_pico=base.output_rate_pico)
+    at = BilledAt(BORDERED, None, region)
+    allowance = Allowance(part, held, 32, 200, rates=base, billed_at=at)
+    allowance.has_read(read)
+    return allowance
+
+
+@pytest.mark.parametrize(
+    ("read", "held"),
+    [
+        ({"input_uncached": 10}, 100),
+        ({"input_uncached": 20}, 100 - 10),
+        # 440,000 nano-USD were held: 21 at 8,000 leave 272,000 for output at 12,000
+        ({"input_uncached": 21}, 22),
+        ({"input_uncached": 1, "input_cache_read": 20}, 33),  # input is no cheaper than its hold
+    ],
+)
+def test_input_beyond_a_border_makes_output_dearer(read: dict[str, int], held: int) -> None:
+    """What is held for the output is then worth less of it."""
+    assert bordered(read).held_tokens == held
+
+
+def test_beyond_a_border_more_is_asked_for_at_the_dearer_rate() -> None:
+    """The next hold covers all of the output at it, what was said before too."""
+    allowance = bordered({"input_uncached": 21})
+
+    more = allowance.more("u", 30)
+    allowance.grown(more.vector)
+
+    assert more.vector.nano == 21 * 8_000 + (30 + 32) * 12_000
+    assert allowance.held_tokens == 30 + 32
+    assert bordered({"input_uncached": 21}, region="eu").part.rate_pico == 24_000_000
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.sampled_from([None, "eu"]), st.integers(0, 300))
+def test_what_is_held_pays_for_what_was_read(
+    plain: int, cached: int, region: str | None, held: int
+) -> None:
+    """Whatever border the input passes: the price of it with the allowed output is within the hold,
+    unless the input alone is more."""
+    read = {"input_uncached": plain, "input_cache_read": cached}
+    before = bordered({}, region=region, held=held)
+    hold = holding(before.part, held).nano
+
+    after = bordered(read, region=region, held=held)
+
+    billed = BORDERED.at(read, tier=None, region=region)
+    total = billed.total_nano({**read, "output_text": after.held_tokens})
+    assert total <= hold or not after.held_tokens
+
+
 def test_what_is_asked_for_then_covers_the_input_that_was_read() -> None:
     """The next hold is the price of all that was read and of the output with a slice more."""
     allowance = shrunk({"input_uncached": 100_000})
@@ -262,3 +327,11 @@ def test_where_nothing_bounds_it_nothing_is_asked() -> None:
     allowance = Allowance(PART, 0, 1, is_bounded=False)
 
     assert (allowance.asks_at, allowance.ends_at) == (NEVER, NEVER)
+
+
+def test_what_was_spent_before_is_no_input_of_this_answer() -> None:
+    """A second part is held beside the first: what it reads is added to what that came to."""
+    part = replace(PART, base=Vector(PART.base.nano + 5_000, PART.base.tokens + 7, 1))
+    allowance = Allowance(part, 100, 32, 200, rates=SELL, spent=Vector(5_000, 7))
+    allowance.has_read({"input_uncached": 50})
+    assert allowance.held_tokens == 100 - 48

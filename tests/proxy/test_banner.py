@@ -44,6 +44,17 @@ def test_the_curl_line_is_one_command():
     assert json.loads(words[-1])["model"] == "demo"
 
 
+def test_every_minted_key_is_shown_with_its_tenant():
+    """A key is useless to who cannot tell whose it is; the first one is in the curl line."""
+    minted = (MintedKey("demo", "first", "default"), MintedKey("acme", "k1", "default"))
+    keys = [Secret("sk-weir-k"), Secret("sk-weir-l")]
+    text = banner.render(banner.Started(URL, settings(minted_keys=minted), keys, False, ""))
+
+    assert "  demo key   demo/first  sk-weir-k\n" in text
+    assert "  demo key   acme/k1     sk-weir-l\n" in text
+    assert "authorization: Bearer sk-weir-k'" in text
+
+
 @pytest.mark.parametrize(
     ("source", "data_dir", "expected"),
     [

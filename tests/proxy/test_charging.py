@@ -160,3 +160,17 @@ def test_a_doubt_about_the_usage_goes_before_one_about_its_price() -> None:
     )
 
     assert charge(found).usage.suspect == "odd"
+
+
+@pytest.mark.parametrize(("reported", "billable"), [({"input_uncached": 100}, True), (None, False)])
+def test_an_answer_that_was_filtered(reported: dict[str, int] | None, billable: bool) -> None:
+    """What its upstream bills it reports; where it reports nothing, nothing is billed."""
+    usage = ReportedUsage(input=reported, output=None)
+    found, _ = attempt(rule("*"), usage, outcome=Outcome.CONTENT_POLICY)
+
+    charged = charge(found)
+
+    assert (charged.reason, charged.billable) == ("filtered", billable)
+    assert charged.sell_nano == (100_000 if billable else 0)
+    found.http_status = 400
+    assert charge(found).reason == "upstream_refused"

@@ -80,3 +80,21 @@ def test_the_exit_code_says_how_it_went(config: Path, report: ReloadReport, code
 
     assert (result.exit_code, told.exit_code) == (code, code)
     assert json.loads(result.stdout)["needs_a_restart"] == report.waiting
+
+
+def test_a_change_that_was_taken_up_before_is_told(config: Path) -> None:
+    """The file is watched, so there is often nothing left to apply; it is no surprise then."""
+    data_dir = config.parent / "data"
+    before = {"why": "the file has changed", "finished_ns": 10**18, "applied": ["models.m"]}
+    write_report(data_dir, ReloadReport("SIGHUP", 2**62, ok=True, before=before))
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with locked(data_dir):
+            told = _reload(config)
+    finally:
+        signal.signal(signal.SIGHUP, handler)
+
+    assert told.stdout == (
+        "nothing to apply: what the file says is in use since 2001-09-09T01:46:40Z "
+        "(the file has changed; applied then: models.m)\n"
+    )

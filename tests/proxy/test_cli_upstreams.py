@@ -17,6 +17,7 @@ from fixtures_redis import RedisServer
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
+from proxy import cli_upstreams
 from proxy.cli import weir
 from proxy.history_sync import HistorySync
 from routing.fallback import Outcome
@@ -142,7 +143,7 @@ def test_few_answers_are_called_few(site: Site) -> None:
     site.tell(asked(*[Outcome.SERVED] * 3, stream=False))
 
     assert site.rows()["one/m"]["known"] == "too_few"
-    assert "one/m: 3 samples are too few to route by." in site.weir().stdout
+    assert "Too few answers in the last hour to route by: one/m." in site.weir().stdout
 
 
 def test_a_breaker_is_shown_with_its_reason(site: Site) -> None:
@@ -226,3 +227,26 @@ def test_what_is_not_there_is_named(site: Site) -> None:
 
     assert gone.exit_code == 1
     assert "cannot read Redis" in gone.stderr
+
+
+def test_it_can_be_watched(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens meanwhile is shown at the next look; Ctrl-C is an end like any other."""
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            raise KeyboardInterrupt
+        site.tell(asked(Outcome.SERVED))
+
+    monkeypatch.setattr(cli_upstreams.time, "sleep", wait)
+    done = site.weir("--watch", "--every", "0.5")
+
+    before, _, after = done.stdout.partition("one/m")[2].partition("No traffic yet")
+    assert done.exit_code == 0
+    assert waits == [0.5, 0.5]
+    assert done.stdout.count("No traffic yet in the last hour") == 2
+    assert "one/m, two/m, one/idle." in done.stdout
+    assert "two/m, one/idle." in after.rpartition("nothing is known:")[2]
+    assert "one/m" not in after.rpartition("nothing is known:")[2]
+    assert before

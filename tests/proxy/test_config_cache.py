@@ -104,6 +104,7 @@ def test_what_does_nothing_without_a_cache(tmp_path: Path) -> None:
     """A time to live, a share of the bill and a step that lets kept answers through."""
     text = (
         "tenants:\n"
+        "  - {id: b, cache: {share: key}}\n"
         "  - {id: a, cache: {discount: 0.5, pool: x}, limits: {feature: {cache_ttl_seconds: 5},\n"
         "     tenant: {daily_cap: 5, degrade: [{at: 0.9, cache_only: true}]}}}\n"
     )
@@ -112,5 +113,7 @@ def test_what_does_nothing_without_a_cache(tmp_path: Path) -> None:
         warnings = loaded(tmp_path, BASE + head + text).warnings
         return {each.path.rpartition(".")[2] for each in warnings if "no answers" in each.message}
 
-    assert warned("") == {"discount", "pool", "cache_ttl_seconds", "cache_only"}
+    assert warned("") == {"discount", "pool", "share", "cache_ttl_seconds", "cache_only"}
+    assert warned("cache: {ttl_seconds: 5}\n") == warned("") | {"ttl_seconds"}
+    assert warned("cache: {enabled: false, ttl_seconds: 5}\n") == warned("")
     assert warned("cache: {enabled: true}\n") == set()

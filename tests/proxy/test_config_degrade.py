@@ -114,6 +114,18 @@ def test_faults_of_steps(tmp_path: Path, name: str) -> None:
     assert f"models.dear.degrade{wanted}" in found[0]
 
 
+def test_what_is_cheaper_is_so_in_its_region(tmp_path: Path) -> None:
+    """A model whose region makes it dearer than the one before is no step down."""
+    text = MODELS.replace(
+        "{model: c, input_per_mtok: 1, output_per_mtok: 1}",
+        "{model: c, input_per_mtok: 1, output_per_mtok: 6, region: {eu: {factor: 2}}}",
+    ).replace("{provider: sim, model: c}", "{provider: sim, model: c, region: eu}")
+
+    (found,) = faults(tmp_path, f"{text}    degrade: [{{at: 0.5, to: cheap}}]\n")
+
+    assert "'cheap' is not cheaper than 'dear'" in found
+
+
 def test_steps_run_in_no_circle(tmp_path: Path) -> None:
     """Two models that step down to one another are told, whatever they cost."""
     text = (

@@ -21,6 +21,7 @@ models:
     deadline_s: 12.5
     context_fallbacks: [large]
     content_policy_fallbacks: [plain, large]
+    continue_on_cut: true
 """
 
 
@@ -31,7 +32,7 @@ def test_what_a_model_says_of_failures(tmp_path: Path) -> None:
     assert settings.server.deadline_s == 60.0
     assert settings.models["plain"].on_failure == OnFailure(retries=Retries(1, 2.0, 0.25))
     assert settings.models["own"].on_failure == OnFailure(
-        Retries(2, 1.5, 0.1), 12.5, ("large",), ("plain", "large")
+        Retries(2, 1.5, 0.1), 12.5, ("large",), ("plain", "large"), continue_on_cut=True
     )
 
 

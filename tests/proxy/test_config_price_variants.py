@@ -172,3 +172,15 @@ def test_a_tier_that_we_do_not_know_is_taken_and_doubted(tmp_path: Path) -> None
     assert "did you mean 'priority'?" in said[0]
     assert "known: batch, fast, flex" in said[1]
     assert set((made.settings.prices.rules[0].variants or Variants()).tiers) == {"priorty", "gold"}
+
+
+@pytest.mark.parametrize(
+    ("tier", "expected"),
+    [("flx", "(did you mean 'flex'?)"), ("gold", "(known: batch, fast, flex, "), ("flex", "")],
+)
+def test_a_tier_that_no_vendor_has_is_warned_of(tmp_path: Path, tier: str, expected: str) -> None:
+    """It would never be met, and what was meant is billed at another."""
+    found = loaded(tmp_path, f"{{{BASE}, service_tier: {{{tier}: {{factor: 0.5}}}}}}").warnings
+    told = [str(each) for each in found if "service tier" in str(each)]
+
+    assert [expected in each for each in told] == ([True] if expected else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +20,12 @@ from fixtures_upstream import (
 )
 
 from metering.clock import monotonic_s
+from metering.events import decode
+from metering.recovery import LostHold, recovery
 from proxy.settings import Server
 from routing.abilities import Abilities
 from routing.health import FAILURES_IN_A_ROW, State
+from routing.readiness import figures
 from routing.retries import OnFailure
 
 # -- detours --------------------------------------------------------------------------------------
@@ -84,6 +88,44 @@ async def test_context_fallbacks_are_gone_to(
     assert door.events[-1].model_requested == "m"
 
 
+@pytest.mark.parametrize("per_mtok", ["3.00", "0.50"])
+async def test_a_hold_knows_of_its_detour(
+    open_door: OpenDoor,
+    upstream: ScriptedUpstream,
+    other_upstream: ScriptedUpstream,
+    per_mtok: str,
+) -> None:
+    """Whoever has to recover it finds the upstream that its record names, dearer or cheaper."""
+    own = OnFailure(retries=QUICK, context_fallbacks=("spare",))
+    rules = (rule("up-m"), rule("up-s", per_mtok))
+    door = await open_door(
+        settings(
+            {"one": upstream.url, "two": other_upstream.url},
+            models=models("one", "two", own=own),
+            rules=rules,
+        )
+    )
+    upstream.scripts, other_upstream.scripts = [[TOO_LONG]], [[Act.HANG]]
+
+    asking = asyncio.create_task(door.chat())
+    async with asyncio.timeout(5):
+        while not other_upstream.received:
+            await asyncio.sleep(0)
+    [record] = door.caps.model.records.values()
+    [exchange] = door.door.open.open
+    again = exchange.held
+    asking.cancel()
+
+    def found(upstream: str, facts: bytes) -> str:
+        lost = LostHold(exchange.hold, "p", upstream, 1_000, facts)
+        return decode(recovery(lost).events[0]).model_upstream
+
+    is_dearer = per_mtok == "3.00"
+    assert found(record.upstream, record.facts) == ("up-s" if is_dearer else "up-m")
+    assert again is not None
+    assert found(again.upstream, again.facts) == "up-s"
+
+
 async def test_a_detour_passes_the_caps(
     open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
 ) -> None:
@@ -143,6 +185,9 @@ async def test_a_deadline_ends_it(
         assert "0.05 s" in error["message"]
 
     assert door.door.health.state("one/up-m", monotonic_s()) is State.CLOSED
+    [seen, _] = door.door.history.seen("one/up-m")
+    found = figures([seen])
+    assert (found.attempts, found.settled) == (FAILURES_IN_A_ROW, 0)
     assert {(each.billable, each.client_disconnected) for each in door.events} == {(False, False)}
     assert door.door.metrics.metrics.counters["weir_deadlines_total", "m"] == FAILURES_IN_A_ROW
 

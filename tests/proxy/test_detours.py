@@ -7,8 +7,13 @@ from dataclasses import replace
 import pytest
 from fixtures_door import settings, tenant
 
+from metering.caps import Vector
+from metering.meter import Meter
+from metering.tokenizer import tokenizer_for
 from proxy.admission import Routes
+from proxy.attempts import Attempt
 from proxy.chat import ChatRequest
+from proxy.choosing import NOWHERE
 from proxy.detours import Detours, after, longer_route
 from proxy.wire import client_format
 from routing.abilities import Abilities
@@ -46,7 +51,7 @@ def request(raw: bytes = ASKED) -> ChatRequest:
 
 def named(outcome: Outcome, changes: Changes = NO_CHANGES) -> list[Option]:
     route = ROUTES.find(tenant(), "m")
-    return Detours(route, request(), is_elastic=False).options(outcome, changes)
+    return Detours(route, request(), is_elastic=False, around=NOWHERE).options(outcome, changes)
 
 
 def names(options: list[Option]) -> list[str]:
@@ -74,7 +79,9 @@ def test_embeddings_stay_with_their_model() -> None:
     asked = client_format("openai_embeddings").parse_request(b'{"model":"m","input":"hi"}')
     route = ROUTES.find(tenant(), "m")
 
-    assert Detours(route, asked, is_elastic=False).options(TOO_LONG, NO_CHANGES) == []
+    assert (
+        Detours(route, asked, is_elastic=False, around=NOWHERE).options(TOO_LONG, NO_CHANGES) == []
+    )
 
 
 def test_a_longer_route_is_that_of_its_fallbacks() -> None:
@@ -108,3 +115,17 @@ def test_nobody_is_asked_twice() -> None:
     assert after(
         POLICY, [(one, Outcome.TIMEOUT), (elsewhere, POLICY)], named=[one, two, two], waiting=[]
     ) == [two]
+
+
+def test_whether_another_model_is_left() -> None:
+    """Those that were tried do not count, and no outcome without a key does."""
+    route = ROUTES.find(tenant(), "m")
+    detours = Detours(route, request(), is_elastic=False)
+
+    def tried(name: str) -> Attempt:
+        option = Option(Upstream("one", "x", name), None, Vector())
+        return Attempt(1, "e", option, "openai", Meter(tokenizer_for("x"), 1), 0)
+
+    assert detours.has_left(POLICY, [tried("m")])
+    assert not detours.has_left(POLICY, [tried("m"), tried("free")])
+    assert not detours.has_left(Outcome.REFUSED, [])

@@ -9,6 +9,8 @@ import pytest
 from fixtures_door import rule, tenant
 
 from metering.caps import ScopeKind
+from metering.money import PPM
+from metering.price_variants import Overlay, Variants
 from metering.prices import PriceBook, PriceRule
 from metering.tenants import Principal, Tenant
 from proxy.event_booking import Booked, book
@@ -145,3 +147,32 @@ def test_what_costs_more_than_there_is_is_refused() -> None:
         booked(units={"custom": 10**9})
 
     assert refused.value.code == "amount_too_large"
+
+
+CONDITIONS = Variants(
+    tiers={"batch": Overlay(None, 500_000, 500_000), "priority": Overlay(None, 2 * PPM, 2 * PPM)},
+    regions={"eu": Overlay(None, 1_100_000, 1_100_000)},
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "nano", "tier"),
+    [
+        ({}, 4_000_000, None),
+        ({"service_tier": "default"}, 4_000_000, None),
+        ({"service_tier": "Batch"}, 2_000_000, "batch"),
+        ({"service_tier": "batch", "region": "eu"}, 2_200_000, "batch"),
+        ({"service_tier": "turbo"}, 8_000_000, "priority"),
+    ],
+)
+def test_tokens_are_priced_at_the_tier_that_is_reported(
+    fields: dict[str, Any], nano: int, tier: str | None
+) -> None:
+    """As an answer's would be; one without a price at the dearest, and doubted."""
+    prices = PriceBook((rule("gpt-4o", variants=CONDITIONS),))
+
+    made = booked(prices=prices, model="gpt-4o", units={"output_text": 1_000}, **fields)
+
+    assert (made.event.admission_nano, made.event.price_tier) == (nano, tier)
+    assert made.event.service_tier == fields.get("service_tier")
+    assert (made.event.usage_suspect is not None) == (fields.get("service_tier") == "turbo")

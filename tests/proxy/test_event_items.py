@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -289,3 +290,12 @@ def test_what_one_item_has_wrong_is_its_own_business(batch: list[tuple[Any, bool
 
     assert [each.index for each in found] == list(range(len(batch)))
     assert [isinstance(each, Item) for each in found] == [is_good for _, is_good in batch]
+
+
+def test_an_item_without_a_tier_has_the_digest_it_always_had() -> None:
+    """A repeat of what was sent before there were tiers is still a repeat."""
+    units = {"b": 1, "a": 2}
+    item = Item(index=3, id="e-1", source="", meter="m", units=units, model="x", region="eu")
+
+    assert item.digest == "6ffc8b477bd0aa21c6d50542359ea0b5"
+    assert replace(item, service_tier="flex").digest != item.digest

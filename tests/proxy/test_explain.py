@@ -23,6 +23,7 @@ from routing.abilities import Abilities
 from routing.conditions import Traits
 from routing.fallback import Outcome
 from routing.health import Health
+from routing.retries import OnFailure
 from routing.upstreams import Model, Strategy
 
 NO_REDIS = Seen(cause="connection refused")
@@ -118,6 +119,42 @@ def test_a_breaker_that_is_open_is_shown() -> None:
     ]
 
 
+def test_a_fallback_that_is_asked_first_is_shown_first() -> None:
+    """While all upstreams of the model itself are passed over, as the proxy does."""
+    health = Health()
+    health.record("a/large", Outcome.RATE_LIMITED, 1.0, retry_after_s=30.0)
+    spare = Model("spare", (up("c", "medium", "spare"),))
+    made = choosing(up("a", "large"), others=(spare,), fallbacks=("spare",))
+
+    body = explained(made, health=health, seen=limits_of("10.000000"))
+
+    assert [(row["asked"], row["upstream"], row["reason"]) for row in body["upstreams"]] == [
+        (1, "c/medium", "healthy"),
+        (2, "a/large", "failing"),
+    ]
+    assert body["fits"] == "c/medium"
+
+
+def test_a_prompt_that_is_too_long_goes_where_it_fits() -> None:
+    """To `context_fallbacks`, as in the proxy; the model asked for is told with what it lacks."""
+    roomy = Model("roomy", (up("b", "medium", "roomy"),))
+    small = up("a", "large", abilities=Abilities(max_context_tokens=50))
+    ways = OnFailure(context_fallbacks=("roomy",))
+    long = [{"role": "user", "content": "word " * 100}]
+
+    body = explained(choosing(small, others=(roomy,), on_failure=ways), messages=long)
+    without = explained(choosing(small), messages=long)
+
+    assert body["allowed"]
+    assert [(row["asked"], row["upstream"], row["reason"]) for row in body["upstreams"]] == [
+        (1, "b/medium", "only"),
+        (None, "a/large", "lacks=context"),
+    ]
+    assert body["detours"] == {"context_too_long": ["b/medium"]}
+    assert "after a prompt that is too long: b/medium" in text_of(body)
+    assert without["refusal"]["code"] == "context_length_exceeded"
+
+
 def test_a_refusal_is_an_answer() -> None:
     """With what the client would get, and the upstreams all the same."""
     blind = Abilities(vision=False)
@@ -129,7 +166,9 @@ def test_a_refusal_is_an_answer() -> None:
     assert not body["allowed"]
     assert body["refusal"]["code"] == "unsupported_by_model"
     assert body["request"]["uses"] == ["vision"]
-    assert [row["upstream"] for row in body["upstreams"]] == ["a/large"]
+    assert [(row["upstream"], row["reason"]) for row in body["upstreams"]] == [
+        ("a/large", "lacks=vision")
+    ]
     assert "refused, 400 unsupported_by_model" in text_of(body)
 
 

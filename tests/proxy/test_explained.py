@@ -9,14 +9,14 @@ from fixtures_door import tenant
 from proxy.errors import InvalidRequest
 from proxy.explained import CHARS_MAX, explained, route_text
 from proxy.settings import Server
-from routing.upstreams import Strategy
+from routing.upstreams import Model, Strategy
 
 
 def test_winner_and_losers() -> None:
     """First who and why, then each other one and why not."""
     made = choosing(up("a", "large"), up("b", "small"), strategy=Strategy.LEAST_COST)
 
-    said = explained(Server(explain=True), plan_of(made))
+    said = explained(Server(explain=True), plan_of(made), frozenset())
 
     assert said == "b/small (cheapest); not a/large (dearer)"
 
@@ -26,8 +26,23 @@ def test_who_may_not_ask_is_told_so() -> None:
     made = choosing(up("a", "large"))
 
     with pytest.raises(InvalidRequest, match=r"server\.explain") as caught:
-        explained(Server(), plan_of(made))
+        explained(Server(), plan_of(made), frozenset())
     assert caught.value.param == "x-weir-explain"
+
+
+def test_a_fallback_is_first_while_the_model_fails() -> None:
+    """The header names who is asked first, as upstreams stand."""
+    spare = Model("spare", (up("c", "medium", "spare"),))
+    made = choosing(up("a", "large"), up("b", "small"), others=(spare,), fallbacks=("spare",))
+
+    def said(*failing: str) -> str:
+        return route_text(plan_of(made), frozenset(failing))
+
+    assert said() == "a/large (first); not b/small (later); not c/medium (fallback)"
+    assert said("a/large", "b/small") == (
+        "c/medium (healthy); not b/small (failing); not a/large (failing)"
+    )
+    assert said("a/large", "b/small", "c/medium").startswith("a/large (first)")
 
 
 def test_a_long_route_is_cut() -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from metering.replies import Reply
+from metering.replies import Found, Reply
 from proxy.flights import Flight, Flights, Landed
 
-ANSWER = Reply(200, b"x", False)
+ANSWER = Found(Reply(200, b"x", False), 0)
 
 
 def _nobody() -> None:
     """Nobody is told."""
 
 
-async def _join(flights: Flights, **times: float) -> Reply | Flight | None:
+async def _join(flights: Flights, **times: float) -> Found | Flight | None:
     wait_s, quiet_s = times.get("wait_s", 5.0), times.get("quiet_s", 5.0)
     return await flights.join("n", wait_s=wait_s, quiet_s=quiet_s, on_quiet=_nobody)
 

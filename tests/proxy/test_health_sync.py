@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from fixtures_cluster import Cluster
 from fixtures_door import CollectingLog
 
 from metering.clock import monotonic_s
+from metering.redis_connect import open_runner
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
-from proxy.health_sync import FORGOTTEN_MS, HealthSync
+from proxy.health_sync import ASK_AHEAD_S, FORGOTTEN_MS, SYNC_EVERY_S, TRIAL_MS, HealthSync
+from proxy.history_sync import HistorySync
 from routing.fallback import Outcome
 from routing.health import (
     FAILURES_IN_A_ROW,
@@ -19,6 +23,7 @@ from routing.health import (
     Health,
     State,
 )
+from routing.history import History
 
 LABELS = ("one/m", "two/m")
 
@@ -98,7 +103,7 @@ async def test_strangers_and_the_dead_are_not_learned(
 async def test_a_cool_down_is_shared(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
     """One is told 429 with a time, and both stay away for it; a longer time is learned as well."""
     (here, sync_here), (there, sync_there) = two(redis_link, redis_keys)
-    for asked_s in (5.0, 20.0):
+    for asked_s in (ASK_AHEAD_S + 1, 20.0):
         here.record("one/m", Outcome.RATE_LIMITED, monotonic_s(), retry_after_s=asked_s)
         await sync_here.turn()
         await sync_there.turn()
@@ -128,3 +133,100 @@ async def test_one_asks_first(redis_link: RedisLink, redis_keys: RedisKeys) -> N
     await sync_here.turn()
     await sync_there.turn()
     assert there.state("one/m", monotonic_s()) is State.CLOSED
+
+
+async def test_one_probes_at_a_time(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
+    """Three know that it cools: one has the lease, and the others wait for as long as it has it,
+    be its probe as long as it may."""
+    made = [*two(redis_link, redis_keys), *two(redis_link, redis_keys)][:3]
+    made[0][0].record("one/m", Outcome.RATE_LIMITED, monotonic_s(), retry_after_s=2.0)
+    for _ in range(2):
+        for _, sync in made:
+            await sync.turn()
+    cooled_s = monotonic_s() + 2.0
+
+    free = [not health.is_passed_over("one/m", cooled_s + 2.5) for health, _ in made]
+    assert free == [True, False, False]
+
+    leader, leading = made[0]
+    leader.begin("one/m", cooled_s)
+    await redis_link.call("PEXPIRE", redis_keys.trial("one/m"), 1_000)
+    for _, sync in made:
+        await sync.turn()
+    left_ms = await redis_link.call("PTTL", redis_keys.trial("one/m"))
+    assert left_ms > TRIAL_MS - 500  # it is under way, and kept
+
+    leader.record("one/m", Outcome.SERVED, cooled_s + 1, retry_after_s=None)
+    await leading.turn()
+    assert await redis_link.call("EXISTS", redis_keys.trial("one/m")) == 0
+    for health, sync in made[1:]:
+        await sync.turn()
+        assert health.state("one/m", monotonic_s()) is State.CLOSED
+
+
+async def test_who_has_no_request_leaves_the_probe_to_another(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """A lease that was not used goes round."""
+    (here, sync_here), (there, sync_there) = two(redis_link, redis_keys)
+    here.record("one/m", Outcome.RATE_LIMITED, monotonic_s(), retry_after_s=0.05)
+    await sync_here.turn()
+    await sync_there.turn()
+    async with asyncio.timeout(5):
+        while here.state("one/m", monotonic_s()) is not State.HALF_OPEN:
+            await asyncio.sleep(0.01)
+    assert there.is_passed_over("one/m", monotonic_s() + LEARNT_LATER_S + 1)
+
+    await redis_link.call("DEL", redis_keys.trial("one/m"))  # as when its time is over
+    sync_here._trials["one/m"] = monotonic_s()
+    await sync_here.turn()
+    await sync_there.turn()
+
+    assert here.is_passed_over("one/m", monotonic_s())
+    assert not there.is_passed_over("one/m", monotonic_s() + SYNC_EVERY_S)
+
+
+async def test_a_failed_probe_is_everybodys(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
+    """It opens for all again, for longer, and its lease is free."""
+    (here, sync_here), (there, sync_there) = two(redis_link, redis_keys)
+    break_it(here)
+    await sync_here.turn()
+    await sync_there.turn()
+    cooled_s = monotonic_s() + OPEN_FIRST_S
+    here.begin("one/m", cooled_s)
+    here.record("one/m", Outcome.TIMEOUT, monotonic_s(), retry_after_s=None)
+    await sync_here.turn()
+    await sync_there.turn()
+
+    assert there.is_passed_over("one/m", cooled_s + OPEN_FIRST_S - 1)
+    assert await redis_link.call("EXISTS", redis_keys.trial("one/m")) == 0
+
+
+async def test_a_cluster_runs_the_scripts(redis_cluster: Cluster, redis_keys: RedisKeys) -> None:
+    """Breakers, leases and notes are keys of their own there, on whichever server."""
+    async with open_runner(redis_cluster.url, timeout_ms=5_000) as link:
+        await link.wait_up(5)
+        log = CollectingLog()
+        made = [
+            (health, HealthSync(health, link, redis_keys, labels=LABELS, log=log))
+            for health in (Health(), Health())
+        ]
+        for label in LABELS:
+            made[0][0].record(label, Outcome.RATE_LIMITED, monotonic_s(), retry_after_s=2.0)
+        for _ in range(2):
+            for _, sync in made:
+                await sync.turn()
+        cooled_s = monotonic_s() + 2.5
+        for label in LABELS:
+            free = [not health.is_passed_over(label, cooled_s) for health, _ in made]
+            assert free == [True, False]
+
+        history, other = History(), History()
+        history.begin("one/m", monotonic_s())
+        telling, hearing = (
+            HistorySync(each, link, redis_keys, proxy_id="p", labels=LABELS, log=log)
+            for each in (history, other)
+        )
+        for sync in (telling, telling, hearing):
+            await sync.turn()
+        assert sum(each.in_flight for each in other.seen("one/m")) == 1

@@ -10,11 +10,14 @@ from typing import Any
 import orjson
 import pytest
 from caps_samples import RedisSubject
-from cost_samples import under_margin
-from fixtures_door import OpenDoor
+from cost_samples import FAT, THIN, under_margin
+from fixtures_door import OpenDoor, rule
 from fixtures_upstream import ScriptedUpstream, completion
 
 from metering.caps import ROLLING_DAY, Cap, CapMode, Limit, Scope, ScopeKind
+from metering.money import PPM
+from metering.price_variants import Overlay, Variants
+from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.window import is_rate
@@ -26,7 +29,7 @@ from proxy.wire.openai_chat.client import parse_request
 from routing.cost_to_serve import CostRules, Mode, Verdict
 from routing.fallback import Outcome
 from routing.history import SAMPLES_MIN, History
-from routing.upstreams import Upstream
+from routing.upstreams import Model, Upstream
 
 CAPS = (Cap(Scope(ScopeKind.TENANT), ROLLING_DAY, Limit()),)
 
@@ -102,6 +105,29 @@ def test_another_provider_of_the_same_model_is_no_other_model() -> None:
 
     assert [each.upstream.model for each in judged.plan.order(0)] == ["fat", "thin"]
     assert judged.plan.rerouted_by is None
+
+
+def test_what_sells_for_less_is_found_at_the_rates_of_the_request() -> None:
+    """At the priority tier `thin` sells for 22 USD per million, and `mid` for 18: by the list price
+    `thin` would be the cheaper one, and the request throttled."""
+    made = under_margin("http://x", fallbacks=("mid",))
+    dearer = Variants(tiers={"priority": Overlay(None, 2 * PPM, 2 * PPM)})
+    rules = (
+        rule("thin", "10.00", multiplier_ppm=THIN, variants=dearer),
+        rule("mid", "6.00", multiplier_ppm=FAT, variants=Variants(tiers={"priority": Overlay()})),
+    )
+    mid = Model("mid", (Upstream("one", "mid", "mid"),))
+    made = replace(made, prices=PriceBook(rules), models={**made.models, "mid": mid})
+    usual, dear = planned(made), planned(made, service_tier="priority")
+
+    at_list = pace_of(made).judge(usual, Asked(), 0.0)
+    at_tier = pace_of(made).judge(dear, Asked(), 0.0)
+
+    assert at_list.is_throttled
+    assert at_tier.decision is not None
+    assert at_tier.decision.verdict is Verdict.ROUTE
+    assert at_tier.decision.asked.sell_nano == dear.options[0].hold.nano
+    assert [each.upstream.model for each in at_tier.plan.order(0)] == ["mid", "thin"]
 
 
 def test_shadow_changes_nothing_in_the_plan() -> None:

@@ -21,6 +21,14 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
         },
         {"input_uncached": 10, "input_image": 40, "output_text": 50},
     ),
+    "image_made": (
+        {
+            "input_tokens": 50,
+            "output_tokens": 50,
+            "output_tokens_details": {"text_tokens": 3, "image_tokens": 47},
+        },
+        {"input_uncached": 50, "output_text": 3, "output_image": 47},
+    ),
     "transcription": (
         {
             "type": "tokens",

@@ -61,6 +61,21 @@ ASKS: dict[str, tuple[str, dict[str, Any], dict[str, int]]] = {
         {"tools": [{**CLAUDES, "max_uses": -2}]},
         {"web_search": 7},
     ),
+    "a large bound": (
+        "anthropic_messages",
+        {"tools": [{**CLAUDES, "max_uses": 20_000}]},
+        {"web_search": 20_000},
+    ),
+    "two of a kind": (
+        "anthropic_messages",
+        {"tools": [{**CLAUDES, "max_uses": 5}, {**CLAUDES, "max_uses": 6}]},
+        {"web_search": 11},
+    ),
+    "behind many others": (
+        "openai_responses",
+        {"tools": [*[FUNCTION] * 1024, SEARCH]},
+        {"web_search": 7},
+    ),
     "a chat that searches": ("openai_chat", {"web_search_options": {}}, {"web_search": 1}),
 }
 

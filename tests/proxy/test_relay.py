@@ -73,6 +73,19 @@ async def test_a_stream_cut_before_its_first_event_falls_back(
     assert await answer.read() == delta("b") + FINISH + DONE
 
 
+async def test_nonsense_as_first_event_falls_back(
+    open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
+) -> None:
+    """An event that is no JSON is no answer, and would end the client's SDK with an exception."""
+    door = await open_door(settings({"one": upstream.url, "two": other_upstream.url}))
+    upstream.scripts = [streamed(b"data: {broken\n\n", delta("a"), FINISH, DONE)]
+    other_upstream.scripts = [streamed(delta("b"), FINISH, DONE)]
+
+    answer = await door.chat(stream=True)
+
+    assert await answer.read() == delta("b") + FINISH + DONE
+
+
 async def test_an_error_as_first_event_falls_back(
     open_door: OpenDoor, upstream: ScriptedUpstream, other_upstream: ScriptedUpstream
 ) -> None:

@@ -14,6 +14,8 @@ from fixtures_door import settings
 from proxy import metrics_catalogue as catalogue
 from proxy import reloading
 from proxy.config import ConfigFaults, Fault
+from proxy.config_files import digest
+from proxy.config_reading import Found
 from proxy.metrics import Metrics
 from proxy.reload_report import ReloadReport, read_report
 from proxy.reloading import Reloads
@@ -43,6 +45,20 @@ class FakeLine:
     def heard(self) -> list[Said]:
         said, self.waiting = self.waiting, []
         return said
+
+
+@dataclass
+class SlowReading:
+    """A reader that has found something once it is given to it."""
+
+    settings: Settings | None = None
+    is_stopped: bool = False
+
+    def found(self) -> Found | None:
+        return None if self.settings is None else Found(self.settings)
+
+    def stop(self) -> None:
+        self.is_stopped = True
 
 
 @dataclass
@@ -102,6 +118,20 @@ def test_every_child_gets_it_and_says_so(site: Site) -> None:
     assert site.gauge(catalogue.CONFIG_FAILED) == 0
 
 
+def test_what_was_taken_up_before_is_told(site: Site) -> None:
+    """Who asks after the file was seen to change learns what became of the change."""
+    site.fresh = replace(site.opened.settings, models={})
+    first = site.reload()
+    second = site.reload()
+
+    assert (first.before, second.applied) == ({}, [])
+    assert second.before == {
+        "why": "SIGHUP",
+        "finished_ns": first.finished_ns,
+        "applied": ["models.m"],
+    }
+
+
 def test_a_faulty_file_changes_nothing_and_is_told(site: Site) -> None:
     """Line and column, a gauge, and no child hears of it; a sound file makes it good."""
     running = site.opened.settings
@@ -137,6 +167,71 @@ def test_a_child_that_fails_is_named_and_told_again(site: Site) -> None:
     assert (failed.ok, failed.processes["worker"]) == (False, "failed: no such sink")
     assert failed.processes["proxy-0"] == "applied"
     assert (mended.ok, mended.processes["worker"]) == (True, "applied")
+
+
+def test_a_child_that_failed_is_told_again_by_itself(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while, without anybody asking; then it is good."""
+    monkeypatch.setattr(reloading, "AGAIN_FIRST_S", 0.0)
+    site.reloads._again_s = 0.0
+    site.lines["worker"].says = lambda change: [Answer(change.generation, "no such sink")]
+    site.fresh = replace(site.opened.settings, models={})
+    assert not site.reload().ok
+
+    site.lines["worker"].says = lambda change: [Answer(change.generation)]
+    for _ in range(3):
+        site.reloads.turn()
+
+    report = site.report()
+    assert (report.ok, report.why) == (True, "not everywhere yet")
+    assert report.processes["worker"] == "applied"
+    count = len(site.lines["worker"].sent)
+    for _ in range(3):
+        site.reloads.turn()
+    assert len(site.lines["worker"].sent) == count
+
+
+def test_an_edit_before_anybody_watched_is_noticed(site: Site) -> None:
+    """The file that the settings came from was another one than lies there now."""
+    before = digest((site.folder / "config.yaml",))
+    (site.folder / "config.yaml").write_text("a: 2")
+    read, opened = site.reloads.read, cast("Any", site.opened)
+    late = Reloads(opened, cast("Any", site.lines), Metrics(), read, sha256=before)
+    files = late._files
+    assert files is not None
+
+    looks = [files.has_changed(now_s) for now_s in (10.0, 20.0, 30.0)]
+
+    assert late.hash == before
+    assert looks == [False, True, False]
+
+
+def test_while_it_is_read_everything_goes_on(site: Site) -> None:
+    """A turn does not wait for the reader; what is asked meanwhile is read after it."""
+    slow = SlowReading()
+    site.reloads.begin = lambda read, leave: slow
+    site.reloads.ask("SIGHUP")
+    site.reloads.turn()
+    site.reloads.ask("SIGHUP once more")
+    site.reloads.turn()
+    assert site.reloads.patience_s() is not None
+    assert read_report(site.folder) is None
+
+    slow.settings = replace(site.opened.settings, models={})
+    for _ in range(2):
+        site.reloads.turn()
+    assert site.report().applied == ["models.m"]
+    assert site.report().why == "SIGHUP"
+    site.reloads.turn()
+    site.reloads.turn()
+    assert site.report().why == "SIGHUP once more"
+
+    slow.settings = None
+    site.reloads.ask("SIGHUP")
+    site.reloads.turn()
+    site.reloads.stop()
+    assert slow.is_stopped
 
 
 def test_a_child_that_is_silent_is_named_in_time(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from metering.tokenizer import load_encoding
-from proxy.simulator_answers import answer
+from proxy.simulator_answers import BadRequestError, answer, tier_of
+from proxy.simulator_chunks import Envelope, chunks, completion
 from proxy.simulator_faults import behaviour_of
 
 BLANKS = " " * 1_000_000
@@ -56,3 +57,29 @@ def test_long_arguments_come_whole() -> None:
     assert choice.call is not None
     assert choice.text == choice.call.arguments
     assert key in choice.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [({}, "default"), ({"service_tier": "auto"}, "default"), ({"service_tier": "flex"}, "flex")],
+)
+def test_the_tier_that_was_asked_for_serves(asked: dict[str, Any], told: str) -> None:
+    """It is on the answer and on every chunk; the usual one where none is named."""
+    behaviour = behaviour_of("demo")
+    assert behaviour is not None
+    request = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], **asked}
+    said = answer(request, behaviour, load_encoding("o200k_base"))
+    envelope = Envelope("c", 1, "demo", tier_of(request))
+
+    sent = list(chunks(said, envelope, include_usage=True))
+
+    assert completion(said, envelope)["service_tier"] == told
+    assert {each["service_tier"] for each in sent} == {told}
+
+
+def test_a_tier_is_a_word() -> None:
+    """As OpenAI has it: anything else is refused by its name."""
+    with pytest.raises(BadRequestError) as refused:
+        tier_of({"service_tier": 1})
+
+    assert refused.value.param == "service_tier"

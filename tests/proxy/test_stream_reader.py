@@ -161,6 +161,18 @@ def test_a_stream_with_an_error_has_not_ended_well(error: object) -> None:
     assert not reader.reply.is_finished
 
 
+def test_nonsense_is_a_failure_only_while_nobody_has_seen_anything() -> None:
+    """As the first event another upstream may answer instead; later it goes on as it came."""
+    first, later = chat_reader(meter(), strip_usage=True), chat_reader(meter(), strip_usage=True)
+
+    first.feed(b": hello\n\ndata: {broken\n\n" + content("a"))
+    relayed = later.feed(content("a") + b"data: {broken\n\n" + FINISH + DONE)
+
+    assert first.reply.error is not None
+    assert later.reply.is_finished
+    assert relayed == content("a") + b"data: {broken\n\n" + FINISH
+
+
 def test_labels_of_the_upstream_are_cleaned() -> None:
     """T-29: what enters an event from outside is short and printable."""
     reader = chat_reader(meter(), strip_usage=True)

@@ -240,3 +240,16 @@ def test_any_course_ends(data: st.DataObject, count: int, retries: int) -> None:
     assert plan.next(now_s, 0.5) == step == Stop(tries[-1][1])
     for each in options:
         assert sum(tried is each for tried, _ in tries) <= 1 + retries
+
+
+def test_a_stream_that_broke_off_ends_unless_others_go_on() -> None:
+    """Only those that somebody names are asked to go on, and only once."""
+    plan = FallbackPlan(OPTIONS)
+    assert plan.next() == Try(OPTIONS[0])
+    plan.record(Outcome.TRUNCATED)
+    assert plan.next() == Stop(Outcome.TRUNCATED)
+
+    plan.detour([OTHER])
+    assert plan.next() == Try(OTHER, Outcome.TRUNCATED)
+    plan.record(Outcome.TRUNCATED)
+    assert plan.next() == Stop(Outcome.TRUNCATED)

@@ -170,12 +170,51 @@ def test_what_others_found_is_learned_and_told_no_further():
 
 
 def test_what_others_found_does_not_stop_a_probe():
-    """Half-open here and open in an old note: the probe goes on deciding."""
+    """While it is under way here, it decides."""
+    health, later = broken(), 100 + OPEN_FIRST_S
+    health.begin("a", later)
+    health.learn("a", 9.0, later)
+
+    assert health.state("a", later) is State.HALF_OPEN
+    assert health.is_probing("a", later)
+
+
+def test_a_failed_probe_of_another_is_learned():
+    """Who was about to probe, too, passes the upstream over for as long as that one found."""
     health, later = broken(), 100 + OPEN_FIRST_S
     health.state("a", later)
     health.learn("a", 9.0, later)
 
-    assert health.state("a", later) is State.HALF_OPEN
+    assert health.is_passed_over("a", later + 8.9)
+    assert health.state("a", later + 9.0 + LEARNT_LATER_S) is State.HALF_OPEN
+
+
+def test_one_may_probe():
+    """Whoever leads asks as soon as the upstream has cooled, the others once its time is over."""
+    first, second, cooled = broken(), broken(), 100 + OPEN_FIRST_S
+
+    assert first.cooling(100, OPEN_FIRST_S - 1) == []
+    assert first.cooling(100, OPEN_FIRST_S) == ["a"]
+    first.lead("a", cooled)
+    second.follow("a", cooled + 5)
+
+    assert not first.is_passed_over("a", cooled)
+    assert second.is_passed_over("a", cooled + 4.9)
+    assert not second.is_passed_over("a", cooled + 5)
+
+
+def test_a_probe_is_ours_until_it_has_ended():
+    """Nobody leads or follows meanwhile; when it has failed the next one is open to all."""
+    health, cooled = broken(), 100 + OPEN_FIRST_S
+    health.begin("a", cooled)
+    health.follow("a", cooled + 500)
+    health.lead("a", cooled)
+
+    assert health.is_probing("a", cooled)
+    assert health.is_passed_over("a", cooled + PROBE_S - 1)
+    health.record("a", Outcome.TIMEOUT, cooled + 1, retry_after_s=None)
+    assert not health.is_probing("a", cooled + 1)
+    assert health.state("a", cooled + 1) is State.OPEN
 
 
 def test_the_memory_of_attempts_is_bounded():

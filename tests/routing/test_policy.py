@@ -8,7 +8,8 @@ from decimal import Decimal
 from metering.caps import (
     Vector,
 )
-from metering.money import rate_pico_per_mtok
+from metering.money import PPM, rate_pico_per_mtok
+from metering.price_variants import ContextTier, Overlay, Variants
 from metering.prices import Price, PriceBook, PriceRule
 from routing.degrade import Changes
 from routing.policy import DISABLED, Option, admission, rank
@@ -84,3 +85,22 @@ def test_what_is_switched_off_is_a_loser() -> None:
 
     assert ranking.upstreams == (B,)
     assert [loser.reason for loser in ranking.losers] == [DISABLED]
+
+
+def test_the_price_of_an_option_is_that_of_its_request() -> None:
+    """At the tier it names, in the region of its upstream, for the length of its prompt."""
+    variants = Variants(
+        context=(ContextTier(100, Overlay(None, 3 * PPM, PPM)),),
+        tiers={"flex": Overlay(None, PPM // 2, PPM // 2)},
+        regions={"eu": Overlay(None, 10 * PPM, PPM)},
+    )
+    rules = (PriceRule("*", RATE, RATE, variants=variants),)
+    found = PriceBook(rules).find(provider="", model="", public_name="")
+    made = Option(A, found, Vector(), prompt_tokens=101, asked_tier="flex")
+    there = replace(made, upstream=replace(A, region="eu"), prompt_tokens=100)
+
+    rates = [each.price_asked.sell.rates_pico for each in (made, there) if each.price_asked]
+
+    assert [each["input_uncached"] for each in rates] == [RATE * 3 // 2, RATE * 5]
+    assert option(A, 1).price_asked == price()
+    assert option(A, 1, priced=False).price_asked is None

@@ -34,7 +34,7 @@ def _entry_with(**changes: object) -> Entry:
         (Entry(0, "1-0", b"nope", payload_hash(b"nope")), "not JSON"),
         (_entry_with(tenant=""), "tenant is missing"),
         (_entry_with(tenant=5), "tenant is 5"),
-        (_entry_with(schema=2), "schema 2"),
+        (_entry_with(schema=9), "schema 9"),
         (_entry_with(project="a\0b"), "NUL"),
         (_entry_with(units={"input_uncached": 2**60}), "input_uncached"),
         (_entry_with(units={"input_uncached": True}), "units"),

@@ -296,7 +296,7 @@ async def test_facts_of_a_newer_version_wait_for_an_upgrade(site: Site) -> None:
     assert b'{"v":2}' in letter.raw
 
 
-@pytest.mark.parametrize("body", [b'{"schema":2}', b"no event"])
+@pytest.mark.parametrize("body", [b'{"schema":9}', b"no event"])
 async def test_a_checkpoint_we_cannot_read_goes_where_its_events_are_judged(
     site: Site, body: bytes
 ) -> None:

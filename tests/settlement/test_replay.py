@@ -101,7 +101,7 @@ async def test_other_bytes_under_a_booked_id_are_a_conflict(
     ("body", "digest", "request_", "why"),
     [
         (b"no event", "none", Replay(by="f", force=True), "not JSON"),
-        (encode(make_event(schema=2)), "right", FINANCE, "schema 2 is not known"),
+        (encode(make_event(schema=9)), "right", FINANCE, "schema 9 is not known"),
         (encode(make_event()), "none", FINANCE, "not those the proxy wrote"),
         (b"no event", "none", Replay(by="f", mended=b""), "file is empty"),
         (b"no event", "none", Replay(by="f", mended=encode(make_event())), "the dead letter none"),

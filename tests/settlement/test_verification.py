@@ -165,6 +165,17 @@ async def test_a_key_without_an_end_is_found(
     assert found == {"I3": [f"{key} has no expiry"]}
 
 
+async def test_what_stays_for_good_is_no_finding(
+    redis: Redis, redis_link: RedisLink, redis_keys: RedisKeys, ledger: Ledger
+) -> None:
+    """What probes found and which configuration was announced: docs/redis.md says how long."""
+    await commit(redis_link, redis_keys, ledger, redis)
+    await redis.hset(redis_keys.probes, "openai", "{}")  # type: ignore[misc]
+    await redis.set(redis_keys.announced, "1:abc")
+
+    assert broken(await run_checks(ledger, redis, redis_keys, Journals())) == {}
+
+
 async def test_journals_are_held_against_the_ledger(
     redis: Redis, redis_link: RedisLink, redis_keys: RedisKeys, ledger: Ledger, tmp_path: Path
 ) -> None:

@@ -134,7 +134,7 @@ async def test_broken_books_condemn_no_event(site: Site) -> None:
 async def test_f22_a_newer_schema_waits_for_an_upgrade_then_is_put_aside(site: Site) -> None:
     """Unknown fields are kept; an unknown schema stops nobody and is never dropped."""
     await site.publish_prices()
-    newer, odd = encode(make_event(schema=2)), make_event()
+    newer, odd = encode(make_event(schema=9)), make_event()
     with_field = encode(odd)[:-1] + b',"of_tomorrow":1}'
     stream = site.keys.stream(site.keys.shard("acme"))
     for body in (newer, with_field):
@@ -148,7 +148,7 @@ async def test_f22_a_newer_schema_waits_for_an_upgrade_then_is_put_aside(site: S
     assert b"of_tomorrow" in row.payload
     [dead] = site.rows("dead_letter")
     assert (dead.raw, dead.deliveries) == (newer, 4)
-    assert "schema 2 is not known" in dead.reason
+    assert "schema 9 is not known" in dead.reason
 
 
 async def test_entries_that_somebody_deleted_are_reported_with_their_ids(site: Site) -> None:

@@ -301,7 +301,7 @@ def _usages(
         usage = usages[bisect_right(starts, occurred_at) - 1]
         names = {"user": user, "session": session, "run": run, "request": request}
         head = tuple(dimensions)
-        for unit, (quantity, rate, sell, cost) in decode_amounts(amounts).items():
+        for unit, (quantity, rate, sell, cost, *_) in decode_amounts(amounts).items():
             key = (*head, unit, rate)
             if (grain := grains.get(key)) is None:
                 grain = grains[key] = _grain(row, unit, rate)

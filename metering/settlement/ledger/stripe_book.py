@@ -37,7 +37,7 @@ class RowMovedError(Exception):
 
 def knows_stripe(ledger: Ledger) -> bool:
     """Whether the ledger has the tables of this module."""
-    return (ledger.revision() or "") >= "0009"
+    return (ledger.revision() or "") >= "0010"
 
 
 def take_lease(ledger: Ledger, holder: str, now_ns: int) -> bool:

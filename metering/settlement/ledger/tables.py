@@ -23,9 +23,9 @@ from sqlalchemy import (
     text,
 )
 
-from metering.usage import TOKEN_CLASSES
+from metering.usage import FIRST_CLASSES, LATER_CLASSES
 
-HEAD_REVISION = "0009"
+HEAD_REVISION = "0010"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = (
@@ -43,7 +43,6 @@ APPEND_ONLY = (
 )
 
 metadata = MetaData()
-
 _ROW_ID = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -82,7 +81,7 @@ usage_event = Table(
     Column("model_requested", Text, nullable=False),
     Column("model_upstream", Text, nullable=False),
     Column("model_version", Text),
-    *(Column(quantity_column(unit), BigInteger) for unit in TOKEN_CLASSES),
+    *(Column(quantity_column(unit), BigInteger) for unit in FIRST_CLASSES),
     Column("q_other", Text),  # JSON {unit: quantity} of units that are no tokens
     Column("usage_source", Text, nullable=False),
     Column("cost_version", Text),
@@ -101,6 +100,7 @@ usage_event = Table(
     Column("payload", LargeBinary, nullable=False),
     Column("payload_hash", Text, nullable=False),
     Column("user_scope", Text),  # the id of the user's scope; NULL before migration 0007, too
+    *[Column(quantity_column(unit), BigInteger) for unit in LATER_CLASSES],  # at the end, as added
     UniqueConstraint("shard", "seq", name="uq_usage_event_chain"),
     CheckConstraint("(kind = 'correction') = (corrects IS NOT NULL)", name="ck_usage_event_kind"),
     Index("ix_usage_event_tenant_time", "tenant", "occurred_at"),

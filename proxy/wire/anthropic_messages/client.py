@@ -13,7 +13,7 @@ from metering.tokenizer import Tokenizer
 from proxy import request_fields
 from proxy.chat import OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.errors import InvalidRequest
-from proxy.wire import StreamWriter
+from proxy.wire import Begun, StreamWriter
 from proxy.wire.anthropic_messages.client_answer import message_of
 from proxy.wire.anthropic_messages.client_chat import (
     chat_of,
@@ -90,6 +90,13 @@ def writer(request: ChatRequest, *, prompt_tokens: int = 0) -> StreamWriter:
     return MessageWriter(
         model=request.model, stops=stops_of(request.body), prompt_tokens=prompt_tokens
     )
+
+
+def resumed(request: ChatRequest, begun: Begun) -> StreamWriter:
+    """What writes the rest of a message: its blocks are numbered on."""
+    made = MessageWriter(model=request.model, stops=stops_of(request.body))
+    made.resume(begun.message_id, index=begun.block_index, kind=begun.block)
+    return made
 
 
 def write_whole(

@@ -70,6 +70,11 @@ class MessageWriter:
         self._is_refusal = False
         self._out: list[bytes] = []
 
+    def resume(self, message_id: str, *, index: int, kind: str) -> None:
+        """Go on with a message that was begun elsewhere: this is its last block, of this kind where
+        it is open."""
+        self._id, self._index, self._kind = message_id, index, kind
+
     def write(self, chunk: dict[str, Any]) -> bytes:
         """The events for this chunk."""
         if chunk.get("error"):

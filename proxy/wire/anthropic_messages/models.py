@@ -31,6 +31,12 @@ def refuses_sampling(model: str) -> bool:
     return _is_since(model, (4, 7))
 
 
+def takes_beginning(model: str) -> bool:
+    """Whether the last message may be the beginning of the answer: Claude takes one before 4.6,
+    and refuses it from then on (Anthropic, "Prefill Claude's response")."""
+    return "claude" in model.lower() and not _is_since(model, (4, 6))
+
+
 def _is_since(model: str, version: tuple[int, int]) -> bool:
     name = model.lower()
     if "claude" not in name:

@@ -11,13 +11,21 @@ from proxy.wire import Decoder, Sending
 from proxy.wire.anthropic_messages.answers import read_whole
 from proxy.wire.anthropic_messages.carrying import uncarried
 from proxy.wire.anthropic_messages.errors import classify_error, read_error
+from proxy.wire.anthropic_messages.models import takes_beginning
 from proxy.wire.anthropic_messages.strangers import without_strangers
 from proxy.wire.anthropic_messages.stream import MessageSource
 from proxy.wire.anthropic_messages.thinking import fitted
 from proxy.wire.anthropic_messages.usage import read_usage
 from proxy.wire.anthropic_messages.writing import from_chat
 
-__all__ = ["classify_error", "from_chat", "read_error", "read_usage", "read_whole"]
+__all__ = [
+    "classify_error",
+    "from_chat",
+    "read_error",
+    "read_usage",
+    "read_whole",
+    "takes_beginning",
+]
 
 TRANSLATES = True
 ANSWER_FIELD = "content"

@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy.chat import ChatRequest
 from proxy.wire import Decoder, Sending
+from proxy.wire.anthropic_messages.models import takes_beginning
 from proxy.wire.bedrock_converse.answers import read_whole, source
 from proxy.wire.bedrock_converse.errors import classify_error, read_error
 from proxy.wire.bedrock_converse.frames import FrameDecoder
@@ -20,6 +21,7 @@ __all__ = [
     "read_usage",
     "read_whole",
     "source",
+    "takes_beginning",
 ]
 
 TRANSLATES = True

@@ -21,6 +21,7 @@ from metering.usage import (
     INPUT_IMAGE,
     INPUT_UNCACHED,
     OUTPUT_AUDIO,
+    OUTPUT_IMAGE,
     OUTPUT_REASONING,
     OUTPUT_TEXT,
     ReportedUsage,
@@ -91,13 +92,15 @@ def _output(
     if total == prompt + said and 0 < thought <= said:
         said -= thought  # they were within
     made = _modalities(usage, "candidatesTokensDetails")
-    audio = made.get("AUDIO", 0)
-    if audio > said:
-        doubt.append("the AUDIO tokens are more than candidatesTokenCount holds")
-        audio = said
-    if made.get("IMAGE"):
-        doubt.append("the tokens of images in the answer are counted as text")
-    return {OUTPUT_TEXT: said - audio, OUTPUT_REASONING: thought, OUTPUT_AUDIO: audio}
+    split = {OUTPUT_REASONING: thought}
+    for unit, modality in ((OUTPUT_AUDIO, "AUDIO"), (OUTPUT_IMAGE, "IMAGE")):
+        part = made.get(modality, 0)
+        if part > said:
+            doubt.append(f"the {modality} tokens are more than candidatesTokenCount holds")
+            part = said
+        split[unit] = part
+        said -= part
+    return {OUTPUT_TEXT: said, **split}
 
 
 def _modalities(usage: Mapping[str, Any], name: str) -> Mapping[str, int]:

@@ -13,7 +13,7 @@ from proxy import request_fields
 from proxy.chat import CHOICES_MAX, OUTPUT_TOKENS_MAX, ChatRequest
 from proxy.error_words import ErrorWords
 from proxy.errors import InvalidRequest
-from proxy.wire import StreamWriter
+from proxy.wire import Begun, StreamWriter
 from proxy.wire.openai_chat.endings import shared_fields, soft_end, usage_of
 
 PATH = "/v1/chat/completions"
@@ -66,6 +66,11 @@ def _choices(body: Mapping[str, Any], name: str) -> int:
 def writer(request: ChatRequest) -> StreamWriter:
     """What writes the chunks that answer this request."""
     return ChunkWriter(wants_usage=request.wants_usage)
+
+
+def resumed(request: ChatRequest, begun: Begun) -> StreamWriter:
+    """What writes the rest of the chunks: they know of each other by what they share."""
+    return writer(request)
 
 
 def write_whole(

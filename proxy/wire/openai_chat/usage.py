@@ -19,6 +19,7 @@ from metering.usage import (
     INPUT_IMAGE,
     INPUT_UNCACHED,
     OUTPUT_AUDIO,
+    OUTPUT_IMAGE,
     OUTPUT_REASONING,
     OUTPUT_TEXT,
     ReportedUsage,
@@ -72,12 +73,19 @@ def _split_completion(
     group = "completion_tokens_details"
     reasoning = _detail(usage, group, "reasoning_tokens")
     audio = _detail(usage, group, "audio_tokens")
+    image = _detail(usage, group, "image_tokens")
     total = usage.get("total_tokens")
     is_exclusive = reasoning > 0 and total == (prompt or 0) + completion + reasoning
-    if reasoning + audio > completion and not is_exclusive:
+    if reasoning + audio + image > completion and not is_exclusive:
         doubt.append("the details are more than completion_tokens holds")
     if not is_exclusive:
         reasoning = min(reasoning, completion)
     audio = min(audio, completion if is_exclusive else completion - reasoning)
     text = completion - audio - (0 if is_exclusive else reasoning)
-    return {OUTPUT_TEXT: text, OUTPUT_REASONING: reasoning, OUTPUT_AUDIO: audio}
+    image = min(image, text)
+    return {
+        OUTPUT_TEXT: text - image,
+        OUTPUT_REASONING: reasoning,
+        OUTPUT_AUDIO: audio,
+        OUTPUT_IMAGE: image,
+    }

@@ -21,6 +21,7 @@ from metering.usage import (
     INPUT_CACHE_WRITE_5M,
     INPUT_CLASSES,
     INPUT_UNCACHED,
+    OUTPUT_IMAGE,
     OUTPUT_REASONING,
     OUTPUT_TEXT,
     TOKEN_CLASSES,
@@ -174,8 +175,13 @@ def _split_output(
     reasoning = _detail(usage, "output_tokens_details", "reasoning_tokens", doubt)
     total = usage.get("total_tokens")
     if reasoning > 0 and type(total) is int and total == (total_in or 0) + total_out + reasoning:
-        return {OUTPUT_TEXT: total_out, OUTPUT_REASONING: reasoning}
+        total_out += reasoning
     if reasoning > total_out:
         doubt.append("reasoning_tokens is more than output_tokens holds")
         reasoning = total_out
-    return {OUTPUT_TEXT: total_out - reasoning, OUTPUT_REASONING: reasoning}
+    left = total_out - reasoning
+    image = _detail(usage, "output_tokens_details", "image_tokens", doubt)
+    if image > left:
+        doubt.append("image_tokens is more than output_tokens holds")
+        image = left
+    return {OUTPUT_TEXT: left - image, OUTPUT_REASONING: reasoning, OUTPUT_IMAGE: image}

@@ -1,5 +1,9 @@
-"""`weir` as it is, but that holds lapse, are checkpointed and are recovered within seconds."""
+"""`weir` as it is, but that holds lapse, are checkpointed and are recovered within seconds.
 
+With `FIRST_CHECKPOINT_S` in the environment the first checkpoint comes so late.
+"""
+
+import os
 from functools import partial
 
 from metering.settlement import worker
@@ -11,7 +15,10 @@ from proxy.door import HoldTimes
 if __name__ == "__main__":
     renewals.TURN_EVERY_S = 0.1
     times = HoldTimes(
-        ttl_ms=1_500, renew_every_s=0.5, first_checkpoint_s=0.2, checkpoint_every_s=0.2
+        ttl_ms=1_500,
+        renew_every_s=0.5,
+        first_checkpoint_s=float(os.environ.get("FIRST_CHECKPOINT_S", "0.2")),
+        checkpoint_every_s=0.2,
     )
     services.Renewals = partial(services.Renewals, times=times)
     worker.Timing = partial(

@@ -89,6 +89,7 @@ def run_simulator(sock):
 class Loaded:
     settings: Settings
     warnings: tuple = ("a warning from the file",)
+    sha256: str = ""
 
 
 def option(name, default):

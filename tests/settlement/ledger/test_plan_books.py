@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 from charge_samples import WORKED_EXAMPLE
-from fixtures_ledger import NOVEMBER_NS, book, make_event, new_ledger
+from fixtures_ledger import (
+    CARDS,
+    NOVEMBER_NS,
+    NOW_NS,
+    PRICES,
+    book,
+    make_entry,
+    make_event,
+    new_ledger,
+)
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -25,6 +34,8 @@ from metering.plans import (
     Meter,
     Plan,
 )
+from metering.settlement.batches import Batch, Booking
+from metering.settlement.entries import Arrival, read_entry
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.plan_books import (
     GRACE_NS,
@@ -40,6 +51,7 @@ from metering.settlement.ledger.plan_books import (
 )
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.verify import verify
+from metering.settlement.ledger.writer import write_batch
 
 DAY_NS = 86_400 * 10**9
 DECEMBER_NS = 1_796_083_200_000_000_000
@@ -94,6 +106,21 @@ def test_a_close_books_what_the_plan_comes_to(ledger: Ledger) -> None:
     assert closed.body["total_nano"] == 30 * USD + 2 * _CALL
     assert _receivable(ledger) == closed.body["total_nano"]
     assert verify(ledger) == []
+
+
+def test_another_than_the_list_price_is_on_a_statement(ledger: Ledger) -> None:
+    """An event at the price of a tier or a region carries words for it; the month is made all the
+    same."""
+    arrival = read_entry(make_entry(_call()))
+    assert isinstance(arrival, Arrival)
+    rated = CARDS.rate(arrival.event)
+    flex = {
+        unit: replace(each, variant="service tier flex") for unit, each in rated.amounts.items()
+    }
+    batch = Batch([Booking(arrival, replace(rated, amounts=flex))], [])
+    write_batch(ledger, batch, prices=PRICES, now_ns=NOW_NS)
+
+    assert _close(ledger).body["total_nano"] == 30 * USD + _CALL
 
 
 def test_a_preview_is_what_the_close_will_say(ledger: Ledger) -> None:

@@ -8,7 +8,10 @@ from sqlalchemy import func, select
 
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.rollups import latency_bucket, rebuild_rollups, update_rollups
+from metering.settlement.ledger.spending import measures
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.ledger.usage_report import usage_report
+from metering.settlement.ledger.verify import verify
 
 
 def _rows(ledger: Ledger, table: str) -> list:
@@ -29,6 +32,32 @@ def test_rollups_are_the_same_rebuilt(ledger: Ledger) -> None:
     with ledger.read() as connection:
         sell = select(func.sum(tables.rollup.c.sell_nano))
         assert connection.execute(sell).scalar() == 3 * 5_500_000
+
+
+def test_images_that_were_made_are_tokens_everywhere(ledger: Ledger) -> None:
+    """In their column, in rollups, reports and the sums that caps are compared with; at the output
+    rate where the price has none for them, and by a schema that older workers wait for."""
+    units = {"input_uncached": 500, "output_text": 3, "output_image": 1290}
+    event = make_event(units=units)
+
+    report = book(ledger, [event])
+    update_rollups(ledger)
+
+    (row,) = _rows(ledger, "usage_event")
+    found = usage_report(ledger)
+    assert report.differences == ()
+    assert (row.q_output_image, row.q_other, row.unpriced) == (1290, None, False)
+    assert (row.schema_version, row.sell_nano) == (2, 2_500_000 + 1293 * 15_000)
+    assert {each.unit: each.quantity for each in _rows(ledger, "rollup")} == {
+        **units,
+        "attempt": 1,
+    }
+    assert found is not None
+    assert found["rows"][0]["units"] == units
+    with ledger.read() as connection:
+        _, tokens, _ = measures(tables.usage_event, sign=1)
+        assert connection.execute(select(tokens)).scalar() == 1793
+    assert verify(ledger) == []
 
 
 def test_a_row_is_one_unit_of_one_hour(ledger: Ledger) -> None:

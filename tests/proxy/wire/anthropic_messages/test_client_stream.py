@@ -27,6 +27,7 @@ from message_samples import (
 from metering.meter import Meter
 from metering.tokenizer import tokenizer_for
 from proxy.passage import passage
+from proxy.said import Said
 from proxy.stream_reader import StreamReader
 from proxy.wire.anthropic_messages import client
 
@@ -321,3 +322,22 @@ def test_deltas_of_anything_make_a_stream(deltas: list[Any]) -> None:
     kinds = [each["type"] for each in events(raw)]
     assert kinds.count("content_block_start") == kinds.count("content_block_stop")
     assert kinds[0] == "message_start" and kinds[-2:] == ["message_delta", "message_stop"]
+
+
+def test_a_message_that_was_begun_elsewhere() -> None:
+    """Its block goes on where it is open; the next one has the next number."""
+    request = client.parse_request(
+        b'{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}'
+    )
+    begun = Said()
+    begun.message_id, begun.block_index, begun.block = "msg_1", 2, "thinking"
+    writer = client.resumed(request, begun)
+
+    raw = writer.write({"choices": [{"index": 0, "delta": {"content": "Hello"}}]})
+
+    events = [orjson.loads(line[6:]) for line in raw.split(b"\n") if line.startswith(b"data: ")]
+    assert [(each["type"], each["index"]) for each in events] == [
+        ("content_block_stop", 2),
+        ("content_block_start", 3),
+        ("content_block_delta", 3),
+    ]

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.wire.anthropic_messages.models import always_thinks, refuses_sampling, thinks_adaptively
+from proxy.wire.anthropic_messages.models import (
+    always_thinks,
+    refuses_sampling,
+    takes_beginning,
+    thinks_adaptively,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +45,19 @@ def test_by_version(model: str, is_adaptive: bool, is_strict: bool) -> None:
 def test_who_cannot_be_told_not_to_think(model: str, always: bool) -> None:
     """Two families of Claude's; other makers may have models of those names."""
     assert always_thinks(model) is always
+
+
+@pytest.mark.parametrize(
+    ("model", "takes"),
+    [
+        ("claude-3-5-sonnet-latest", True),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", True),
+        ("claude-opus-4-6", False),
+        ("claude-sonnet-5", False),
+        ("claude-mythos-preview", False),
+        ("kimi-k2-turbo", False),
+    ],
+)
+def test_who_takes_the_beginning_of_an_answer(model: str, takes: bool) -> None:
+    """Claude before 4.6; nobody else is known to go on in mid-sentence."""
+    assert takes_beginning(model) is takes

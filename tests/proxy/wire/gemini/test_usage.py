@@ -66,10 +66,10 @@ USAGES: dict[str, tuple[dict[str, Any], dict[str, int], dict[str, int]]] = {
             "totalTokenCount": 1050,
             "promptTokensDetails": details(TEXT=100, IMAGE=500, AUDIO=150, VIDEO=250),
             "cacheTokensDetails": details(TEXT=50, IMAGE=200, AUDIO=50),
-            "candidatesTokensDetails": details(TEXT=10, AUDIO=40),
+            "candidatesTokensDetails": details(TEXT=10, AUDIO=25, IMAGE=15),
         },
         {"input_uncached": 300, "input_cache_read": 300, "input_audio": 100, "input_image": 300},
-        {"output_text": 10, "output_audio": 40},
+        {"output_text": 10, "output_audio": 25, "output_image": 15},
     ),
     "modalities_of_tool_use": (
         {
@@ -150,7 +150,8 @@ ODD = {
         "cacheTokensDetails": details(AUDIO=5),
     },
     "audio_said": {"candidatesTokenCount": 1, "candidatesTokensDetails": details(AUDIO=2)},
-    "image_said": {"candidatesTokenCount": 2, "candidatesTokensDetails": details(IMAGE=2)},
+    "image_said": {"candidatesTokenCount": 2, "candidatesTokensDetails": details(IMAGE=3)},
+    "both_said": {"candidatesTokenCount": 3, "candidatesTokensDetails": details(IMAGE=2, AUDIO=2)},
 }
 
 
@@ -177,7 +178,7 @@ def test_the_classes_sum_to_the_total(
 ) -> None:
     """Disjoint classes, whose sum is `totalTokenCount`, whatever the modalities."""
     cached = min(cached, prompt)
-    audio = data.draw(st.integers(0, prompt))
+    audio, shown = data.draw(st.integers(0, prompt)), data.draw(st.integers(0, said))
     usage = {
         "promptTokenCount": prompt,
         "toolUsePromptTokenCount": tool_use,
@@ -186,6 +187,7 @@ def test_the_classes_sum_to_the_total(
         "cachedContentTokenCount": cached,
         "totalTokenCount": prompt + tool_use + said + thought,
         "promptTokensDetails": details(AUDIO=audio, TEXT=prompt - audio),
+        "candidatesTokensDetails": details(IMAGE=shown, TEXT=said - shown),
     }
 
     reported = read_usage(usage)
@@ -195,6 +197,7 @@ def test_the_classes_sum_to_the_total(
     assert sum(reported.input.values()) == prompt + tool_use
     assert sum(reported.output.values()) == said + thought
     assert reported.output["output_reasoning"] == thought
+    assert reported.output["output_image"] == shown
     assert min([*reported.input.values(), *reported.output.values()]) >= 0
 
 

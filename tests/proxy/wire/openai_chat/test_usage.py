@@ -37,6 +37,15 @@ USAGES: dict[str, tuple[dict[str, Any], dict[str, int], dict[str, int]]] = {
         {"input_uncached": 10},
         {"output_text": 5, "output_reasoning": 30},
     ),
+    "image_made": (
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 1300,
+            "completion_tokens_details": {"image_tokens": 1290, "reasoning_tokens": 4},
+        },
+        {"input_uncached": 10},
+        {"output_text": 6, "output_reasoning": 4, "output_image": 1290},
+    ),
     "null_details": (
         {"prompt_tokens": 3, "completion_tokens": 0, "prompt_tokens_details": None},
         {"input_uncached": 3},

@@ -39,7 +39,7 @@ def test_inclusive_totals_become_disjoint_classes() -> None:
         "input_cache_write_5m": 30,
         "input_uncached": 10,
     }
-    assert found.output == {"output_text": 10, "output_reasoning": 40}
+    assert found.output == {"output_text": 10, "output_reasoning": 40, "output_image": 0}
     assert (found.suspect, found.doubt) == (None, None)
 
 
@@ -72,7 +72,7 @@ def test_reasoning_beside_the_output_is_seen_in_the_total() -> None:
     """A server that leaves it out of `output_tokens` is billed for it all the same."""
     found = read_usage(usage(output_tokens=10, total_tokens=150))
 
-    assert found.output == {"output_text": 10, "output_reasoning": 40}
+    assert found.output == {"output_text": 10, "output_reasoning": 40, "output_image": 0}
     assert found.doubt is None
 
 

@@ -1,0 +1,65 @@
+"""Conditions of a price that no request can meet, and regions that were left out of one.
+
+Warnings: a rule may be for what passes elsewhere, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from metering.prices import PriceBook, match_rule
+from proxy.config_decode import Findings, suggest
+from proxy.config_yaml import Path
+from routing.upstreams import Model, Upstream
+
+
+def warn_of_regions(models: Mapping[str, Model], prices: PriceBook, findings: Findings) -> None:
+    """A region that has a price and no upstream, and an upstream's that has none beside others.
+
+    Of rules that price some upstream: the others are for what is reported from outside.
+    """
+    here: dict[int, set[str]] = {}
+    for name, model in models.items():
+        for at, upstream in enumerate(model.upstreams):
+            index = _rule_of(upstream, prices)
+            variants = None if index is None else prices.rules[index].variants
+            if index is None or variants is None or not variants.regions:
+                continue
+            known = here.setdefault(index, set())
+            region = upstream.region
+            if region is None:
+                continue
+            if region not in variants.regions and region not in known:
+                findings.warn(
+                    ("models", name, "upstreams", at, "region"),
+                    f"{region!r} is billed at the list price: the rule of {upstream.model!r} "
+                    f"prices {', '.join(map(repr, variants.regions))} and not it",
+                    suggest(region, variants.regions)
+                    or f"write region: {{{region}: {{factor: 1}}}} into the rule if that is so",
+                )
+            known.add(region)
+    for index, known in here.items():
+        _warn_of_unused(index, prices, known, findings)
+
+
+def _warn_of_unused(index: int, prices: PriceBook, known: set[str], findings: Findings) -> None:
+    variants = prices.rules[index].variants
+    for region in {} if variants is None else variants.regions:
+        if region not in known:
+            path: Path = ("pricing", "rules", index, "region", region)
+            findings.warn(
+                path,
+                "no upstream of this rule stands in this region",
+                suggest(region, known) or "set `region` at the upstream, or leave it out",
+            )
+
+
+def _rule_of(upstream: Upstream, prices: PriceBook) -> int | None:
+    """Where the rule that prices it stands in the file."""
+    rule = match_rule(
+        prices.rules,
+        provider=upstream.provider,
+        model=upstream.model,
+        public_name=upstream.public_name,
+    )
+    return next((at for at, each in enumerate(prices.rules) if each is rule), None)
