@@ -84,8 +84,8 @@ faults: $(DEV_STAMP)
 
 # The development lock is held to the versions of the runtime lock: one environment serves both.
 lock:
-	$(LOCK) --extra postgres --group build --output-file requirements.lock $(ARGS)
-	$(LOCK) --extra postgres --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
+	$(LOCK) --extra postgres --extra stripe --group build --output-file requirements.lock $(ARGS)
+	$(LOCK) --extra postgres --extra stripe --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
 	cd $(CLIENTS) && $(UV) pip compile requirements.in --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" --output-file requirements.lock $(ARGS)

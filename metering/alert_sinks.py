@@ -27,6 +27,10 @@ ALERT_KINDS = (
     "spend_velocity",
     "spool_depth",
     "stream_gap",
+    "stripe_differs",
+    "stripe_held",
+    "stripe_too_late",
+    "stripe_unfit",
     "unpriced",
 )
 """What there is to tell. A sink that wants a kind that nobody raises would never hear anything."""

@@ -40,6 +40,7 @@ from proxy.cli_plans import plans
 from proxy.cli_reconcile import reconcile
 from proxy.cli_reload import reload
 from proxy.cli_review import review
+from proxy.cli_stripe import stripe
 from proxy.cli_upstreams import upstreams
 from proxy.cli_verify import verify
 
@@ -74,9 +75,9 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, explain, holds, ledger, limits, plans, reconcile, reload, review):
+for each in (dead, explain, holds, ledger, limits, plans, reconcile):
     weir.add_command(each)
-for each in (upstreams, verify):
+for each in (reload, review, stripe, upstreams, verify):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

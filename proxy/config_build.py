@@ -41,6 +41,7 @@ from proxy.config_providers import build_provider
 from proxy.config_routing import check_choices
 from proxy.config_shape import FileShape, ServerShape
 from proxy.config_slips import warn_of_cache_rates, warn_of_long_prompts, warn_of_unset
+from proxy.config_stripe import build_stripe
 from proxy.config_tenants import Tenants, build_tenants
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
@@ -91,11 +92,10 @@ def build(
         _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
     check_passthrough(passthrough, providers, models, tenants.by_id, findings)
-    server, metering = shape.server, shape.metering
     plans = build_plans(shape, findings)
     return Settings(
         source=source,
-        server=_server(server, findings, directory),
+        server=_server(shape.server, findings, directory),
         data_dir=data_dir,
         redis=_redis(shape, findings),
         ledger_url=shape.ledger.url or f"sqlite:///{data_dir / 'ledger.db'}",
@@ -103,7 +103,7 @@ def build(
         models=models,
         prices=prices,
         tenants=tenants.by_id,
-        metering=Metering(**vars(metering)),
+        metering=Metering(**vars(shape.metering)),
         **{name: getattr(shape.limits, name) for name in _AS_WRITTEN},
         cost_rules=cost_rules,
         sla_credit_ppm=build_credit_ppm(shape.sla, findings),
@@ -116,6 +116,7 @@ def build(
         cache_url=build_cache_url(shape, findings),
         plans=plans,
         assignments=build_assignments(shape.tenants, plans, findings),
+        stripe=build_stripe(shape, findings),
     )
 
 

@@ -226,3 +226,5 @@ class TenantShape:
     """What the tenant's applications authenticate with."""
     plan: tuple[AssignmentShape, ...] = ()
     """What the tenant pays by, from when on; the prices of its requests if left out."""
+    stripe_customer: Text | None = None
+    """Whom Stripe bills for its usage, `cus_...`; nothing of it is told to Stripe if left out."""

@@ -36,7 +36,7 @@ _FIRST_DAY = date(1970, 1, 1)
 
 def build_plans(shape: FileShape, findings: Findings) -> tuple[Plan, ...]:
     """Every version of every plan of the file."""
-    meters = {**BUILT_IN, **_meters(shape.meters, findings)}
+    meters = {**BUILT_IN, **build_meters(shape.meters, findings)}
     known = Known(meters, shape.credits)
     plans: list[Plan] = []
     for index, written in enumerate(shape.plans):
@@ -110,7 +110,8 @@ def _check_assignment(
                 findings.fault(at, f"{name!r} is named twice", "once is enough")
 
 
-def _meters(written: Sequence[MeterShape], findings: Findings) -> dict[str, Meter]:
+def build_meters(written: Sequence[MeterShape], findings: Findings) -> dict[str, Meter]:
+    """The meters of the file, by name."""
     found: dict[str, Meter] = {}
     for index, each in enumerate(written):
         path: Path = ("meters", index)

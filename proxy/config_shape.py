@@ -25,6 +25,7 @@ from proxy.config_passthrough_shape import PassthroughShape
 from proxy.config_plans_shape import NO_CREDITS, CreditsShape, MeterShape, PlanShape
 from proxy.config_prices_shape import NO_PRICES, PricingShape
 from proxy.config_reconcile_shape import ReconcileShape
+from proxy.config_stripe_shape import StripeShape
 from proxy.config_values import (
     FORBID,
     Count,
@@ -297,6 +298,8 @@ class FileShape:
     """Answers that are kept, to be given again to the same question."""
     alerts: AlertsShape = NO_ALERTS
     """What a person should look at, and who is told."""
+    stripe: StripeShape | None = None
+    """Usage that is told to Stripe's meters; none without the section."""
 
 
 FILE: TypeAdapter[FileShape] = TypeAdapter(FileShape)

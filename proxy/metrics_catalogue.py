@@ -181,6 +181,11 @@ ALERTS = _counter("alerts", "Alerts that have gone out, by kind.", "kind")
 REVIEW_STEPS = _counter(
     "review_steps", "Steps taken over unusual spend; in mode shadow, noted only.", "step", "mode"
 )
+STRIPE_REQUESTS = _counter(
+    "stripe_requests", "Requests to Stripe's meters, by what became of them.", "outcome"
+)
+STRIPE_WAITING = _gauge("stripe_waiting_entries", "Hours of meters that Stripe lacks something of.")
+STRIPE_HELD = _gauge("stripe_held_entries", "Of meters, hours that wait for a person.")
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 
 CONFIG_GENERATION = _gauge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from metering.clock import monotonic_s
@@ -64,6 +65,13 @@ class WorkerWatch:
     def reviewed(self, step: str, mode: str) -> None:
         """A step was taken over unusual spend, or would have been."""
         self._metrics.add(catalogue.REVIEW_STEPS, step, mode)
+
+    def synced(self, outcomes: Mapping[str, int], *, waiting: int, held: int) -> None:
+        """A turn with Stripe is over."""
+        for outcome, requests in outcomes.items():
+            self._metrics.add(catalogue.STRIPE_REQUESTS, outcome, by=requests)
+        self._metrics.set(catalogue.STRIPE_WAITING, to=waiting)
+        self._metrics.set(catalogue.STRIPE_HELD, to=held)
 
     async def look(self) -> dict[str, Any]:
         """How the worker stands, for its report."""

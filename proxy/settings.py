@@ -16,6 +16,7 @@ from metering.caps import ScopeKind
 from metering.plans import Assignment, Plan
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
+from metering.stripe_settings import StripeSettings
 from metering.tenants import Tenant
 from metering.tolerances import EVERYBODY_ALIKE, Tolerances
 from proxy.cache_rules import NOTHING_KEPT, CacheSettings
@@ -253,6 +254,8 @@ class Settings:
     """Every version of every plan in the file."""
     assignments: Mapping[str, tuple[Assignment, ...]] = field(default_factory=dict)
     """By tenant, which plan it has from when on."""
+    stripe: StripeSettings | None = None
+    """What the worker tells Stripe; nothing without the section."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -36,6 +36,7 @@ AT_ONCE: Mapping[str, str] = {
     "passthrough": "passthrough",
     "plans": "plans",
     "assignments": "tenants.plan",
+    "stripe": "stripe",
     "cache": "cache",
     "server.metrics_tenants": "server.metrics_tenants",
     "server.max_body_mb": "server.max_body_mb",

@@ -25,6 +25,7 @@ def terms_of(settings: Settings) -> Terms:
         marks=Marks(backlog_high=settings.metering.backlog_high_water),
         tolerances=settings.tolerances,
         sinks=settings.sinks,
+        stripe=settings.stripe,
     )
 
 

@@ -17,6 +17,7 @@ pytest_plugins = [
     "fixtures_postgres",
     "fixtures_ledger",
     "fixtures_settlement",
+    "fixtures_stripe",
     "fixtures_tls",
     "fixtures_upstream",
     "fixtures_provider",

@@ -15,6 +15,7 @@ from metering.settlement.counting import Rules
 from metering.settlement.crossings import Marks
 from metering.settlement.sending import Outlet, open_outlets
 from metering.settlement.watch import Log
+from metering.stripe_settings import StripeSettings
 from metering.tolerances import Tolerances
 
 
@@ -26,6 +27,7 @@ class Terms:
     marks: Marks = field(default_factory=Marks)
     tolerances: Tolerances = field(default_factory=Tolerances)
     sinks: Sequence[SinkSettings] = DEFAULT_SINKS
+    stripe: StripeSettings | None = None
 
 
 class Offer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from metering.settlement.batches import BatchReport
@@ -41,6 +42,9 @@ class Watch(Protocol):
     def reviewed(self, step: str, mode: str) -> None:
         """A step was taken over unusual spend; in mode `shadow` it would have been."""
 
+    def synced(self, outcomes: Mapping[str, int], *, waiting: int, held: int) -> None:
+        """A turn with Stripe: what became of requests, and how many hours wait or are held."""
+
 
 class Unwatched:
     """A `Watch` for when nobody wants to know."""
@@ -64,4 +68,7 @@ class Unwatched:
         """See `Watch`."""
 
     def reviewed(self, step: str, mode: str) -> None:
+        """See `Watch`."""
+
+    def synced(self, outcomes: Mapping[str, int], *, waiting: int, held: int) -> None:
         """See `Watch`."""

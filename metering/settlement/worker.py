@@ -31,6 +31,7 @@ from metering.settlement.one_ledger import OneLedger, ledger_id
 from metering.settlement.redis_client import connect, is_cluster
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, lanes
 from metering.settlement.sending import Outlet, Sender
+from metering.settlement.stripe_loop import StripeLoop
 from metering.settlement.terms import Offer, Terms
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log, Unwatched, Watch
@@ -94,6 +95,8 @@ async def run(
         async with asyncio.TaskGroup() as group:
             over = asyncio.Event()
             group.create_task(settlement.send(over=over))
+            if not drain:  # a drain is for the books; `weir stripe sync` is for Stripe
+                group.create_task(settlement.tell_stripe(over=over))
             async with asyncio.TaskGroup() as lanes_group:
                 for shards in lanes(keys, together=one_server and not is_cluster(redis_url)):
                     reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
@@ -183,6 +186,18 @@ class Settlement:
             ends = self._offer.begin_sending(is_over=is_over)
             await self._send(self._offer.outlets, ends)
             is_over = is_over or over.is_set()
+
+    async def tell_stripe(self, *, over: asyncio.Event) -> None:
+        """Keep Stripe's meters up, from when there is a ledger on; nothing unless configured."""
+        await self._may_send.wait()
+        if self._has_ledger:
+            loop = StripeLoop(
+                self._ledger,
+                lambda: self._offer.terms.stripe,
+                log=self._log,
+                watch=self._watch,
+            )
+            await loop.run(over)
 
     async def _send(self, outlets: Sequence[Outlet], ends: asyncio.Event) -> None:
         names, timing = [each.name for each in outlets], self._timing

@@ -43,6 +43,8 @@ class Counting(Unwatched):
     def __init__(self) -> None:
         self.steps: list[tuple[str, str]] = []
 
+    def synced(self, outcomes, *, waiting: int, held: int) -> None: ...
+
     def reviewed(self, step: str, mode: str) -> None:
         self.steps.append((step, mode))
 

@@ -1,7 +1,7 @@
 """The ledger's tables, as SQLAlchemy Core metadata; the same DDL on SQLite and PostgreSQL.
 
-Rules: `APPEND_ONLY` is kept so by triggers. Amounts are integer nano-USD, times UTC nanoseconds,
-hashes hex. What can be derived again says so. What changes here is a migration; a test compares.
+Rules: what `APPEND_ONLY` names is append-only, by trigger. Amounts are integer nano-USD, times UTC
+nanoseconds, hashes lowercase hex. A change here is a migration there; a test compares the two.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from metering.usage import FIRST_CLASSES, LATER_CLASSES
 
-HEAD_REVISION = "0010"
+HEAD_REVISION = "0011"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = (
@@ -39,10 +39,10 @@ APPEND_ONLY = (
     "review_decision",
     "plan_version",
     "plan_statement",
+    "stripe_carry",
 )
 
 metadata = MetaData()
-
 _ROW_ID = BigInteger().with_variant(Integer, "sqlite")
 
 

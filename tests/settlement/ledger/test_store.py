@@ -137,6 +137,9 @@ def test_the_books_refuse_to_be_changed(ledger: Ledger, name: str, verb: str) ->
             text("INSERT INTO review_decision VALUES (1, 1, 'keep', NULL, 'b', 'c', 1)")
         )
         connection.execute(text("INSERT INTO plan_version VALUES ('v', 'p', 'd', '', 1)"))
+        connection.execute(
+            text("INSERT INTO stripe_carry VALUES ('a', 'e', 1, 0, NULL, 1, 'b', 1)")
+        )
         connection.execute(text("INSERT INTO plan_statement VALUES ('a', 'm', '', 'h', 1)"))
     table = tables.metadata.tables[name]
     column = next(iter(table.columns))
