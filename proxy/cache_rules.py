@@ -81,9 +81,10 @@ class CacheSettings:
         return Bounds(shard, own, self.max_entry_bytes)
 
     def repeat_bounds(self, shards: int) -> Bounds:
-        """The same for answers to requests with a key of their client's."""
+        """The same for answers to requests with a key of their client's. A tenant has half of its
+        shard: what it keeps must not have its neighbours' requests run and billed once more."""
         shard = self.repeat_budget_mb * _MIB // shards
-        return Bounds(shard, shard, self.repeat_entry_bytes)
+        return Bounds(shard, shard // 2, self.repeat_entry_bytes)
 
 
 NOTHING_KEPT = CacheSettings()

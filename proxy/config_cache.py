@@ -105,10 +105,10 @@ def _check(shape: FileShape, made: CacheSettings, findings: Findings) -> None:
         ("max_entry_bytes", cache.max_entry_bytes, made.bounds(shards)),
         ("idempotency_entry_bytes", cache.idempotency_entry_bytes, made.repeat_bounds(shards)),
     ):
-        if size > min(bounds.shard, bounds.owner):
+        if size > (most := min(bounds.shard, bounds.owner)):
             findings.fault(
                 ("cache", key),
-                f"{size} bytes are more than a shard's part of the budget, {bounds.shard}",
+                f"{size} bytes are more than a tenant's part of the budget in its shard, {most}",
                 f"the budget is shared by {shards} shards (`redis.shards`)",
             )
     if made.is_used:

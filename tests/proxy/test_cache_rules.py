@@ -111,4 +111,4 @@ def test_bounds() -> None:
 
     assert cache.bounds(16) == Bounds(1024 * 1024, 2 * 1024 * 1024, 9)
     assert replace(cache, tenant_budget_mb=None).bounds(4).owner == 4 * 1024 * 1024
-    assert cache.repeat_bounds(8) == Bounds(1024 * 1024, 1024 * 1024, 1_048_576)
+    assert cache.repeat_bounds(8) == Bounds(1024 * 1024, 512 * 1024, 1_048_576)

@@ -85,7 +85,7 @@ WRONG: dict[str, tuple[str, str]] = {
     ),
     "a repeat": (
         "cache: {idempotency_budget_mb: 1}",
-        "cache.idempotency_entry_bytes: 1048576 bytes are more than a shard's part",
+        "cache.idempotency_entry_bytes: 1048576 bytes are more than a tenant's part",
     ),
     "pool": ("tenants: [{id: a, cache: {pool: 'a b'}}]", "'a b' cannot be the name of a pool"),
     "both": ("tenants: [{id: a, cache: {pool: x, share: key}}]", "a pool is shared by whole"),
