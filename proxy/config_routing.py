@@ -94,7 +94,6 @@ def check_choices(
     """What spans sections: `least_cost` without a price, conditions on tenants or keys that are not
     there, regions that are nowhere, windows that are no larger. `tenants` has the ids of keys by
     tenant."""
-    _warn_of_no_region(models, findings)
     for name, model in models.items():
         _warn_of_no_room(("models", name, "context_fallbacks"), model, models, findings)
         for index, upstream in enumerate(model.upstreams):
@@ -150,20 +149,3 @@ def _windows(model: Model) -> list[int]:
     found = [each.terms.abilities.max_context_tokens for each in model.upstreams]
     known = [each for each in found if each is not None]
     return known if len(known) == len(found) else []
-
-
-def _warn_of_no_region(models: Mapping[str, Model], findings: Findings) -> None:
-    """A price for a region in which no upstream stands."""
-    document = findings.document
-    regions = {each.region for model in models.values() for each in model.upstreams}
-    regions |= {
-        document.at(at) for at in document.places if at[:1] == ("providers",) and at[-1] == "region"
-    }
-    for at in document.places:
-        is_price = at[:2] == ("pricing", "rules") and at[3:4] == ("region",) and len(at) == 5
-        if is_price and at[4] not in regions:
-            findings.warn(
-                at,
-                f"no upstream stands in {at[4]!r}: this price is never used",
-                "write it as `region` of the upstreams there",
-            )

@@ -134,6 +134,10 @@ async def test_what_was_seen_outlives_a_restart(tmp_path: Path) -> None:
         assert attempts(weir, 7) == 7
 
         body = weir.json("upstreams")
+        deadline = time.monotonic() + 30  # those of before count until they were silent for 15 s
+        while body["processes"] != 2 and time.monotonic() < deadline:
+            time.sleep(0.5)
+            body = weir.json("upstreams")
         assert body["processes"] == 2
         assert body["upstreams"][0]["probe"]["result"] == "ok"
         assert body["upstreams"][0]["success_ratio"] == 1.0

@@ -82,17 +82,19 @@ async def test_a_call_is_in_the_ledger_like_any_other(metering: Metering, site: 
     assert site.findings() == []
 
 
-async def test_a_call_at_a_tier_is_held_and_rated_at_its_price(site: Site, tmp_path: Path) -> None:
-    """By the worker too; a tier without a price is refused under a cap in money."""
+async def test_a_call_at_a_tier_is_rated_at_its_price(site: Site, tmp_path: Path) -> None:
+    """By the worker too; held at the list price, which the provider may answer at; a tier without
+    a price is refused under a cap in money."""
     half = Variants(tiers={"flex": Overlay(None, 500_000, 500_000)})
     await site.redis.set(site.keys.epoch(site.keys.shard("acme")), 1)
     book = PriceBook((PriceRule("gpt-4o", 1_000_000, 4_000_000, variants=half),))
-    tenant = replace(ACME, limits=SpendLimits(daily_cap_nano=250_000))
+    tenant = replace(ACME, limits=SpendLimits(daily_cap_nano=410_000))
     async with Metering.open(
         site.redis_url, name="l", data_dir=tmp_path, prices=book, keys=site.keys, timeout_ms=5_000
     ) as metering:
+        less = replace(tenant, limits=SpendLimits(daily_cap_nano=390_000))
         with pytest.raises(CallRefusedError):
-            async with meter(metering, tenant=tenant, **ASK):
+            async with meter(metering, tenant=less, service_tier="flex", **ASK):
                 pass
         with pytest.raises(UnpricedModelError, match="service tier 'turbo' of model 'gpt-4o'"):
             async with meter(metering, tenant=tenant, service_tier="turbo", **ASK):

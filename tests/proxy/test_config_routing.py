@@ -130,19 +130,6 @@ def test_what_is_hardly_meant(tmp_path: Path, name: str) -> None:
     assert message in found[0]
 
 
-def test_a_price_for_a_region_without_an_upstream(tmp_path: Path) -> None:
-    """It would never be used, and a slip of the pen is all that it takes."""
-    rule = "region: {eu-west-1: {factor: 2}, eu-wset-1: {factor: 2}}"
-    head = HEAD.replace("output_per_mtok: 2}", f"output_per_mtok: 2, {rule}}}")
-    upstream = "{provider: one, model: a, region: eu-west-1}"
-
-    found = loaded(tmp_path, head + _model(upstream)).warnings
-
-    assert [each.message for each in found] == [
-        "no upstream stands in 'eu-wset-1': this price is never used"
-    ]
-
-
 def test_what_is_meant_is_not_warned_of(tmp_path: Path) -> None:
     """Conditions on tenants and keys that are there, and weights that are read."""
     text = _model(

@@ -120,7 +120,7 @@ def test_nobody_is_asked_twice() -> None:
 def test_whether_another_model_is_left() -> None:
     """Those that were tried do not count, and no outcome without a key does."""
     route = ROUTES.find(tenant(), "m")
-    detours = Detours(route, request(), is_elastic=False)
+    detours = Detours(route, request(), is_elastic=False, around=NOWHERE)
 
     def tried(name: str) -> Attempt:
         option = Option(Upstream("one", "x", name), None, Vector())
