@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 SHIPPED = re.compile(
     r"(?:(?:proxy|routing|metering)/.+\.(?:py|lua|xz|json|md|mako|typed|html|css|js|svg)"
-    r"|tests/.+\.(?:py|json|txt|jsonl|sse|yaml|png|md|html)"
+    r"|tests/.+\.(?:py|json|txt|jsonl|sse|csv|yaml|png|md|html)"
     r"|tests/clients/(?:requirements\.(?:in|lock)|programs/.+\.(?:mjs|sh))|docs/.+\.(?:md|svg)"
     r"|(?:benchmarks|examples)/.+\.(?:py|md)"
     r"|config\.yaml|Makefile|[A-Z]+\.md|(?:.+/)?LICENSE[.a-z]*|NOTICE|PKG-INFO|pyproject\.toml|\.gitignore)"
