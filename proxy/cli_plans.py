@@ -254,22 +254,9 @@ def _row(plan: Plan, kept_in: list[str], settings: Settings) -> dict[str, Any]:
 def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: bool) -> _Answer:
     """What the ledger answers, or the end of the process with the reason."""
     from metering.settlement.ledger.plan_books import knows_plans
-    from proxy import cli_reports
+    from proxy.cli_asked import asked
 
-    def checked(ledger: Ledger) -> _Answer:
-        if not knows_plans(ledger):
-            raise LookupError("the ledger is of an older version: `weir worker` brings it up")
-        return ask(ledger)
-
-    try:
-        found = cli_reports.read_ledger(settings, checked)
-    except cli_reports.NotFoundError as error:
-        fail(NOT_FOUND, str(error), as_json)
-    except (cli_reports.LedgerError, LookupError) as error:
-        fail(FAILED, str(error.args[0]), as_json)
-    if found is None:
-        fail(NOT_FOUND, "nothing is settled yet", as_json)
-    return found
+    return asked(settings, knows_plans, ask, as_json=as_json)
 
 
 def _print(table: Any) -> None:

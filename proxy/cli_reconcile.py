@@ -268,22 +268,9 @@ def _asked(
 ) -> _Answer:
     """What the ledger answers, or the end of the process with the reason."""
     from metering.settlement.ledger.provider_books import knows_exports
-    from proxy import cli_reports
+    from proxy.cli_asked import asked
 
-    def checked(ledger: Ledger) -> _Answer | None:
-        if not knows_exports(ledger):
-            raise LookupError("the ledger is of an older version: `weir worker` brings it up")
-        return ask(ledger)
-
-    try:
-        found = cli_reports.read_ledger(settings, checked)
-    except cli_reports.NotFoundError as error:
-        fail(NOT_FOUND, str(error), as_json)
-    except (cli_reports.LedgerError, LookupError) as error:
-        fail(FAILED, str(error.args[0]), as_json)
-    if found is None:
-        fail(NOT_FOUND, "nothing is settled yet", as_json)
-    return found
+    return asked(settings, knows_exports, ask, as_json=as_json)
 
 
 def _print(table: Any) -> None:
