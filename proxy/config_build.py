@@ -21,6 +21,7 @@ from proxy.config_conditions import warn_of_regions
 from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings
 from proxy.config_degrade import check_degradation, targets_of
+from proxy.config_invoices import build_invoicing
 from proxy.config_ledger import ledger_url_fault
 from proxy.config_limits import check_output
 from proxy.config_models import build_model, check_fallbacks
@@ -117,6 +118,7 @@ def build(
         plans=plans,
         assignments=build_assignments(shape.tenants, plans, findings),
         stripe=build_stripe(shape, findings),
+        invoicing=build_invoicing(shape, findings, directory),
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 from proxy.config_cache_shape import NO_TENANT_CACHE, TenantCacheShape
 from proxy.config_cost_shape import NO_OWN_SLA, OwnSlaShape
 from proxy.config_degrade_shape import Dwell, StepShape
+from proxy.config_invoices_shape import NO_PARTY, PartyShape
 from proxy.config_plans_shape import AssignmentShape
 from proxy.config_values import FORBID, Count, Flag, Number, Share, Text, Whole
 from proxy.config_values import text as _text
@@ -226,5 +227,7 @@ class TenantShape:
     """What the tenant's applications authenticate with."""
     plan: tuple[AssignmentShape, ...] = ()
     """What the tenant pays by, from when on; the prices of its requests if left out."""
+    billing: PartyShape = NO_PARTY
+    """Whom its invoices are made out to."""
     stripe_customer: Text | None = None
     """Whom Stripe bills for its usage, `cus_...`; nothing of it is told to Stripe if left out."""

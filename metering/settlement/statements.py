@@ -36,7 +36,9 @@ from metering.settlement.metered import Cells, Grain, Usage, fits, reduced
 LIST_PRICE = "list_price"
 """The entry that takes back what covered usage was booked at."""
 
-_REST = ("kind", "project", "model", "type", "price_version", "rate_pico")
+_LIST = "list price"
+
+_REST = ("kind", "project", "model", "type", "price_version", "rate_pico", "variant")
 """What tells lines at list prices apart; the dimensions that a reader of the ledger fills in."""
 
 
@@ -227,7 +229,7 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
         total.events += cells.events
     lines = []
     for key in sorted(sums):
-        kind, project, model, unit, version, rate = key
+        kind, project, model, unit, version, rate, variant = key
         cells = sums[key]
         if not rate or not (cells.quantity or cells.list_nano):
             continue  # a plain count that nothing prices
@@ -237,10 +239,11 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
             "",
             cells.quantity,
             0 if free else cells.list_nano,
-            free or f"{cells.quantity:,} x {usd_of_pico(int(rate))} USD at list price",
+            free or f"{cells.quantity:,} x {usd_of_pico(int(rate))} USD at {variant or _LIST}",
             unit=unit,
             rate_pico=int(rate),
-            dimensions={"model": model, "type": unit, "project": project},
+            dimensions={"model": model, "type": unit, "project": project}
+            | ({"variant": variant} if variant else {}),
             events=cells.events,
             list_nano=cells.list_nano,
             price_version=version,
@@ -324,6 +327,7 @@ def _line(each: Charged) -> dict[str, Any]:
         "rate_pico": line.rate_pico,
         "amount_nano": line.amount_nano,
         "price_version": line.price_version or each.version,
+        **({"variant": line.dimensions["variant"]} if "variant" in line.dimensions else {}),
         "plan": each.plan,
         "component": line.component,
         "name": line.name,

@@ -301,15 +301,16 @@ def _usages(
         usage = usages[bisect_right(starts, occurred_at) - 1]
         names = {"user": user, "session": session, "run": run, "request": request}
         head = tuple(dimensions)
-        for unit, (quantity, rate, sell, cost, *_) in decode_amounts(amounts).items():
-            key = (*head, unit, rate)
+        for unit, (quantity, rate, sell, cost, *words) in decode_amounts(amounts).items():
+            key = (*head, unit, rate, *words)
             if (grain := grains.get(key)) is None:
-                grain = grains[key] = _grain(row, unit, rate)
+                grain = grains[key] = grain_of_row(row, unit, rate, *words)
             usage.add_amounts(grain, (quantity, sell, cost), names)
     return usages, hashes
 
 
-def _grain(row: Any, unit: str, rate_pico: int | None) -> Grain:
+def grain_of_row(row: Any, unit: str, rate_pico: int | None, variant: str = "") -> Grain:
+    """The dimensions of a unit of an event; `variant` says which of the model's rates it is."""
     return grain_of(
         unit,
         {
@@ -324,6 +325,7 @@ def _grain(row: Any, unit: str, rate_pico: int | None) -> Grain:
             "status": row.status,
             "price_version": row.sell_version or "",
             "rate_pico": "" if rate_pico is None else str(rate_pico),
+            "variant": variant,
         },
     )
 
