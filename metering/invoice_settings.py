@@ -27,11 +27,14 @@ class Party:
     email: str = ""
 
 
+NOBODY = Party()
+
+
 @dataclass(frozen=True, slots=True)
 class Invoicing:
     """The section `invoices`, and by tenant who is billed (`tenants[].billing`)."""
 
-    issuer: Party = Party()
+    issuer: Party = NOBODY
     customers: Mapping[str, Party] = field(default_factory=dict, hash=False)
     number_format: str = NUMBER_FORMAT
     due_days: int = 30
@@ -39,6 +42,10 @@ class Invoicing:
     logo: Path | None = None
     fonts: tuple[Path, ...] = ()
     """Further fonts of a PDF, for letters that the one that comes with us does not have."""
+
+
+UNNAMED = Invoicing()
+"""Without the section: invoices name nobody who sends them."""
 
 
 def number_of(number_format: str, *, tenant: str, period: str, seq: int) -> str:
@@ -54,4 +61,6 @@ def number_of(number_format: str, *, tenant: str, period: str, seq: int) -> str:
 def is_unique(number_format: str) -> bool:
     """Whether no two invoices can get the same number."""
     names = {name for _, name, _, _ in string.Formatter().parse(number_format)}
-    return "seq" in names or ("tenant" in names and ("period" in names or {"year", "month"} <= names))
+    return "seq" in names or (
+        "tenant" in names and ("period" in names or {"year", "month"} <= names)
+    )

@@ -1,4 +1,4 @@
-"""A document as CSV: a line for each line of the invoice, exact amounts, one total at the end. Pure.
+"""A document as CSV: a row for each line of the invoice, exact amounts, the total last. Pure.
 
 UTF-8, CRLF, quoted by RFC 4180. A text that a spreadsheet would take for a formula gets a quote in
 front: model names and notes come from outside.

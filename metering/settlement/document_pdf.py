@@ -1,4 +1,6 @@
-"""A document as PDF, by reportlab (the extra `pdf`): the same document gives the same bytes.
+"""A document as PDF, by reportlab: the same document gives the same bytes.
+
+Nobody imports this who does not want a PDF: reportlab is an extra (`tokenweir[pdf]`).
 
 No time and no random id goes in. Letters are taken from the fonts that come with us, then from
 those that were named; one that none of them has is an error, never a box on somebody's invoice.
@@ -15,6 +17,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
+
+from reportlab.lib.colors import HexColor
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import mm
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFError, TTFont
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import (
+    BaseDocTemplate,
+    Frame,
+    Image,
+    KeepTogether,
+    PageTemplate,
+    Paragraph,
+    Spacer,
+    Table,
+)
 
 from metering.settlement.document_rows import (
     HEADINGS,
@@ -36,8 +56,8 @@ _MARGIN_MM = 12
 _RIGHT_TO_LEFT = frozenset({"R", "AL"})
 
 
-class NoPdfError(Exception):
-    """The PDF cannot be made; the message says what is missing."""
+class NoLetterError(Exception):
+    """The PDF cannot be made: a letter has no font, or a font cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +85,6 @@ class _Printer:
         then: str = "",
     ) -> Any:
         """A paragraph; `then` stands below it, small and grey. `align` 2 is to the right."""
-        from reportlab.lib.colors import HexColor
-        from reportlab.lib.styles import ParagraphStyle
-        from reportlab.platypus import Paragraph
 
         style = ParagraphStyle(
             "weir",
@@ -97,14 +114,14 @@ class _Printer:
     def _face_of(self, letter: str, text: str, *, bold: bool) -> str:
         code = f"U+{ord(letter):04X} {unicodedata.name(letter, 'without a name')}"
         if unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT:
-            raise NoPdfError(
+            raise NoLetterError(
                 f"{text!r} holds {code}, which is written from right to left: "
                 "use --format html and print that"
             )
         for face in self._faces[bold]:
             if ord(letter) in face.letters:
                 return face.name
-        raise NoPdfError(
+        raise NoLetterError(
             f"{text!r} holds {code}, which no font here has: "
             "name a TrueType font that has it in invoices.fonts, or use --format html"
         )
@@ -117,26 +134,18 @@ def document_pdf(
     fonts: Sequence[Path] = (),
     simple: bool = False,
 ) -> bytes:
-    """The document on A4 pages; NoPdfError when a letter has no font or reportlab is not there."""
-    try:
-        from reportlab.pdfbase.ttfonts import TTFError
-    except ImportError:
-        raise NoPdfError(
-            "PDF needs reportlab: pip install 'tokenweir[pdf]', or use --format html"
-        ) from None
+    """The document on A4 pages; NoLetterError for a letter that no font has."""
     try:
         regular = _faces((FONTS / "DejaVuSans.ttf", *fonts), _REGULAR)
         bold = _faces((FONTS / "DejaVuSans-Bold.ttf", *fonts), _BOLD)
     except (TTFError, OSError) as error:
-        raise NoPdfError(f"a font cannot be used: {error}") from None
+        raise NoLetterError(f"a font cannot be used: {error}") from None
     printer = _Printer(regular, bold)
     pages = _layout(document, printer, logo, simple=simple, pages=None)[1]
     return _layout(document, printer, logo, simple=simple, pages=pages)[0]
 
 
 def _faces(files: Sequence[Path], name: str) -> list[_Face]:
-    from reportlab.pdfbase import pdfmetrics
-    from reportlab.pdfbase.ttfonts import TTFont
 
     found = []
     for number, file in enumerate(files):
@@ -155,10 +164,6 @@ def _layout(
     pages: int | None,
 ) -> tuple[bytes, int]:
     """The PDF and how many pages it has; `pages` is what its feet say they are of."""
-    from reportlab.lib.pagesizes import A4
-    from reportlab.lib.units import mm
-    from reportlab.pdfgen.canvas import Canvas
-    from reportlab.platypus import BaseDocTemplate, Frame, PageTemplate
 
     data = io.BytesIO()
     margin = _MARGIN_MM * mm
@@ -175,7 +180,10 @@ def _layout(
     def end_page(canvas: Any, made: Any) -> None:
         right = printer.text(f"Page {made.page} of {pages or '?'}", size=7, color=_GREY, align=2)
         left = printer.text(foot, size=7, color=_GREY)
-        for text, x, width in ((left, margin, 140 * mm), (right, A4[0] - margin - 40 * mm, 40 * mm)):
+        for text, x, width in (
+            (left, margin, 140 * mm),
+            (right, A4[0] - margin - 40 * mm, 40 * mm),
+        ):
             text.wrapOn(canvas, width, 10 * mm)
             text.drawOn(canvas, x, 8 * mm)
 
@@ -194,8 +202,6 @@ def _layout(
 
 
 def _head(document: Mapping[str, Any], printer: _Printer, logo: bytes | None) -> list[Any]:
-    from reportlab.lib.units import mm
-    from reportlab.platypus import Image, Spacer, Table
 
     issuer: list[Any] = []
     if logo is not None:
@@ -209,10 +215,7 @@ def _head(document: Mapping[str, Any], printer: _Printer, logo: bytes | None) ->
         title_of(document), size=19, bold=True, align=2, color=_INK if is_final else "#9a3b00"
     )
     facts = Table(
-        [
-            [printer.text(a, color=_GREY), printer.text(b, align=2)]
-            for a, b in facts_of(document)
-        ],
+        [[printer.text(a, color=_GREY), printer.text(b, align=2)] for a, b in facts_of(document)],
         colWidths=[32 * mm, 62 * mm],
         style=[*_TIGHT, ("TOPPADDING", (0, 0), (-1, -1), 0.8)],
         hAlign="RIGHT",
@@ -245,9 +248,6 @@ def _party(party: Mapping[str, Any], printer: _Printer) -> list[Any]:
 
 def _lines(document: Mapping[str, Any], printer: _Printer, *, simple: bool) -> list[Any]:
     """The table of lines, its head on every page; a title never stands alone at the foot."""
-    from reportlab.lib.colors import HexColor
-    from reportlab.lib.units import mm
-    from reportlab.platypus import Table
 
     rows: list[list[Any]] = [
         [printer.text(text, bold=True, align=2 if n > 1 else 0) for n, text in enumerate(HEADINGS)]
@@ -270,14 +270,14 @@ def _lines(document: Mapping[str, Any], printer: _Printer, *, simple: bool) -> l
             ("TOPPADDING", (0, at), (-1, at), 8),
             ("NOSPLIT", (0, at), (-1, at + 1)),
         ]
-        for row in section.rows:
-            rows.append(
-                [
-                    printer.text(row.line, color=_GREY),
-                    printer.text(row.item, then=row.detail),
-                    *(printer.text(text, align=2) for text in (row.quantity, row.rate, row.amount)),
-                ]
-            )
+        rows += [
+            [
+                printer.text(row.line, color=_GREY),
+                printer.text(row.item, then=row.detail),
+                *(printer.text(text, align=2) for text in (row.quantity, row.rate, row.amount)),
+            ]
+            for row in section.rows
+        ]
     if len(rows) == 1:
         return []
     widths = [width * mm for width in _WIDTHS_MM]
@@ -285,9 +285,6 @@ def _lines(document: Mapping[str, Any], printer: _Printer, *, simple: bool) -> l
 
 
 def _sums(document: Mapping[str, Any], printer: _Printer) -> list[Any]:
-    from reportlab.lib.colors import HexColor
-    from reportlab.lib.units import mm
-    from reportlab.platypus import KeepTogether, Spacer, Table
 
     totals = totals_of(document)
     last = len(totals) - 1
@@ -333,10 +330,10 @@ def _sums(document: Mapping[str, Any], printer: _Printer) -> list[Any]:
 
 
 def _end(document: Mapping[str, Any], printer: _Printer) -> list[Any]:
-    from reportlab.lib.units import mm
-    from reportlab.platypus import KeepTogether, Spacer
 
-    parts = [[Spacer(1, 5 * mm), *map(printer.text, notes)] for notes in [notes_of(document)] if notes]
+    parts = [
+        [Spacer(1, 5 * mm), *map(printer.text, notes)] for notes in [notes_of(document)] if notes
+    ]
     if document["footer"]:
         parts.append([Spacer(1, 6 * mm), printer.text(document["footer"])])
     made_from = [f"Amounts in {document['currency']}. Made from:"]

@@ -42,7 +42,7 @@ _UNITS = {
     "code_session": "code sessions",
     "sla_credit": "credit for late answers",
 }
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _MILLION = 1_000_000
 
 

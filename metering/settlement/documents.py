@@ -1,8 +1,8 @@
 """An invoice as a document: everything that any rendering of it shows, and nothing besides.
 
 Pure: a month's statement, who sends it to whom, its number and the credits applied give the same
-bytes, whatever the clock, the locale and the order of events. Its lines are the statement's, counted
-from 1, so that a line's number leads to its events. Digests name what it was made from.
+bytes, whatever the clock, the locale and the order of events. Its lines are the statement's,
+counted from 1, so that a line's number leads to its events. Digests name what it was made from.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def make_document(
     statement: Mapping[str, Any],
     heading: Heading,
     *,
-    credits: Sequence[Applied] = (),
+    applied: Sequence[Applied] = (),
     unpriced: int = 0,
 ) -> dict[str, Any]:
     """The document of a statement's body (`Statement.body`), as plain values.
@@ -70,29 +70,18 @@ def make_document(
     `unpriced` counts events that hold a unit without a price, which is on no line.
     """
     lines = [{"line": n, **line} for n, line in enumerate(statement["lines"], 1)]
-    applied = [
+    credited: list[dict[str, Any]] = [
         {"grant": each.grant, "kind": each.kind, "amount_nano": each.amount_nano, "note": each.note}
-        for each in sorted(credits, key=lambda each: (each.kind, each.grant, each.amount_nano))
+        for each in sorted(applied, key=lambda each: (each.kind, each.grant, each.amount_nano))
     ]
     total_nano = statement["total_nano"]
-    credits_nano = sum(each["amount_nano"] for each in applied)
-    issued = None if heading.issued_at is None else _day(heading.issued_at)
-    due = None if issued is None else issued + timedelta(days=heading.due_days)
+    credits_nano = sum(each["amount_nano"] for each in credited)
     return {
         "schema": SCHEMA,
-        "status": heading.status,
-        "number": heading.number,
-        "correction": heading.correction,
-        "corrects": heading.corrects,
-        "reason": heading.reason,
-        "issued_on": None if issued is None else issued.isoformat(),
-        "due_on": None if due is None else due.isoformat(),
+        **_words(heading),
         "tenant": statement["tenant"],
         "period": statement["period"],
         "currency": statement["currency"],
-        "issuer": _party(heading.issuer),
-        "customer": _party(heading.customer),
-        "footer": heading.footer,
         "terms": statement["terms"],
         "lines": lines,
         "sums": {kind: _sum(line for line in lines if line["kind"] == kind) for kind in LINE_KINDS},
@@ -100,12 +89,39 @@ def make_document(
         "total_nano": total_nano,
         "total": format_cents(total_nano),
         "list_nano": statement["list_nano"],
-        "credits": applied,
+        "credits": credited,
         "credits_nano": credits_nano,
         "due_nano": total_nano - credits_nano,
         "due": due_of(total_nano, credits_nano),
         "unpriced": unpriced,
-        "digests": _digests(statement, lines, applied),
+        "digests": _digests(statement, lines, credited),
+    }
+
+
+def reworded(document: Mapping[str, Any], heading: Heading) -> dict[str, Any]:
+    """The same lines and amounts under another heading."""
+    return {**document, **_words(heading)}
+
+
+def says_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two documents name the same parties and end alike."""
+    return all(one[name] == other[name] for name in ("issuer", "customer", "footer"))
+
+
+def _words(heading: Heading) -> dict[str, Any]:
+    issued = None if heading.issued_at is None else _day(heading.issued_at)
+    due = None if issued is None else issued + timedelta(days=heading.due_days)
+    return {
+        "status": heading.status,
+        "number": heading.number,
+        "correction": heading.correction,
+        "corrects": heading.corrects,
+        "reason": heading.reason,
+        "issued_on": None if issued is None else issued.isoformat(),
+        "due_on": None if due is None else due.isoformat(),
+        "issuer": _party(heading.issuer),
+        "customer": _party(heading.customer),
+        "footer": heading.footer,
     }
 
 

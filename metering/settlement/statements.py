@@ -38,7 +38,7 @@ LIST_PRICE = "list_price"
 
 _LIST = "list price"
 
-_REST = ("kind", "project", "model", "type", "price_version", "rate_pico", "variant")
+REST = ("kind", "project", "model", "type", "price_version", "rate_pico", "variant")
 """What tells lines at list prices apart; the dimensions that a reader of the ledger fills in."""
 
 
@@ -193,15 +193,15 @@ def _term_lines(term: Term, usage: Usage, of_days: int) -> tuple[list[Line], int
             if meter.covers:
                 covering.append((component, meter))
         lines += charge(component, meter, [] if meter is None else usage.rows(meter), share)
-    rest = {g: c for g, c in usage.sums.items() if not _is_covered(g, covering)}
-    free = _why_free(term)
+    rest = {g: c for g, c in usage.sums.items() if not is_covered(g, covering)}
+    free = why_free(term)
     covered_nano = sum(cells.list_nano for grain, cells in usage.sums.items() if grain not in rest)
     if free is not None:
         covered_nano += sum(cells.list_nano for cells in rest.values())
     return lines + _rest_lines(rest, free), covered_nano
 
 
-def _why_free(term: Term) -> str | None:
+def why_free(term: Term) -> str | None:
     """Why usage that no component covers costs nothing; None when it costs its list price."""
     if term.plan is None:
         return None
@@ -210,7 +210,8 @@ def _why_free(term: Term) -> str | None:
     return "included in the plan" if term.plan.other_usage == "included" else None
 
 
-def _is_covered(grain: Grain, covering: Iterable[tuple[Component, Meter]]) -> bool:
+def is_covered(grain: Grain, covering: Iterable[tuple[Component, Meter]]) -> bool:
+    """Whether one of these charges stands in the place of the list price."""
     values = dict(grain)
     return any(
         fits(meter, values) and cell_of(component, reduced(grain, meter.dimensions)) is not None
@@ -223,7 +224,7 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
     sums: dict[tuple[str, ...], Cells] = {}
     for grain, cells in rest.items():
         values = dict(grain)
-        total = sums.setdefault(tuple(values.get(name, "") for name in _REST), Cells())
+        total = sums.setdefault(tuple(values.get(name, "") for name in REST), Cells())
         total.quantity += cells.quantity
         total.list_nano += cells.list_nano
         total.events += cells.events
