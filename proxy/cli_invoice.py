@@ -108,9 +108,9 @@ def write_bytes(data: bytes, out: Path | None, as_json: bool, *, is_text: bool) 
     if out is None:
         if not is_text and sys.stdout.isatty():
             fail(BAD_CONFIG, "a PDF is nothing for a screen: name a file with --out", as_json)
-        stream = click.get_binary_stream("stdout")
-        stream.write(data)
-        stream.flush()
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
         return
     beside = out.with_name(f".{out.name}.new")
     try:
