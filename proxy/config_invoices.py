@@ -24,8 +24,8 @@ def build_invoicing(shape: FileShape, findings: Findings, directory: FilePath) -
     logo = None
     if written.logo is not None:
         logo = directory / written.logo
-        _check_file((*_SECTION, "logo"), logo, _IMAGES, "a PNG or a JPEG", findings)
-        if not findings.is_broken((*_SECTION, "logo")) and logo.stat().st_size > _LOGO_BYTES_MAX:
+        is_image = _check_file((*_SECTION, "logo"), logo, _IMAGES, "a PNG or a JPEG", findings)
+        if is_image and logo.stat().st_size > _LOGO_BYTES_MAX:
             findings.fault((*_SECTION, "logo"), f"{logo} is larger than 1 MiB")
     fonts = tuple(directory / each for each in written.fonts)
     for index, font in enumerate(fonts):
@@ -63,12 +63,15 @@ def _check_number(written: InvoicesShape, findings: Findings) -> None:
 
 def _check_file(
     path: Path, file: FilePath, heads: tuple[bytes, ...], what: str, findings: Findings
-) -> None:
+) -> bool:
+    """Whether the file can be read and begins as one of its kind does."""
     try:
         with file.open("rb") as opened:
             head = opened.read(8)
     except (OSError, ValueError) as error:
         findings.fault(path, f"cannot read {file}: {getattr(error, 'strerror', None) or error}")
-        return
+        return False
     if not head.startswith(heads):
         findings.fault(path, f"{file} is not {what}")
+        return False
+    return True
