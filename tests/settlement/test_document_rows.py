@@ -105,7 +105,7 @@ def test_unpriced_usage_is_said() -> None:
 
 
 def test_units_prices_and_tiers() -> None:
-    """Tokens are priced by the million, others each; credits, packages and included ones plainly."""
+    """Tokens are priced by the million, others each; credits and included ones plainly."""
     plan = {
         "component": "c",
         "name": "Compute",
@@ -135,7 +135,7 @@ def test_units_prices_and_tiers() -> None:
 
 def test_terms_of_a_month_say_their_days() -> None:
     """Where a plan began in mid-month, each line says from when to when."""
-    made = document(line(**{"to": "2026-10-16"}), FEE, LATE)
+    made = document(line(to="2026-10-16"), FEE, LATE)
     made["terms"] = made["terms"] * 2
 
     [usage, fees, late] = sections_of(made)
