@@ -73,6 +73,8 @@ class _Printer:
 
     def __init__(self, regular: Sequence[_Face], bold: Sequence[_Face]) -> None:
         self._faces = {False: regular, True: bold}
+        self._known: dict[tuple[str, bool], str] = {}
+        self._styles: dict[tuple[float, bool, str, int], ParagraphStyle] = {}
 
     def text(
         self,
@@ -86,18 +88,21 @@ class _Printer:
     ) -> Any:
         """A paragraph; `then` stands below it, small and grey. `align` 2 is to the right."""
 
-        style = ParagraphStyle(
-            "weir",
-            fontName=self._faces[bold][0].name,
-            fontSize=size,
-            leading=size * 1.35,
-            textColor=HexColor(color),
-            alignment=align,
-        )
+        key = size, bold, color, align
+        if (style := self._styles.get(key)) is None:
+            style = self._styles[key] = ParagraphStyle(
+                "weir",
+                fontName=self._faces[bold][0].name,
+                fontSize=size,
+                leading=size * 1.35,
+                textColor=HexColor(color),
+                alignment=align,
+            )
         marked = "<br/>".join(self._marked(part, bold=bold) for part in text.split("\n"))
         if then:
             below = self._marked(then, bold=False)
-            marked += f'<br/><font size="7" color="{_GREY}">{below}</font>'
+            regular = self._faces[False][0].name
+            marked += f'<br/><font name="{regular}" size="7" color="{_GREY}">{below}</font>'
         return Paragraph(marked, style)
 
     def _marked(self, text: str, *, bold: bool) -> str:
@@ -109,9 +114,16 @@ class _Printer:
                 runs[-1] = name, runs[-1][1] + letter
             else:
                 runs.append((name, letter))
-        return "".join(f'<font name="{name}">{escape(run)}</font>' for name, run in runs)
+        usual = self._faces[bold][0].name
+        return "".join(
+            escape(run) if name == usual else f'<font name="{name}">{escape(run)}</font>'
+            for name, run in runs
+        )
 
     def _face_of(self, letter: str, text: str, *, bold: bool) -> str:
+        known = self._known.get((letter, bold))
+        if known is not None:
+            return known
         code = f"U+{ord(letter):04X} {unicodedata.name(letter, 'without a name')}"
         if unicodedata.bidirectional(letter) in _RIGHT_TO_LEFT:
             raise NoLetterError(
@@ -120,6 +132,7 @@ class _Printer:
             )
         for face in self._faces[bold]:
             if ord(letter) in face.letters:
+                self._known[letter, bold] = face.name
                 return face.name
         raise NoLetterError(
             f"{text!r} holds {code}, which no font here has: "
@@ -297,7 +310,7 @@ def _sums(document: Mapping[str, Any], printer: _Printer) -> list[Any]:
     ]
     table = Table(
         rows,
-        colWidths=[55 * mm, 40 * mm],
+        colWidths=[45 * mm, 65 * mm],
         hAlign="RIGHT",
         style=[
             ("LEFTPADDING", (0, 0), (-1, -1), 3),

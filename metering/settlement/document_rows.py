@@ -104,7 +104,7 @@ def subtotals_of(document: Mapping[str, Any], name: str) -> list[tuple[str, str]
 def facts_of(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What stands in the head: number, dates and period."""
     first, last = days_of(document["period"])
-    facts = [("Invoice number", document["number"] or "-")]
+    facts = [("Invoice number", document["number"])] if document["number"] else []
     if document["corrects"]:
         facts.append(("Replaces", document["corrects"]))
     if document["issued_on"]:
@@ -251,9 +251,8 @@ def _simple_rows(lines: Sequence[Mapping[str, Any]]) -> list[Row]:
         groups.setdefault(model or line["name"] or line["component"], []).append(line)
     rows = []
     for name, group in groups.items():
-        units = {line["unit"] for line in group}
         tokens = sum(line["quantity"] for line in group if line["unit"] in TOKEN_CLASSES)
-        quantity = f"{tokens:,} tokens" if units <= set(TOKEN_CLASSES) else ""
+        quantity = f"{tokens:,} tokens" if tokens else ""
         months = sorted({line["reference"] for line in group if line["reference"]})
         detail = f"belongs to {', '.join(months)}" if months else ""
         amount = cents_text(sum(line["cents"] for line in group))
