@@ -111,6 +111,12 @@ def knows_credits(ledger: Ledger) -> bool:
     return (ledger.revision() or "") >= "0012"
 
 
+def has_grants(ledger: Ledger) -> bool:
+    """Whether anybody was ever granted anything."""
+    with ledger.read() as connection:
+        return connection.execute(select(credit_grant.c.id).limit(1)).first() is not None
+
+
 def add_grant(ledger: Ledger, grant: Grant, now_ns: int) -> bool:
     """Book a grant; False when it is known with the same body. GrantConflictError for another one,
     ValueError for one that nothing could be drawn from."""

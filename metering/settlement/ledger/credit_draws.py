@@ -30,7 +30,12 @@ from metering.settlement.credits import (
     paid_after,
 )
 from metering.settlement.ledger import tables
-from metering.settlement.ledger.credit_books import lock_credits, tenant_grants, write_entries
+from metering.settlement.ledger.credit_books import (
+    has_grants,
+    lock_credits,
+    tenant_grants,
+    write_entries,
+)
 from metering.settlement.ledger.credit_tables import (
     credit_grant,
     credit_tenant,
@@ -68,9 +73,8 @@ _SERIES = Series(ScopeKind.TENANT, BALANCE)
 
 def draw_credits(ledger: Ledger, shards: Iterable[int], *, now_ns: int) -> int:
     """Draw for what is in the ledger and was not drawn for; how many events were looked at."""
-    with ledger.read() as connection:
-        if connection.execute(select(credit_grant.c.id).limit(1)).first() is None:
-            return 0
+    if not has_grants(ledger):
+        return 0
     done = 0
     for shard in shards:
         while (count := _draw(ledger, shard, now_ns)) is not None:

@@ -323,9 +323,9 @@ _STEPS = st.lists(
 )
 
 
-@pytest.mark.slow(40)
+@pytest.mark.slow(60)
 @pytest.mark.timeout(120)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(grants=_GRANTS, steps=_STEPS, cut=st.integers(1, 5), chunk=st.integers(1, 4))
 def test_any_order_draws_as_one_event_after_the_other(
     tmp_path_factory: pytest.TempPathFactory, grants: Any, steps: Any, cut: int, chunk: int
