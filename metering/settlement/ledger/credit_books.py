@@ -171,6 +171,25 @@ def take_back(
     return Taken(-entry.amount_nano, -entry.expired_nano, entry.owed_nano, is_new=True)
 
 
+def void_rest(ledger: Ledger, grant_id: str, *, now_ns: int) -> Taken:
+    """Take what is left of a grant away, and nothing that was spent; all zeros when nothing is."""
+    with ledger.write() as connection:
+        lock_credits(connection)
+        standing = _standing(connection, grant_id)
+        if not standing.left_nano:
+            return Taken(0, 0, 0, is_new=False)
+        entry = taking(standing, standing.left_nano)
+        key = f"take:void:{grant_id}:{standing.entries + 1}"
+        _book_one(connection, standing, entry, key, now_ns)
+    return Taken(-entry.amount_nano, 0, 0, is_new=True)
+
+
+def grant_of(ledger: Ledger, grant_id: str) -> Standing | None:
+    """A grant and what became of it."""
+    with ledger.read() as connection:
+        return next(iter(find_grants(connection, [grant_id])), None)
+
+
 def give_again(
     ledger: Ledger, grant_id: str, amount_nano: int, *, idem_key: str, now_ns: int
 ) -> bool:
