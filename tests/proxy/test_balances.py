@@ -94,6 +94,6 @@ async def test_a_request_is_refused_at_the_end_of_the_credit(
     }
     assert refused.headers["x-should-retry"] == "false"
     assert "x-weir-cap-reset" not in served.headers
-    assert served.headers["x-weir-cap-limit-usd"] == "1.000000"
+    assert served.headers["x-weir-cap-limit-usd"] == "0.999970"  # this one is spent
     assert 0 < float(served.headers["x-weir-cap-remaining-usd"]) < 1
     assert served.status == 200
