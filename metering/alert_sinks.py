@@ -19,6 +19,8 @@ ALERT_KINDS = (
     "dead_letter",
     "event_conflict",
     "memory",
+    "payment_review",
+    "payment_unassigned",
     "provider_drift",
     "rating_difference",
     "redis_went_back",
@@ -32,6 +34,7 @@ ALERT_KINDS = (
     "stripe_too_late",
     "stripe_unfit",
     "unpriced",
+    "webhook_dead",
 )
 """What there is to tell. A sink that wants a kind that nobody raises would never hear anything."""
 

@@ -28,6 +28,8 @@ class Terms:
     tolerances: Tolerances = field(default_factory=Tolerances)
     sinks: Sequence[SinkSettings] = DEFAULT_SINKS
     stripe: StripeSettings | None = None
+    tenants: frozenset[str] = frozenset()
+    """Whom a payment may name."""
 
 
 class Offer:

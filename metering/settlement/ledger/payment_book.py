@@ -160,12 +160,12 @@ def booked(connection: Connection, payment_id: str) -> list[Booked]:
         .where(_ITEM.provider == STRIPE, _ITEM.payment_id == payment_id)
         .order_by(_ITEM.booked_at, _ITEM.step, _ITEM.id)
     )
-    return [Booked(Step(row.step), row.id, int(row.amount_nano)) for row in connection.execute(query)]
+    return [
+        Booked(Step(row.step), row.id, int(row.amount_nano)) for row in connection.execute(query)
+    ]
 
 
-def note_payment(
-    connection: Connection, payment: Payment, standing: Standing, now_ns: int
-) -> None:
+def note_payment(connection: Connection, payment: Payment, standing: Standing, now_ns: int) -> None:
     """Where it stands, as Stripe and we have it now."""
     values = {
         "state": standing.state.value,
@@ -251,7 +251,8 @@ def retry(ledger: Ledger, name: str | None, now_ns: int) -> int:
     """
     callbacks = and_(_OURS, _CALLBACK.state.in_(["new", "review"]))
     payments = and_(
-        _PAYMENT.provider == STRIPE, _PAYMENT.state.in_([State.UNASSIGNED, State.REVIEW, State.OPEN])
+        _PAYMENT.provider == STRIPE,
+        _PAYMENT.state.in_([State.UNASSIGNED, State.REVIEW, State.OPEN]),
     )
     if name is not None:
         callbacks = and_(_OURS, _CALLBACK.event_id == name)
