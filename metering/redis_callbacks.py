@@ -8,7 +8,7 @@ from metering.scripts import ScriptRunner
 
 
 class RedisCallbacks:
-    """The stream `P:callbacks`. An entry more than once is one callback: the ledger knows its id."""
+    """The stream `P:callbacks`. A callback may stand there twice: the ledger knows its id."""
 
     def __init__(self, runner: ScriptRunner, keys: RedisKeys) -> None:
         self._runner = runner

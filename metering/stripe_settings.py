@@ -43,4 +43,4 @@ class StripeSettings:
     timeout_s: float = 20.0
     api_base: str = "https://api.stripe.com"
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
-    """With which Stripe signs what it calls us back with; payments are booked where there is one."""
+    """With which Stripe signs its callbacks; payments are booked where there is one."""

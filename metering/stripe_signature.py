@@ -27,8 +27,8 @@ def verify_signature(body: bytes, header: str, secrets: Sequence[str], *, now_s:
     """BadSignatureError unless one of the `secrets` signed this body within the tolerance."""
     at, signatures = _read(header)
     expected = [_sign(body, secret, at) for secret in secrets]
-    pairs = [(given, own) for given in signatures for own in expected]
-    if not any([hmac.compare_digest(given, own) for given, own in pairs]):
+    found = [hmac.compare_digest(given, own) for given in signatures for own in expected]
+    if not any(found):
         raise BadSignatureError("no signature of it is by a secret that is known here")
     if abs(now_s - int(at)) > TOLERANCE_S:
         raise BadSignatureError(

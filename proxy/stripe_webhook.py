@@ -70,9 +70,8 @@ async def _read(request: web.Request) -> Callback:
     try:
         verify_signature(raw, signatures[0], stripe.webhook_secrets, now_s=now_s)
     except BadSignatureError as error:
-        raise InvalidSignature(
-            f"The request is refused: {error}.", param="Stripe-Signature"
-        ) from None
+        message = f"The request is refused: {error}."
+        raise InvalidSignature(message, param="Stripe-Signature") from None
     return _callback(raw)
 
 

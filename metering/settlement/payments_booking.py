@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from metering.clock import now_ns as clock_ns
 from metering.settlement.credits import Grant
 from metering.settlement.ledger import payment_book as book
 from metering.settlement.ledger.credit_books import (
     GrantConflictError,
+    UnknownGrantError,
     add_grant,
     give_again,
     take_back,
@@ -55,7 +57,7 @@ _EVENTS_KEPT_NS = 29 * 86_400_000_000_000
 
 @dataclass(slots=True)
 class PaymentTurn:
-    """What a turn came to: how many steps were booked, by their names, and what stood in the way."""
+    """What a turn came to: how many steps were booked, by name, and what stood in the way."""
 
     steps: Counter[str] = field(default_factory=Counter)
     looked_at: int = 0
@@ -109,6 +111,11 @@ class Payments:
                 book.put_off(self._ledger, each, turn.trouble, self._clock())
                 book.give_back(self._ledger, callbacks[number + 1 :], self._clock())
                 return turn
+            except SQLAlchemyError:  # the leases end by themselves
+                raise
+            except Exception as error:  # noqa: BLE001 - one that nobody understands stops no other
+                turn.trouble = f"{each.id}: {type(error).__name__}"
+                book.put_off(self._ledger, each, turn.trouble, self._clock())
         for payment_id, attempts in book.take_due_payments(self._ledger, self._clock()):
             try:
                 self._settle(payment_id, turn)
@@ -158,8 +165,8 @@ class Payments:
             with self._ledger.write() as connection:
                 steps = self._book(connection, payment)
                 self._at("booking")
-        except GrantConflictError as error:
-            with self._ledger.write() as connection:
+        except (GrantConflictError, UnknownGrantError, ValueError) as error:
+            with self._ledger.write() as connection:  # somebody has changed its grant by hand
                 self._refuse(connection, payment, str(error))
             steps = []
         self._at("booked")
@@ -227,7 +234,11 @@ class Payments:
         now_ns = self._clock()
         book.lock_payment(connection, payment, now_ns)
         standing = Standing(State.REVIEW, reason=reason)
-        book.note_payment(connection, payment, standing, now_ns)
+        if (known := book.tenant_of(connection, payment.id)) is not None:
+            booked = Standing(State.BOOKED, known[0], known[1], reason)
+            book.note_payment(connection, payment, booked, now_ns)
+        else:
+            book.note_payment(connection, payment, standing, now_ns)
         self._alert(connection, payment, standing)
 
     def _alert(self, connection: Connection, payment: Payment, standing: Standing) -> None:

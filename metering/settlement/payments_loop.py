@@ -7,7 +7,7 @@ it; several workers may do so at once. What goes wrong is said and tried again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -90,7 +90,9 @@ class PaymentsLoop:
     async def _fetch(self) -> bool:
         """Callbacks from Redis into the ledger; whether there were any."""
         try:
-            entries = await self._common.ask(lambda: self._redis.xrange(self._key, count=_AT_ONCE))
+            entries: Any = await self._common.ask(
+                lambda: self._redis.xrange(self._key, count=_AT_ONCE)
+            )
             if not entries:
                 return False
             found = [callback_of(fields) for _, fields in entries]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from metering.callbacks import Callback
@@ -111,8 +112,7 @@ class PaymentsSdk:
             name = _id_of(each, "invoice")
             if name is None:
                 continue
-            invoices = self._v1.invoices
-            invoice = self._one(lambda name=name: invoices.retrieve(name))  # type: ignore[misc]
+            invoice = self._one(partial(self._v1.invoices.retrieve, name))
             if invoice is not None:
                 yield invoice
 
