@@ -43,6 +43,7 @@ from proxy.config_shape import FileShape, ServerShape
 from proxy.config_slips import warn_of_cache_rates, warn_of_long_prompts, warn_of_unset
 from proxy.config_stripe import build_stripe
 from proxy.config_tenants import Tenants, build_tenants
+from proxy.config_webhooks import build_webhooks
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
 from routing.upstreams import Model, Upstream, candidates
@@ -117,6 +118,7 @@ def build(
         plans=plans,
         assignments=build_assignments(shape.tenants, plans, findings),
         stripe=build_stripe(shape, findings),
+        webhooks=build_webhooks(shape.webhooks, findings),
     )
 
 

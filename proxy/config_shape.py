@@ -38,6 +38,7 @@ from proxy.config_values import (
 )
 from proxy.config_values import text as _text
 from proxy.config_values import whole as _whole
+from proxy.config_webhooks_shape import WebhookShape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,6 +301,8 @@ class FileShape:
     """What a person should look at, and who is told."""
     stripe: StripeShape | None = None
     """Usage that is told to Stripe's meters; none without the section."""
+    webhooks: tuple[WebhookShape, ...] = ()
+    """Other systems that are told of usage, closed months and alerts."""
 
 
 FILE: TypeAdapter[FileShape] = TypeAdapter(FileShape)

@@ -26,6 +26,7 @@ def terms_of(settings: Settings) -> Terms:
         tolerances=settings.tolerances,
         sinks=settings.sinks,
         stripe=settings.stripe,
+        webhooks=settings.webhooks,
         tenants=frozenset(settings.tenants),
     )
 

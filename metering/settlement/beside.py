@@ -16,6 +16,7 @@ from metering.settlement.payments_loop import PaymentsLoop
 from metering.settlement.stripe_loop import StripeLoop
 from metering.settlement.terms import Offer
 from metering.settlement.watch import Log, Watch
+from metering.settlement.webhooks_loop import WebhooksLoop
 from metering.stripe_settings import StripeSettings
 
 
@@ -30,7 +31,7 @@ async def run_beside(
     log: Log,
     watch: Watch,
 ) -> None:
-    """Stripe's meters and payments from there, until `over`."""
+    """Stripe's meters, payments from there, and messages to others, until `over`."""
 
     def metered() -> StripeSettings | None:
         stripe = offer.terms.stripe
@@ -41,3 +42,4 @@ async def run_beside(
     async with asyncio.TaskGroup() as group:
         group.create_task(StripeLoop(ledger, metered, log=log, watch=watch).run(over))
         group.create_task(payments.run(over))
+        group.create_task(WebhooksLoop(ledger, offer, log=log).run(over))

@@ -29,7 +29,8 @@ CUSTOMERS = {"acme": "cus_acme", "beta": "cus_beta"}
 TENANTS = {"acme", "beta", "gamma"}
 
 
-def stand(payment: Payment, decided: Decided = Decided()) -> Standing:
+def stand(payment: Payment, decided: Decided | None = None) -> Standing:
+    decided = decided or Decided()
     return standing_of(payment, decided, customers=CUSTOMERS, tenants=TENANTS)
 
 
