@@ -42,7 +42,7 @@ class Receiver:
     count: int = 0
     url: str = ""
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.Response:
         raw, name = await request.read(), request.headers["webhook-id"]
         at_s = int(request.headers["webhook-timestamp"])
         signed = headers_of(name, raw, KEY, at_s=at_s)
@@ -58,7 +58,7 @@ class Receiver:
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     made, app = Receiver(), web.Application()
-    app.router.add_post("/hook", made)
+    app.router.add_post("/hook", made.take)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
