@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from proxy.cli_credits import credit
 from proxy.cli_dead import dead
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
@@ -79,7 +80,7 @@ def weir() -> None:
 
 for each in (dead, explain, holds, ledger, limits, plans, reconcile):
     weir.add_command(each)
-for each in (reload, review, stripe, upstreams, verify):
+for each in (credit, reload, review, stripe, upstreams, verify):
     weir.add_command(each)
 for each in (payments, webhooks):
     weir.add_command(each)

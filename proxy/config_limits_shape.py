@@ -203,6 +203,18 @@ class KeyShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrepaidShape:
+    """How a tenant that pays in advance is treated; its credit is in the ledger."""
+
+    __pydantic_config__ = FORBID
+
+    hard_stop: Flag = False
+    """Refuse its requests once its credit is used up."""
+    low_balance_at: tuple[Number, ...] = ()
+    """Amounts in USD: an alert each time its credit falls below one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TenantShape:
     """One paying customer."""
 
@@ -226,5 +238,7 @@ class TenantShape:
     """What the tenant's applications authenticate with."""
     plan: tuple[AssignmentShape, ...] = ()
     """What the tenant pays by, from when on; the prices of its requests if left out."""
+    prepaid: PrepaidShape | None = None
+    """That the tenant pays in advance; it pays afterwards if left out."""
     stripe_customer: Text | None = None
     """Whom Stripe bills for its usage, `cus_...`; nothing of it is told to Stripe if left out."""

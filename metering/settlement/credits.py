@@ -2,9 +2,9 @@
 
 Rules: a grant pays for events that occurred while it held, `effective_at` to before `expires_at`,
 in the order priority, earliest expiry, promo before paid, earliest effect, id. An event and its
-corrections are one thing to pay for; what was drawn last for it goes back first, and the part that
-no grant paid was last of all. A grant's amount is always what is left of it, was drawn, has expired
-and was taken away, together.
+corrections are one thing to pay for; what goes back goes in the opposite order, and the part that
+no grant paid comes off before any. A grant's amount is always what is left of it, was drawn, has
+expired and was taken away, together.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class Paid:
     """An event and its corrections as far as they were drawn for: what they sell for together, and
-    what each grant gave, by (grant id, nano-USD), in the order in which it was drawn."""
+    what each grant gave, by (grant id, nano-USD)."""
 
     root: str
     sell_nano: int = 0
@@ -164,23 +164,23 @@ def _take(
         part = min(want, standing.left_nano)
         if part <= 0 or not standing.grant.holds_at(occurred_at):
             continue
-        names = {"event_id": event_id, "root": root}
-        entries.append(Entry(standing.grant.id, EntryKind.DRAW, -part, **names))
+        grant_id = standing.grant.id
+        entries.append(Entry(grant_id, EntryKind.DRAW, -part, event_id=event_id, root=root))
         want -= part
     return entries
 
 
 def _give(paid: Paid, standings: Sequence[Standing], back: int, *, event_id: str) -> list[Entry]:
-    by_id = {standing.grant.id: standing for standing in standings}
+    drawn = dict(paid.drawn)
     entries = []
-    for grant_id, drawn in reversed(paid.drawn):
-        part = min(back, drawn)
+    for standing in reversed(standings):
+        part = min(back, drawn.get(standing.grant.id, 0))
         if part <= 0:
             continue
-        owed = min(part, by_id[grant_id].owed_nano)  # its money went back already
+        owed = min(part, standing.owed_nano)  # its money went back already
         entries.append(
             Entry(
-                grant_id,
+                standing.grant.id,
                 EntryKind.BACK,
                 part - owed,
                 owed_nano=-owed,

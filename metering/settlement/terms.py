@@ -7,7 +7,7 @@ turn of the upkeep, begins with old terms and ends with new ones.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
@@ -32,6 +32,8 @@ class Terms:
     webhooks: Sequence[WebhookEndpoint] = ()
     tenants: frozenset[str] = frozenset()
     """Whom a payment may name."""
+    levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By tenant, the amounts of credit whose undercutting is told, in nano-USD."""
 
 
 class Offer:

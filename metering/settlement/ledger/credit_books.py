@@ -111,6 +111,12 @@ def knows_credits(ledger: Ledger) -> bool:
     return (ledger.revision() or "") >= "0012"
 
 
+def has_grants(ledger: Ledger) -> bool:
+    """Whether anybody was ever granted anything."""
+    with ledger.read() as connection:
+        return connection.execute(select(credit_grant.c.id).limit(1)).first() is not None
+
+
 def add_grant(ledger: Ledger, grant: Grant, now_ns: int) -> bool:
     """Book a grant; False when it is known with the same body. GrantConflictError for another one,
     ValueError for one that nothing could be drawn from."""
@@ -163,6 +169,25 @@ def take_back(
         entry = taking(standing, amount_nano)
         _book_one(connection, standing, entry, key, now_ns)
     return Taken(-entry.amount_nano, -entry.expired_nano, entry.owed_nano, is_new=True)
+
+
+def void_rest(ledger: Ledger, grant_id: str, *, now_ns: int) -> Taken:
+    """Take what is left of a grant away, and nothing that was spent; all zeros when nothing is."""
+    with ledger.write() as connection:
+        lock_credits(connection)
+        standing = _standing(connection, grant_id)
+        if not standing.left_nano:
+            return Taken(0, 0, 0, is_new=False)
+        entry = taking(standing, standing.left_nano)
+        key = f"take:void:{grant_id}:{standing.entries + 1}"
+        _book_one(connection, standing, entry, key, now_ns)
+    return Taken(-entry.amount_nano, 0, 0, is_new=True)
+
+
+def grant_of(ledger: Ledger, grant_id: str) -> Standing | None:
+    """A grant and what became of it."""
+    with ledger.read() as connection:
+        return next(iter(find_grants(connection, [grant_id])), None)
 
 
 def give_again(
