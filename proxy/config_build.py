@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path as FilePath
+from typing import Any
 
 from metering.ids import is_id
 from metering.money import format_short, to_ppm
@@ -117,9 +118,14 @@ def build(
         cache_url=build_cache_url(shape, findings),
         plans=plans,
         assignments=build_assignments(shape.tenants, plans, findings),
-        stripe=build_stripe(shape, findings),
-        webhooks=build_webhooks(shape.webhooks, findings),
+        **_told(shape, findings),
     )
+
+
+def _told(shape: FileShape, findings: Findings) -> dict[str, Any]:
+    """Who is told of usage, beside alerts."""
+    webhooks = build_webhooks(shape.webhooks, findings)
+    return {"stripe": build_stripe(shape, findings), "webhooks": webhooks}
 
 
 def is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ Of one subject the oldest message goes first, and the next when that one was tak
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -167,7 +168,7 @@ def _tell_hours(connection: Connection, endpoint: WebhookEndpoint, now_ns: int) 
             connection,
             endpoint,
             (USAGE_HOURLY, tenant, str(hour)),
-            lambda revision, of=(tenant, hour, lines): usage_data(*of, revision=revision),
+            partial(usage_data, tenant, hour, lines),
             now_ns,
         )
         told = and_(ours, _CHANGE.tenant == tenant, _CHANGE.hour == hour)
@@ -215,7 +216,7 @@ def _tell_statements(
     for row in connection.execute(query).all():
         data = statement_data(orjson.loads(bytes(row.body)), sha256=row.sha256)
         place = INVOICE_CLOSED, row.tenant, row.period
-        _add(connection, endpoint, place, lambda _, data=data: data, now_ns)
+        _add(connection, endpoint, place, partial(_as_it_is, data), now_ns)
 
 
 def _tell_alerts(
@@ -234,7 +235,7 @@ def _tell_alerts(
         if kind in endpoint.events and body.get("endpoint") != endpoint.name:  # not of itself
             place = kind, str(body.get("tenant") or ""), row.key
             data = {**body, "key": row.key, "revision": 1}
-            _add(connection, endpoint, place, lambda _, data=data: data, now_ns)
+            _add(connection, endpoint, place, partial(_as_it_is, data), now_ns)
     if rows:
         _move(connection, endpoint, _ALERTS, rows[-1].id)
 
@@ -243,10 +244,10 @@ def _add(
     connection: Connection,
     endpoint: WebhookEndpoint,
     place: tuple[str, str, str],
-    make: Callable[[int], dict[str, Any]],
+    make: Callable[..., dict[str, Any]],
     now_ns: int,
 ) -> None:
-    """A message of `make(revision)`, unless the last one about it said the very same.
+    """A message of what `make` says, unless the last one about it said the very same.
 
     `place` is its type, its subject, and what of that it is about.
     """
@@ -260,7 +261,7 @@ def _add(
     )
     last = connection.execute(query).first()
     revision = 1 if last is None else int(last.revision) + 1
-    data = make(revision)
+    data = make(revision=revision)
     digest = digest_of(data)
     if last is not None and last.digest == digest:
         return
@@ -281,6 +282,12 @@ def _add(
         "tried_since": now_ns,
     }
     insert_rows(connection, hooks.webhook_message, [row])
+
+
+def _as_it_is(data: dict[str, Any], *, revision: int) -> dict[str, Any]:
+    """What is told once."""
+    assert revision == 1, "its name stands for it"
+    return data
 
 
 # sending
