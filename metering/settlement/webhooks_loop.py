@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.clock import now_ns
 from metering.settlement.ledger import webhook_book as book
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.ledger.webhook_news import fill
 from metering.settlement.sending import SinkError
 from metering.settlement.sinks.webhook import post
 from metering.settlement.terms import Offer
@@ -63,7 +64,7 @@ class WebhooksLoop:
         try:
             if not self._source:
                 self._source = await asyncio.to_thread(book.source_of, self._ledger)
-            while fills and await asyncio.to_thread(book.fill, self._ledger, endpoint, now_ns()):
+            while fills and await asyncio.to_thread(fill, self._ledger, endpoint, now_ns()):
                 continue
             args = self._ledger, endpoint.name
             while messages := await asyncio.to_thread(book.take_messages, *args, now_ns()):

@@ -17,6 +17,7 @@ from metering.clock import now_ns
 from metering.settlement.ledger import webhook_book
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.ledger.webhook_news import fill
 from metering.settlement.webhooks import headers_of
 from metering.webhook_settings import WebhookEndpoint, read_secret
 from proxy.cli import weir
@@ -64,7 +65,7 @@ def ledger_here(
     book(opened, [make_event(occurred_at=now_ns() // HOUR * HOUR - 3 * HOUR)])
     update_rollups(opened)
     erp = WebhookEndpoint("erp", "", KEY, frozenset({"usage.hourly"}), since_ns=0, dead_after_s=0)
-    webhook_book.fill(opened, erp, now_ns())
+    fill(opened, erp, now_ns())
     [message] = webhook_book.take_messages(opened, "erp", now_ns())
     webhook_book.note_failed(opened, erp, message, "answered 500", now_ns())
     yield opened
