@@ -250,7 +250,7 @@ def lock_credits(connection: Connection) -> None:
     mark = tables.watermark
     connection.execute(select(mark.c.shard).order_by(mark.c.shard).with_for_update()).all()
     if connection.dialect.name == "postgresql":  # SQLite has locked the whole database already
-        connection.execute(text("LOCK TABLE credit_grant IN SHARE ROW EXCLUSIVE MODE"))
+        connection.execute(text("LOCK TABLE grant_standing IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def write_entries(
