@@ -10,9 +10,15 @@ from metering.alert_sinks import ALERT_KINDS
 
 USAGE_HOURLY = "usage.hourly"
 INVOICE_CLOSED = "invoice.closed"
-ALERT = "alert."
+CREDITS_LOW = "credits.low"
 
-EVENTS = (USAGE_HOURLY, INVOICE_CLOSED, *(f"{ALERT}{kind}" for kind in ALERT_KINDS))
+
+def event_of(alert_kind: str) -> str:
+    """What an alert is called where it is told to other systems."""
+    return CREDITS_LOW if alert_kind == "low_balance" else f"alert.{alert_kind}"
+
+
+EVENTS = (USAGE_HOURLY, INVOICE_CLOSED, *sorted(map(event_of, ALERT_KINDS), reverse=True))
 """What an endpoint can be told."""
 
 

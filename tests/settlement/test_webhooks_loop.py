@@ -183,18 +183,22 @@ async def test_a_message_is_given_up_with_an_alert(ledger: Ledger, receiver: Rec
 
 async def test_alerts_are_told_as_cloudevents(ledger: Ledger, receiver: Receiver) -> None:
     """Only those that are wanted, each once."""
-    erp = endpoint(receiver, "alert.cap_mark", format=WebhookFormat.CLOUDEVENTS)
+    wanted = "alert.cap_mark", "credits.low"
+    erp = endpoint(receiver, *wanted, format=WebhookFormat.CLOUDEVENTS)
     await turn(ledger, erp)
     with ledger.write() as connection:
         alerts = [("cap_mark:acme:1", {"tenant": "acme"}), ("backlog:1", {})]
+        alerts.append(("low_balance:beta:1", {"tenant": "beta"}))
         put_alerts(connection, alerts, now_ns())
     await turn(ledger, erp)
     await turn(ledger, erp)
 
-    [event] = receiver.taken
+    event, low = sorted(receiver.taken, key=lambda each: each["subject"])
+    assert (low["type"], low["subject"]) == ("tokenweir.credits.low", "beta")
     assert (event["type"], event["subject"]) == ("tokenweir.alert.cap_mark", "acme")
     assert event["source"].startswith("urn:tokenweir:")
-    assert (event["id"], event["data"]["key"]) == (receiver.ids[0], "cap_mark:acme:1")
+    assert event["data"]["key"] == "cap_mark:acme:1"
+    assert {event["id"], low["id"]} == set(receiver.ids)
 
 
 async def test_a_closed_month_is_told_once(ledger: Ledger, receiver: Receiver) -> None:

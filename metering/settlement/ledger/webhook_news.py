@@ -26,7 +26,7 @@ from metering.settlement.webhooks import (
     statement_data,
     usage_data,
 )
-from metering.webhook_settings import ALERT, INVOICE_CLOSED, USAGE_HOURLY, WebhookEndpoint
+from metering.webhook_settings import INVOICE_CLOSED, USAGE_HOURLY, WebhookEndpoint, event_of
 
 CHUNK = 5_000
 """Events looked at in one transaction."""
@@ -212,7 +212,7 @@ def _tell_alerts(
     rows = connection.execute(query).all()
     for row in rows:
         body = orjson.loads(row.body)
-        kind = f"{ALERT}{body.pop('kind')}"
+        kind = event_of(body.pop("kind"))
         if kind in endpoint.events and body.get("endpoint") != endpoint.name:  # not of itself
             place = kind, str(body.get("tenant") or ""), row.key
             data = {**body, "key": row.key, "revision": 1}
