@@ -20,6 +20,8 @@ ALERT_KINDS = (
     "event_conflict",
     "low_balance",
     "memory",
+    "payment_review",
+    "payment_unassigned",
     "provider_drift",
     "rating_difference",
     "redis_went_back",
@@ -33,6 +35,7 @@ ALERT_KINDS = (
     "stripe_too_late",
     "stripe_unfit",
     "unpriced",
+    "webhook_dead",
 )
 """What there is to tell. A sink that wants a kind that nobody raises would never hear anything."""
 

@@ -24,6 +24,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:{sN}:notes                      stream  what caps have to tell: marks crossed, refusals begun
     P:{sN}:<metering.queue>:dead      stream  the newest entries that could not be booked
     P:{sN}:<metering.queue>:tries     hash    stream id -> times a worker has died while settling it
+    P:callbacks                       stream  what payment providers have called us back with
     P:confirmed                       hash    proxy id -> spool sequences in the ledger, as ranges
     P:prices:<version>                string  canonical body of one side of a price book
     P:proxies                         hash    proxy id -> what that process reports of itself (JSON)
@@ -171,6 +172,11 @@ class RedisKeys:
     def confirmed(self) -> str:
         """Per proxy, the spool sequences that the ledger has; of all shards."""
         return f"{self.prefix}:confirmed"
+
+    @property
+    def callbacks(self) -> str:
+        """What payment providers have called us back with, until the ledger has it."""
+        return f"{self.prefix}:callbacks"
 
     @property
     def announced(self) -> str:

@@ -42,3 +42,5 @@ class StripeSettings:
     every_s: float = 60.0
     timeout_s: float = 20.0
     api_base: str = "https://api.stripe.com"
+    webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
+    """With which Stripe signs its callbacks; payments are booked where there is one."""

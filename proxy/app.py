@@ -26,6 +26,8 @@ from proxy.models_api import counts, get_model, list_models
 from proxy.passthrough import pass_through
 from proxy.realtime import realtime
 from proxy.server import Runner
+from proxy.stripe_webhook import PATH as STRIPE_PATH
+from proxy.stripe_webhook import stripe_webhook
 from proxy.wire import client_format, client_formats, counting
 
 
@@ -59,6 +61,7 @@ def create_app(
             app.router.add_post(asked.COUNT_PATH, counts(asked))
     app.router.add_post("/v1/events", post_events)
     app.router.add_post("/v1/meter", meter)
+    app.router.add_post(STRIPE_PATH, stripe_webhook)
     app.router.add_get("/v1/models", list_models, allow_head=False)
     app.router.add_get("/v1/models/{model}", get_model, allow_head=False)
     app.router.add_get("/v1/realtime", realtime, allow_head=False)

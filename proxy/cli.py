@@ -39,6 +39,7 @@ from proxy.cli_options import (
     load_config,
     shared_options,
 )
+from proxy.cli_payments import payments
 from proxy.cli_plans import plans
 from proxy.cli_reconcile import reconcile
 from proxy.cli_reload import reload
@@ -46,6 +47,7 @@ from proxy.cli_review import review
 from proxy.cli_stripe import stripe
 from proxy.cli_upstreams import upstreams
 from proxy.cli_verify import verify
+from proxy.cli_webhooks import webhooks
 
 if TYPE_CHECKING:
     from proxy.config import Loaded
@@ -81,6 +83,8 @@ def weir() -> None:
 for each in (dead, explain, holds, invoice, invoices, ledger, limits, plans, reconcile):
     weir.add_command(each)
 for each in (credit, reload, review, stripe, upstreams, verify):
+    weir.add_command(each)
+for each in (payments, webhooks):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

@@ -75,7 +75,7 @@ def _check_webhook(path: Path, written: SinkShape, findings: Findings) -> None:
         elif not value:
             findings.fault((*path, name), f"a webhook needs its {name}")
     if written.url:
-        _check_url((*path, "url"), written.url, findings)
+        check_url((*path, "url"), written.url, findings)
     if written.secret:
         if len(written.secret) < SECRET_MIN:
             findings.fault(
@@ -89,7 +89,8 @@ def _check_webhook(path: Path, written: SinkShape, findings: Findings) -> None:
             )
 
 
-def _check_url(path: Path, url: str, findings: Findings) -> None:
+def check_url(path: Path, url: str, findings: Findings, *, what: str = "alerts") -> None:
+    """An address that requests of ours may be sent to; a private one is allowed."""
     example = "write it like https://alerts.example.com/weir"
     try:
         parts = urlsplit(url)
@@ -102,7 +103,7 @@ def _check_url(path: Path, url: str, findings: Findings) -> None:
     elif parts.username is not None:
         findings.fault(path, "must not hold a user and password: requests are signed", example)
     elif parts.scheme == "http" and not _is_here(host):
-        findings.warn(path, "alerts travel in clear text over http", "use https")
+        findings.warn(path, f"{what} travel in clear text over http", "use https")
 
 
 def _is_here(host: str) -> bool:

@@ -45,6 +45,7 @@ from proxy.config_shape import FileShape, ServerShape
 from proxy.config_slips import warn_of_cache_rates, warn_of_long_prompts, warn_of_unset
 from proxy.config_stripe import build_stripe
 from proxy.config_tenants import Tenants, build_tenants
+from proxy.config_webhooks import build_webhooks
 from proxy.config_yaml import Path
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
 from routing.upstreams import Model, Upstream, candidates
@@ -126,6 +127,7 @@ def _billing(shape: FileShape, findings: Findings, directory: FilePath) -> dict[
         "plans": plans,
         "assignments": build_assignments(shape.tenants, plans, findings),
         "stripe": build_stripe(shape, findings),
+        "webhooks": build_webhooks(shape.webhooks, findings),
         "invoicing": build_invoicing(shape, findings, directory),
     }
 

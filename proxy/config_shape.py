@@ -39,6 +39,7 @@ from proxy.config_values import (
 )
 from proxy.config_values import text as _text
 from proxy.config_values import whole as _whole
+from proxy.config_webhooks_shape import WebhookShape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +304,8 @@ class FileShape:
     """What invoices say beside amounts."""
     stripe: StripeShape | None = None
     """Usage that is told to Stripe's meters; none without the section."""
+    webhooks: tuple[WebhookShape, ...] = ()
+    """Other systems that are told of usage, closed months and alerts."""
 
 
 FILE: TypeAdapter[FileShape] = TypeAdapter(FileShape)

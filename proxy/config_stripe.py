@@ -22,6 +22,7 @@ DIMENSIONS = frozenset(
 _SECTION: Path = ("stripe",)
 _CUSTOMER = re.compile(r"cus_[A-Za-z0-9_]{1,250}")
 _KEY = re.compile(r"(sk|rk)_[A-Za-z0-9_]{8,}")
+_WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]{16,}")
 _EVENT_NAME_MAX = 100
 
 
@@ -37,23 +38,46 @@ def build_stripe(shape: FileShape, findings: Findings) -> StripeSettings | None:
     written = shape.stripe
     told_elsewhere = Findings(findings.document)
     known = {**BUILT_IN, **build_meters(shape.meters, told_elsewhere)}
-    if not customers:
+    if not customers and written.meters:
         findings.warn(_SECTION, "no tenant has a stripe_customer: nothing is told to Stripe")
-    since = day_of(written.since, (*_SECTION, "since"), findings)
     return StripeSettings(
         api_key=_api_key(written, findings),
         meters=_meters(written, known, findings),
         customers=customers,
-        since_ns=(since.toordinal() - _EPOCH_DAY) * 86_400 * 1_000_000_000,
+        since_ns=_since_ns(written, findings),
         mode=StripeMode(written.mode),
         every_s=float(written.every_s),
         timeout_s=float(written.timeout_s),
         api_base=_api_base(written, findings),
+        webhook_secrets=_webhook_secrets(written, findings),
     )
 
 
 _EPOCH_DAY = 719_163
 """date(1970, 1, 1).toordinal()."""
+
+
+def _since_ns(written: StripeShape, findings: Findings) -> int:
+    if written.since is None:
+        if written.meters:
+            findings.fault((*_SECTION, "since"), "missing: from which day on usage is told")
+        return 0
+    since = day_of(written.since, (*_SECTION, "since"), findings)
+    return (since.toordinal() - _EPOCH_DAY) * 86_400 * 1_000_000_000
+
+
+def _webhook_secrets(written: StripeShape, findings: Findings) -> tuple[str, ...]:
+    """Messages show none of them."""
+    for index, secret in enumerate(written.webhook_secrets):
+        path: Path = (*_SECTION, "webhook_secrets", index)
+        variable = findings.document.unset.get(path)
+        if variable is not None:
+            findings.fault(path, f"environment variable {variable} is not set")
+        elif not _WEBHOOK_SECRET.fullmatch(secret):
+            findings.fault(path, "is no secret of a webhook of Stripe's", "they begin with whsec_")
+        elif findings.document.literal(path):
+            findings.secret(path, "a credential in clear text", "write ${STRIPE_WEBHOOK_SECRET}")
+    return written.webhook_secrets
 
 
 def _customers(shape: FileShape, findings: Findings) -> dict[str, str]:
@@ -91,7 +115,7 @@ def _meters(
     written: StripeShape, known: Mapping[str, Meter], findings: Findings
 ) -> tuple[StripeMeter, ...]:
     found: list[StripeMeter] = []
-    if not written.meters:
+    if not written.meters and not written.webhook_secrets:
         findings.fault((*_SECTION, "meters"), "no meters: nothing would be told")
     for index, each in enumerate(written.meters):
         path: Path = (*_SECTION, "meters", index)

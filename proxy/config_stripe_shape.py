@@ -32,10 +32,12 @@ class StripeShape:
 
     api_key: Text
     """A secret or restricted key of Stripe; write `${NAME}`."""
-    since: Text
+    since: Text | None = None
     """First day, `YYYY-MM-DD` (UTC), whose usage is told; nothing before it ever is."""
-    meters: tuple[StripeMeterShape, ...]
-    """Which meters, and under which names."""
+    meters: tuple[StripeMeterShape, ...] = ()
+    """Which meters, and under which names; may be left out where only payments are booked."""
+    webhook_secrets: tuple[Text, ...] = ()
+    """What Stripe signs its [callbacks](payments.md) with, `whsec_...`, two while one is rolled."""
     mode: Annotated[Literal["hourly", "raw"], BeforeValidator(_text)] = "hourly"
     """What is told: the total of each hour, or what was added; see [Stripe](stripe.md#modes)."""
     every_s: Annotated[Seconds, Field(ge=5, le=3600)] = Decimal(60)

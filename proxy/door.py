@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from metering.calibration import Calibration
+from metering.callbacks import Callbacks, MemoryCallbacks
 from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
 from metering.claims import Claims, MemoryClaims
 from metering.fullness import Standing
@@ -161,6 +162,8 @@ class Door:
     """How far our count of prompts is off, by upstream model."""
     claims: Claims = field(default_factory=MemoryClaims)
     """What is known of events from outside; in Redis, where every process sees it, when served."""
+    callbacks: Callbacks = field(default_factory=MemoryCallbacks)
+    """What payment providers say; in Redis, for the worker, when served."""
     owned: Ownership = field(default_factory=Ownership)
     """Whose objects at providers are; in Redis when served."""
     replies: Replies = field(default_factory=MemoryReplies)

@@ -24,6 +24,7 @@ from metering.local_journal import LocalJournal
 from metering.outage_caps import OutageCaps
 from metering.outage_slices import OutagePolicy
 from metering.recent import RecentCommits
+from metering.redis_callbacks import RedisCallbacks
 from metering.redis_caps import CapsSetupError, RedisCaps
 from metering.redis_claims import RedisClaims
 from metering.redis_connect import RedisRunner, open_runner
@@ -209,13 +210,12 @@ def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None
 def _with_stores(
     door: Door, runner: MeasuredRunner, keys: RedisKeys
 ) -> tuple[Door, contextlib.AbstractAsyncContextManager[object]]:
-    """The door with what every process has to see in Redis, and the way to that of `cache.url`,
-    which is still to be opened."""
-    owned = Ownership(RedisOwners(runner, keys), door.log)
+    """The door with what every process sees in Redis, and the unopened way to `cache.url`."""
     apart = _cache_runner(door.settings, door.proxy_id, door.log)
     kept_in = runner if apart is None else MeasuredRunner(apart, door.metrics.metrics)
     replies = RedisReplies(kept_in, keys)
-    made = replace(door, claims=RedisClaims(runner, keys), owned=owned, replies=replies)
+    made = replace(door, claims=RedisClaims(runner, keys), callbacks=RedisCallbacks(runner, keys))
+    made = replace(made, owned=Ownership(RedisOwners(runner, keys), door.log), replies=replies)
     return made, apart or contextlib.nullcontext()
 
 

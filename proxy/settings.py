@@ -20,6 +20,7 @@ from metering.redis_keys import RedisKeys
 from metering.stripe_settings import StripeSettings
 from metering.tenants import Tenant
 from metering.tolerances import EVERYBODY_ALIKE, Tolerances
+from metering.webhook_settings import WebhookEndpoint
 from proxy.cache_rules import NOTHING_KEPT, CacheSettings
 from proxy.passthrough_rules import Passthrough
 from routing.cost_to_serve import NOT_JUDGED, CostRules
@@ -259,6 +260,8 @@ class Settings:
     """What the worker tells Stripe; nothing without the section."""
     invoicing: Invoicing = UNNAMED
     """What invoices say beside amounts."""
+    webhooks: tuple[WebhookEndpoint, ...] = ()
+    """Which other systems the worker tells what."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -38,6 +38,7 @@ AT_ONCE: Mapping[str, str] = {
     "assignments": "tenants.plan",
     "stripe": "stripe",
     "invoicing": "invoices",
+    "webhooks": "webhooks",
     "cache": "cache",
     "server.metrics_tenants": "server.metrics_tenants",
     "server.max_body_mb": "server.max_body_mb",

@@ -27,6 +27,8 @@ def terms_of(settings: Settings) -> Terms:
         tolerances=settings.tolerances,
         sinks=settings.sinks,
         stripe=settings.stripe,
+        webhooks=settings.webhooks,
+        tenants=frozenset(settings.tenants),
         levels=levels_of(settings.tenants.values()),
     )
 

@@ -18,6 +18,7 @@ pytest_plugins = [
     "fixtures_ledger",
     "fixtures_settlement",
     "fixtures_stripe",
+    "fixtures_payments",
     "fixtures_tls",
     "fixtures_upstream",
     "fixtures_provider",

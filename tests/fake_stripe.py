@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from fake_stripe_payments import FakePayments
+
 DAY_S = 86_400
 KEY = "sk_test_fake"
 
@@ -50,6 +52,7 @@ class FakeStripe:
     retry_after_s: float = 2.0
 
     def __post_init__(self) -> None:
+        self.payments = FakePayments(self.clock_s)
         self._known: dict[str, int] = {}
         self._answers: dict[str, tuple[str, int, dict[str, Any]]] = {}
         self._busy: set[tuple[str, str]] = set()
@@ -246,8 +249,12 @@ class _Handler(BaseHTTPRequestHandler):
             data = list(self.stripe.meters.values())
             self._answer(200, {"object": "list", "url": url.path, "data": data, "has_more": False})
             return
+        asked = dict(parse_qsl(url.query))
+        if (found := self.stripe.payments.answer(url.path, asked)) is not None:
+            self._answer(*found)
+            return
         meter_id = url.path.split("/")[4]
-        self._answer(200, self.stripe.summaries(meter_id, dict(parse_qsl(url.query))))
+        self._answer(200, self.stripe.summaries(meter_id, asked))
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"])).decode()

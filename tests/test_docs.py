@@ -80,7 +80,7 @@ WRITTEN_LATER: frozenset[str] = frozenset()
 """Pages that are linked before they exist."""
 
 READERS_PATHS = frozenset(
-    {"v1", "healthz", "readyz", "models", "metrics", "etc", "bin", "tmp", "opt", "var"}
+    {"v1", "healthz", "readyz", "models", "metrics", "webhooks", "etc", "bin", "tmp", "opt", "var"}
 )
 
 

@@ -64,21 +64,7 @@ class Sdk:
 
     def __init__(self, settings: StripeSettings) -> None:
         """StripeMissingError without the SDK."""
-        try:
-            import stripe  # noqa: PLC0415 - half a second, and an extra: for who uses it
-        except ImportError:
-            raise StripeMissingError(
-                "`stripe` needs the SDK: pip install 'tokenweir[stripe]'"
-            ) from None
-        stripe.enable_telemetry = False
-        logging.getLogger("stripe").setLevel(logging.WARNING)  # else two lines for each request
-        self._stripe = stripe
-        self._client = stripe.StripeClient(
-            settings.api_key,
-            max_network_retries=0,
-            http_client=stripe.RequestsClient(timeout=settings.timeout_s),
-            base_addresses={"api": settings.api_base},
-        )
+        self._stripe, self._client = open_client(settings)
 
     def meters(self) -> dict[str, MeterAtStripe]:
         """See `StripePort`. Of an event name's meters the active one, of which there is one."""
@@ -131,14 +117,33 @@ class Sdk:
         try:
             yield from ask(params).auto_paging_iter()
         except self._stripe.StripeError as error:
-            raise StripeAwayError(_words(error)) from None
+            raise StripeAwayError(words_of(error)) from None
+
+
+def open_client(settings: StripeSettings) -> tuple[Any, Any]:
+    """The SDK, and a client of it that repeats nothing; StripeMissingError without the SDK."""
+    try:
+        import stripe  # noqa: PLC0415 - half a second, and an extra: for who uses it
+    except ImportError:
+        raise StripeMissingError(
+            "`stripe` needs the SDK: pip install 'tokenweir[stripe]'"
+        ) from None
+    stripe.enable_telemetry = False
+    logging.getLogger("stripe").setLevel(logging.WARNING)  # else two lines for each request
+    client = stripe.StripeClient(
+        settings.api_key,
+        max_network_retries=0,
+        http_client=stripe.RequestsClient(timeout=settings.timeout_s),
+        base_addresses={"api": settings.api_base},
+    )
+    return stripe, client
 
 
 def answer_to(error: Any) -> Answer:
     """What became of a request, from the SDK's error."""
     status, code = error.http_status, error.code or ""
     if status is None or status >= 500:  # no answer, or one that does not say what was done
-        return Answer(Became.UNKNOWN, code or _words(error), has_answered=status is not None)
+        return Answer(Became.UNKNOWN, code or words_of(error), has_answered=status is not None)
     if code in _DUPLICATE or (status == 400 and _DUPLICATE_TEXT in (error.user_message or "")):
         return Answer(Became.TAKEN, code)
     after_s = _retry_after_s(error.headers or {})
@@ -189,7 +194,7 @@ def _whole(value: float) -> int:
     return int(exact)
 
 
-def _words(error: Any) -> str:
+def words_of(error: Any) -> str:
     """The kind of failure; messages may quote what was sent."""
     if error.http_status is None:
         return type(error).__name__

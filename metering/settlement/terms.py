@@ -17,6 +17,7 @@ from metering.settlement.sending import Outlet, open_outlets
 from metering.settlement.watch import Log
 from metering.stripe_settings import StripeSettings
 from metering.tolerances import Tolerances
+from metering.webhook_settings import WebhookEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class Terms:
     tolerances: Tolerances = field(default_factory=Tolerances)
     sinks: Sequence[SinkSettings] = DEFAULT_SINKS
     stripe: StripeSettings | None = None
+    webhooks: Sequence[WebhookEndpoint] = ()
+    tenants: frozenset[str] = frozenset()
+    """Whom a payment may name."""
     levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """By tenant, the amounts of credit whose undercutting is told, in nano-USD."""
 

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.clock import monotonic_s
 from metering.redis_keys import RedisKeys
+from metering.settlement.beside import run_beside
 from metering.settlement.common_keys import CommonKeys
 from metering.settlement.counting import Rules
 from metering.settlement.crossings import Marks
@@ -31,7 +32,6 @@ from metering.settlement.one_ledger import OneLedger, ledger_id
 from metering.settlement.redis_client import connect, is_cluster
 from metering.settlement.redis_stream import BATCH_MAX, StreamReader, lanes
 from metering.settlement.sending import Outlet, Sender
-from metering.settlement.stripe_loop import StripeLoop
 from metering.settlement.terms import Offer, Terms
 from metering.settlement.timing import Timing
 from metering.settlement.watch import Log, Unwatched, Watch
@@ -159,6 +159,7 @@ class Settlement:
             log=log,
             told=watch,
         )
+        self._is_cluster = is_cluster
         self._upkeep.credits.adopt(offer.terms.rules, offer.terms.levels)
         self._may_send = asyncio.Event()
         self._has_ledger = False
@@ -189,16 +190,14 @@ class Settlement:
             is_over = is_over or over.is_set()
 
     async def tell_stripe(self, *, over: asyncio.Event) -> None:
-        """Keep Stripe's meters up, from when there is a ledger on; nothing unless configured."""
+        """Keep Stripe's meters up, book payments and tell others, from when there is a ledger on;
+        nothing unless configured."""
         await self._may_send.wait()
         if self._has_ledger:
-            loop = StripeLoop(
-                self._ledger,
-                lambda: self._offer.terms.stripe,
-                log=self._log,
-                watch=self._watch,
+            args = self._ledger, self._redis, self._keys, self._offer
+            await run_beside(
+                *args, over=over, is_cluster=self._is_cluster, log=self._log, watch=self._watch
             )
-            await loop.run(over)
 
     async def _send(self, outlets: Sequence[Outlet], ends: asyncio.Event) -> None:
         names, timing = [each.name for each in outlets], self._timing

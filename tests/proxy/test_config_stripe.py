@@ -67,3 +67,36 @@ def test_what_hours_do_not_sum_cannot_be_told(tmp_path: Path, meter: str, says: 
     text = f"{BASE}meters: [{meter}]\n{SECTION.replace('llm-tokens', 'odd')}"
 
     assert any(says in each for each in faults(tmp_path, text, STRIPE_API_KEY=KEY))
+
+
+PAYMENTS = """stripe:
+  api_key: "${STRIPE_API_KEY}"
+  webhook_secrets: ["${NEW_SECRET}", "${OLD_SECRET}"]
+"""
+SECRETS = {"NEW_SECRET": "whsec_0123456789abcdef", "OLD_SECRET": "whsec_fedcba9876543210"}
+
+
+def test_payments_need_no_meters(tmp_path: Path) -> None:
+    """Two secrets while one is rolled; none is shown."""
+    found = loaded(tmp_path, BASE + PAYMENTS, STRIPE_API_KEY=KEY, **SECRETS).settings.stripe
+
+    assert found is not None
+    assert (found.meters, found.webhook_secrets) == ((), tuple(SECRETS.values()))
+    assert "whsec_" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "says"),
+    [
+        ("${OLD_SECRET}", "${NOT_SET}", "webhook_secrets[1]: environment variable NOT_SET"),
+        ("${OLD_SECRET}", "sk_test_31337", "webhook_secrets[1]: is no secret of a webhook"),
+        ('["${NEW_SECRET}", "${OLD_SECRET}"]', "[]", "stripe.meters: no meters"),
+        ("webhook", "meters: [{meter: api-calls, event_name: x}]\n  webhook", "stripe.since: miss"),
+    ],
+)
+def test_slips_of_payments_are_faults(tmp_path: Path, was: str, now: str, says: str) -> None:
+    text = BASE + PAYMENTS.replace(was, now, 1)
+    found = faults(tmp_path, text, STRIPE_API_KEY=KEY, **SECRETS)
+
+    assert any(says in each for each in found), found
+    assert "31337" not in str(found)

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect
 
-from metering.settlement.ledger import credit_tables, invoice_tables, provider_tables
+from metering.settlement.ledger import (
+    credit_tables,
+    invoice_tables,
+    payment_tables,
+    provider_tables,
+    webhook_tables,
+)
 from metering.settlement.ledger import stripe_tables as _stripe_tables  # its tables are metadata's
 from metering.settlement.ledger.tables import APPEND_ONLY, HEAD_REVISION, metadata
 
 assert _stripe_tables.stripe_hour.metadata is metadata
+assert webhook_tables.webhook_message.metadata is metadata
+
+_PARTS = (provider_tables, credit_tables, payment_tables, invoice_tables)
+"""Where else tables are named that are append-only."""
 
 _STAMP = Table(  # as Alembic makes it
     "alembic_version",
@@ -27,8 +37,7 @@ def create_schema(connection: Connection) -> bool:
     if connection.dialect.name != "sqlite" or inspect(connection).get_table_names():
         return False
     metadata.create_all(connection, checkfirst=False)
-    parts = (provider_tables, credit_tables, invoice_tables)
-    for table in (*APPEND_ONLY, *(name for part in parts for name in part.APPEND_ONLY)):
+    for table in (*APPEND_ONLY, *(name for part in _PARTS for name in part.APPEND_ONLY)):
         for verb in ("UPDATE", "DELETE"):
             connection.exec_driver_sql(
                 f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 
 import aiohttp
 import orjson
@@ -39,19 +40,22 @@ class WebhookSink:
             ALERT_ID: alert_id(alert),
             SIGNATURE: sign(body, settings.secret, at_s=now_ns() // 1_000_000_000),
         }
-        timeout = aiohttp.ClientTimeout(total=settings.timeout_s)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.post(
-                    settings.url, data=body, headers=headers, allow_redirects=False
-                ) as answer,
-            ):
-                status = answer.status
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise SinkError(f"not reached: {type(error).__name__}") from None
-        if not 200 <= status < 300:
-            raise SinkError(f"answered {status}")
+        await post(settings.url, body, headers, timeout_s=settings.timeout_s)
+
+
+async def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> None:
+    """One request by the rules of this module; anything but a 2xx in time is a SinkError."""
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
+        ):
+            status = answer.status
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        raise SinkError(f"not reached: {type(error).__name__}") from None
+    if not 200 <= status < 300:
+        raise SinkError(f"answered {status}")
 
 
 def open_sink(settings: SinkSettings, log: Log) -> WebhookSink:
