@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from metering.batch_notes import BatchNotes, MemoryBatchNotes
 from metering.calibration import Calibration
 from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
 from metering.claims import Claims, MemoryClaims
@@ -162,6 +163,8 @@ class Door:
     """What is known of events from outside; in Redis, where every process sees it, when served."""
     owned: Ownership = field(default_factory=Ownership)
     """Whose objects at providers are; in Redis when served."""
+    batches: BatchNotes = field(default_factory=MemoryBatchNotes)
+    """What is to be billed of batches at providers; in Redis when served."""
     replies: Replies = field(default_factory=MemoryReplies)
     """Answers that are kept; in Redis, where every process sees them, when served."""
     flights: Flights = field(default_factory=Flights)
