@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from charge_samples import usage_event
+from fixtures_ledger import make_event
 
 from metering.batch_notes import (
     DONE,
@@ -73,7 +73,7 @@ async def test_an_open_note_is_not_opened_again(notes: BatchNotes) -> None:
 
 def test_a_note_says_what_is_still_to_be_done() -> None:
     """The event to take back; or what takes its place; or nothing."""
-    event = usage_event()
+    event = make_event()
     made = Made(Vector(nano=7, tokens=3), (b'{"a":1}', b'{"b":2}'))
 
     assert read_note(open_note(encode(event))) == event

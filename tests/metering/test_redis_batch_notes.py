@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from charge_samples import usage_event
+from fixtures_ledger import make_event
 
 from metering.batch_notes import DONE, NOTE_MS, open_note
 from metering.events import encode
@@ -23,8 +23,11 @@ async def test_a_note_ends_by_itself(redis_link: RedisLink, redis_keys: RedisKey
 
 async def test_a_note_is_small(redis_link: RedisLink, redis_keys: RedisKeys) -> None:
     """As docs/redis.md says: 2 KB while the batch is open, 200 bytes once it is booked."""
-    notes, name = RedisBatchNotes(redis_link, redis_keys), "openai/batch_67f7bfc50b288190893f242d9fa"
-    key, note = redis_keys.batch("acme", name), open_note(encode(usage_event()))
+    notes, name = (
+        RedisBatchNotes(redis_link, redis_keys),
+        "openai/batch_67f7bfc50b288190893f242d9fa",
+    )
+    key, note = redis_keys.batch("acme", name), open_note(encode(make_event()))
 
     await notes.swap("acme", name, was=b"", becomes=note)
     while_open = await redis_link.call("MEMORY", "USAGE", key)
