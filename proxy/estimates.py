@@ -95,18 +95,10 @@ class Estimates:
         return price.sell.dearest(
             tier=tier,
             region=asks.region or place.upstream.region,
-            or_in=self._may_be_in(place, asks),
+            or_in=_may_be_in(place),
             tokens=(input_tokens - spread, input_tokens + spread),
             fees_nano=asks.fees_nano(price),
         )
-
-    def _may_be_in(self, place: Place, asks: Asks) -> Sequence[str]:
-        """Where else it may be served, by a provider that decides on that and tells: a workspace of
-        Anthropic's has a place for the requests that name none."""
-        variants = None if place.price is None else place.price.sell.variants
-        if variants is None or not variants.regions or MESSAGES not in place.formats:
-            return ()
-        return (ANYWHERE,) if asks.region else (ANYWHERE, *variants.regions)
 
     def possible(self, place: Place, changes: Changes) -> Changes:
         """What of the changes can be written in the format that is sent there: no instruction where
@@ -188,3 +180,12 @@ class Estimates:
             cost = self._nano(rates, tokens, self._output(NO_CHANGES, place))
             self._costs[place.upstream.label] = cost
         return cost
+
+
+def _may_be_in(place: Place) -> Sequence[str]:
+    """Where else it may be served, by a provider that tells: Anthropic, whose workspaces have a
+    place for the requests that name none. What is told is billed, whatever was asked for."""
+    variants = None if place.price is None else place.price.sell.variants
+    if variants is None or not variants.regions or MESSAGES not in place.formats:
+        return ()
+    return (ANYWHERE, *variants.regions)
