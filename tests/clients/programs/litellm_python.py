@@ -1,4 +1,5 @@
-"""litellm as a client of a proxy: chat, stream, tools, embeddings, and Anthropic's format."""
+"""litellm as a client of a proxy: chat, embeddings, responses and Anthropic's format; its streams, with
+tools in them."""
 
 import json
 import os
@@ -18,11 +19,39 @@ vectors = litellm.embedding(model="openai/m", input=["a"], **WHERE)
 claude = litellm.completion(
     model="anthropic/m", messages=ASK, api_base=URL, api_key=KEY, num_retries=0
 )
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+
+
+def called(model, **where):
+    """The tool that is called in a stream, and its arguments, put together as litellm does."""
+    asked = {"messages": ASK, "tools": [TOOL], "num_retries": 0, "stream": True}
+    pieces = list(litellm.completion(model=model, **asked, **where))
+    function = litellm.stream_chunk_builder(pieces).choices[0].message.tool_calls[0].function
+    return [function.name, json.loads(function.arguments)]
+
+
+def responded():
+    """What a response says, and what its streamed twin ends with."""
+    whole = litellm.responses(model="openai/m", input="Say hello.", **WHERE)
+    said = whole.output[-1].content[0].text
+    events = litellm.responses(model="openai/m", input="Say hello.", stream=True, **WHERE)
+    return [said, "".join(e.delta for e in events if e.type == "response.output_text.delta")]
+
+
 found = {
     "chat": whole.choices[0].message.content,
     "stream": "".join(chunk.choices[0].delta.content or "" for chunk in stream),
     "embeddings": len(vectors.data),
     "anthropic": claude.choices[0].message.content,
+    "tools": called("openai/m", api_base=f"{URL}/v1", api_key=KEY),
+    "anthropic_tools": called("anthropic/m", api_base=URL, api_key=KEY),
+    "responses": responded(),
 }
 try:
     litellm.completion(model="openai/nope", messages=ASK, **WHERE)
