@@ -160,7 +160,7 @@ async def test_llama_index(need: Any, run: Run, door: RunningDoor) -> None:
 
 
 async def test_litellm(need: Any, run: Run, door: RunningDoor) -> None:
-    """As a client of ours: chat, responses and Messages, whole and streamed, with tools."""
+    """As a client of ours, in both formats, whole and streamed, with tools."""
     found = last(await run(need("clients"), PROGRAMS / "litellm_python.py"))
 
     assert found == {
@@ -170,7 +170,6 @@ async def test_litellm(need: Any, run: Run, door: RunningDoor) -> None:
         "anthropic": HELLO,
         "tools": ["weather", PARIS],
         "anthropic_tools": ["weather", PARIS],
-        "responses": [HELLO, HELLO],
         "error": 404,
     }
     assert settled(door)
