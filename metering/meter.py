@@ -70,6 +70,8 @@ class Meter:
         "is_in_thread",
         "output_max",
         "reported_input",
+        "reported_region",
+        "reported_speed",
     )
 
     def __init__(
@@ -100,6 +102,9 @@ class Meter:
         self.reported_input: Mapping[str, int] | None = None
         """The input that the provider has reported so far, by class. To be read only; every event
         of a stream asks for it."""
+        self.reported_speed: str | None = None
+        self.reported_region: str | None = None
+        """What the provider says its price depends on beside tokens, as `ReportedUsage` has it."""
         self._output: Mapping[str, int] | None = None
         self._is_stale = False  # text came after the last report of output
         self._suspect: str | None = None
@@ -134,6 +139,8 @@ class Meter:
         """
         if usage.tools is not None:
             self._tools = usage.tools
+        if usage.speed is not None:
+            self.reported_speed, self.reported_region = usage.speed, usage.region
         if usage.suspect is not None:
             self.reported_input = self._output = None
             self._suspect = usage.suspect

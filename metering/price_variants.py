@@ -12,6 +12,7 @@ cannot differ.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,15 @@ from metering.usage import INPUT_CLASSES, LATER_CLASSES, OUTPUT_CLASSES
 
 OTHERWISE = "otherwise"
 """The service tier of a rule that stands for all those it does not name."""
+
+FAST = "fast"
+"""The service tier that OpenAI calls so, and Anthropic's `speed: fast`."""
+
+ANYWHERE = "global"
+"""What Anthropic calls inference that it may do anywhere, at the list price."""
+
+PLACE = re.compile(r"[a-z]{2,8}(-[a-z0-9]{1,12})?")
+"""What may name where something was done: a word from outside that enters events."""
 
 STANDARD_TIERS = frozenset({"default", "standard", "standard_only", "auto", "on_demand"})
 """What vendors call what is billed at the list price, asked for or reported: OpenAI says `auto` and

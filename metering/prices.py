@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -117,17 +117,25 @@ class Rates:
         return self._under(self.variants.key(tier, region, abs(input_total(units))))
 
     def dearest(
-        self, *, tier: str | None, region: str | None, tokens: tuple[int, int], fees_nano: int = 0
+        self,
+        *,
+        tier: str | None,
+        region: str | None,
+        tokens: tuple[int, int],
+        fees_nano: int = 0,
+        or_in: Iterable[str] = (),
     ) -> Rates:
         """What to hold by: the dearest rate of each unit for a prompt of between so many tokens, at
-        this tier or at the list price: who asks for a cheaper tier may be answered without it."""
+        this tier or at the list price: who asks for a cheaper tier may be answered without it.
+        `or_in` are the regions in which it may be served as well."""
         if self.variants is None:
             return self if not fees_nano else replace(self, fees_nano=fees_nano)
         least, most = tokens
         inside = [each + 1 for each in self.variants.borders if least <= each < most]
         found = [
-            self._under(self.variants.key(each, region, count))
+            self._under(self.variants.key(each, place, count))
             for each in dict.fromkeys((tier, None))
+            for place in dict.fromkeys((region, *or_in))
             for count in (least, *inside, most)
         ]
         if not fees_nano and all(each is found[0] for each in found):
@@ -213,6 +221,10 @@ class Price:
         return choose_tier(
             sell.variants, sell.rates_pico, reported=reported, asked=asked, usual=self.usual_tier
         )
+
+    def prices_region(self, region: str) -> bool:
+        """Whether it has a price of its own there."""
+        return self.sell.variants is not None and region in self.sell.variants.regions
 
     def takes_tier(self, asked: str) -> bool:
         """Whether there is a price for this service tier."""

@@ -106,6 +106,10 @@ class RedisKeys:
         """Those that their providers forget by themselves."""
         return f"{self.of(tenant)}:own:{tenant}:passing"
 
+    def batch(self, tenant: str, name: str) -> str:
+        """What is to be billed of a batch that the tenant began."""
+        return f"{self.of(tenant)}:batch:{tenant}:{name}"
+
     def request(self, tenant: str, name: str) -> str:
         """Who is answering the request that its client calls so."""
         return f"{self.of(tenant)}:request:{tenant}:{name}"

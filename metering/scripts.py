@@ -29,6 +29,8 @@ _SHARED = {
     "look_owned": (),
     "note_owned": (),
     "forget_owned": (),
+    "look_notes": (),
+    "swap_note": (),
     "peek": (),
     "find_reply": (),
     "keep_reply": (),

@@ -78,6 +78,11 @@ class ReportedUsage:
     suspect: str | None = None
     doubt: str | None = None
     tools: Mapping[str, int] | None = None
+    speed: str | None = None
+    """How fast it was served, in words of the format's; empty where a format that tells it did not,
+    None of the others."""
+    region: str | None = None
+    """Where it was served, as far as it is told."""
 
 
 @dataclass(frozen=True, slots=True)

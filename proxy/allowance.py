@@ -100,7 +100,7 @@ def billed_at(option: Option) -> BilledAt | None:
     if price is None or price.sell.variants is None or not price.sell.variants.borders:
         return None
     tier = price.choose_tier(reported=None, asked=option.asked_tier).tier
-    return BilledAt(price.sell, tier, option.upstream.region)
+    return BilledAt(price.sell, tier, option.region)
 
 
 def dearer_of(one: Rates, other: Rates) -> Rates:

@@ -11,8 +11,7 @@ from metering.events import RECOVERED, UsageEvent, encode
 from metering.ids import derived_id
 from metering.recovery import encode_checkpoint
 from proxy.attempts import Attempt, Facts, elapsed_ms
-from proxy.charging import Charge, charge, charge_now
-from routing.upstreams import Upstream
+from proxy.charging import Charge, charge, charge_now, region_of, tier_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +95,20 @@ class _Moment:
     spool_events: int | None
 
 
-def _place(upstream: Upstream) -> dict[str, Any]:
-    """Where it was sent, as events say it."""
+def _place(attempt: Attempt) -> dict[str, Any]:
+    """Where it was sent, and where and how it was served, as events say it."""
+    upstream = attempt.option.upstream
     return {
         "provider": upstream.provider,
         "model_public": upstream.public_name,
         "model_upstream": upstream.model,
-        "region": upstream.region,
+        "region": region_of(attempt),
+        "service_tier": tier_told(attempt),
     }
 
 
 def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Moment) -> UsageEvent:
-    upstream, price, reply = attempt.option.upstream, attempt.option.price, attempt.reply
+    price, reply = attempt.option.price, attempt.reply
     key, usage = facts.principal.key, charged.usage
     return UsageEvent(
         event_id=attempt.event_id,
@@ -128,10 +129,9 @@ def _usage_event(facts: Facts, attempt: Attempt, charged: Charge, moment: _Momen
         emitted_at=moment.emitted_at,
         vendor=attempt.vendor,
         model_requested=facts.model_requested,
-        **_place(upstream),
+        **_place(attempt),
         model_answered=reply.model,
         model_version=reply.version,
-        service_tier=reply.service_tier,
         price_tier=charged.price_tier,
         units=charged.units,
         usage_source=usage.source,

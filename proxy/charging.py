@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from metering.events import Reason, Status
 from metering.money import PPM, divide_half_even
-from metering.price_variants import USUAL_CHOICE, TierChoice
+from metering.price_variants import ANYWHERE, FAST, USUAL_CHOICE, TierChoice, is_standard
 from metering.prices import Price
 from metering.usage import INPUT_CLASSES, TOKEN_CLASSES, MeteredUsage
 from proxy.attempts import Attempt
@@ -102,7 +102,8 @@ def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> C
     if outcome is Outcome.SERVED and attempt.is_inference:
         units["inference"] = 1
     price, choice = price_of(attempt, units)
-    if (doubt := choice.doubt or _unpriced_tools(price, tokens)) is not None:
+    doubt = choice.doubt or _unpriced_region(attempt) or _unpriced_tools(price, tokens)
+    if doubt is not None:
         usage = replace(usage, suspect=usage.suspect or doubt)
     sell_nano = price.sell.total_nano(units) if price else 0
     sla_met = attempt.is_in_time if outcome is Outcome.SERVED else None
@@ -124,14 +125,40 @@ def _charge(attempt: Attempt, outcome: Outcome | None, usage: MeteredUsage) -> C
 
 def price_of(attempt: Attempt, units: Mapping[str, int]) -> tuple[Price | None, TierChoice]:
     """The price that holds for these units of an attempt, and the service tier it is of."""
-    option, reported = attempt.option, attempt.reply.service_tier
+    option, reported = attempt.option, tier_told(attempt)
     price, asked = option.price, option.asked_tier
     if price is None:
         return None, USUAL_CHOICE
     choice = USUAL_CHOICE
     if reported != "default" and not (reported is asked is price.usual_tier is None):
         choice = price.choose_tier(reported=reported, asked=asked)
-    return price.at(units, tier=choice.tier, region=option.upstream.region), choice
+    return price.at(units, tier=choice.tier, region=region_of(attempt)), choice
+
+
+def tier_told(attempt: Attempt) -> str | None:
+    """The service tier by which it was served, as the provider says it. Anthropic tells how fast it
+    was beside a tier that does not know of that."""
+    tier, speed = attempt.reply.service_tier, attempt.meter.reported_speed
+    if speed is None:
+        return tier
+    if speed == FAST:
+        return FAST
+    is_open = speed == "" and attempt.option.asked_tier == FAST and is_standard(tier)
+    return None if is_open else tier
+
+
+def region_of(attempt: Attempt) -> str | None:
+    """Where it was served: what the provider says, else what was asked for, else where its upstream
+    stands."""
+    return attempt.meter.reported_region or attempt.option.region
+
+
+def _unpriced_region(attempt: Attempt) -> str | None:
+    """That the provider says it was served where it may cost more, and there is no price for it."""
+    told, price = attempt.meter.reported_region, attempt.option.price
+    if told is None or told == ANYWHERE or price is None or price.prices_region(told):
+        return None
+    return f"the region `{told}` has no price"
 
 
 def _unpriced_tools(price: Price | None, units: Mapping[str, int]) -> str | None:

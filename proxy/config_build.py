@@ -85,7 +85,7 @@ def build(
         check_margins(cost_rules, models, prices, findings)
         warn_of_cache_rates(models, prices, providers, findings)
         warn_of_long_prompts(models, prices, findings)
-        warn_of_regions(models, prices, findings)
+        warn_of_regions(models, prices, providers, findings)
         keys = {who.id: [key.id for key in who.keys] for who in tenants.by_id.values()}
         check_choices(models, prices, keys, findings)
         _warn_of_tiny(tenants, models, prices, shape.limits.min_output_tokens, findings)

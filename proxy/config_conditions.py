@@ -7,16 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from metering.price_variants import ANYWHERE
 from metering.prices import PriceBook, match_rule
 from proxy.config_decode import Findings, suggest
 from proxy.config_yaml import Path
+from proxy.settings import Provider
 from routing.upstreams import Model, Upstream
 
+GEOS = (ANYWHERE, "us")
+"""Where Anthropic says that it served, and asks more for the latter."""
 
-def warn_of_regions(models: Mapping[str, Model], prices: PriceBook, findings: Findings) -> None:
+
+def warn_of_regions(
+    models: Mapping[str, Model],
+    prices: PriceBook,
+    providers: Mapping[str, Provider],
+    findings: Findings,
+) -> None:
     """A region that has a price and no upstream, and an upstream's that has none beside others.
 
-    Of rules that price some upstream: the others are for what is reported from outside.
+    Of rules that price some upstream: the others are for what is reported from outside. Anthropic
+    serves in the regions of its own choice, or of the request's, and tells which.
     """
     here: dict[int, set[str]] = {}
     for name, model in models.items():
@@ -26,6 +37,9 @@ def warn_of_regions(models: Mapping[str, Model], prices: PriceBook, findings: Fi
             if index is None or variants is None or not variants.regions:
                 continue
             known = here.setdefault(index, set())
+            provider = providers.get(upstream.provider)
+            if provider is not None and provider.type == "anthropic":
+                known |= {*GEOS} & variants.regions.keys()
             region = upstream.region
             if region is None:
                 continue

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from metering.batch_notes import BatchNotes, MemoryBatchNotes
 from metering.calibration import Calibration
 from metering.callbacks import Callbacks, MemoryCallbacks
 from metering.caps import Candidate, Caps, Denial, Hold, Reservation, Vector
@@ -166,6 +167,8 @@ class Door:
     """What payment providers say; in Redis, for the worker, when served."""
     owned: Ownership = field(default_factory=Ownership)
     """Whose objects at providers are; in Redis when served."""
+    batches: BatchNotes = field(default_factory=MemoryBatchNotes)
+    """What is to be billed of batches at providers; in Redis when served."""
     replies: Replies = field(default_factory=MemoryReplies)
     """Answers that are kept; in Redis, where every process sees them, when served."""
     balances: Balances = field(default_factory=Balances)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from metering.money import AMOUNT_NANO_MAX, amount_nano
+from metering.price_variants import ANYWHERE
 from metering.prices import Rates
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy.admission import Place, PromptCount, Route
@@ -10,7 +13,7 @@ from proxy.allowance import elastic, holding
 from proxy.changes import instruction_tokens
 from proxy.chat import ChatRequest
 from proxy.passage import Passage, passage
-from proxy.price_asks import NO_ASKS, Asks, asks_of, searching
+from proxy.price_asks import MESSAGES, NO_ASKS, Asks, asks_of, searching
 from routing.degrade import NO_CHANGES, Changes, effective
 from routing.policy import Option
 
@@ -57,6 +60,7 @@ class Estimates:
             rates,
             asks.tier,
             asks.certain,
+            asks.region,
         )
 
     def asks_at(self, place: Place) -> Asks:
@@ -70,6 +74,8 @@ class Estimates:
         way = self.way(place)
         if way is None or way.is_same:
             return asks
+        if asks.fields.get("service_tier"):  # how fast it is to be is said in its own format only
+            return NO_ASKS
         is_told = way.format not in WITHOUT_TIERS and not (
             place.drops and "service_tier" in way.lacks(self._request)
         )
@@ -88,7 +94,8 @@ class Estimates:
         tier = price.choose_tier(reported=None, asked=asks.tier).tier
         return price.sell.dearest(
             tier=tier,
-            region=place.upstream.region,
+            region=asks.region or place.upstream.region,
+            or_in=_may_be_in(place),
             tokens=(input_tokens - spread, input_tokens + spread),
             fees_nano=asks.fees_nano(price),
         )
@@ -156,7 +163,8 @@ class Estimates:
         tokens = self.input_tokens(place, self.possible(place, changes))
         asks = self.asks_at(place)
         tier = price.choose_tier(reported=None, asked=asks.tier).tier
-        priced = price.at({INPUT_UNCACHED: tokens}, tier=tier, region=place.upstream.region)
+        region = asks.region or place.upstream.region
+        priced = price.at({INPUT_UNCACHED: tokens}, tier=tier, region=region)
         # plain rates, not the dearest of each side as for a hold: a rate for writing to a cache
         # says nothing about which upstream is cheaper
         rates = priced.cost.rates_pico
@@ -172,3 +180,12 @@ class Estimates:
             cost = self._nano(rates, tokens, self._output(NO_CHANGES, place))
             self._costs[place.upstream.label] = cost
         return cost
+
+
+def _may_be_in(place: Place) -> Sequence[str]:
+    """Where else it may be served, by a provider that tells: Anthropic, whose workspaces have a
+    place for the requests that name none. What is told is billed, whatever was asked for."""
+    variants = None if place.price is None else place.price.sell.variants
+    if variants is None or not variants.regions or MESSAGES not in place.formats:
+        return ()
+    return (ANYWHERE, *variants.regions)

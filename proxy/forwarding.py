@@ -275,7 +275,7 @@ class Forwarding:
             self._tell(words)
 
     def _tell(self, words: ErrorWords) -> None:
-        told = self._way.client.error_body(words, self._facts.request_id)
+        told = self._way.client.error_body(self._way.own_words(words), self._facts.request_id)
         self.error_answer = words.status, {"Content-Type": "application/json"}, told
 
     async def _refused(self, answer: Answer) -> Outcome:

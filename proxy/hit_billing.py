@@ -17,7 +17,7 @@ from metering.prices import Price
 from metering.usage import TOKEN_CLASSES
 from proxy.attempts import Attempt, Facts, elapsed_ms
 from proxy.billing import Bill
-from proxy.charging import Charge
+from proxy.charging import Charge, region_of, tier_told
 
 _NOT_AGAIN = frozenset({"api_call", "inference"})
 
@@ -45,8 +45,8 @@ def facts_of(attempt: Attempt, charged: Charge) -> dict[str, Any]:
         "model_upstream": upstream.model,
         "model_answered": reply.model,
         "model_version": reply.version,
-        "region": upstream.region,
-        "service_tier": reply.service_tier,
+        "region": region_of(attempt),
+        "service_tier": tier_told(attempt),
         "price_tier": charged.price_tier,
         "finish_reason": reply.finish_reason,
         "units": {unit: count for unit, count in charged.units.items() if unit not in _NOT_AGAIN},

@@ -69,9 +69,9 @@ def _facts(option: Option, settings: Settings) -> tuple[str | int | None, ...]:
     more: tuple[str | None, ...] = ()
     if price is not None and price.sell.variants is not None:
         tier = price.choose_tier(reported=None, asked=option.asked_tier).tier
-        price = price.at(units, tier=tier, region=upstream.region)
-    if tier is not None or upstream.region is not None:
-        more = (upstream.region, tier)
+        price = price.at(units, tier=tier, region=option.region)
+    if tier is not None or option.region is not None:
+        more = (option.region, tier)
     return (
         settings.providers[upstream.provider].type,
         upstream.provider,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from proxy.front import front_of
 from proxy.ingress import (
     ANTHROPIC_VERSION,
     MEMORY,
+    PARSE_IN_THREAD_ABOVE_BYTES,
     PATIENCE,
     authenticated,
     count_prompt,
@@ -79,6 +81,8 @@ async def _read(request: web.Request, spoken: CountingFormat) -> ChatRequest:
     limit_mb = front_of(request).door.settings.server.max_body_mb
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
+        if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:  # others have their turn meanwhile
+            return await asyncio.to_thread(spoken.parse_count, raw)
         return spoken.parse_count(raw)
 
 

@@ -17,6 +17,7 @@ from metering.meter import Meter
 from metering.usage import ReportedUsage
 from proxy import json_bounds
 from proxy.chat import OPENAI_CHAT, UNSUPPORTED, ChatRequest
+from proxy.error_words import ErrorWords
 from proxy.errors import InvalidRequest
 from proxy.redaction import NOTHING, Redaction
 from proxy.reply import Reply, read_object
@@ -209,9 +210,14 @@ class Passage:
         if self.is_same:
             return body
         words = self.upstream.read_error(status, body)
-        if words.param is not None:  # the field of the request that was made of the client's
-            words = words._replace(param=self._own_name(words.param))
-        return self.client.error_body(words, request_id)
+        return self.client.error_body(self.own_words(words), request_id)
+
+    def own_words(self, words: ErrorWords) -> ErrorWords:
+        """An upstream's error with the name that the client knows its field by: it names the field
+        of the request that was made of the client's."""
+        if self.is_same or words.param is None:
+            return words
+        return words._replace(param=self._own_name(words.param))
 
     def _read_too_full(
         self, raw: bytes, request: ChatRequest, meter: Meter, *, is_relayed: bool

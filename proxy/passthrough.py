@@ -30,6 +30,7 @@ from proxy.ingress import (
     whole_number,
 )
 from proxy.intake import read_body
+from proxy.passthrough_batches import FAMILY
 from proxy.passthrough_bodies import NOTHING_SENT, Sent, read_sent
 from proxy.passthrough_errors import PathNotAllowed
 from proxy.passthrough_exchange import Passing
@@ -213,7 +214,8 @@ async def _serve(door: Door, facts: Facts, planned: Planned, client: WebClient) 
     errand = planned.errand
     passing = Passing(door, facts, errand.job)
     relaying = Relaying(door, passing, errand, door.log.bind(request_id=facts.request_id))
-    if not errand.target.row.makes or errand.owner is None:
+    row = errand.target.row
+    if not row.makes or (errand.owner is None and row.family != FAMILY):
         return await relaying.run(client)
     # it goes on when its client leaves: else the object would be there, and nobody's
     running = spawn(relaying.run(client), name="passthrough", on_error=_told_already)

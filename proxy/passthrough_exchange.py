@@ -18,6 +18,7 @@ from metering.clock import now_ns
 from metering.ids import uuid7
 from metering.meter import Meter
 from metering.money import AMOUNT_NANO_MAX
+from metering.tenants import Tenant
 from proxy.allowance import is_bounded
 from proxy.attempts import Attempt, Facts
 from proxy.billing import bill, checkpoint, progress
@@ -48,6 +49,8 @@ class Passing:
         self._door, self._facts, self._job = door, facts, job
         self._attempts: list[Attempt] = []
         self._meter = FlatMeter({})
+        self.booked: list[bytes] = []
+        """The events that were recorded, once they were."""
         self._told = Told()
         self._halt = Halt()
         self.is_ending = False
@@ -101,6 +104,11 @@ class Passing:
         """Why it was stopped, if somebody did."""
         denial = self._halt.denial
         return None if denial is None else denied(denial, self.hold.tenant)
+
+    @property
+    def tenant(self) -> Tenant:
+        """Whose exchange it is."""
+        return self._facts.principal.tenant
 
     @property
     def is_stopped(self) -> bool:
@@ -163,6 +171,7 @@ class Passing:
                 self._told.overrun_nano = overrun_nano
             tell(door, self._facts, self._attempts, made.charges, self._told)
             known = await record(door, self.hold, made, self._facts.request_id)
+            self.booked = made.events
             self.room.states = known or self.room.states
         finally:
             door.open.discard(self)

@@ -21,6 +21,8 @@ from proxy.door import Door
 from proxy.errors import ERROR_SOURCE
 from proxy.inflate import unpacked
 from proxy.outgoing import ERROR_HEADERS, redaction_of, request_id_of
+from proxy.passthrough_batches import FAMILY, Batches
+from proxy.passthrough_batches import shown as shown_batches
 from proxy.passthrough_exchange import Passing
 from proxy.passthrough_lists import PAGES_MAX, Page, Wanted, own_rows, read_page, shown
 from proxy.passthrough_objects import learnt
@@ -61,6 +63,9 @@ class Relaying:
         self._error: tuple[int, dict[str, str], bytes] | None = None
         self._status = 200
         self._heard: dict[str, None] = {}
+        self._made: object = None
+        provider = errand.job.provider.name
+        self._batches = Batches(door, passing.tenant, provider, log)
 
     async def run(self, client: Client) -> Finished:
         """Relay it; raises the ApiError that stands in its way."""
@@ -68,6 +73,8 @@ class Relaying:
             outcome = await self._passing.run(lambda attempt: self._attempt(attempt, client))
         finally:
             self._close_answers()
+        if self._made is not None and self._passing.booked:
+            await self._batches.begun(self._made, self._passing.booked[0])
         return self._finish(outcome)
 
     def _close_answers(self) -> None:
@@ -167,6 +174,10 @@ class Relaying:
             self._passing.take(billing)
             attempt.reply.model = label((answer or {}).get("model"), self._redaction)
         await self._note(learnt(row, answer or {}))
+        if row.family == FAMILY and row.makes:
+            self._made = (answer or {}).get("id")
+        elif batches := shown_batches(row, answer or {}):
+            await self._batches.look(batches)
         if owner is not None and row.removes:
             ids = self._errand.target.owned
             await self._door.owned.forget(owner, self._errand.job.provider.name, ids)
@@ -228,6 +239,7 @@ class Relaying:
         owned, _ = await self._door.owned.owned(owner, provider, page.ids)
         found = own_rows(page, owned)
         await self._note(learnt(self._errand.target.row, {"data": found}))
+        await self._batches.look(shown_batches(self._errand.target.row, {"data": found}))
         return found
 
     # -- the end ------------------------------------------------------------------------------

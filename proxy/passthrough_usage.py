@@ -152,6 +152,9 @@ class FlatMeter:
 
     __slots__ = ("_counted", "_is_provider", "_suspect", "_units", "is_in_thread")
 
+    reported_speed: str | None = None
+    reported_region: str | None = None
+
     def __init__(self, units: Mapping[str, int]) -> None:
         """`units` are what is billed where nothing is told."""
         self._units: Mapping[str, int] = dict(units)

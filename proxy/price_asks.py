@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metering.money import hold_nano
-from metering.price_variants import is_standard
+from metering.price_variants import FAST, PLACE, is_standard
 from metering.prices import Price
 from metering.usage import CODE_SESSION, FILE_SEARCH, IMAGE, TOOL_UNITS, WEB_SEARCH
 from proxy.chat import OPENAI_CHAT, ChatRequest
@@ -31,6 +31,11 @@ _TOOLS = {
     "anthropic_messages": (("web_search", WEB_SEARCH),),
 }
 """How the types of such tools begin (a date may follow), by the format of the request."""
+
+MESSAGES = "anthropic_messages"
+_TIER = "service_tier"
+_ASKING = frozenset({"tools", "web_search_options", "speed", "inference_geo"})
+"""Fields of any format that may ask for something with a price of its own."""
 
 _SEARCH_MODELS = ("-search-preview", "-search-api")
 """Chat models of OpenAI that search the web for every answer."""
@@ -50,7 +55,9 @@ class Asks:
     uses: Mapping[str, int] = field(default_factory=dict)
     certain: Mapping[str, int] | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
-    """Where in the request a unit is asked for."""
+    """Where in the request a unit is asked for; the tier, where that is not `service_tier`."""
+    region: str | None = None
+    """Where it is to be served."""
 
     def fees_nano(self, price: Price) -> int:
         """What the tools may come to at most."""
@@ -60,7 +67,7 @@ class Asks:
     def unpriced(self, price: Price) -> tuple[str, str] | None:
         """The first thing asked for that has no price: the field, and what it is in words."""
         if self.tier is not None and not is_standard(self.tier) and not price.takes_tier(self.tier):
-            return "service_tier", f"the service tier `{self.tier[:64]}`"
+            return self.fields.get(_TIER, _TIER), f"the service tier `{self.tier[:64]}`"
         for unit in self.uses:
             if unit not in price.sell.rates_pico or unit not in price.cost.rates_pico:
                 return self.fields[unit], f"`{unit}`, a tool of the provider's"
@@ -73,9 +80,11 @@ NO_ASKS = Asks()
 def asks_of(request: ChatRequest, default_uses: int) -> Asks:
     """What this request asks for in its own format; `default_uses` bounds a tool that it does not
     bound itself."""
-    said, body = request.chat.get("service_tier"), request.body
-    if said is None and "tools" not in body and "web_search_options" not in body:
+    said, body = request.chat.get(_TIER), request.body
+    if said is None and body.keys().isdisjoint(_ASKING):
         return NO_ASKS  # as nearly always
+    if request.format == MESSAGES and (place := _placed(request, said, default_uses)) is not None:
+        return place
     tools = body.get("tools")
     is_search = request.format == OPENAI_CHAT and body.get("web_search_options") is not None
     if said is None and not is_search and (tools is None or request.format not in _TOOLS):
@@ -85,6 +94,19 @@ def asks_of(request: ChatRequest, default_uses: int) -> Asks:
         return searching(tier, "web_search_options")
     uses, fields = _tools(request, tools, default_uses)
     return Asks(tier, uses, None, fields)
+
+
+def _placed(request: ChatRequest, tier: object, default_uses: int) -> Asks | None:
+    """How fast and where Anthropic is to serve it; None where it says nothing of that."""
+    body = request.body
+    geo, is_fast = body.get("inference_geo"), body.get("speed") == FAST
+    region = geo if isinstance(geo, str) and PLACE.fullmatch(geo) else None
+    if region is None and not is_fast:
+        return None
+    uses, fields = _tools(request, body.get("tools"), default_uses)
+    if is_fast:
+        return Asks(FAST, uses, None, {**fields, _TIER: "speed"}, region)
+    return Asks(tier if isinstance(tier, str) and tier else None, uses, None, fields, region)
 
 
 def searching(tier: str | None, named: str) -> Asks:

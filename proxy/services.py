@@ -24,13 +24,9 @@ from metering.local_journal import LocalJournal
 from metering.outage_caps import OutageCaps
 from metering.outage_slices import OutagePolicy
 from metering.recent import RecentCommits
-from metering.redis_callbacks import RedisCallbacks
 from metering.redis_caps import CapsSetupError, RedisCaps
-from metering.redis_claims import RedisClaims
 from metering.redis_connect import RedisRunner, open_runner
 from metering.redis_keys import RedisKeys
-from metering.redis_owners import RedisOwners
-from metering.redis_replies import RedisReplies
 from metering.spool import Spool
 from proxy import telemetry
 from proxy.adopted import journals_of, spools_of
@@ -48,7 +44,6 @@ from proxy.metrics_exchange import ExchangeMetrics
 from proxy.metrics_look import ProxyLook
 from proxy.metrics_redis import MeasuredRunner
 from proxy.metrics_report import Reporter, resume
-from proxy.passthrough_objects import Ownership
 from proxy.pool import HttpTransport
 from proxy.probes import Probing
 from proxy.redis_watch import RedisWatch
@@ -58,6 +53,7 @@ from proxy.reporting import report_spools
 from proxy.settings import Settings, redis_keys
 from proxy.sockets import BACKLOG
 from proxy.stop_signals import GC_THRESHOLD, stop_on_signals
+from proxy.stores import with_stores
 from proxy.tls import server_context
 
 if TYPE_CHECKING:
@@ -159,7 +155,7 @@ async def open_services(
     )
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
-    door, apart = _with_stores(door, measured, keys)
+    door, apart = with_stores(door, measured, keys)
     services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
     async with link, apart, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
@@ -205,30 +201,6 @@ def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None
         "calibration-sync": calibration.run(),
         "probes": probing.run(),
     }
-
-
-def _with_stores(
-    door: Door, runner: MeasuredRunner, keys: RedisKeys
-) -> tuple[Door, contextlib.AbstractAsyncContextManager[object]]:
-    """The door with what every process sees in Redis, and the unopened way to `cache.url`."""
-    apart = _cache_runner(door.settings, door.proxy_id, door.log)
-    kept_in = runner if apart is None else MeasuredRunner(apart, door.metrics.metrics)
-    replies = RedisReplies(kept_in, keys)
-    made = replace(door, claims=RedisClaims(runner, keys), callbacks=RedisCallbacks(runner, keys))
-    made = replace(made, owned=Ownership(RedisOwners(runner, keys), door.log), replies=replies)
-    return made, apart or contextlib.nullcontext()
-
-
-def _cache_runner(settings: Settings, proxy_id: str, log: Any) -> RedisRunner | None:
-    """The way to a Redis for kept answers alone; None where they share that of the caps."""
-    if settings.cache_url is None:
-        return None
-    return open_runner(
-        settings.cache_url.reveal(),
-        timeout_ms=settings.redis.timeout_ms,
-        name=f"weir-cache-{proxy_id}",
-        on_error=lambda error: log.error("cache_link_failed", cause=repr(error)),
-    )
 
 
 async def _prepared(services: Services) -> None:

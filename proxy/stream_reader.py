@@ -21,7 +21,7 @@ from proxy.redaction import NOTHING, Redaction
 from proxy.reply import Reply, read_object
 from proxy.said import Said
 from proxy.sse import DONE, Event
-from proxy.wire import Decoder, Reading, Source, StreamWriter
+from proxy.wire import ClosingSource, Decoder, Reading, Source, StreamWriter
 
 TRIES = 3
 """So many events are taken for the pattern of those to come while none has been alike."""
@@ -127,8 +127,18 @@ class StreamReader:
         """The upstream closed: what is left to relay."""
         event = self._decoder.flush()
         if event is None or self._is_cut_off(event):
+            return b"" if event is not None else self._closed()
+        return self._read(event) + self._closed()
+
+    def _closed(self) -> bytes:
+        """What it means that the upstream has closed, in a format without a last event."""
+        if not isinstance(self._source, ClosingSource) or self.reply.error is not None:
             return b""
-        return self._read(event)
+        if self.reply.is_finished or not (chunks := self._source.closed()):
+            return b""
+        closing = Reading(chunks)
+        self._take(closing)
+        return b"" if self._writer is None else self._written(closing, self._writer)
 
     def _is_cut_off(self, event: Event) -> bool:
         """Whether this is half an event, of a stream with which another upstream may go on: what

@@ -41,6 +41,8 @@ class Option:
     """The service tier that the request names."""
     certain: Mapping[str, int] | None = None
     """Uses of the provider's tools that every answer has and none reports."""
+    asked_region: str | None = None
+    """The region that the request names."""
     spent: Vector = NOTHING_SPENT
     """What attempts before it are billed, and what its hold covers, too: a stream goes on here."""
 
@@ -52,6 +54,11 @@ class Option:
         return self.price.sell
 
     @property
+    def region(self) -> str | None:
+        """Where it is served, as far as that is known before it is."""
+        return self.asked_region or self.upstream.region
+
+    @property
     def price_asked(self) -> Price | None:
         """The price of what is known of the request: the tier it names, the region, the length of
         its prompt."""
@@ -60,7 +67,7 @@ class Option:
             return price
         tier = price.choose_tier(reported=None, asked=self.asked_tier).tier
         units = {INPUT_UNCACHED: self.prompt_tokens}
-        return price.at(units, tier=tier, region=self.upstream.region)
+        return price.at(units, tier=tier, region=self.region)
 
     def text_for(self, model: str) -> str | None:
         """How this differs from the request for `model`: `cheap; max_tokens=512; instruct`."""

@@ -160,11 +160,18 @@ async def test_llama_index(need: Any, run: Run, door: RunningDoor) -> None:
 
 
 async def test_litellm(need: Any, run: Run, door: RunningDoor) -> None:
-    """As a client of ours, in both formats."""
+    """As a client of ours, in both formats, whole and streamed, with tools."""
     found = last(await run(need("clients"), PROGRAMS / "litellm_python.py"))
 
-    expected = {"chat": HELLO, "stream": HELLO, "embeddings": 1, "anthropic": HELLO, "error": 404}
-    assert found == expected
+    assert found == {
+        "chat": HELLO,
+        "stream": HELLO,
+        "embeddings": 1,
+        "anthropic": HELLO,
+        "tools": ["weather", PARIS],
+        "anthropic_tools": ["weather", PARIS],
+        "error": 404,
+    }
     assert settled(door)
 
 

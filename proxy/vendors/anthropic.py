@@ -21,8 +21,8 @@ OPTIONS: Mapping[str, VendorOption] = {
     "client_betas": VendorOption(
         "Beta features that clients may ask for themselves, separated by commas; `*` stands for "
         "any part of a name. Others are taken out of their `anthropic-beta`. Some change what "
-        "Anthropic bills (`fast-mode-*`, `context-1m-*`) without a price here. Left out: `*`, all "
-        "of them."
+        "Anthropic bills (`fast-mode-*`, `context-1m-*`): give these a price, `service_tier: "
+        "{fast: ...}` and `context_tiers`. Left out: `*`, all of them."
     ),
 }
 

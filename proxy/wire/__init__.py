@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from metering.tokenizer import Tokenizer
 from metering.usage import ReportedUsage
@@ -83,6 +83,15 @@ class Source(Protocol):
     def end_softly(self, choices: Sequence[int], units: Mapping[str, int]) -> bytes:
         """The events that end what was relayed so far as if the model had run out of tokens:
         `choices` are those still open, `units` what is billed. For same-format relaying only."""
+        ...
+
+
+@runtime_checkable
+class ClosingSource(Source, Protocol):
+    """One whose stream has no last event: that the upstream closes says something, too."""
+
+    def closed(self) -> Sequence[dict[str, Any]]:
+        """What is still to be told of an answer that is whole; nothing of one that was cut off."""
         ...
 
 

@@ -11,6 +11,7 @@ FILE = """\
 providers:
   p: {type: bedrock, options: {region: eu-west-1}}
   q: {type: simulator}
+  a: {type: anthropic, api_key: x}
 models:
   m:
     upstreams: [{provider: q, model: up}, OTHERS]
@@ -33,6 +34,16 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
         "{provider: p, model: up}, {provider: q, model: up2, region: moon}",
         EU,
         ["models.m.upstreams[2].region: 'moon' is billed at the list price"],
+    ),
+    "Anthropic decides by itself": (
+        "{provider: a, model: up}",
+        ", region: {us: {factor: 1.1}}",
+        [],
+    ),
+    "and knows no others": (
+        "{provider: a, model: up}",
+        ", region: {eu: {factor: 1.1}}",
+        ["pricing.rules[1].region.eu: no upstream of this rule stands in this region"],
     ),
     "misspelt": (
         "{provider: p, model: up}",

@@ -120,6 +120,21 @@ def test_what_has_no_price_is_named_by_its_field() -> None:
     assert asks.unpriced(price(variants=flex, class_rates_pico=fees)) is None
 
 
+def test_how_fast_and_where_is_asked_of_anthropic() -> None:
+    """In its own format only; what is no place is for the upstream to judge."""
+    plain = BODIES["anthropic_messages"]
+    said = {**plain, "speed": "fast", "inference_geo": "us", "tools": [CLAUDES]}
+    asks = asks_of(client_format("anthropic_messages").parse_request(orjson.dumps(said)), 7)
+    odd = {**plain, "speed": "standard", "inference_geo": "Us!"}
+    chat = {**BODIES["openai_chat"], "speed": "fast", "inference_geo": "us"}
+
+    assert (asks.tier, asks.region, dict(asks.uses)) == ("fast", "us", {"web_search": 7})
+    assert asks.unpriced(price()) == ("speed", "the service tier `fast`")
+    for spoken, body in (("anthropic_messages", odd), ("openai_chat", chat)):
+        found = asks_of(client_format(spoken).parse_request(orjson.dumps(body)), 7)
+        assert (found.tier, found.region) == (None, None)
+
+
 def test_fees_are_held_at_the_tenants_price() -> None:
     """Ten USD per thousand, seven uses and a margin of half: 0.105 USD."""
     body = {**BODIES["openai_responses"], "tools": [SEARCH]}

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from fixtures_door import PROVIDER_KEY, OpenDoor, held, settings
+from fixtures_door import KEY, PROVIDER_KEY, OpenDoor, held, settings
 from fixtures_upstream import ScriptedUpstream, chunk, delta, event, stream_head, streamed
 from hypothesis import given
 from wire_samples import any_json
@@ -116,6 +116,26 @@ async def test_an_overloaded_model_is_told_as_such(
     assert "service_unavailable_error" in str(door.log.lines)
     assert (door.events[0].status, door.events[0].billable) == ("error", False)
     assert held(door) == []
+
+
+async def test_a_field_has_the_clients_own_name(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Whoever sent `input` is not told of `messages`; whoever sent these is."""
+    door = await open_door(settings({"one": upstream.url}))
+    error = {"message": "no", "type": "invalid_request_error", "param": "messages", "code": None}
+    upstream.scripts = [[stream_head(), chunk(event({"error": error})), chunk(b"")]]
+
+    answer = await door.http.post(
+        f"{door.url}/v1/responses",
+        json={"model": "m", "input": "hi", "stream": True},
+        headers={"Authorization": f"Bearer {KEY}"},
+    )
+    door.answers.append(answer)
+    translated = orjson.loads(await answer.read())["error"]
+    same = orjson.loads(await (await door.chat(stream=True)).read())["error"]
+
+    assert (answer.status, translated["param"], same["param"]) == (400, "input", "messages")
 
 
 async def test_another_upstream_still_goes_first(

@@ -4,7 +4,8 @@ Totals of the input are exclusive here: `input_tokens` holds neither what was re
 what was written to one. `output_tokens` is inclusive: `output_tokens_details.thinking_tokens` are
 part of it, where they are told at all. In a stream numbers are running totals: the input comes with
 `message_start`, and `message_delta` has the output and may tell the input again. What a compaction
-used stands under `iterations` only, and is billed. Searches of the web are billed apart; fetching a
+used stands under `iterations` only, and is billed. How fast and where it was served decides on
+prices, and is told here, too. Searches of the web are billed apart; fetching a
 page costs no more than its tokens.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from metering.price_variants import PLACE
 from metering.usage import (
     INPUT_AUDIO,
     INPUT_CACHE_READ,
@@ -64,6 +66,8 @@ def read_usage(usage: Mapping[str, Any]) -> ReportedUsage:
         suspect="; ".join(suspect) or None,
         doubt="; ".join(doubt) or None,
         tools=_tools(usage),
+        speed=speed if isinstance(speed := usage.get("speed"), str) else "",
+        region=_region(usage.get("inference_geo")),
     )
 
 
@@ -216,12 +220,13 @@ def _tools(usage: Mapping[str, Any]) -> dict[str, int] | None:
     return {WEB_SEARCH: searches} if searches else {}
 
 
+def _region(told: object) -> str | None:
+    """Where it was served; `not_available` is said of models that cannot be told where."""
+    return told if isinstance(told, str) and PLACE.fullmatch(told) else None
+
+
 def _notes(usage: Mapping[str, Any]) -> Iterator[str]:
-    """What the provider bills beside tokens, or at other prices than these."""
-    if usage.get("speed") == "fast":
-        yield "fast mode is billed at other prices"
-    if usage.get("inference_geo") == "us":
-        yield "inference in the US only is billed at other prices"
+    """What the provider bills beside these tokens."""
     kinds = {each.get("type") for each in _iterations(usage) if isinstance(each.get("type"), str)}
     for kind in ("advisor_message", "fallback_message"):
         if kind in kinds:

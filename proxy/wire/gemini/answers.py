@@ -1,8 +1,8 @@
 """Gemini's answers as chat completions: whole ones, and event by event.
 
-A stream has no last event: it is whole when every candidate has its `finishReason`, and ends when
-the upstream closes. The usage comes with each event and may come after that one, so no event is
-taken for the end.
+A stream has no last event: it is whole when every candidate that came has its `finishReason`, and
+ends when the upstream closes. The usage comes with each event and may come after that one, so no
+event is taken for the end.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class AnswerSource:
         self._created_s = created_s
         self._shared: dict[str, Any] = {}
         self._candidates: dict[int, Candidate] = {}
+        self._ended: set[int] = set()
+        self._has_usage = False
 
     def read(self, data: dict[str, Any]) -> Reading:
         """The chunks of an event, one for each part, and the usage as it stands."""
@@ -66,8 +68,22 @@ class AnswerSource:
             chunks += self._told(index, told)
         usage = data.get("usageMetadata")
         reported = self._usage(usage) if isinstance(usage, dict) else None
+        self._has_usage |= reported is not None
         is_answer = blocked is not None or isinstance(data.get("candidates"), list)
         return Reading(chunks, reported, is_odd=reported is None and not is_answer)
+
+    def closed(self) -> Sequence[dict[str, Any]]:
+        """The candidates that were asked for and never came, as a whole answer has them: Gemini
+        leaves out what it filters. Each that came has to have ended, and the usage to be told;
+        else the answer was cut off."""
+        if not self._ended or self._ended != self._candidates.keys() or not self._has_usage:
+            return ()
+        missing = set(range(self._request.choices)) - self._ended
+        ends = [
+            {"index": index, "delta": {"role": "assistant"}, "finish_reason": CONTENT_FILTER}
+            for index in sorted(missing)
+        ]
+        return [self._chunk(each) for each in ends]
 
     def end_softly(self, choices: Sequence[int], units: Mapping[str, int]) -> bytes:
         """One event that ends the open candidates at their limit, with the usage."""
@@ -94,6 +110,7 @@ class AnswerSource:
         if logprobs:
             choices[-1]["logprobs"] = logprobs
         if reason:
+            self._ended.add(index)
             choices[-1]["finish_reason"] = candidate.finish_reason(reason)
             choices[-1]["native_finish_reason"] = reason
         return [self._chunk(choice) for choice in choices]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -25,8 +26,10 @@ from fixtures_upstream import (
 from fixtures_upstream import chunk as sent
 from message_samples import call
 
+from proxy.chat import ChatRequest
 from proxy.passage import Passage
 from proxy.wire import client_format
+from proxy.wire.anthropic_messages import client
 
 ASKED: dict[str, Any] = {
     "model": "m",
@@ -201,3 +204,25 @@ async def test_a_prompt_is_counted_here(door: RunningDoor, upstream: ScriptedUps
     assert 200 < longer.input_tokens - short.input_tokens < 400
     assert upstream.received == []
     assert door.events == []
+
+
+async def test_a_long_prompt_is_read_in_a_thread(
+    door: RunningDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else waits for it."""
+    threads: list[int] = []
+    parse = client.parse_count
+
+    def watched(raw: bytes) -> ChatRequest:
+        threads.append(threading.get_ident())
+        return parse(raw)
+
+    monkeypatch.setattr(client, "parse_count", watched)
+    asked = {name: value for name, value in ASKED.items() if name != "max_tokens"}
+
+    async with sdk_of(door) as sdk:
+        await sdk.messages.count_tokens(**asked)
+        await sdk.messages.count_tokens(system="Be brief. " * 110_000, **asked)
+
+    short, long = threads
+    assert short == threading.get_ident() != long

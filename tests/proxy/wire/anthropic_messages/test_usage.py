@@ -129,9 +129,7 @@ def test_searches_of_the_web_are_units(told: Any, tools: dict[str, int] | None) 
 @pytest.mark.parametrize(
     ("fields", "doubt"),
     [
-        ({"speed": "fast"}, "fast mode is billed at other prices"),
         ({"speed": "standard", "inference_geo": "global"}, None),
-        ({"inference_geo": "us"}, "inference in the US only is billed at other prices"),
         (
             {"iterations": [{"type": "advisor_message", "input_tokens": 9}]},
             "iterations of type advisor_message are of another model",
@@ -144,6 +142,23 @@ def test_what_is_billed_at_other_prices_is_noted(fields: dict[str, Any], doubt: 
 
     assert report.doubt == doubt
     assert report.suspect is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "speed", "region"),
+    [
+        ({}, "", None),
+        ({"speed": "fast", "inference_geo": "us"}, "fast", "us"),
+        ({"speed": "standard", "inference_geo": "not_available"}, "standard", None),
+        ({"speed": 7, "inference_geo": ["us"]}, "", None),
+        ({"inference_geo": "A secret of somebody's"}, "", None),
+    ],
+)
+def test_how_fast_and_where_is_told(fields: dict[str, Any], speed: str, region: str | None) -> None:
+    """What decides on the price stands with the usage; what is no place is none."""
+    report = read_usage({"input_tokens": 1, "output_tokens": 1, **fields})
+
+    assert (report.speed, report.region, report.doubt) == (speed, region, None)
 
 
 @pytest.mark.parametrize("lie", [-1, 1.5, "7", True, float("nan"), 10**10, [], {}])

@@ -70,6 +70,56 @@ async def test_a_candidate_that_was_left_out_is_told_as_filtered(
     assert (gemini.events[0].status, gemini.events[0].usage_suspect) == ("success", None)
 
 
+ONE = {"content": {"parts": [{"text": "A cat"}], "role": "model"}, "index": 0}
+ENDED = {**ONE, "finishReason": "STOP"}
+USED = {"promptTokenCount": 9, "candidatesTokenCount": 2, "totalTokenCount": 11}
+
+
+def sse(*told: dict[str, Any]) -> list[Any]:
+    return streamed(*(b"data: " + orjson.dumps(each) + b"\r\n\r\n" for each in told))
+
+
+async def test_a_stream_that_leaves_a_candidate_out_is_whole(
+    gemini: RunningDoor, upstream: ScriptedUpstream
+) -> None:
+    """What Gemini filters does not come at all: the client is told so, and gets its end."""
+    upstream.scripts = [sse({"candidates": [ENDED], "usageMetadata": USED})]
+
+    answer = await gemini.chat(n=2, stream=True)
+
+    *events, end, _ = (await answer.read()).split(b"\n\n")
+    chunks = [orjson.loads(each.removeprefix(b"data: ")) for each in events]
+    ends = [
+        (choice["index"], choice["finish_reason"])
+        for each in chunks
+        for choice in each["choices"]
+        if choice["finish_reason"]
+    ]
+    assert (end, ends) == (b"data: [DONE]", [(0, "stop"), (1, "content_filter")])
+    assert (gemini.events[0].status, gemini.events[0].units["output_text"]) == ("success", 2)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [{"candidates": [ONE], "usageMetadata": USED}],
+        [{"candidates": [ENDED]}],
+        [{"candidates": [ENDED, {**ONE, "index": 1}], "usageMetadata": USED}],
+    ],
+    ids=["not ended", "no usage", "another has begun"],
+)
+async def test_a_stream_that_was_cut_off_is_not(
+    gemini: RunningDoor, upstream: ScriptedUpstream, told: list[dict[str, Any]]
+) -> None:
+    """Where a candidate has no end, or nothing was told of the usage, the rest did not come."""
+    upstream.scripts = [sse(*told)]
+
+    answer = await gemini.chat(n=2, stream=True)
+
+    assert b"[DONE]" not in await answer.read()
+    assert gemini.events[0].status == "truncated"
+
+
 async def test_a_whole_answer(gemini: RunningDoor, upstream: ScriptedUpstream) -> None:
     """The client gets a chat completion, the tenant a bill by Gemini's own numbers."""
     upstream.scripts = [[body(answer_of("answer_cached")["answer"])]]
