@@ -1,4 +1,4 @@
-"""Diagnosis of the ledger and of what is made from it: totals, alerts, Stripe, comparisons. Pure."""
+"""Diagnosis of the ledger and what is made from it: totals, alerts, Stripe. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from metering.settlement.doctor_facts import (
     Behind,
-    Book,
     Facts,
     Finding,
     Level,
@@ -94,8 +93,7 @@ def dead_letters(facts: Facts) -> Iterator[Finding]:
     if found.dead:
         yield Finding(
             Level.TROUBLE,
-            f"{count_of(found.dead, 'dead letter')} on no invoice; the newest: "
-            f"{found.dead_reason}",
+            f"{count_of(found.dead, 'dead letter')} on no invoice; the newest: {found.dead_reason}",
             "`weir dead list`, then `weir dead replay` or `weir dead close`",
             {"dead_letters": found.dead, "oldest_ns": found.dead_since_ns},
         )
@@ -104,7 +102,7 @@ def dead_letters(facts: Facts) -> Iterator[Finding]:
             Level.NOTE,
             f"{count_of(found.conflicts, 'event')} came a second time with another body in this "
             "month; the first stands",
-            "two proxies share a data_dir, or an event was changed on its way: see `event_conflict`",
+            "two proxies share a data_dir, or it was changed on its way: see `event_conflict`",
             {"conflicts": found.conflicts},
         )
     if not found.dead and not found.conflicts:
@@ -116,12 +114,12 @@ def price_versions(facts: Facts) -> Iterator[Finding]:
     found = facts.behind
     assert isinstance(found, Behind)
     if not found.missing_prices:
-        yield Finding(Level.OK, "every price version that was booked with is in the ledger")
+        yield Finding(Level.OK, "every price version of the newest events is kept")
         return
     names = ", ".join(found.missing_prices)
     yield Finding(
         Level.TROUBLE,
-        f"events are booked with price versions that the ledger does not keep: {names}",
+        f"the newest events are booked with price versions that the ledger does not keep: {names}",
         "the books cannot be rated again: `weir ledger verify`, and restore `price_body` from a "
         "backup",
         {"versions": list(found.missing_prices)},
@@ -179,7 +177,7 @@ def stripe(facts: Facts) -> Iterator[Finding]:
     if found.differing:
         yield Finding(
             Level.TROUBLE,
-            f"Stripe shows something else than it has taken for {count_of(found.differing, 'hour')}",
+            f"for {count_of(found.differing, 'hour')} Stripe shows something else than it took",
             "`weir stripe verify` names them, --repair sends what is lacking",
             {"hours": found.differing},
         )

@@ -1,4 +1,4 @@
-"""Diagnosis of the way from a request to the ledger: Redis, worker, streams, spools, clocks. Pure."""
+"""Diagnosis of the way from a request to the ledger: Redis, worker, streams, clocks. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SKEW_MS = 2_000
 """Clocks that differ by more put usage into the wrong window, and at midnight into another month."""
 
 SILENT_MS = 90_000
-"""A worker that lives has spoken: it looks for what others left every 30 s, if for nothing else."""
+"""A worker that lives has spoken: it looks for what others left behind every 30 s."""
 
 LATE_MS = 60_000
 """What waits longer in its stream is not just on its way."""
@@ -40,7 +40,10 @@ def configuration(facts: Facts) -> Iterator[Finding]:
     if count:
         first = place.warnings[0]
         yield Finding(
-            Level.NOTE, f"{said}; {count} warnings, the first: {first}", CHECK_CONFIG, numbers
+            Level.NOTE,
+            f"{said}; {count_of(count, 'warning')}, the first: {first}",
+            CHECK_CONFIG,
+            numbers,
         )
     else:
         yield Finding(Level.OK, said, numbers=numbers)
@@ -236,8 +239,9 @@ def clock(facts: Facts) -> Iterator[Finding]:
                 {"skew_ms": skew_ms, "doubt_ms": doubt_ms},
             )
     if isinstance(found, Clocks):
-        clean = yield from _events_times(found)
-        if clean and found.looked_at:
+        wrong = list(_events_times(found))
+        yield from wrong
+        if found.looked_at and not wrong:
             skews.append(f"the newest {count_of(found.looked_at, 'event')} have times in order")
     if skews:
         yield Finding(Level.OK, "; ".join(skews))
@@ -246,10 +250,8 @@ def clock(facts: Facts) -> Iterator[Finding]:
 
 
 def _events_times(found: Clocks) -> Iterator[Finding]:
-    """Times of events that no clock in order can have given; answers whether there are none."""
-    clean = True
+    """Times of events that no clock in order can have given."""
     if found.received_early_ms > SKEW_MS:
-        clean = False
         yield Finding(
             Level.TROUBLE,
             f"the ledger booked an event {found.received_early_ms} ms before Redis had it",
@@ -257,18 +259,16 @@ def _events_times(found: Clocks) -> Iterator[Finding]:
             {"early_ms": found.received_early_ms},
         )
     if found.begun_late_ms > SKEW_MS:
-        clean = False
         tenants = ", ".join(found.begun_late_tenants)
         yield Finding(
             Level.TROUBLE,
-            f"{count_of(found.begun_late, 'event')} began up to {found.begun_late_ms} ms after they "
-            f"were committed (tenants {tenants}): a proxy's clock is ahead, or somebody reports "
+            f"{count_of(found.begun_late, 'event')} began up to {found.begun_late_ms} ms after the "
+            f"commit (tenants {tenants}): a proxy's clock is ahead, or somebody reports "
             "usage that is still to come",
             "set the clocks of the proxies by NTP; a month's invoice goes by when a request began",
             {"late_ms": found.begun_late_ms, "events": found.begun_late},
         )
     if found.in_future:
-        clean = False
         yield Finding(
             Level.TROUBLE,
             f"{count_of(found.in_future, 'event')} of the ledger begin in the future",
@@ -276,7 +276,6 @@ def _events_times(found: Clocks) -> Iterator[Finding]:
             "month that they name",
             {"events": found.in_future},
         )
-    return clean
 
 
 def one_ledger(facts: Facts) -> Iterator[Finding]:

@@ -184,18 +184,16 @@ async def _waiting(client: Redis, stream: str) -> list[Mapping[str, Any]]:
         pending: Any = await client.xpending_range(stream, GROUP, min="-", max="+", count=PEEK)
         for each in pending:
             at = each["message_id"]
-            entries += await client.xrange(stream, min=at, max=at, count=1)
+            entries += await client.xrange(stream, min=at, max=at, count=1) or []
         groups: Any = await client.xinfo_groups(stream)
         for each in groups:
             if _text(each["name"]) == GROUP:
                 delivered = "(" + _text(each["last-delivered-id"])
-    entries += await client.xrange(stream, min=delivered, max="+", count=PEEK)
+    entries += await client.xrange(stream, min=delivered, max="+", count=PEEK) or []
     return [event for _, fields in entries if (event := _event(fields)) is not None]
 
 
-async def _unpublished(
-    client: Redis, keys: RedisKeys, prices: Mapping[str, int]
-) -> dict[str, int]:
+async def _unpublished(client: Redis, keys: RedisKeys, prices: Mapping[str, int]) -> dict[str, int]:
     return {
         version: count
         for version, count in prices.items()
@@ -219,9 +217,7 @@ async def _spools(client: Redis, keys: RedisKeys) -> tuple[SpoolFiles, ...]:
     reports = {_text(name): body for name, body in found.items()}
     readings, _ = spool_readings(reports, Marks(), now_ms=now_ns() // 10**6)
     return tuple(
-        SpoolFiles(
-            each.subject, each.body["records"], each.body["bytes"], each.body["waited_s"]
-        )
+        SpoolFiles(each.subject, each.body["records"], each.body["bytes"], each.body["waited_s"])
         for each in readings
     )
 

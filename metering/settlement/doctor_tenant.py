@@ -87,7 +87,9 @@ def keys(facts: Facts) -> Iterator[Finding]:
             {"keys": strange},
         )
     elif found.keys:
-        yield Finding(Level.OK, f"all usage came with {count_of(len(found.keys), 'key')} of its own")
+        yield Finding(
+            Level.OK, f"all usage came with {count_of(len(found.keys), 'key')} of its own"
+        )
 
 
 def flags(facts: Facts) -> Iterator[Finding]:
@@ -162,7 +164,8 @@ def _nothing_used(facts: Facts, found: TenantUsage, numbers: Mapping[str, Any]) 
     months = f"; it has usage in {', '.join(found.months)}" if found.months else ""
     return Finding(
         Level.TROUBLE,
-        f"nothing of {asked.tenant} in {asked.month}{months}; the last began {_time(found.last_ns)}",
+        f"nothing of {asked.tenant} in {asked.month}{months}; its last event is of "
+        f"{_time(found.last_ns)}",
         "an event counts in the UTC month in which its request began: ask about that --month",
         {**numbers, "months": list(found.months)},
     )
@@ -212,7 +215,9 @@ def plan(facts: Facts) -> Iterator[Finding]:
     first, last = day_of(asked.start_ns), day_of(asked.end_ns - 1)
     if not place.assignments:
         yield Finding(
-            Level.OK, "no plan is assigned: usage is billed at its list prices", numbers={"plans": 0}
+            Level.OK,
+            "no plan is assigned: usage is billed at its list prices",
+            numbers={"plans": 0},
         )
         return
     begun = [each for each in place.assignments if each.since <= last]
@@ -328,7 +333,9 @@ def invoice(facts: Facts) -> Iterator[Finding]:
     """What the invoice says, and whether that can still change."""
     billed, asked = facts.billed, facts.asked
     assert isinstance(billed, Billed)
-    total = f"the invoice of {asked.tenant} for {asked.month} is {format_usd(billed.total_nano)} USD"
+    total = (
+        f"the invoice of {asked.tenant} for {asked.month} is {format_usd(billed.total_nano)} USD"
+    )
     numbers = {"total_nano": billed.total_nano, "sha256": billed.sha256}
     if billed.closed_at is not None:
         yield Finding(

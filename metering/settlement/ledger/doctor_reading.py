@@ -27,11 +27,10 @@ from metering.settlement.doctor_facts import (
     Undelivered,
     Unknown,
 )
-from metering.settlement.lateness import known_of
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.faults import LedgerDamagedError, safe_url
 from metering.settlement.ledger.outbox import ALERT
-from metering.settlement.ledger.plan_books import bodies_of, events_of_month
+from metering.settlement.ledger.plan_books import late_counts
 from metering.settlement.ledger.provider_books import Run, list_runs
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.stripe_tables import stripe_hour
@@ -43,7 +42,7 @@ NEWEST = 1_000
 """Events of each shard that are looked at, from the end of its chain."""
 
 WRITE_S = 2.0
-"""A worker's batch takes milliseconds; whoever waits longer for the lock stands behind something."""
+"""A worker's batch takes milliseconds: a lock that is held for longer is somebody else's."""
 
 CLOCK_NS = 2_000_000_000
 
@@ -77,7 +76,7 @@ class Reader:
             return Unknown(f"the ledger: {str(error).partition(chr(10))[0]}")
 
     def _bind(self) -> None:
-        """Have SQLite end a statement whose time is over; PostgreSQL was told when it was opened."""
+        """Have SQLite end a statement whose time is over; PostgreSQL was told at the opening."""
         if self._is_bound:
             return
         with self._ledger.read() as connection:
@@ -354,9 +353,6 @@ def _late(connection: Connection, tenant: str | None) -> Iterator[Late]:
     if tenant is not None:
         query = query.where(statement.tenant == tenant)
     for name in connection.execute(query).scalars().all():
-        bodies = bodies_of(connection, name)
-        for month in (body["period"] for body in bodies):
-            known = known_of(month, bodies).event_count
-            there = events_of_month(connection, name, month)
-            if there > known:
-                yield Late(name, month, there - known)
+        for month, events in late_counts(connection, name).items():
+            if events > 0:
+                yield Late(name, month, events)

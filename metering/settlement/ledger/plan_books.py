@@ -203,14 +203,14 @@ def _close(connection: Connection, statement: Statement, terms: Terms, now_ns: i
 
 def _counts(connection: Connection, tenant: str, statement: Statement) -> dict[str, int]:
     """How many billable events the month and the closed ones before it have now."""
-    months = [body["period"] for body in bodies_of(connection, tenant)]
+    months = [body["period"] for body in _bodies(connection, tenant)]
     closed = [month for month in months if month < statement.period]
-    return {month: events_of_month(connection, tenant, month) for month in (*closed, statement.period)}
+    return {month: _count(connection, tenant, month) for month in (*closed, statement.period)}
 
 
 def _said(connection: Connection, tenant: str, statement: Statement) -> dict[str, int]:
     """How many of them the statement and those before it speak of."""
-    bodies = bodies_of(connection, tenant)
+    bodies = _bodies(connection, tenant)
     months = [body["period"] for body in bodies if body["period"] < statement.period]
     said = {month: known_of(month, bodies).event_count for month in months}
     for month, late in statement.late.items():
@@ -242,14 +242,14 @@ def _late(
 
     Later statements count among what was said: months may be closed in any order.
     """
-    bodies = bodies_of(connection, tenant)
+    bodies = _bodies(connection, tenant)
     late: dict[str, dict[str, Any]] = {}
     known: dict[str, Known] = {}
     for body in bodies:
         if (month := body["period"]) >= period:
             continue
         known[month] = known_of(month, bodies)
-        if events_of_month(connection, tenant, month) == known[month].event_count:
+        if _count(connection, tenant, month) == known[month].event_count:
             continue
         again = _made(connection, tenant, month, read_terms(body["terms"], plans))
         found = late_of(known[month], again)
@@ -258,7 +258,15 @@ def _late(
     return late, known
 
 
-def bodies_of(connection: Connection, tenant: str) -> list[dict[str, Any]]:
+def late_counts(connection: Connection, tenant: str) -> dict[str, int]:
+    """By closed month, how many billable events came that no statement speaks of yet."""
+    bodies = _bodies(connection, tenant)
+    months = [body["period"] for body in bodies]
+    there = {month: _count(connection, tenant, month) for month in months}
+    return {month: there[month] - known_of(month, bodies).event_count for month in months}
+
+
+def _bodies(connection: Connection, tenant: str) -> list[dict[str, Any]]:
     """The tenant's statements, oldest month first."""
     table = tables.plan_statement.c
     query = select(table.body).where(table.tenant == tenant)
@@ -275,8 +283,7 @@ def _closed(connection: Connection, tenant: str, period: str) -> Closed | None:
     return Closed(orjson.loads(bytes(row.body)), row.sha256, row.closed_at, is_new=False)
 
 
-def events_of_month(connection: Connection, tenant: str, period: str) -> int:
-    """How many billable events the tenant has in the month."""
+def _count(connection: Connection, tenant: str, period: str) -> int:
     query = select(func.count()).select_from(tables.usage_event).where(*_in(tenant, period))
     return int(connection.execute(query).scalar_one())
 
