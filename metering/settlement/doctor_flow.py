@@ -19,7 +19,7 @@ from metering.settlement.doctor_facts import (
 )
 
 SKEW_MS = 2_000
-"""Clocks that differ by more put usage into the wrong window, and at midnight into another month."""
+"""Clocks that differ by more put usage into the wrong window, and sometimes the wrong month."""
 
 SILENT_MS = 90_000
 """A worker that lives has spoken: it looks for what others left behind every 30 s."""
