@@ -24,6 +24,7 @@ from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
+from proxy.cli_margins import margins
 from proxy.cli_options import (
     BAD_CONFIG,
     FAILED,
@@ -76,7 +77,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, doctor, explain, holds, ledger, limits, plans, reconcile):
+for each in (dead, doctor, explain, holds, ledger, limits, margins, plans, reconcile):
     weir.add_command(each)
 for each in (reload, review, stripe, upstreams, verify):
     weir.add_command(each)
