@@ -64,6 +64,7 @@ def _compare(ledger: Ledger, settings: Settings, month: str) -> tuple[Books, str
     """All of it, and why the streams could not be read, if so."""
     from metering.settlement.internal import IDS_MAX, Books
     from metering.settlement.ledger import internal_sums as sums
+    from metering.settlement.ledger.plan_books import Terms
 
     books = Books()
     away = asyncio.run(_read_streams(ledger, settings, month, books))
@@ -71,7 +72,9 @@ def _compare(ledger: Ledger, settings: Settings, month: str) -> tuple[Books, str
     for place in books.rollups(mine, rolled, behind):
         books.name_events(place, sums.events_of(ledger, place, limit=10 * IDS_MAX))
     names = [row.tenant for row in books.rows]
-    for name, billed in sums.billed(ledger, month, names):
+    assigned = settings.assignments
+    terms = {name: Terms(settings.plans, assigned.get(name, ())) for name in names}
+    for name, billed in sums.billed(ledger, month, names, terms.__getitem__):
         books.statement(name, billed)
     if settings.stripe is not None:
         books.stripe(sums.stripe_hours(ledger, settings.stripe, month))

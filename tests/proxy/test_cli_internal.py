@@ -145,6 +145,20 @@ async def test_a_statement_that_is_not_what_the_events_say(config: Path, site: S
     )
 
 
+async def test_an_open_month_is_what_its_plan_says(config: Path) -> None:
+    """The fee beside the list prices, in the invoice and in what is due alike."""
+    plans = "plans: [{id: gold, charges: [{id: fee, kind: flat, amount: 2}]}]\n"
+    text = config.read_text().replace(
+        "{id: acme}", "{id: acme, plan: [{id: gold, from: 2026-01-01}]}"
+    )
+    config.write_text(plans + text)
+
+    body = await compare(config)
+
+    assert body["ok"]
+    assert body["tenants"][0]["invoice"] == {"total_nano": 2_011_000_000, "is_closed": False}
+
+
 async def test_without_redis_the_rest_is_compared(config: Path, site: Site) -> None:
     config.write_text(config.read_text().replace(site.redis_url, "unix:///run/none.sock"))
 

@@ -5,7 +5,7 @@ Reads only. What is asked together is asked in one view, so that a worker may go
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,12 @@ from metering.events import Kind
 from metering.settlement.internal import AtStripe, Billed, Fate, InStream, Sums
 from metering.settlement.invoices import events_digest, period_bounds_ns
 from metering.settlement.ledger import tables
-from metering.settlement.ledger.plan_books import late_counts
+from metering.settlement.ledger.plan_books import (
+    Terms,
+    closed_statement,
+    late_counts,
+    statement_of,
+)
 from metering.settlement.ledger.queries import invoice_in
 from metering.settlement.ledger.rollups import ATTEMPT, HOUR_NS
 from metering.settlement.ledger.store import Ledger
@@ -28,6 +33,9 @@ from metering.stripe_settings import StripeSettings
 _EVENT, _ROLLUP, _ROLLED = tables.usage_event.c, tables.rollup.c, tables.rollup_watermark.c
 _ATTEMPTS = case((_EVENT.kind == Kind.CORRECTION, -1), (_EVENT.kind == Kind.ADJUSTMENT, 0), else_=1)
 _FETCH = 1_000
+
+LOOKS = 3
+"""How often an open month is looked at again because somebody booked to it meanwhile."""
 
 Places = Mapping[tuple[str, str], Sums]
 
@@ -117,26 +125,53 @@ def events_of(ledger: Ledger, place: tuple[str, str], *, limit: int) -> list[str
         return list(connection.execute(query).scalars())
 
 
-def billed(ledger: Ledger, month: str, tenants: Iterable[str]) -> Iterator[tuple[str, Billed]]:
-    """Each tenant's invoice beside its events: the statement where the month was closed."""
-    with ledger.read() as connection:
-        for tenant in tenants:
-            yield tenant, _billed(connection, tenant, month)
+def billed(
+    ledger: Ledger, month: str, tenants: Iterable[str], terms_of: Callable[[str], Terms]
+) -> Iterator[tuple[str, Billed]]:
+    """Each tenant's invoice beside its events: by its plan where it has one, closed or as it
+    stands, else at list prices."""
+    for tenant in tenants:
+        terms = terms_of(tenant)
+        found = None
+        if terms.assignments and closed_statement(ledger, tenant, month) is None:
+            found = _open_statement(ledger, tenant, month, terms)
+        with ledger.read() as connection:
+            yield tenant, found or _billed(connection, tenant, month)
 
 
-def _billed(connection: Connection, tenant: str, month: str) -> Billed:
+def _open_statement(ledger: Ledger, tenant: str, month: str, terms: Terms) -> Billed | None:
+    """What an open month comes to by its plan; None where no version of it is in force. Made anew
+    where somebody booked between its two looks."""
+    for _ in range(LOOKS):
+        try:
+            body = statement_of(ledger, tenant, month, terms).body()
+        except LookupError:
+            return None
+        with ledger.read() as connection:
+            hashes, sold = _sold(connection, tenant, month)
+        if body["event_count"] == len(hashes):
+            break
+    return _of_statement(body, hashes, sold, late=0, is_closed=False)
+
+
+def _sold(connection: Connection, tenant: str, month: str) -> tuple[list[str], int]:
+    """The hashes of the month's billable events, and what they were booked at."""
     start_ns, end_ns = period_bounds_ns(month)
-    mine = (
+    query = select(_EVENT.payload_hash, _EVENT.sell_nano).where(
         _EVENT.tenant == tenant,
         _EVENT.billable.is_(True),
         _EVENT.occurred_at >= start_ns,
         _EVENT.occurred_at < end_ns,
     )
-    query = select(_EVENT.payload_hash, _EVENT.sell_nano).where(*mine)
     hashes, sold = [], 0
     for row in connection.execute(query.execution_options(yield_per=_FETCH)):
         hashes.append(row.payload_hash)
         sold += row.sell_nano
+    return hashes, sold
+
+
+def _billed(connection: Connection, tenant: str, month: str) -> Billed:
+    hashes, sold = _sold(connection, tenant, month)
     statement = tables.plan_statement.c
     found = connection.execute(
         select(statement.body).where(statement.tenant == tenant, statement.period == month)
@@ -145,19 +180,24 @@ def _billed(connection: Connection, tenant: str, month: str) -> Billed:
         report = invoice_in(connection, tenant, month)
         total = 0 if report is None else int(report.invoice["total_nano"])
         return Billed(total, sold, len(hashes), len(hashes), is_closed=False)
-    body = orjson.loads(bytes(found))
     late = late_counts(connection, tenant).get(month, 0)
-    events = int(body["event_count"])
-    is_whole = events == len(hashes)
+    return _of_statement(orjson.loads(bytes(found)), hashes, sold, late=late, is_closed=True)
+
+
+def _of_statement(
+    body: Mapping[str, Any], hashes: Sequence[str], sold: int, *, late: int, is_closed: bool
+) -> Billed:
+    """A statement beside the month's events, of which `late` are on no statement yet."""
+    is_whole = int(body["event_count"]) == len(hashes)
+    # events that came later are on a later statement: only what it was made of counts against it
+    listed = sold if is_whole else int(body["list_nano"])
+    earlier = sum(int(each["list_nano"]) for each in body["late"].values())
     return Billed(
         total_nano=int(body["total_nano"]),
-        # later events are on a later statement, so only what it was made of is held against it
-        due_nano=(sold if is_whole else int(body["list_nano"]))
-        + sum(int(each["list_nano"]) for each in body["late"].values())
-        + sum(entries_of(body).values()),
-        events=len(hashes) - late if not is_whole else events,
+        due_nano=listed + earlier + sum(entries_of(body).values()),
+        events=len(hashes) - late,
         there=len(hashes),
-        is_closed=True,
+        is_closed=is_closed,
         same_events=not is_whole or events_digest(hashes) == body["event_digest"],
     )
 
