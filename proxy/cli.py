@@ -20,12 +20,14 @@ import click
 
 from proxy.cli_credits import credit
 from proxy.cli_dead import dead
+from proxy.cli_doctor import doctor
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
 from proxy.cli_invoice import invoice, report
 from proxy.cli_invoices import invoices
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
+from proxy.cli_margins import margins
 from proxy.cli_options import (
     BAD_CONFIG,
     FAILED,
@@ -80,9 +82,9 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, explain, holds, invoice, invoices, ledger, limits, plans, reconcile):
+for each in (dead, doctor, explain, holds, invoice, invoices, ledger, limits, margins, plans):
     weir.add_command(each)
-for each in (credit, reload, review, stripe, upstreams, verify):
+for each in (credit, reconcile, reload, review, stripe, upstreams, verify):
     weir.add_command(each)
 for each in (payments, webhooks):
     weir.add_command(each)

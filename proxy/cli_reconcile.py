@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from proxy.cli_internal import internal
 from proxy.cli_options import (
     BAD_CONFIG,
     FAILED,
@@ -35,6 +36,9 @@ USUAL_DAYS = 7
 @click.group()
 def reconcile() -> None:
     """Compare the ledger with what providers say of it."""
+
+
+reconcile.add_command(internal)
 
 
 def _html_option(command: Callable[..., Any]) -> Callable[..., Any]:

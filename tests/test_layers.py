@@ -135,6 +135,10 @@ PURE = [
     "metering.settlement.anomalies",
     "metering.settlement.velocity",
     "metering.settlement.notes",
+    "metering.settlement.doctor",
+    "metering.settlement.doctor_facts",
+    "metering.settlement.internal",
+    "metering.settlement.margins",
 ]
 """The rooms without I/O, clock, chance and logging; what is not built yet is passed over."""
 

@@ -265,6 +265,14 @@ def _late(
     return late, known
 
 
+def late_counts(connection: Connection, tenant: str) -> dict[str, int]:
+    """By closed month, how many billable events came that no statement speaks of yet."""
+    bodies = _bodies(connection, tenant)
+    months = [body["period"] for body in bodies]
+    there = {month: _count(connection, tenant, month) for month in months}
+    return {month: there[month] - known_of(month, bodies).event_count for month in months}
+
+
 def _bodies(connection: Connection, tenant: str) -> list[dict[str, Any]]:
     """The tenant's statements, oldest month first."""
     table = tables.plan_statement.c

@@ -119,6 +119,15 @@ def totals_of(
     }
 
 
+def wanted_of(
+    connection: Connection, settings: StripeSettings, where: Iterable[Any]
+) -> dict[tuple[str, str, int], int]:
+    """What Stripe should show by now: the meters, with what a person carried to other hours."""
+    totals = totals_of(connection, settings, where)
+    carried = _carried(connection, {key[0] for key in totals})
+    return {key: total + carried.get(key, 0) for key, total in totals.items()}
+
+
 def _begin_watermarks(connection: Connection) -> None:
     """A shard that was never looked at begins where its rollups are: the survey has the rest."""
     rows = [
