@@ -21,6 +21,7 @@ import click
 from proxy.cli_dead import dead
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
+from proxy.cli_jobs import jobs
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
 from proxy.cli_options import (
@@ -75,7 +76,7 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, explain, holds, ledger, limits, plans, reconcile):
+for each in (dead, explain, holds, jobs, ledger, limits, plans, reconcile):
     weir.add_command(each)
 for each in (reload, review, stripe, upstreams, verify):
     weir.add_command(each)

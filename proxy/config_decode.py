@@ -230,4 +230,6 @@ def _stand_in(key: str) -> str | int:
         "scope": "tenant",
         "kind": "flat",
         "aggregation": "count",
+        "job": "verify",
+        "events_days": 40,
     }.get(key, "")

@@ -37,6 +37,8 @@ AT_ONCE: Mapping[str, str] = {
     "plans": "plans",
     "assignments": "tenants.plan",
     "stripe": "stripe",
+    "jobs": "jobs",
+    "retention": "retention",
     "cache": "cache",
     "server.metrics_tenants": "server.metrics_tenants",
     "server.max_body_mb": "server.max_body_mb",

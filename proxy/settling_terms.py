@@ -16,6 +16,7 @@ from proxy.metrics import Metrics
 from proxy.settings import Settings
 from proxy.settings_changes import replaced
 from proxy.settings_line import Answer, Change, ChildLine
+from proxy.settling_jobs import jobs_of
 
 
 def terms_of(settings: Settings) -> Terms:
@@ -26,6 +27,7 @@ def terms_of(settings: Settings) -> Terms:
         tolerances=settings.tolerances,
         sinks=settings.sinks,
         stripe=settings.stripe,
+        jobs=jobs_of(settings),
     )
 
 

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.settlement.counting import Rules
 from metering.settlement.crossings import Marks
+from metering.settlement.job_turn import Jobs
 from metering.settlement.sending import Outlet, open_outlets
 from metering.settlement.watch import Log
 from metering.stripe_settings import StripeSettings
 from metering.tolerances import Tolerances
+
+NO_JOBS = Jobs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Terms:
     tolerances: Tolerances = field(default_factory=Tolerances)
     sinks: Sequence[SinkSettings] = DEFAULT_SINKS
     stripe: StripeSettings | None = None
+    jobs: Jobs = NO_JOBS
 
 
 class Offer:

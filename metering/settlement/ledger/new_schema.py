@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect
 
+from metering.settlement.ledger import job_tables as _job_tables  # its tables are metadata's
 from metering.settlement.ledger import provider_tables
 from metering.settlement.ledger import stripe_tables as _stripe_tables  # its tables are metadata's
 from metering.settlement.ledger.tables import APPEND_ONLY, HEAD_REVISION, metadata
 
 assert _stripe_tables.stripe_hour.metadata is metadata
+assert _job_tables.job_run.metadata is metadata
 
 _STAMP = Table(  # as Alembic makes it
     "alembic_version",
