@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 from metering.clock import now_ns
 from metering.job_settings import JobKind
 from metering.settlement.job_turn import Asked, JobFailedError, Jobs, JobWaitsError, Work
+from metering.settlement.ledger.archive import archive
+from metering.settlement.ledger.archive_files import ArchiveError
 from metering.settlement.ledger.plan_books import (
     GRACE_NS,
     MonthOpenError,
@@ -42,7 +45,8 @@ def work_of(settings: Settings, pending: Pending | None = None) -> Mapping[JobKi
     return {
         JobKind.CLOSE: lambda ledger, asked: _close(ledger, asked, settings, pending),
         JobKind.RECONCILE: lambda ledger, asked: _reconcile(ledger, asked, settings),
-        JobKind.VERIFY: lambda ledger, _: _verify(ledger),
+        JobKind.VERIFY: lambda ledger, _: _verify(ledger, settings),
+        JobKind.ARCHIVE: lambda ledger, asked: _archive(ledger, asked, settings),
     }
 
 
@@ -120,8 +124,29 @@ def _reconcile(ledger: Ledger, asked: Asked, settings: Settings) -> str:
     return numbers
 
 
-def _verify(ledger: Ledger) -> str:
-    found = examine(ledger)
+def _archive(ledger: Ledger, asked: Asked, settings: Settings) -> str:
+    kept = settings.retention
+    if kept is None:  # the file was found to have it
+        raise JobFailedError("there is no section retention", again=False)
+    at_ns = now_ns()
+    try:
+        found = archive(
+            ledger,
+            Path(kept.folder),
+            before_ns=at_ns - kept.events_days * _DAY_NS,
+            now_ns=at_ns,
+            is_over=asked.is_over,
+        )
+    except ArchiveError as error:
+        raise JobFailedError(str(error)) from error
+    if asked.is_over():
+        raise JobWaitsError(f"broken off after {found.files} files")
+    return f"{found.events} events moved into {found.files} files"
+
+
+def _verify(ledger: Ledger, settings: Settings) -> str:
+    kept = settings.retention
+    found = examine(ledger, None if kept is None else Path(kept.folder))
     if found.findings:
         total = len(found.findings) + found.more
         raise JobFailedError(

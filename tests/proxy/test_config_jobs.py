@@ -58,8 +58,10 @@ FAULTS: dict[str, tuple[str, str]] = {
         "1:52 jobs[1].job: an earlier row is a job 'verify' already",
     ),
     "twice with metering": (
-        "metering: {reconciliation_schedule: '0 2 * * *'}\n"
-        "jobs: [{job: reconcile, schedule: '0 3 * * *'}]\n",
+        (
+            "metering: {reconciliation_schedule: '0 2 * * *'}\n"
+            "jobs: [{job: reconcile, schedule: '0 3 * * *'}]\n"
+        ),
         "2:14 jobs[0].job: metering.reconciliation_schedule is a job 'reconcile' already",
     ),
     "name": (

@@ -119,4 +119,4 @@ async def test_new_jobs_are_taken_up(tmp_path: Path, monkeypatch) -> None:
             offered.append(Jobs([JOB], {JobKind.VERIFY: work}))
 
         with ledger.read() as connection:
-            assert [run.message for run in runs_of(connection)][0].startswith("well")
+            assert runs_of(connection)[0].message.startswith("well")

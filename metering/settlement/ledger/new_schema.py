@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect
 
+from metering.settlement.ledger import archive_tables, provider_tables
 from metering.settlement.ledger import job_tables as _job_tables  # its tables are metadata's
-from metering.settlement.ledger import provider_tables
 from metering.settlement.ledger import stripe_tables as _stripe_tables  # its tables are metadata's
 from metering.settlement.ledger.tables import APPEND_ONLY, HEAD_REVISION, metadata
 
@@ -29,12 +29,17 @@ def create_schema(connection: Connection) -> bool:
     if connection.dialect.name != "sqlite" or inspect(connection).get_table_names():
         return False
     metadata.create_all(connection, checkfirst=False)
-    for table in (*APPEND_ONLY, *provider_tables.APPEND_ONLY):
+    kept = (*APPEND_ONLY, *provider_tables.APPEND_ONLY, *archive_tables.APPEND_ONLY)
+    for table in kept:
+        if table == "usage_event":
+            continue
         for verb in ("UPDATE", "DELETE"):
             connection.exec_driver_sql(
                 f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
+    for trigger in archive_tables.guard_sqlite():
+        connection.exec_driver_sql(trigger)
     _STAMP.create(connection)
     connection.execute(_STAMP.insert().values(version_num=HEAD_REVISION))
     return True
