@@ -31,6 +31,7 @@ ALERT_KINDS = (
     "stripe_held",
     "stripe_too_late",
     "stripe_unfit",
+    "job_failed",
     "unpriced",
 )
 """What there is to tell. A sink that wants a kind that nobody raises would never hear anything."""

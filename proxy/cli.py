@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from proxy.cli_archive import archive, erase_user
 from proxy.cli_dead import dead
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
@@ -76,6 +77,8 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
+for each in (archive, erase_user):
+    ledger.add_command(each)
 for each in (dead, explain, holds, jobs, ledger, limits, plans, reconcile):
     weir.add_command(each)
 for each in (reload, review, stripe, upstreams, verify):

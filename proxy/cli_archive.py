@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from proxy.cli_ledger import ledger
 from proxy.cli_options import (
     BAD_CONFIG,
     FAILED,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from metering.settlement.ledger.store import Ledger
 
 
-@ledger.command("archive")
+@click.command("archive")
 @shared_options
 def archive(*, config_file: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Move the payloads of old events into files, as `retention` says. Rows and sums stay."""
@@ -58,7 +57,7 @@ def archive(*, config_file: str | None, data_dir: Path | None, as_json: bool) ->
     click.echo(f"moved: {count_of(found.events, 'event')} into {count_of(found.files, 'file')}")
 
 
-@ledger.command("erase-user")
+@click.command("erase-user")
 @click.argument("user")
 @click.option("--tenant", required=True, help="Whose user it is.")
 @click.option("--reason", required=True, help="Why, kept with the erasure; not the user's id.")

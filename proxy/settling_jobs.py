@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
-from metering.clock import now_ns
 from metering.job_settings import JobKind
 from metering.settlement.job_turn import Asked, JobFailedError, Jobs, JobWaitsError, Work
 from metering.settlement.ledger.archive import archive
@@ -51,14 +51,15 @@ def work_of(settings: Settings, pending: Pending | None = None) -> Mapping[JobKi
 
 
 def _close(ledger: Ledger, asked: Asked, settings: Settings, pending: Pending | None) -> str:
-    period, end_ns = month_before(asked.scheduled_for)
+    period, end_ns = month_before(asked.scheduled_for, asked.job.cron.timezone)
     if not settings.assignments:
         return "no tenant has a plan: nothing to close"
-    at_ns = now_ns()
+    at_ns = asked.now_ns
     if at_ns < end_ns + GRACE_NS:
         raise JobWaitsError(f"{period} can be closed an hour after its end (UTC)")
     if (why := _unsettled(settings, pending)) is not None:
-        if at_ns >= asked.scheduled_for + asked.job.max_wait_hours * _HOUR_NS:
+        first_ns = max(asked.scheduled_for, end_ns + GRACE_NS)
+        if at_ns >= first_ns + asked.job.max_wait_hours * _HOUR_NS:
             raise JobFailedError(
                 f"{period} is not closed: {why} for {asked.job.max_wait_hours} h; run the worker, "
                 f"or `weir plans close --month {period} --force`",
@@ -88,9 +89,12 @@ def _unsettled(settings: Settings, pending: Pending | None) -> str | None:
     return f"{waiting} events wait for the ledger" if waiting else None
 
 
-def month_before(time_ns: int) -> tuple[str, int]:
-    """The UTC month before the one of this time, and when it ended."""
-    first = _day(time_ns).replace(day=1)
+def month_before(time_ns: int, timezone: str) -> tuple[str, int]:
+    """The month before the one that it is there, and when that month ended in UTC.
+
+    East of Greenwich the first of a month begins before the month before is over in UTC.
+    """
+    first = datetime.fromtimestamp(time_ns // _SECOND_NS, ZoneInfo(timezone)).date().replace(day=1)
     end_ns = int(datetime(first.year, first.month, 1, tzinfo=UTC).timestamp()) * _SECOND_NS
     return (first - timedelta(days=1)).strftime("%Y-%m"), end_ns
 
@@ -128,7 +132,7 @@ def _archive(ledger: Ledger, asked: Asked, settings: Settings) -> str:
     kept = settings.retention
     if kept is None:  # the file was found to have it
         raise JobFailedError("there is no section retention", again=False)
-    at_ns = now_ns()
+    at_ns = asked.now_ns
     try:
         found = archive(
             ledger,

@@ -46,6 +46,7 @@ class Asked:
 
     job: JobSettings
     scheduled_for: int
+    now_ns: int
     is_over: Callable[[], bool]
     """Whether to stop at the next good place: at an end of the worker, or when it is no longer
     ours to do."""
@@ -143,7 +144,12 @@ class Turns:
         )
         keeping.start()
         try:
-            asked = Asked(job, run.scheduled_for, lambda: lost.is_set() or self._over.is_set())
+            asked = Asked(
+                job,
+                run.scheduled_for,
+                run.started_at or run.scheduled_for,
+                lambda: lost.is_set() or self._over.is_set(),
+            )
             ended = self._done(asked, run)
         finally:
             done.set()

@@ -217,8 +217,7 @@ def test_what_is_kept_is_kept_on_both(ledger: Ledger, folder: Path, statement: s
             values = "'acme', 'ada', 'asked', 1"
             connection.execute(
                 text(
-                    "INSERT INTO erasure (tenant, erased_by, reason, erased_at) "
-                    f"VALUES ({values})"
+                    f"INSERT INTO erasure (tenant, erased_by, reason, erased_at) VALUES ({values})"
                 )
             )
 
