@@ -68,8 +68,8 @@ _FIXED = (
     "q_output_image",
 )
 _COVERED = (
-    "EXISTS (SELECT 1 FROM archive_segment WHERE shard = OLD.shard"
-    " AND first_seq <= OLD.seq AND last_seq >= OLD.seq)"
+    "OLD.seq <= coalesce((SELECT last_seq FROM archive_segment WHERE shard = OLD.shard"
+    " AND first_seq <= OLD.seq ORDER BY first_seq DESC LIMIT 1), 0)"
     " OR EXISTS (SELECT 1 FROM event_erasure WHERE event_id = OLD.event_id)"
 )
 
