@@ -21,7 +21,6 @@ from proxy.cli_options import (
 )
 
 if TYPE_CHECKING:
-    from metering.settlement.ledger.archive import Archived
     from metering.settlement.ledger.erasing import Erased
     from metering.settlement.ledger.store import Ledger
 
@@ -35,22 +34,22 @@ def archive(*, config_file: str | None, data_dir: Path | None, as_json: bool) ->
     if kept is None:
         fail(NOT_FOUND, f"no section retention in {settings.source}", as_json)
     from metering.clock import now_ns
-    from metering.settlement.ledger.archive import DAY_NS, knows_archive
+    from metering.settlement.ledger.archive import DAY_NS, Archived, knows_archive
     from metering.settlement.ledger.archive import archive as move
     from metering.settlement.ledger.archive_files import ArchiveError
     from proxy.cli_asked import asked
 
-    def ask(books: Ledger) -> Archived | str:
+    def ask(books: Ledger) -> tuple[Archived, str]:
         at_ns = now_ns()
         before_ns = at_ns - kept.events_days * DAY_NS
         try:
-            return move(books, Path(kept.folder), before_ns=before_ns, now_ns=at_ns)
+            return move(books, Path(kept.folder), before_ns=before_ns, now_ns=at_ns), ""
         except ArchiveError as error:
-            return str(error)
+            return Archived(), str(error)
 
-    found: Archived | str = asked(settings, knows_archive, ask, as_json=as_json)
-    if isinstance(found, str):
-        fail(FAILED, found, as_json)
+    found, trouble = asked(settings, knows_archive, ask, as_json=as_json)
+    if trouble:
+        fail(FAILED, trouble, as_json)
     if as_json:
         echo_json(asdict(found))
         return
@@ -85,19 +84,21 @@ def erase_user(
     from metering.clock import now_ns
     from metering.settlement.ledger.archive import knows_archive
     from metering.settlement.ledger.archive_files import ArchiveError
+    from metering.settlement.ledger.erasing import Erased
     from metering.settlement.ledger.erasing import erase_user as erase
     from proxy.cli_asked import asked
 
-    def ask(books: Ledger) -> Erased | str:
+    def ask(books: Ledger) -> tuple[Erased, str]:
         folder = None if kept is None else Path(kept.folder)
         try:
-            return erase(books, tenant, user, folder=folder, by=who, reason=reason, now_ns=now_ns())
+            done = erase(books, tenant, user, folder=folder, by=who, reason=reason, now_ns=now_ns())
+            return done, ""
         except ArchiveError as error:
-            return str(error)
+            return Erased(), str(error)
 
-    found: Erased | str = asked(settings, knows_archive, ask, as_json=as_json)
-    if isinstance(found, str):
-        fail(FAILED, f"not all is erased: {found}", as_json)
+    found, trouble = asked(settings, knows_archive, ask, as_json=as_json)
+    if trouble:
+        fail(FAILED, f"not all is erased: {trouble}", as_json)
     if as_json:
         echo_json(asdict(found))
     else:
