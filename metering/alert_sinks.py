@@ -34,6 +34,7 @@ ALERT_KINDS = (
     "stripe_held",
     "stripe_too_late",
     "stripe_unfit",
+    "job_failed",
     "unpriced",
     "webhook_dead",
 )

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from proxy.cli_credits import credit
+from proxy.cli_archive import archive, erase_user
 from proxy.cli_dead import dead
 from proxy.cli_doctor import doctor
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
 from proxy.cli_invoice import invoice, report
 from proxy.cli_invoices import invoices
+from proxy.cli_jobs import jobs
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
 from proxy.cli_margins import margins
@@ -84,9 +86,11 @@ def weir() -> None:
 
 for each in (dead, doctor, explain, holds, invoice, invoices, ledger, limits, margins, plans):
     weir.add_command(each)
+for each in (archive, erase_user):
+    ledger.add_command(each)
 for each in (credit, reconcile, reload, review, stripe, upstreams, verify):
     weir.add_command(each)
-for each in (payments, webhooks):
+for each in (jobs, payments, webhooks):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

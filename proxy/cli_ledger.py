@@ -40,9 +40,10 @@ def verify(*, config_file: str | None, data_dir: Path | None, as_json: bool) -> 
     from metering.settlement.ledger.verify import examine
     from proxy import cli_reports
 
+    folder = None if settings.retention is None else Path(settings.retention.folder)
     began_s = monotonic_s()
     try:
-        found = cli_reports.read_ledger(settings, examine)
+        found = cli_reports.read_ledger(settings, lambda books: examine(books, folder))
     except cli_reports.NotFoundError as error:
         fail(NOT_FOUND, str(error), as_json)
     except cli_reports.LedgerError as error:
@@ -63,8 +64,9 @@ def _echo(found: Examination, seconds: float) -> None:
     if found.more:
         click.echo(f"and {found.more} more")
     wrong = count_of(len(found.findings) + found.more, "finding")
+    archived = f" ({found.archived} archived)" if found.archived else ""
     looked_at = (
-        count_of(found.events, "event"),
+        f"{count_of(found.events, 'event')}{archived}",
         count_of(found.transactions, "transaction"),
         count_of(found.shards, "shard"),
     )

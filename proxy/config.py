@@ -119,11 +119,6 @@ def unenforced_keys(document: Document) -> tuple[Fault, ...]:
 
 UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
     (
-        "metering.reconciliation_schedule",
-        "usage is not compared with the providers' exports yet",
-        frozenset(),
-    ),
-    (
         "metering.consumer_concurrency",
         "the settlement worker works on one batch at a time yet",
         frozenset(),

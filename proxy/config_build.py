@@ -23,6 +23,7 @@ from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings
 from proxy.config_degrade import check_degradation, targets_of
 from proxy.config_invoices import build_invoicing
+from proxy.config_jobs import build_jobs, build_retention
 from proxy.config_ledger import ledger_url_fault
 from proxy.config_limits import check_output
 from proxy.config_models import build_model, check_fallbacks
@@ -117,6 +118,8 @@ def build(
         cache=build_cache(shape, findings),
         cache_url=build_cache_url(shape, findings),
         **_billing(shape, findings, directory),
+        jobs=build_jobs(shape, findings),
+        retention=build_retention(shape.retention, findings, directory),
     )
 
 
@@ -184,13 +187,6 @@ def _check_rest(shape: FileShape, data_dir: FilePath, findings: Findings) -> Non
             shape_of_it = redis_url_shape(shape.redis.url)
             findings.fault(("redis", "url"), str(error), f"write it like {shape_of_it}")
     _check_ledger_url(shape.ledger.url, data_dir, findings)
-    schedule = shape.metering.reconciliation_schedule
-    if schedule is not None and len(schedule.split()) != 5:
-        findings.fault(
-            ("metering", "reconciliation_schedule"),
-            f"{schedule!r} is not a schedule of five cron fields",
-            'write "0 2 * * *" for two in the morning, UTC',
-        )
     check_listening(shape.server, findings)
 
 

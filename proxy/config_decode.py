@@ -225,9 +225,12 @@ def _repair(findings: Findings, tree: dict[str, Any], error: ErrorDetails) -> No
 def _stand_in(key: str) -> str | int:
     if key in ("at", "above_tokens"):
         return 1
+    if key == "events_days":
+        return 40
     return {
         "type": "simulator",
         "scope": "tenant",
         "kind": "flat",
         "aggregation": "count",
+        "job": "verify",
     }.get(key, "")

@@ -20,6 +20,7 @@ from proxy.config_anomalies_shape import USUAL, AnomaliesShape
 from proxy.config_cache_shape import NO_CACHE, CacheShape
 from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
 from proxy.config_invoices_shape import NO_INVOICES, InvoicesShape
+from proxy.config_jobs_shape import JobShape, RetentionShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_models_shape import ModelShape
 from proxy.config_passthrough_shape import PassthroughShape
@@ -214,7 +215,8 @@ class MeteringShape:
     event_age_max_hours: Annotated[int, Field(ge=1, le=8784), BeforeValidator(_whole)] = 168
     """How old an event from outside may be."""
     reconciliation_schedule: Text | None = None
-    """When usage is compared with the providers' exports: five cron fields, UTC."""
+    """When usage is compared with the providers' exports: five cron fields, UTC. The same as a
+    [job](jobs.md) `reconcile`."""
     spool: Annotated[Literal["outage", "always"], BeforeValidator(_text)] = "outage"
     """When events are also written to `data_dir`."""
     backlog_high_water: Count = 1_000_000
@@ -302,6 +304,10 @@ class FileShape:
     """What a person should look at, and who is told."""
     invoices: InvoicesShape = NO_INVOICES
     """What invoices say beside amounts."""
+    jobs: tuple[JobShape, ...] = ()
+    """What the worker [does by the clock](jobs.md)."""
+    retention: RetentionShape | None = None
+    """How long the ledger keeps events as they came; for ever without the section."""
     stripe: StripeShape | None = None
     """Usage that is told to Stripe's meters; none without the section."""
     webhooks: tuple[WebhookShape, ...] = ()

@@ -186,6 +186,7 @@ STRIPE_REQUESTS = _counter(
 )
 STRIPE_WAITING = _gauge("stripe_waiting_entries", "Hours of meters that Stripe lacks something of.")
 STRIPE_HELD = _gauge("stripe_held_entries", "Of meters, hours that wait for a person.")
+JOB_RUNS = _counter("job_runs", "Runs of jobs, by what became of them.", "job", "outcome")
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 
 CONFIG_GENERATION = _gauge(

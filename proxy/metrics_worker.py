@@ -73,6 +73,10 @@ class WorkerWatch:
         self._metrics.set(catalogue.STRIPE_WAITING, to=waiting)
         self._metrics.set(catalogue.STRIPE_HELD, to=held)
 
+    def ran(self, job: str, outcome: str) -> None:
+        """A run of a job is over."""
+        self._metrics.add(catalogue.JOB_RUNS, job, outcome)
+
     async def look(self) -> dict[str, Any]:
         """How the worker stands, for its report."""
         now_s = monotonic_s()

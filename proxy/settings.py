@@ -14,6 +14,7 @@ from typing import Literal
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.caps import ScopeKind
 from metering.invoice_settings import UNNAMED, Invoicing
+from metering.job_settings import JobSettings, Retention
 from metering.plans import Assignment, Plan
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
@@ -262,6 +263,10 @@ class Settings:
     """What invoices say beside amounts."""
     webhooks: tuple[WebhookEndpoint, ...] = ()
     """Which other systems the worker tells what."""
+    jobs: tuple[JobSettings, ...] = ()
+    """What the worker does by the clock."""
+    retention: Retention | None = None
+    """How long the ledger keeps what events came as; for ever without the section."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -39,6 +39,8 @@ AT_ONCE: Mapping[str, str] = {
     "stripe": "stripe",
     "invoicing": "invoices",
     "webhooks": "webhooks",
+    "jobs": "jobs",
+    "retention": "retention",
     "cache": "cache",
     "server.metrics_tenants": "server.metrics_tenants",
     "server.max_body_mb": "server.max_body_mb",

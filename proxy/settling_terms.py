@@ -17,6 +17,7 @@ from proxy.metrics import Metrics
 from proxy.settings import Settings
 from proxy.settings_changes import replaced
 from proxy.settings_line import Answer, Change, ChildLine
+from proxy.settling_jobs import jobs_of
 
 
 def terms_of(settings: Settings) -> Terms:
@@ -30,6 +31,7 @@ def terms_of(settings: Settings) -> Terms:
         webhooks=settings.webhooks,
         tenants=frozenset(settings.tenants),
         levels=levels_of(settings.tenants.values()),
+        jobs=jobs_of(settings),
     )
 
 

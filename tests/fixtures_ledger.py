@@ -123,8 +123,11 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
 def allow_changes(connection: Connection, *tables: str) -> None:
     """Take away the triggers that keep these tables append-only, as a forger would."""
     for table in tables:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text(f"DROP TRIGGER {table}_append_only ON {table}"))
+        of = f" ON {table}" if connection.dialect.name == "postgresql" else ""
+        if table == "usage_event":
+            connection.execute(text(f"DROP TRIGGER usage_event_moved{of}"))
+        if of:
+            connection.execute(text(f"DROP TRIGGER {table}_append_only{of}"))
             continue
         for verb in ("update", "delete"):
             connection.execute(text(f"DROP TRIGGER {table}_no_{verb}"))

@@ -60,7 +60,12 @@ def labels_of(event: UsageEvent) -> Labels:
 
 def user_scope(event: UsageEvent) -> str | None:
     """The id of the scope of an event's user; None without one."""
-    return scope_id(event.user) if isinstance(event.user, str) and event.user else None
+    return scope_of(event.user)
+
+
+def scope_of(user: object) -> str | None:
+    """The id of a user's scope, as the client named it; None without one."""
+    return scope_id(user) if isinstance(user, str) and user else None
 
 
 @dataclass(frozen=True, slots=True)

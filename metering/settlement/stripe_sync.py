@@ -18,6 +18,7 @@ from typing import Any
 
 from metering.clock import now_ns as clock_ns
 from metering.settlement.ledger import stripe_book as book
+from metering.settlement.ledger.leases import LeaseLostError
 from metering.settlement.ledger.outbox import put_alerts
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.store import Ledger
@@ -131,7 +132,7 @@ class Sync:
                     self._send(turn)
         except (_StopTurn, StripeAwayError) as error:
             turn.trouble = str(error)
-        except book.LeaseLostError:
+        except LeaseLostError:
             turn.had_lease = False
             return turn
         self._at("done")
@@ -255,7 +256,7 @@ class Sync:
             book.keep_lease(connection, self._holder, self._clock())
             found = book.the_hour(connection, hour.key)
         if found is None or (found.rev, found.state) != (hour.rev, State.SENDING):
-            raise book.LeaseLostError
+            raise LeaseLostError
 
     def _move(self, before: Hour, after: Hour) -> Hour:
         alerts: Alerts = []

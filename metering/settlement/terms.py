@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.settlement.counting import Rules
 from metering.settlement.crossings import Marks
+from metering.settlement.job_turn import Jobs
 from metering.settlement.sending import Outlet, open_outlets
 from metering.settlement.watch import Log
 from metering.stripe_settings import StripeSettings
 from metering.tolerances import Tolerances
 from metering.webhook_settings import WebhookEndpoint
+
+NO_JOBS = Jobs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Terms:
     """Whom a payment may name."""
     levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """By tenant, the amounts of credit whose undercutting is told, in nano-USD."""
+    jobs: Jobs = NO_JOBS
 
 
 class Offer:

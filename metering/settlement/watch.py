@@ -45,6 +45,9 @@ class Watch(Protocol):
     def synced(self, outcomes: Mapping[str, int], *, waiting: int, held: int) -> None:
         """A turn with Stripe: what became of requests, and how many hours wait or are held."""
 
+    def ran(self, job: str, outcome: str) -> None:
+        """A run of a job is over: done, failed, retried, waiting, or lost to another worker."""
+
 
 class Unwatched:
     """A `Watch` for when nobody wants to know."""
@@ -71,4 +74,7 @@ class Unwatched:
         """See `Watch`."""
 
     def synced(self, outcomes: Mapping[str, int], *, waiting: int, held: int) -> None:
+        """See `Watch`."""
+
+    def ran(self, job: str, outcome: str) -> None:
         """See `Watch`."""

@@ -104,7 +104,6 @@ def test_the_published_template_loads(tmp_path: Path) -> None:
     ]
     assert [each.path.rpartition(".")[2] for each in result.unenforced] == [
         "consumer_concurrency",
-        "reconciliation_schedule",
     ]
 
 
@@ -321,7 +320,7 @@ VALUES: dict[str, tuple[str, list[str]]] = {
     "spool": ("metering: {spool: outage}\n", []),
     "a schedule": (
         'metering: {reconciliation_schedule: "0 2 * * *"}\n',
-        ["metering.reconciliation_schedule"],
+        [],
     ),
 }
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect
 
 from metering.settlement.ledger import (
+    archive_tables,
     credit_tables,
     invoice_tables,
     payment_tables,
     provider_tables,
     webhook_tables,
 )
+from metering.settlement.ledger import job_tables as _job_tables  # its tables are metadata's
 from metering.settlement.ledger import stripe_tables as _stripe_tables  # its tables are metadata's
 from metering.settlement.ledger.tables import APPEND_ONLY, HEAD_REVISION, metadata
 
 assert _stripe_tables.stripe_hour.metadata is metadata
 assert webhook_tables.webhook_message.metadata is metadata
+assert _job_tables.job_run.metadata is metadata
 
-_PARTS = (provider_tables, credit_tables, payment_tables, invoice_tables)
+_PARTS = (provider_tables, credit_tables, payment_tables, archive_tables, invoice_tables)
 """Where else tables are named that are append-only."""
 
 _STAMP = Table(  # as Alembic makes it
@@ -38,11 +41,15 @@ def create_schema(connection: Connection) -> bool:
         return False
     metadata.create_all(connection, checkfirst=False)
     for table in (*APPEND_ONLY, *(name for part in _PARTS for name in part.APPEND_ONLY)):
+        if table == "usage_event":
+            continue
         for verb in ("UPDATE", "DELETE"):
             connection.exec_driver_sql(
                 f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
+    for trigger in archive_tables.guard_sqlite():
+        connection.exec_driver_sql(trigger)
     _STAMP.create(connection)
     connection.execute(_STAMP.insert().values(version_num=HEAD_REVISION))
     return True

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, or_, select, update
 
+from metering.settlement.ledger.leases import Lease
 from metering.settlement.ledger.store import Ledger, insert_rows, keep_rows
 from metering.settlement.ledger.stripe_tables import stripe_carry, stripe_hour, stripe_lease
 from metering.settlement.stripe_moves import HOUR_NS, TOO_OLD, Hour, State
@@ -27,10 +28,6 @@ _MOVING = tuple(name for name in _FIELDS if name not in (*_KEY, "customer", "mod
 """What a move changes: `wanted` is the ledger's to say."""
 
 
-class LeaseLostError(Exception):
-    """Another syncs now."""
-
-
 class RowMovedError(Exception):
     """The row is not what it was read as."""
 
@@ -40,29 +37,13 @@ def knows_stripe(ledger: Ledger) -> bool:
     return (ledger.revision() or "") >= "0011"
 
 
-def take_lease(ledger: Ledger, holder: str, now_ns: int) -> bool:
-    """Take the lease if it is free, over, or ours."""
-    with ledger.write() as connection:
-        row = {"one": 1, "holder": holder, "until": 0, "verified_at": 0}
-        keep_rows(connection, stripe_lease, [row])
-        free = or_(stripe_lease.c.until <= now_ns, stripe_lease.c.holder == holder)
-        taken = update(stripe_lease).where(free).values(holder=holder, until=now_ns + LEASE_NS)
-        return connection.execute(taken).rowcount == 1
-
-
-def give_lease(ledger: Ledger, holder: str) -> None:
-    """Let the next have it at once."""
-    with ledger.write() as connection:
-        ours = update(stripe_lease).where(stripe_lease.c.holder == holder)
-        connection.execute(ours.values(until=0))
+_LEASE = Lease(stripe_lease, {"one": 1}, LEASE_NS, {"verified_at": 0}, by_own_clock=True)
+take_lease, give_lease = _LEASE.take, _LEASE.give
 
 
 def keep_lease(connection: Connection, holder: str, now_ns: int) -> None:
     """Part of a transaction of whoever holds it; LeaseLostError, and the transaction is over."""
-    ours = and_(stripe_lease.c.holder == holder, stripe_lease.c.until > now_ns)
-    kept = update(stripe_lease).where(ours).values(until=now_ns + LEASE_NS)
-    if connection.execute(kept).rowcount != 1:
-        raise LeaseLostError
+    _LEASE.keep(connection, holder, now_ns)
 
 
 def last_verified(ledger: Ledger) -> int:
