@@ -132,9 +132,7 @@ class Metering:
                 await link.wait_up(START_S)
                 caps = RedisCaps(link, keys)
                 await caps.prepare()
-                sides = {prices.cost_version: prices.body(sell=False)}
-                sides[prices.sell_version] = prices.body(sell=True)
-                await publish_prices(link, keys, sides)
+                await publish_prices(link, keys, prices.bodies)
                 await spool.replay(caps)
                 replaying = spawn(_replay(spool, caps), name="library-replay")
                 try:
@@ -181,7 +179,9 @@ async def meter(
         vendor=vendor,
         provider=provider,
         model=model,
-        price=metering.prices.find(provider=provider, model=model, public_name=model),
+        price=metering.prices.at(occurred_at).find(
+            provider=provider, model=model, public_name=model
+        ),
         tokenizer=tokenizer.name,
         input_tokens=await asyncio.to_thread(_count, tokenizer, prompt, model),
         occurred_at=occurred_at,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
+from metering.clock import now_ns
 from proxy.config_build import build
 from proxy.config_decode import Findings, decode
 from proxy.config_files import digest
@@ -97,6 +98,7 @@ def load(path: FilePath, env: Mapping[str, str], *, data_dir: FilePath | None = 
         shape,
         findings,
         source=path,
+        now_ns=now_ns(),
         data_dir=data_dir or _data_dir(path, shape.data_dir, env),
     )
     if findings.has_secrets and _is_open_to_all(path):
@@ -126,11 +128,6 @@ UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
     (
         "metering.consumer_concurrency",
         "the settlement worker works on one batch at a time yet",
-        frozenset(),
-    ),
-    (
-        "pricing.effective_from",
-        "the rules hold from when the file is taken up on; the time only goes into the version",
         frozenset(),
     ),
 )

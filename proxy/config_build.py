@@ -23,6 +23,7 @@ from proxy.config_decode import Findings
 from proxy.config_degrade import check_degradation, targets_of
 from proxy.config_ledger import ledger_url_fault
 from proxy.config_limits import check_output
+from proxy.config_list_prices import listed_rules
 from proxy.config_models import build_model, check_fallbacks
 from proxy.config_network import (
     build_egress,
@@ -59,7 +60,7 @@ _AS_WRITTEN = (
 
 
 def build(
-    shape: FileShape, findings: Findings, *, source: FilePath, data_dir: FilePath
+    shape: FileShape, findings: Findings, *, source: FilePath, data_dir: FilePath, now_ns: int
 ) -> Settings:
     """The settings; sound only when `findings` holds no fault afterwards."""
     _check_rest(shape, data_dir, findings)
@@ -73,7 +74,13 @@ def build(
     }
     check_fallbacks(models, findings)
     passthrough = build_passthrough(shape, findings)
-    prices = with_flat_prices(build_prices(shape, findings), passthrough)
+    book = build_prices(
+        shape,
+        findings,
+        now_ns=now_ns,
+        listed=lambda: listed_rules(shape, models, providers, findings),
+    )
+    prices = with_flat_prices(book, passthrough)
     cost_rules = build_cost_rules(shape.cost_to_serve, findings)
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):
