@@ -24,6 +24,7 @@ from metering.settlement.ledger.faults import LedgerDamagedError
 from metering.settlement.ledger.rows import COPIED, copied, decode_amounts
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.verify_plans import verify_plans
+from metering.settlement.ledger.verify_rerates import verify_rerates
 
 FINDINGS_MAX = 1_000
 """Findings that are told; of a ledger that was changed all over, the rest is a number."""
@@ -83,6 +84,7 @@ def _examine(connection: Connection, found: Examination) -> Iterator[str]:
     yield from _verify_postings(connection)
     yield from _verify_balances(connection)
     yield from verify_plans(connection)
+    yield from verify_rerates(connection)
 
 
 def _examine_file(connection: Connection) -> Iterator[str]:
