@@ -19,6 +19,7 @@ ALERT_KINDS = (
     "dead_letter",
     "event_conflict",
     "memory",
+    "prices_published",
     "provider_drift",
     "rating_difference",
     "redis_went_back",
