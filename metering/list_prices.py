@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -96,7 +97,7 @@ class ListPrices:
 @cache
 def packaged_list_prices() -> ListPrices:
     """The list prices of this release."""
-    return read_list_prices((resources.files("metering") / "data" / FILE_NAME).read_bytes())
+    return read_list_prices(packaged_path().read_bytes())
 
 
 def read_list_prices(data: bytes) -> ListPrices:
@@ -160,3 +161,8 @@ def _price(found: Mapping[str, Any]) -> ListPrice:
     days = 0 if since is None else (date.fromisoformat(since) - date(1970, 1, 1)).days
     above = tuple([(tokens, rates) for tokens, rates in found.get("above", ())])
     return ListPrice(days * _DAY_NS, found["rates_pico"], above)
+
+
+def packaged_path() -> Path:
+    """Where the file of this release stands."""
+    return Path(str(resources.files("metering") / "data" / FILE_NAME))

@@ -37,8 +37,10 @@ from proxy.cli_options import (
     shared_options,
 )
 from proxy.cli_plans import plans
+from proxy.cli_prices import prices
 from proxy.cli_reconcile import reconcile
 from proxy.cli_reload import reload
+from proxy.cli_rerate import rerate
 from proxy.cli_review import review
 from proxy.cli_stripe import stripe
 from proxy.cli_upstreams import upstreams
@@ -77,7 +79,7 @@ def weir() -> None:
 
 for each in (dead, explain, holds, ledger, limits, plans, reconcile):
     weir.add_command(each)
-for each in (reload, review, stripe, upstreams, verify):
+for each in (prices, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

@@ -65,7 +65,7 @@ def margin_rows(usage: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What each model earned, from a report of usage by model."""
     rows = []
     for row in usage:
-        sold, cost = int(row["sell_nano"]), int(row["cost_nano"])
+        sold, cost = int(row["admission_nano"]), int(row["cost_nano"])
         margin = divide_half_even((sold - cost) * PPM, sold) if sold > 0 else None
         rows.append(
             {
