@@ -81,7 +81,7 @@ def difference(body: Mapping[str, Any]) -> RenderableType:
             Text(row["model"]),
             Text(row["provider"] or "any"),
             row["side"],
-            ", ".join(row["units"]),
+            _units(row["units"]),
             "-" if is_conditions else usd_of(row["before_pico"], is_token),
             "changed" if is_conditions else usd_of(row["after_pico"], is_token),
             "-" if row["change_ppm"] is None else percent(row["change_ppm"]),
@@ -115,10 +115,8 @@ def history(body: Mapping[str, Any]) -> RenderableType:
     published = _table("Id", "At", "Cost", "Sell", "By", "Note")
     published.title, published.title_justify = "Published", "left"
     for row in body["published"]:
-        words = Text(row["by"]), Text(row["note"])
-        published.add_row(
-            str(row["id"]), row["at"], row["cost_version"], row["sell_version"], *words
-        )
+        told = row["cost_version"], row["sell_version"], Text(row["by"]), Text(row["note"])
+        published.add_row(str(row["id"]), row["at"], *told)
     rated = _table("Id", "At", "Events", "Sold, more", "Cost, more", "By", "Reason")
     rated.title, rated.title_justify = "Rated again", "left"
     for row in body["rated_again"]:
@@ -175,6 +173,11 @@ def _drifting(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             "-" if margin is None else percent(margin),
         )
     return table
+
+
+def _units(units: Sequence[str]) -> str:
+    """The units of a row: the classes of a side that has one rate are many."""
+    return ", ".join(units) if len(units) < 3 else f"{units[-1]} and {len(units) - 1} more"
 
 
 def usd_of(rate_pico: int | None, is_token: bool) -> str:

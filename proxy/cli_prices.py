@@ -209,7 +209,7 @@ def history(*, config_file: str | None, data_dir: Path | None, as_json: bool) ->
             }
             for each in reversed(publications(ledger))
         ]
-        rated = [{**each, "at": rfc3339(each.pop("begun_at"))} for each in list_reratings(ledger)]
+        rated = [{"at": rfc3339(each.pop("begun_at")), **each} for each in list_reratings(ledger)]
         return {"published": published, "rated_again": rated}
 
     body = _asked(settings, ask, as_json=as_json)
