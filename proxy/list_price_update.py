@@ -150,12 +150,11 @@ def _prices(found: Any) -> Iterator[dict[str, Any]]:
         return
     dated: dict[str, Any] = {}
     for each in found:
-        if each is found[0] or each.constraint is None:  # the first holds where no date does
-            dated[""] = each.prices
-        elif (since := getattr(each.constraint, "start_date", None)) is not None:
-            dated[since.isoformat()] = each.prices
-        else:
+        since = getattr(each.constraint, "start_date", None)
+        if each.constraint is not None and since is None:
             raise _Left("its price depends on the hour of the day")
+        is_first = each is found[0]  # it holds where no date does
+        dated["" if is_first or since is None else since.isoformat()] = each.prices
     for since in sorted(dated):
         yield _price(dated[since], since or None)
 
