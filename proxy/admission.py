@@ -138,7 +138,6 @@ class Routes:
         tenant: Tenant,
         model: str,
         project: str = DEFAULT_PROJECT,
-        *,
         at_ns: int | None = None,
     ) -> Route:
         """The route for a model, at the prices of `at_ns`: those of the loading without it.

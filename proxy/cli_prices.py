@@ -99,7 +99,7 @@ def diff(
     """What the file's prices change, and what recent usage comes to by them. Nothing is written."""
     settings = load_config(config_file, data_dir, as_json).settings
     since_ns, now = _time("--since", since or f"{MONTH_DAYS}d"), _now()
-    from proxy.price_asked import BookNotFoundError, bodies_against, differences, usage_change
+    from proxy.cli_price_asked import BookNotFoundError, bodies_against, differences, usage_change
 
     def ask(ledger: Ledger) -> dict[str, Any]:
         before = bodies_against(ledger, against, now)
@@ -230,7 +230,7 @@ def review(
     """Prices beside the vendors' lists, margins by model, and models whose cost has drifted."""
     settings = load_config(config_file, data_dir, as_json).settings
     since_ns, now = _time("--since", since or f"{QUARTER_DAYS}d"), _now()
-    from proxy.price_asked import reviewed
+    from proxy.cli_price_asked import reviewed
 
     body = _asked(settings, lambda ledger: reviewed(ledger, settings, since_ns, now), as_json)
     if as_json:

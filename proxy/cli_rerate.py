@@ -66,7 +66,7 @@ def rerate(
     from metering.redis_keys import RedisKeys
     from metering.settlement.ledger import rerate_books as books
     from proxy.cli_asked import asked
-    from proxy.price_asked import BookNotFoundError, outlook_rows, target_of
+    from proxy.cli_price_asked import BookNotFoundError, outlook_rows, target_of
 
     now = now_ns()
     chosen = books.Asked(_time("--from", since, now), _time("--to", until, now), tenant, model)

@@ -23,7 +23,7 @@ from proxy.config_decode import Findings
 from proxy.config_degrade import check_degradation, targets_of
 from proxy.config_ledger import ledger_url_fault
 from proxy.config_limits import check_output
-from proxy.config_list_prices import listed_rules
+from proxy.config_list_prices import build_book
 from proxy.config_models import build_model, check_fallbacks
 from proxy.config_network import (
     build_egress,
@@ -37,7 +37,7 @@ from proxy.config_passthrough import (
     with_flat_prices,
 )
 from proxy.config_plans import build_assignments, build_plans
-from proxy.config_prices import RULES, build_prices
+from proxy.config_prices import RULES
 from proxy.config_providers import build_provider
 from proxy.config_routing import check_choices
 from proxy.config_shape import FileShape, ServerShape
@@ -74,12 +74,7 @@ def build(
     }
     check_fallbacks(models, findings)
     passthrough = build_passthrough(shape, findings)
-    book = build_prices(
-        shape,
-        findings,
-        now_ns=now_ns,
-        listed=lambda: listed_rules(shape, models, providers, findings),
-    )
+    book = build_book(shape, models, providers, findings, now_ns=now_ns)
     prices = with_flat_prices(book, passthrough)
     cost_rules = build_cost_rules(shape.cost_to_serve, findings)
     tenants = build_tenants(shape, findings)

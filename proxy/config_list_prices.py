@@ -11,12 +11,31 @@ from collections.abc import Mapping
 from metering.list_prices import packaged_list_prices
 from metering.money import to_ppm
 from metering.price_eras import DatedRule
+from metering.prices import PriceBook
 from proxy.config_decode import Findings
+from proxy.config_prices import build_prices
 from proxy.config_shape import FileShape
 from proxy.settings import Provider
 from routing.upstreams import Model
 
 _MULTIPLIER_MAX = 1000
+
+
+def build_book(
+    shape: FileShape,
+    models: Mapping[str, Model],
+    providers: Mapping[str, Provider],
+    findings: Findings,
+    *,
+    now_ns: int,
+) -> PriceBook:
+    """The price book of the file in force at `now_ns`, list prices included where it wants them."""
+    return build_prices(
+        shape,
+        findings,
+        now_ns=now_ns,
+        listed=lambda: listed_rules(shape, models, providers, findings),
+    )
 
 
 def listed_rules(
