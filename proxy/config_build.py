@@ -34,7 +34,6 @@ from proxy.config_network import (
 from proxy.config_passthrough import (
     build_passthrough,
     check_passthrough,
-    with_flat_prices,
 )
 from proxy.config_plans import build_assignments, build_plans
 from proxy.config_prices import RULES
@@ -74,8 +73,7 @@ def build(
     }
     check_fallbacks(models, findings)
     passthrough = build_passthrough(shape, findings)
-    book = build_book(shape, models, providers, findings, now_ns=now_ns)
-    prices = with_flat_prices(book, passthrough)
+    prices = build_book(shape, models, providers, findings, flat=passthrough, now_ns=now_ns)
     cost_rules = build_cost_rules(shape.cost_to_serve, findings)
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):

@@ -13,8 +13,10 @@ from metering.money import to_ppm
 from metering.price_eras import DatedRule
 from metering.prices import PriceBook
 from proxy.config_decode import Findings
+from proxy.config_passthrough import with_flat_prices
 from proxy.config_prices import build_prices
 from proxy.config_shape import FileShape
+from proxy.passthrough_rules import Passthrough
 from proxy.settings import Provider
 from routing.upstreams import Model
 
@@ -27,15 +29,18 @@ def build_book(
     providers: Mapping[str, Provider],
     findings: Findings,
     *,
+    flat: Passthrough | None,
     now_ns: int,
 ) -> PriceBook:
-    """The price book of the file in force at `now_ns`, list prices included where it wants them."""
-    return build_prices(
+    """The price book of the file in force at `now_ns`, with the flat prices of paths behind its
+    rules, and list prices where it wants them."""
+    book = build_prices(
         shape,
         findings,
         now_ns=now_ns,
         listed=lambda: listed_rules(shape, models, providers, findings),
     )
+    return with_flat_prices(book, flat)
 
 
 def listed_rules(
