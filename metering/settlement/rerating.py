@@ -199,7 +199,9 @@ def booking(change: Change, shard: int) -> Booking:
     )
     body = encode(made)
     entry = Entry(shard, "0-0", body, payload_hash(body))
-    rated = RatedEvent(made, change.amounts, change.sell_nano, change.cost_nano, ())
+    was_unpriced = change.standing.is_unpriced and number == 1  # it takes the event off the list
+    unpriced = tuple(sorted(change.amounts)) if was_unpriced else ()
+    rated = RatedEvent(made, change.amounts, change.sell_nano, change.cost_nano, unpriced)
     return Booking(Arrival(entry, made, body), rated)
 
 

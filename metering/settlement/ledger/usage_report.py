@@ -29,10 +29,11 @@ _FETCH = 1_000
 
 _UNPRICED = (
     (_EVENT.unpriced.is_(False), 0),
-    (_EVENT.kind == Kind.CORRECTION, -1),
+    (_EVENT.kind.in_((Kind.CORRECTION, Kind.ADJUSTMENT)), -1),
     (_EVENT.unpriced.is_(True), 1),
 )
-"""How many unpriced events a row stands for: a correction takes one back."""
+"""How many unpriced events a row stands for: a correction takes one back, and so does what gives
+one its price."""
 
 _CHARGED = case(
     (_EVENT.reason_code == Reason.RERATED, _EVENT.sell_nano), else_=_EVENT.admission_nano

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from metering.events import UsageEvent, decode
 from metering.prices import PriceBook, PriceRule, RatesByModel
 from metering.settlement.ledger import tables
+from metering.settlement.ledger.outbox import take_alerts
 from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.rerate_books import (
     Asked,
@@ -26,6 +27,7 @@ from metering.settlement.ledger.rerate_books import (
 )
 from metering.settlement.ledger.rollups import rebuild_rollups
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.ledger.usage_report import usage_report
 from metering.settlement.ledger.verify import verify
 from metering.settlement.rating import rate
 from metering.settlement.rerating import Change, booking, eras_of, rerate
@@ -172,8 +174,16 @@ def test_what_was_unpriced_gets_its_price(ledger: Ledger) -> None:
     assert _sums(ledger) == (0, 0)
 
     _apply(ledger, BOOK)
+    _apply(ledger, DEARER)
+    _apply(ledger, BOOK)
 
     assert _sums(ledger) == (5_500_000, 5_500_000)
+    report, invoice = usage_report(ledger), invoice_report(ledger, "acme", "2026-11")
+    assert report is not None
+    assert invoice is not None
+    assert (report["totals"]["unpriced"], invoice.unpriced) == (0, 0)
+    alerts = take_alerts(ledger, "log", now_ns=NOW_NS)
+    assert [alert.body["kind"] for alert in alerts] == ["unpriced"]
     assert verify(ledger) == []
 
 
