@@ -22,6 +22,7 @@ ALERT_KINDS = (
     "memory",
     "payment_review",
     "payment_unassigned",
+    "prices_published",
     "provider_drift",
     "rating_difference",
     "redis_went_back",

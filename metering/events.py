@@ -68,6 +68,8 @@ class Reason(StrEnum):
     """It was used outside, and reported to `POST /v1/events` or by the library."""
     RECONCILED = "reconciled"
     """No usage: what the provider charged beyond what was booked, or less; nobody is billed."""
+    RERATED = "rerated"
+    """No usage: what an event comes to by another price book, less what stood."""
     RETRY = "retry"
     CACHE_HIT = "cache_hit"
 

@@ -40,7 +40,7 @@ from metering.meter import Meter
 from metering.metered_call import CallFacts, CallStoppedError, Ending, MeteredCall
 from metering.money import AMOUNT_NANO_MAX, format_short
 from metering.price_variants import is_standard
-from metering.prices import PriceBook
+from metering.prices import Price, PriceBook
 from metering.prompt import count_prompt
 from metering.redis_caps import RedisCaps
 from metering.redis_connect import open_runner
@@ -132,9 +132,7 @@ class Metering:
                 await link.wait_up(START_S)
                 caps = RedisCaps(link, keys)
                 await caps.prepare()
-                sides = {prices.cost_version: prices.body(sell=False)}
-                sides[prices.sell_version] = prices.body(sell=True)
-                await publish_prices(link, keys, sides)
+                await publish_prices(link, keys, prices.bodies)
                 await spool.replay(caps)
                 replaying = spawn(_replay(spool, caps), name="library-replay")
                 try:
@@ -142,6 +140,10 @@ class Metering:
                 finally:
                     replaying.cancel()
                     await asyncio.wait([replaying])
+
+
+def _price(book: PriceBook, provider: str, model: str) -> Price | None:
+    return book.find(provider=provider, model=model, public_name=model)
 
 
 @contextlib.asynccontextmanager
@@ -181,7 +183,7 @@ async def meter(
         vendor=vendor,
         provider=provider,
         model=model,
-        price=metering.prices.find(provider=provider, model=model, public_name=model),
+        price=_price(metering.prices.at(occurred_at), provider, model),
         tokenizer=tokenizer.name,
         input_tokens=await asyncio.to_thread(_count, tokenizer, prompt, model),
         occurred_at=occurred_at,

@@ -65,6 +65,8 @@ class PriceRule:
     variants: Variants | None = None
     usual_tier: str | None = None
     """The service tier of requests that name none, where their answers do not tell."""
+    place: int | None = field(default=None, compare=False)
+    """Which of the file's rules it is; None for one that stands in no file."""
 
     @property
     def is_glob(self) -> bool:
@@ -233,10 +235,38 @@ class Price:
 
 @dataclass(frozen=True)
 class PriceBook:
-    """Every rule in force; finds a price and names its versions."""
+    """Every rule in force; finds a price and names its versions.
+
+    `others` are the books in force before and after this one, each without any of its own: rules
+    with a date make several books, and each is published and named for itself.
+    """
 
     rules: tuple[PriceRule, ...] = ()
     effective_from_ns: int = 0
+    others: tuple[PriceBook, ...] = ()
+
+    def at(self, time_ns: int) -> PriceBook:
+        """The book in force at this time; the first one before that."""
+        if not self.others:
+            return self
+        held = [each for each in self.eras if each.effective_from_ns <= time_ns]
+        return held[-1] if held else self.eras[0]
+
+    @cached_property
+    def eras(self) -> tuple[PriceBook, ...]:
+        """This book and the others, in the order in which they come into force."""
+        books = (self, *self.others)
+        return tuple(sorted(books, key=lambda each: each.effective_from_ns))
+
+    @cached_property
+    def bodies(self) -> dict[str, bytes]:
+        """The canonical body of both sides of every era, by version: what is to be published."""
+        return {
+            version: each.body(sell=sell)
+            for each in self.eras
+            if each.rules or not self.others  # nobody names a version without a price in it
+            for version, sell in ((each.cost_version, False), (each.sell_version, True))
+        }
 
     def find(self, *, provider: str, model: str, public_name: str) -> Price | None:
         """The price of an upstream model, or None; `public_name` is what the client asked for."""

@@ -8,12 +8,12 @@ what one request reserves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from metering.calibration import Calibration
 from metering.caps import Stairs
-from metering.prices import Price
+from metering.prices import Price, PriceBook
 from metering.steps import Steps, burst
 from metering.tenants import DEFAULT_PROJECT, Tenant
 from metering.tokenizer import Tokenizer, tokenizer_for
@@ -131,9 +131,20 @@ class Routes:
             if provider.unavailable
         }
         self._found: dict[_RouteKey, Route | ApiError] = {}
+        self._of_eras: dict[int, Routes] = {}
 
-    def find(self, tenant: Tenant, model: str, project: str = DEFAULT_PROJECT) -> Route:
-        """The route for a model; raises the refusal when the tenant cannot have it."""
+    def find(
+        self,
+        tenant: Tenant,
+        model: str,
+        project: str = DEFAULT_PROJECT,
+        at_ns: int | None = None,
+    ) -> Route:
+        """The route for a model, at the prices of `at_ns`: those of the loading without it.
+        Raises the refusal when the tenant cannot have it."""
+        prices = self._settings.prices
+        if at_ns is not None and (book := prices.at(at_ns)) is not prices:
+            return self._of_era(book).find(tenant, model, project)
         asked = self._settings.models.get(model)
         if asked is None:
             raise ModelNotFound(
@@ -154,6 +165,14 @@ class Routes:
             found = self._found[key] = self._search(*key)
         if isinstance(found, ApiError):
             raise found.again()
+        return found
+
+    def _of_era(self, book: PriceBook) -> Routes:
+        """The routes at another era's prices: rules with dates make few eras."""
+        found = self._of_eras.get(book.effective_from_ns)
+        if found is None:
+            settings = replace(self._settings, prices=book)
+            found = self._of_eras[book.effective_from_ns] = Routes(settings)
         return found
 
     def _search(

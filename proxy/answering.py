@@ -288,7 +288,7 @@ class Answering:
         """Record that it was given, in the place of an exchange; what it costs."""
         door, facts, exchange = self._door, self._facts, self._exchange
         at, kept = now_ns(), reply.facts
-        price = _price_of(door, kept) if units else None
+        price = _price_of(door, kept, facts.occurred_at) if units else None
         bill = bill_of_hit(
             facts,
             kept,
@@ -389,9 +389,9 @@ class Answering:
             self._flight.land(result)
 
 
-def _price_of(door: Door, kept: Mapping[str, Any]) -> Price | None:
-    """What the upstream of a kept answer costs now."""
-    return door.settings.prices.find(
+def _price_of(door: Door, kept: Mapping[str, Any], at_ns: int) -> Price | None:
+    """What the upstream of a kept answer costs at this time."""
+    return door.settings.prices.at(at_ns).find(
         provider=str(kept.get("provider")),
         model=str(kept.get("model_upstream")),
         public_name=str(kept.get("model_public")),

@@ -45,8 +45,10 @@ from proxy.cli_options import (
 )
 from proxy.cli_payments import payments
 from proxy.cli_plans import plans
+from proxy.cli_prices import prices
 from proxy.cli_reconcile import reconcile
 from proxy.cli_reload import reload
+from proxy.cli_rerate import rerate
 from proxy.cli_review import review
 from proxy.cli_stripe import stripe
 from proxy.cli_upstreams import upstreams
@@ -88,7 +90,7 @@ for each in (dead, doctor, explain, holds, invoice, invoices, ledger, limits, ma
     weir.add_command(each)
 for each in (archive, erase_user):
     ledger.add_command(each)
-for each in (credit, reconcile, reload, review, stripe, upstreams, verify):
+for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
 for each in (jobs, payments, webhooks):
     weir.add_command(each)
@@ -115,11 +117,11 @@ def serve(
     """Run the proxy, its Redis and the settlement worker until Ctrl-C."""
     loaded = load_config(config_file, data_dir, as_json)
     _require_driver(loaded.settings.ledger_url, as_json)
-    from proxy.config import load
+    from proxy.config_now import load_now
     from proxy.supervisor import serve as run
 
     file = find_config_file(config_file, as_json).absolute()
-    read = partial(load, file, dict(os.environ), data_dir=absolute_path(data_dir))
+    read = partial(load_now, file, dict(os.environ), data_dir=absolute_path(data_dir))
 
     if no_worker:
         _warn_unsettled()
@@ -171,7 +173,7 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
     settings = load_config(config_file, data_dir, as_json).settings
     from sqlalchemy.exc import SQLAlchemyError
 
-    from proxy.config import load
+    from proxy.config_now import load_now
     from proxy.embedded_redis import redis_url
     from proxy.settings import Secret
     from proxy.settling import run_worker
@@ -183,7 +185,7 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
         settings = replace(settings, redis=redis)
     try:
         file = find_config_file(config_file, as_json).absolute()
-        read = partial(load, file, dict(os.environ), data_dir=absolute_path(data_dir))
+        read = partial(load_now, file, dict(os.environ), data_dir=absolute_path(data_dir))
         sys.exit(run_worker(settings, drain=drain, read=read))
     except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
         fail(FAILED, f"cannot settle: {getattr(error, 'orig', None) or error}", as_json)
@@ -201,11 +203,12 @@ def config_check(
     *, file: str | None, config_file: str | None, data_dir: Path | None, as_json: bool
 ) -> NoReturn:
     """Say everything that is wrong with FILE; what passes here is what `serve` starts with."""
-    from proxy.config import ConfigFaults, load
+    from proxy.config import ConfigFaults
+    from proxy.config_now import load_now
 
     path = find_config_file(file or config_file, as_json)
     try:
-        loaded = load(path, os.environ, data_dir=absolute_path(data_dir))
+        loaded = load_now(path, os.environ, data_dir=absolute_path(data_dir))
     except ConfigFaults as failure:
         _echo_check(as_json, path, faults=failure.faults, warnings=failure.warnings)
         sys.exit(BAD_CONFIG)

@@ -30,6 +30,9 @@ __all__ = [
     "load",
 ]
 
+AFTER_ALL_NS = 2**63 - 1
+"""A time after every date that a rule may have."""
+
 WEIR_CONFIG = "WEIR_CONFIG"
 """The environment variable that names the file."""
 
@@ -81,10 +84,17 @@ def find_config(explicit: str | None, env: Mapping[str, str], cwd: FilePath) -> 
     raise ConfigNotFound(tried)
 
 
-def load(path: FilePath, env: Mapping[str, str], *, data_dir: FilePath | None = None) -> Loaded:
+def load(
+    path: FilePath,
+    env: Mapping[str, str],
+    *,
+    data_dir: FilePath | None = None,
+    now_ns: int = AFTER_ALL_NS,
+) -> Loaded:
     """The settings in the file at `path`, variables from `env`; ConfigFaults says what is wrong.
 
-    `data_dir` (absolute) goes before the file's own, and the default ledger follows it.
+    `data_dir` (absolute) goes before the file's own, and the default ledger follows it. The prices
+    are those of `now_ns`, with the others beside; without it, those of the newest rules.
     """
     before = digest((path,))
     text = _read(path)
@@ -97,6 +107,7 @@ def load(path: FilePath, env: Mapping[str, str], *, data_dir: FilePath | None = 
         shape,
         findings,
         source=path,
+        now_ns=now_ns,
         data_dir=data_dir or _data_dir(path, shape.data_dir, env),
     )
     if findings.has_secrets and _is_open_to_all(path):
@@ -121,11 +132,6 @@ UNENFORCED: tuple[tuple[str, str, frozenset[object]], ...] = (
     (
         "metering.consumer_concurrency",
         "the settlement worker works on one batch at a time yet",
-        frozenset(),
-    ),
-    (
-        "pricing.effective_from",
-        "the rules hold from when the file is taken up on; the time only goes into the version",
         frozenset(),
     ),
 )

@@ -26,6 +26,7 @@ from proxy.config_invoices import build_invoicing
 from proxy.config_jobs import build_jobs, build_retention
 from proxy.config_ledger import ledger_url_fault
 from proxy.config_limits import check_output
+from proxy.config_list_prices import build_book
 from proxy.config_models import build_model, check_fallbacks
 from proxy.config_network import (
     build_egress,
@@ -36,10 +37,9 @@ from proxy.config_network import (
 from proxy.config_passthrough import (
     build_passthrough,
     check_passthrough,
-    with_flat_prices,
 )
 from proxy.config_plans import build_assignments, build_plans
-from proxy.config_prices import RULES, build_prices
+from proxy.config_prices import RULES
 from proxy.config_providers import build_provider
 from proxy.config_routing import check_choices
 from proxy.config_shape import FileShape, ServerShape
@@ -63,7 +63,7 @@ _AS_WRITTEN = (
 
 
 def build(
-    shape: FileShape, findings: Findings, *, source: FilePath, data_dir: FilePath
+    shape: FileShape, findings: Findings, *, source: FilePath, data_dir: FilePath, now_ns: int
 ) -> Settings:
     """The settings; sound only when `findings` holds no fault afterwards."""
     _check_rest(shape, data_dir, findings)
@@ -77,7 +77,7 @@ def build(
     }
     check_fallbacks(models, findings)
     passthrough = build_passthrough(shape, findings)
-    prices = with_flat_prices(build_prices(shape, findings), passthrough)
+    prices = build_book(shape, models, providers, findings, flat=passthrough, now_ns=now_ns)
     cost_rules = build_cost_rules(shape.cost_to_serve, findings)
     tenants = build_tenants(shape, findings)
     if all(rule.model for rule in prices.rules) and not findings.is_broken(RULES):

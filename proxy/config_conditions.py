@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metering.price_variants import ANYWHERE
-from metering.prices import PriceBook, match_rule
+from metering.price_variants import ANYWHERE, Variants
+from metering.prices import PriceBook, PriceRule, match_rule
 from proxy.config_decode import Findings, suggest
 from proxy.config_yaml import Path
 from proxy.settings import Provider
@@ -30,13 +30,14 @@ def warn_of_regions(
     serves in the regions of its own choice, or of the request's, and tells which.
     """
     here: dict[int, set[str]] = {}
+    rules: dict[int, PriceRule] = {}
     for name, model in models.items():
         for at, upstream in enumerate(model.upstreams):
-            index = _rule_of(upstream, prices)
-            variants = None if index is None else prices.rules[index].variants
-            if index is None or variants is None or not variants.regions:
+            rule = _rule_of(upstream, prices)
+            index, variants = (None, None) if rule is None else (rule.place, rule.variants)
+            if rule is None or index is None or variants is None or not variants.regions:
                 continue
-            known = here.setdefault(index, set())
+            known, rules[index] = here.setdefault(index, set()), rule
             provider = providers.get(upstream.provider)
             if provider is not None and provider.type == "anthropic":
                 known |= {*GEOS} & variants.regions.keys()
@@ -53,11 +54,12 @@ def warn_of_regions(
                 )
             known.add(region)
     for index, known in here.items():
-        _warn_of_unused(index, prices, known, findings)
+        _warn_of_unused(index, rules[index].variants, known, findings)
 
 
-def _warn_of_unused(index: int, prices: PriceBook, known: set[str], findings: Findings) -> None:
-    variants = prices.rules[index].variants
+def _warn_of_unused(
+    index: int, variants: Variants | None, known: set[str], findings: Findings
+) -> None:
     for region in {} if variants is None else variants.regions:
         if region not in known:
             path: Path = ("pricing", "rules", index, "region", region)
@@ -68,12 +70,11 @@ def _warn_of_unused(index: int, prices: PriceBook, known: set[str], findings: Fi
             )
 
 
-def _rule_of(upstream: Upstream, prices: PriceBook) -> int | None:
-    """Where the rule that prices it stands in the file."""
-    rule = match_rule(
+def _rule_of(upstream: Upstream, prices: PriceBook) -> PriceRule | None:
+    """The rule that prices it."""
+    return match_rule(
         prices.rules,
         provider=upstream.provider,
         model=upstream.model,
         public_name=upstream.public_name,
     )
-    return next((at for at, each in enumerate(prices.rules) if each is rule), None)

@@ -47,7 +47,9 @@ def with_flat_prices(prices: PriceBook, passthrough: Passthrough | None) -> Pric
     """The book with the flat prices of paths behind its own rules, which go first."""
     if passthrough is None:
         return prices
-    return replace(prices, rules=(*prices.rules, *passthrough.price_rules()))
+    flat = tuple(passthrough.price_rules())
+    others = tuple([replace(each, rules=(*each.rules, *flat)) for each in prices.others])
+    return replace(prices, rules=(*prices.rules, *flat), others=others)
 
 
 def check_passthrough(

@@ -6,10 +6,13 @@ The commonest is USD per million tokens typed into a field that is per token: a 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from metering.money import PPM, to_ppm
+from metering.price_eras import DatedRule, book_at
 from metering.prices import PriceBook, PriceRule
 from metering.usage import OTHER_UNITS
 from proxy.config_decode import Findings, suggest
@@ -33,26 +36,39 @@ _OF_EXCHANGES = ("api_call", "inference")
 RULES: Path = ("pricing", "rules")
 
 
-def build_prices(shape: FileShape, findings: Findings) -> PriceBook:
-    """The price book of the file.
+def build_prices(
+    shape: FileShape,
+    findings: Findings,
+    *,
+    now_ns: int = 0,
+    listed: Callable[[], Sequence[DatedRule]] = lambda: (),
+) -> PriceBook:
+    """The price book in force at `now_ns`, with those before and after it.
 
     A rule with a fault stays in it, at zero, so that its models do not seem unpriced besides.
+    `listed` are the list prices of the models that are served.
     """
     pricing = shape.pricing
     if pricing.currency != "USD":
         findings.fault(
             ("pricing", "currency"), f"currency {pricing.currency!r} is not supported", "use USD"
         )
-    rules = []
-    written: dict[tuple[str, str | None], int] = {}
+    usual_ns = _effective_from_ns(pricing.effective_from, ("pricing", "effective_from"), findings)
+    rules: list[DatedRule] = []
+    written: dict[tuple[str, str | None, int], int] = {}
     for index, rule in enumerate(pricing.rules):
         path = (*RULES, index)
         _check_names(shape, rule, path, findings)
-        first = written.setdefault((rule.model, rule.provider), index)
+        at = (*path, "effective_from")
+        since_ns = usual_ns
+        if rule.effective_from is not None:
+            since_ns = _effective_from_ns(rule.effective_from, at, findings)
+        first = written.setdefault((rule.model, rule.provider, since_ns), index)
         if first != index and rule.model:
             findings.warn(path, f"never used: rule [{first}] is for the same model", "remove one")
-        rules.append(_price_rule(rule, path, findings))
-    return PriceBook(tuple(rules), _effective_from_ns(pricing.effective_from, findings))
+        rules.append(DatedRule(since_ns, replace(_price_rule(rule, path, findings), place=index)))
+    prices = listed() if pricing.list_prices else ()
+    return book_at(rules, prices, usual_ns=usual_ns, now_ns=now_ns)
 
 
 def _check_names(shape: FileShape, rule: RuleShape, path: Path, findings: Findings) -> None:
@@ -171,14 +187,14 @@ def _multiplier_ppm(rule: RuleShape, path: Path, findings: Findings) -> int | No
         return None
 
 
-def _effective_from_ns(text: str | None, findings: Findings) -> int:
+def _effective_from_ns(text: str | None, path: Path, findings: Findings) -> int:
     if text is None:
         return 0
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         findings.fault(
-            ("pricing", "effective_from"),
+            path,
             f"{text!r} is neither a date nor an RFC 3339 time",
             "write 2026-01-31 or 2026-01-31T00:00:00Z",
         )
@@ -186,4 +202,7 @@ def _effective_from_ns(text: str | None, findings: Findings) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     since_epoch = moment - datetime.combine(date(1970, 1, 1), datetime.min.time(), UTC)
-    return since_epoch // timedelta(microseconds=1) * 1_000
+    found = since_epoch // timedelta(microseconds=1) * 1_000
+    if found < 0:
+        findings.fault(path, f"{text!r} is before 1970", "leave it out: the rule holds since ever")
+    return max(found, 0)

@@ -195,6 +195,8 @@ class RuleShape:
     """What the tenant pays is the cost times this."""
     free: Flag = False
     """Allows rates of zero."""
+    effective_from: Text | None = None
+    """Since when this rule holds, RFC 3339 or a date (UTC), in the place of an earlier one."""
     unit_rates: UnitRatesShape | None = None
     """Prices of [events from outside](events-api.md); with them token rates may be left out."""
 
@@ -210,7 +212,11 @@ class PricingShape:
     rounding: Annotated[Literal["nearest_cent"], BeforeValidator(_text)] = "nearest_cent"
     """Cents appear once, half-even, at the total of an invoice; everything else is exact."""
     effective_from: Text | None = None
-    """Since when the rules hold, RFC 3339 or a date (UTC)."""
+    """Since when rules without a date of their own hold, RFC 3339 or a date (UTC)."""
+    list_prices: Flag = False
+    """Whether a served model without a rule has a [list price](prices.md#list-prices)."""
+    list_multiplier: Number = Decimal(1)
+    """What tenants pay for such a model is the list price times this."""
     rules: tuple[RuleShape, ...] = ()
     """The price list."""
 

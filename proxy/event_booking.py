@@ -56,7 +56,8 @@ def book(
     project = _project_of(item, principal, tenant)
     labels = _labels_of(item, principal.key)
     name, provider = item.model_name, item.provider or EXTERNAL
-    price = prices.find(provider=provider, model=name, public_name=name)
+    occurred_at = now_ns if item.occurred_at is None else item.occurred_at
+    price = prices.at(occurred_at).find(provider=provider, model=name, public_name=name)
     is_unpriced = _is_unpriced(item, price, tenant)
     units = {unit: count for unit, count in item.units.items() if count}
     price, choice = _at(price, item, units)
@@ -66,7 +67,6 @@ def book(
     if max(sell_nano, cost_nano) > AMOUNT_NANO_MAX:
         raise ItemError("amount_too_large", "Nothing costs as much: check `value`.", "value")
     exchange_id = exchange_of(tenant.id, item.source, item.id)
-    occurred_at = now_ns if item.occurred_at is None else item.occurred_at
     event = UsageEvent(
         event_id=derived_id(exchange_id, Kind.CUSTOM),
         exchange_id=exchange_id,

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from metering.caps import Cap, Vector
+from metering.clock import now_ns
 from metering.money import PPM, format_usd
 from metering.prices import Price
 from metering.scope_names import scope_text
@@ -77,7 +78,7 @@ def explanation(settings: Settings, asked: Question, seen: Seen) -> dict[str, An
         "fits": None,
     }
     try:
-        route = Routes(settings).find(tenant, request.model, asked.who.key.project)
+        route = Routes(settings).find(tenant, request.model, asked.who.key.project, at_ns=now_ns())
         prompt = count_prompts(request, route)
         body |= _strategy(settings, request.model) | _told(asked, route, prompt)
         against = hindrances(route, request, prompt, asked.wishes, asked.around)

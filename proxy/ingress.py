@@ -100,7 +100,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         need_room(request, stream=False)
         chat = await _read(request, spoken)
         need_room(request, stream=chat.stream)
-        route = front.routes.find(principal.tenant, chat.model, principal.key.project)
+        route = front.routes.find(principal.tenant, chat.model, principal.key.project, occurred_at)
         if chat.may_refer:
             route = await reachable(door, principal.tenant, chat, route)
         refuse_contradictions(lambda name: request.headers.getall(name, ()))

@@ -81,7 +81,7 @@ async def _judge(request: web.Request) -> dict[str, Any]:
     headers, chat = {**request.headers, **asked.labels}, asked.chat
     headers = {name.lower(): value for name, value in headers.items()}
     wishes = wishes_of(headers, who.tenant)
-    route = front.routes.find(who.tenant, chat.model, who.key.project)
+    route = front.routes.find(who.tenant, chat.model, who.key.project, at_ns=now_ns())
     labels = labels_of(who.key, headers, chat.user)
     standing = front.standings.find(who.tenant, who.key, labels)
     standing = door.balances.stand(who.tenant, standing)

@@ -127,7 +127,9 @@ async def _finished(
     with app[MEMORY].body() as share:
         sent = await _read(request, found.row, share)
         need_room(request, stream=sent.is_stream)
-        planned = plan_errand(door.settings, principal, Asked(found, sent, query, request.headers))
+        prices = door.settings.prices.at(occurred_at)
+        asked = Asked(found, sent, query, request.headers)
+        planned = plan_errand(door.settings, principal, asked, prices)
         facts = facts_of(
             request,
             principal,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
+from metering.prices import PriceBook
 from metering.tenants import Principal, Tenant
 from proxy import vendors
 from proxy.errors import (
@@ -88,8 +89,10 @@ class Planned:
     makes_max: int | None
 
 
-def plan_errand(settings: Settings, principal: Principal, asked: Asked) -> Planned:
-    """What to send where; raises the refusal."""
+def plan_errand(
+    settings: Settings, principal: Principal, asked: Asked, book: PriceBook | None = None
+) -> Planned:
+    """What to send where, at the prices of `book`; raises the refusal."""
     terms = settings.passthrough
     assert terms is not None  # whoever asks has looked
     tenant, row, sent = principal.tenant, asked.target.row, asked.sent
@@ -101,7 +104,9 @@ def plan_errand(settings: Settings, principal: Principal, asked: Asked) -> Plann
     if owner is not None:
         _check_shared(row, sent, upstream, settings)
     count = sent.count(row.count, row.usual) if row.unit else 1
-    prices = tariff(settings.prices, row, provider=provider.name, model=upstream, count=count)
+    prices = tariff(
+        book or settings.prices, row, provider=provider.name, model=upstream, count=count
+    )
     hold_nano = holdable(terms, tenant, row, prices) * count
     wanted = read_wanted(asked.query) if row.lists and owner is not None else None
     call = _call(provider, asked, upstream, has_query=wanted is None)

@@ -20,6 +20,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from metering.clock import now_ns
 from metering.ids import uuid7
+from metering.prices import PriceBook
 from metering.tenants import Tenant
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
 from proxy.attempts import Attempt
@@ -99,7 +100,8 @@ async def _session(request: web.Request, exchange_id: str, occurred_at: int) -> 
     if not socket.can_prepare(request):
         raise InvalidRequest("A realtime session is a WebSocket: send `Upgrade: websocket`.")
     said = said_in(request.raw_path.partition("?")[2])
-    job, query = _job(door, terms, principal.tenant, said)
+    prices = door.settings.prices.at(occurred_at)
+    job, query = _job(door, terms, principal.tenant, said, prices)
     facts = facts_of(
         request,
         principal,
@@ -145,7 +147,7 @@ def said_in(query: str) -> dict[str, str]:
 
 
 def _job(
-    door: Door, terms: Passthrough, tenant: Tenant, said: dict[str, str]
+    door: Door, terms: Passthrough, tenant: Tenant, said: dict[str, str], book: PriceBook
 ) -> tuple[Job, dict[str, str]]:
     """Where the session goes and on which terms, and the query for the upstream."""
     name, home = said.get("model"), terms.provider_for(tenant.id)
@@ -153,7 +155,7 @@ def _job(
         raise InvalidRequest("Name the session's `model` in the query.", param="model")
     upstream = find_model(door.settings, tenant, REALTIME, name, home)
     provider = usable(door.settings, upstream.provider if upstream else home)
-    prices = tariff(door.settings.prices, REALTIME, provider=provider.name, model=upstream)
+    prices = tariff(book, REALTIME, provider=provider.name, model=upstream)
     hold_nano = holdable(terms, tenant, REALTIME, prices)
     if tenant.has_money_cap and not _meters_tokens(prices):
         raise UnpricedModel(

@@ -81,7 +81,7 @@ class RedisWatch:
         `on_met` is told when this Redis is not the one of a moment ago, or lost its data."""
         self._link = link
         self._keys = keys
-        self._books = _bodies(settings.prices)
+        self._books = dict(settings.prices.bodies)
         """What was in use since the start, for a Redis that has lost it; the newest last."""
         self._unpublished: set[str] = set(self._books)
         self._caps = caps
@@ -154,7 +154,7 @@ class RedisWatch:
 
         What was used before stays, for as long as events may name it that nobody has settled.
         """
-        bodies, before = _bodies(prices), self._books
+        bodies, before = prices.bodies, self._books
         others = [each for each in before.items() if each[0] not in bodies]
         self._books = {**dict(others[-BODIES_MAX:]), **bodies}
         self._unpublished |= bodies.keys() - before.keys()
@@ -355,11 +355,3 @@ class RedisWatch:
         if self._trouble != event:
             self._trouble = event
             self._log.warning(event, cause=cause)
-
-
-def _bodies(prices: PriceBook) -> dict[str, bytes]:
-    """Both sides of a book, by version."""
-    return {
-        prices.cost_version: prices.body(sell=False),
-        prices.sell_version: prices.body(sell=True),
-    }

@@ -146,8 +146,10 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 
 def _versions(settings: Settings) -> tuple[object, ...]:
     """What tells price books apart; their rules may be written in another way and mean the same."""
-    prices = settings.prices
-    return prices.cost_version, prices.sell_version, prices.effective_from_ns
+    return tuple(
+        (each.effective_from_ns, each.cost_version, each.sell_version)
+        for each in settings.prices.eras
+    )
 
 
 def _without_simulator(running: Settings, settings: Settings) -> tuple[Settings, list[str]]:

@@ -54,7 +54,10 @@ class RatedEvent:
 
     @property
     def differs(self) -> bool:
-        """Whether the proxy and the ledger disagree about this event."""
+        """Whether the proxy and the ledger disagree about this event; of an adjustment no proxy
+        said anything."""
+        if self.event.reason_code == Reason.RERATED:
+            return False
         return bool(self.sell_difference_nano or self.cost_difference_nano)
 
 

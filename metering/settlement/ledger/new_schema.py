@@ -13,6 +13,7 @@ from metering.settlement.ledger import (
     credit_tables,
     invoice_tables,
     payment_tables,
+    price_tables,
     provider_tables,
     webhook_tables,
 )
@@ -24,7 +25,14 @@ assert _stripe_tables.stripe_hour.metadata is metadata
 assert webhook_tables.webhook_message.metadata is metadata
 assert _job_tables.job_run.metadata is metadata
 
-_PARTS = (provider_tables, credit_tables, payment_tables, archive_tables, invoice_tables)
+_PARTS = (
+    provider_tables,
+    credit_tables,
+    payment_tables,
+    archive_tables,
+    invoice_tables,
+    price_tables,
+)
 """Where else tables are named that are append-only."""
 
 _STAMP = Table(  # as Alembic makes it

@@ -59,7 +59,7 @@ def _add_event(sums: dict[tuple[str, ...], list[int]], tenant: str, row: Row[Any
     model = said.get("model_answered") or row.model_upstream
     head = (_day(row.occurred_at), model)
     place = (tier, tenant, row.project, row.api_key_id, row.model_upstream)
-    sign = -1 if row.kind == Kind.CORRECTION else 1
+    sign = -1 if row.kind in (Kind.CORRECTION, Kind.ADJUSTMENT) else 1
     amounts = decode_amounts(row.amounts)
     for unit, (quantity, _, sell_nano, cost_nano, *_) in amounts.items():
         found = sums.setdefault((*head, unit, *place), [0, 0, 0, 0])

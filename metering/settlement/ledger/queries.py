@@ -76,7 +76,8 @@ def invoice_in(
     for row in connection.execute(query):
         charges += _charges(row)
         hashes.append(row.payload_hash)
-        unpriced += -row.unpriced if row.kind == Kind.CORRECTION else row.unpriced
+        takes_back = row.kind in (Kind.CORRECTION, Kind.ADJUSTMENT)
+        unpriced += -row.unpriced if takes_back else row.unpriced
     through = settled_through(connection, tenant)
     invoice = make_invoice(tenant, period, charges)
     body = invoice_bytes(invoice)

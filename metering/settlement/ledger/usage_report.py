@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
-from metering.events import Kind
+from metering.events import Kind, Reason
 from metering.money import PPM
 from metering.settlement.ledger.queries import knows, rfc3339, settled_through
 from metering.settlement.ledger.store import Ledger
@@ -29,10 +29,16 @@ _FETCH = 1_000
 
 _UNPRICED = (
     (_EVENT.unpriced.is_(False), 0),
-    (_EVENT.kind == Kind.CORRECTION, -1),
+    (_EVENT.kind.in_((Kind.CORRECTION, Kind.ADJUSTMENT)), -1),
     (_EVENT.unpriced.is_(True), 1),
 )
-"""How many unpriced events a row stands for: a correction takes one back."""
+"""How many unpriced events a row stands for: a correction takes one back, and so does what gives
+one its price."""
+
+_CHARGED = case(
+    (_EVENT.reason_code == Reason.RERATED, _EVENT.sell_nano), else_=_EVENT.admission_nano
+)
+"""What was charged: as admitted, and what was rated again since, which no cap has counted."""
 
 DIMENSIONS: dict[str, ColumnElement[Any]] = {
     "tenant": _EVENT.tenant,
@@ -157,7 +163,7 @@ def _usage_query(asked: Asked, chosen: list[ColumnElement[bool]]) -> Select[Any]
             *columns,
             *at,
             func.sum(_EVENT.cost_nano).label("cost_nano"),
-            func.sum(_EVENT.admission_nano).label("admission_nano"),
+            func.sum(_CHARGED).label("admission_nano"),
             func.sum(case(*_UNPRICED, else_=0)).label("unpriced"),
             *quantities,
         )
@@ -174,7 +180,7 @@ def _columns(asked: Asked) -> list[ColumnElement[Any]]:
 
 
 def _order(asked: Asked) -> list[ColumnElement[Any]]:
-    cost, charged = func.sum(_EVENT.cost_nano), func.sum(_EVENT.admission_nano)
+    cost, charged = func.sum(_EVENT.cost_nano), func.sum(_CHARGED)
     found: dict[str, list[ColumnElement[Any]]] = {
         "cost": [cost.desc()],
         "charged": [charged.desc()],

@@ -30,6 +30,7 @@ from metering.settlement.ledger.verify_invoices import verify_invoices
 from metering.settlement.ledger.verify_payments import verify_payments
 from metering.settlement.ledger.verify_archive import Moved, is_rest, verify_archive
 from metering.settlement.ledger.verify_plans import verify_plans
+from metering.settlement.ledger.verify_rerates import verify_rerates
 
 FINDINGS_MAX = 1_000
 """Findings that are told; of a ledger that was changed all over, the rest is a number."""
@@ -100,6 +101,7 @@ def _examine(connection: Connection, found: Examination, archive: Path | None) -
     yield from _verify_postings(connection)
     yield from _verify_balances(connection)
     yield from verify_plans(connection)
+    yield from verify_rerates(connection)
     yield from verify_invoices(connection)
     yield from verify_payments(connection)
     yield from verify_credits(connection)

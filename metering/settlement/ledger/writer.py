@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, text, update
 
+from metering.events import Kind
 from metering.seq_ranges import SeqRanges
 from metering.settlement.batches import (
     Batch,
@@ -41,6 +42,7 @@ from metering.settlement.ledger.store import (
     insert_rows,
     keep_rows,
 )
+from metering.settlement.rating import RatedEvent
 
 _ADVANCE = update(tables.watermark).where(tables.watermark.c.shard == bindparam("of_shard"))
 
@@ -92,7 +94,7 @@ def _report(batch: Batch, found: Sorted, incomplete: Set[str]) -> BatchReport:
         repeats=len(found.repeats),
         conflicts=len(found.conflicts),
         malformed=len(batch.malformed),
-        unpriced=sum(1 for booking in found.fresh if booking.rated.unpriced),
+        unpriced=len(_unpriced(found)),
         sell_nano=sum(booking.rated.sell_nano for booking in found.fresh),
         cost_nano=sum(booking.rated.cost_nano for booking in found.fresh),
         differences=differences(found.fresh),
@@ -209,6 +211,15 @@ def _keep_conflicts(connection: Connection, found: Sorted, now_ns: int) -> None:
     keep_rows(connection, tables.event_conflict, rows)
 
 
+def _unpriced(found: Sorted) -> list[RatedEvent]:
+    """What is new and lacks a price; an adjustment has what its event had lacked."""
+    return [
+        booking.rated
+        for booking in found.fresh
+        if booking.rated.unpriced and booking.rated.event.kind != Kind.ADJUSTMENT
+    ]
+
+
 def _raise_alerts(
     connection: Connection, found: Sorted, differing: Iterable[Difference], now_ns: int
 ) -> None:
@@ -223,7 +234,7 @@ def _raise_alerts(
         (f"rating_difference:{difference.event_ids[0]}", asdict(difference))
         for difference in differing
     ]
-    unpriced = [booking.rated for booking in found.fresh if booking.rated.unpriced]
+    unpriced = _unpriced(found)
     for model in sorted({(rated.event.tenant, rated.event.model_upstream) for rated in unpriced}):
         ids = [
             rated.event.event_id
