@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, cast
 
@@ -241,9 +241,8 @@ def _compare(course: Course, tenant: str, month: str, sums: Sums) -> Iterator[st
             yield f"statement {tenant} {month}: {key} is {ours[key]}, and should be {theirs[key]}"
     if closed.body["total_nano"] != sum(sums.values()):
         yield f"statement {tenant} {month} comes to {closed.body['total_nano']}"
-    if sum(line["cents"] for line in closed.body["lines"]) != round(
-        __import__("fractions").Fraction(sum(sums.values()), 10**7)
-    ):
+    cents = sum(line["cents"] for line in closed.body["lines"])
+    if cents != round(Fraction(sum(sums.values()), 10**7)):
         yield f"statement {tenant} {month}: the cents of its lines are not those of its total"
 
 
@@ -273,7 +272,7 @@ def _check_leftovers(course: Course) -> Iterator[str]:
         yield f"dead letters are {dead} for {reasons}, and should be {world.malformed}"
     for name, count in world.spooled.items():
         ranges = confirmed_spool(ledger, [name]).get(name)
-        if ranges != (f"1-{count}" if count > 1 else "1"):
+        if ranges != f"1-{count}":
             yield f"of {name}'s spool {ranges} is confirmed, and it has {count} records"
         said = course.redis.hget(KEYS.confirmed, name)
         if said is None or said.decode() != ranges:
@@ -328,7 +327,3 @@ def papers(course: Course) -> dict[str, str]:
                 found[f"invoice {tenant} {month}"] = report.sha256
                 found[f"events {tenant} {month}"] = report.event_digest
     return found
-
-
-def digest(found: dict[str, str]) -> str:
-    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()

@@ -19,8 +19,8 @@ from sqlalchemy.pool import Pool
 
 from metering.settlement.ledger.store import Ledger
 
-KILLS_MAX = 25
-"""Deaths in one run: enough to meet most points, few enough to get to the end."""
+KILLS_MAX = 8
+"""Deaths in one course: thousands of seeds meet every point, and one has to come to its end."""
 
 _TABLE = re.compile(r"\b(?:INTO|UPDATE|FROM)\s+(\w+)")
 
@@ -55,7 +55,7 @@ class Fate:
             return self.points == self._only
         if self.is_calm or self.kills.total() >= KILLS_MAX:
             return False
-        return self._chance.random() < max(0.002, 0.06 / self.met[point])
+        return self._chance.random() < max(0.002, 0.04 / self.met[point])
 
 
 class MortalLedger(Ledger):

@@ -86,6 +86,8 @@ class MemoryRedis:
                     if given.consumer == consumer and at > _place(after)
                 )[:count]
                 found = [[_id(at), stream.entries.get(at, {})] for at in ids]
+                for at in ids:  # counts as a delivery, also to whom it was given before
+                    pending[at] = Given(consumer, self.now_ms, pending[at].times + 1)
                 if not found:  # Redis names the stream all the same
                     answer.append([_bytes(name), []])
                     continue
