@@ -66,9 +66,7 @@ class Expected:
     def late_ids(self) -> set[str]:
         """Events that came after November was closed, what the ledger made of them included."""
         late = {each.event_id for each in self.world.late}
-        return late | {
-            name for name, event in self.events.items() if event.corrects in late
-        }
+        return late | {name for name, event in self.events.items() if event.corrects in late}
 
     def sums(self, tenant: str, month: str, *, with_late: bool) -> Sums:
         """A tenant's month by the naive computation."""

@@ -170,9 +170,7 @@ class Course:
         ]
         return self.order.choices(steps, (8, 2, 2, 1))[0]
 
-    async def _live(
-        self, name: str, what: str, step: Callable[[Worker], Awaitable[None]]
-    ) -> bool:
+    async def _live(self, name: str, what: str, step: Callable[[Worker], Awaitable[None]]) -> bool:
         """Let a worker do this, starting it first where it is dead; whether it lived to the end."""
         try:
             if name not in self.workers:

@@ -111,6 +111,4 @@ def _words(event: UsageEvent, price: ModelPrice) -> str | None:
 
 def totals(amounts: Mapping[str, Amount]) -> tuple[int, int]:
     """What all of it sells for and costs."""
-    return sum(each.sell for each in amounts.values()), sum(
-        each.cost for each in amounts.values()
-    )
+    return sum(each.sell for each in amounts.values()), sum(each.cost for each in amounts.values())

@@ -94,9 +94,7 @@ def make_prices(chance: random.Random, since_ns: int) -> Prices:
     return Prices(since_ns, models, PriceBook(tuple(rules), effective_from_ns=since_ns))
 
 
-def _model(
-    chance: random.Random, name: str, pattern: str, *, with_variants: bool
-) -> ModelPrice:
+def _model(chance: random.Random, name: str, pattern: str, *, with_variants: bool) -> ModelPrice:
     classes = {
         unit: chance.randrange(1, 5_000_000)
         for unit in chance.sample(TOKENS, chance.randrange(0, 4))

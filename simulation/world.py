@@ -67,7 +67,9 @@ class _Maker:
 
     def make(self) -> World:
         chance, world = self.chance, self.world
-        world.tenants = tuple(f"t{seed}" for seed in chance.sample(range(40), chance.choice([1, 2, 3])))
+        world.tenants = tuple(
+            f"t{seed}" for seed in chance.sample(range(40), chance.choice([1, 2, 3]))
+        )
         since = [0, *sorted(chance.randrange(*NOVEMBER) for _ in range(chance.randrange(3)))]
         world.prices = [make_prices(chance, each) for each in since]
         world.plans = make_plans(chance, FIRST)
@@ -95,7 +97,9 @@ class _Maker:
 
     def split_corrections(self) -> None:
         """A correction may come after the month was closed; or before its event, by the order."""
-        own = [e for e in self.world.first if e.correction_reason == "recount"]  # what is superseded the ledger takes back itself
+        own = [
+            e for e in self.world.first if e.correction_reason == "recount"
+        ]  # what is superseded the ledger takes back itself
         late = [e for e in own if self.chance.random() < 0.3]
         self.world.first = [e for e in self.world.first if e not in late]
         self.world.late += late
@@ -165,8 +169,7 @@ class _Maker:
         chance = self.chance
         most = chance.choice([3, 200, 4_000])
         found = {
-            unit: chance.randrange(most)
-            for unit in chance.sample(TOKENS, chance.randrange(1, 5))
+            unit: chance.randrange(most) for unit in chance.sample(TOKENS, chance.randrange(1, 5))
         }
         if chance.random() < 0.7:
             found["api_call"] = 1
