@@ -11,12 +11,11 @@ import multiprocessing
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 from simulation.runs import Outcome, Runs, runs
 
-_CHUNK = 25
+_CHUNK = 10
 
 
 def main() -> int:
@@ -42,8 +41,8 @@ def main() -> int:
         if outcome.findings:
             failed += 1
             _tell(outcome)
-        if done % 500 == 0:
-            print(f"{done} runs, {failed} failed", flush=True)
+        if done % 100 == 0:
+            print(_summary(total, done, failed, time.perf_counter() - began_s), flush=True)
     _report(total, done, failed, time.perf_counter() - began_s)
     return 1 if failed else 0
 
@@ -93,15 +92,18 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _report(total: Outcome, done: int, failed: int, took_s: float) -> None:
-    kinds: Counter[str] = Counter(total.met)
-    missed = sorted(kinds.keys() - total.kills.keys())
-    print(
-        f"{done} runs in {took_s:.0f} s ({done / took_s:.1f} a second), {failed} failed: "
-        f"{total.events:,} events, {total.entries:,} deliveries, {total.lives:,} lives of workers, "
-        f"{total.kills.total():,} deaths at {len(total.kills)} of {len(kinds)} kinds of points"
-    )
+    missed = sorted(total.met.keys() - total.kills.keys())
+    print(_summary(total, done, failed, took_s))
     if missed:
         print("no death at: " + ", ".join(missed))
+
+
+def _summary(total: Outcome, done: int, failed: int, took_s: float) -> str:
+    return (
+        f"{done} runs in {took_s:.0f} s ({done / took_s:.1f} a second), {failed} failed: "
+        f"{total.events:,} events, {total.entries:,} deliveries, {total.lives:,} lives of workers, "
+        f"{total.kills.total():,} deaths at {len(total.kills)} of {len(total.met)} kinds of points"
+    )
 
 
 if __name__ == "__main__":

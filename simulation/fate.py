@@ -26,7 +26,7 @@ _TABLE = re.compile(r"\b(?:INTO|UPDATE|FROM)\s+(\w+)")
 
 
 class Killed(BaseException):
-    """kill -9: nothing of the worker runs any more. No `Exception`, so that none of ours meets it."""
+    """kill -9: nothing of the worker runs any more. No `Exception`: nobody catches it."""
 
 
 class Fate:

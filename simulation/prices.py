@@ -110,8 +110,9 @@ def _model(chance: random.Random, name: str, pattern: str, *, with_variants: boo
         by_list = chance.random() < 0.4
         tiers["batch"] = _factors(chance)
         tiers["priority"] = _rates(chance) if by_list else _factors(chance)
-        for above in sorted(chance.sample(range(50, 3_000), chance.randrange(0, 3))):
-            context.append((above, _factors(chance) if by_list else _rates(chance)))
+        borders = sorted(chance.sample(range(50, 3_000), chance.randrange(0, 3)))
+        make = _factors if by_list else _rates
+        context = [(above, make(chance)) for above in borders]
         regions["eu"] = Change(None, 1_100_000, 1_100_000)
     return ModelPrice(
         name,

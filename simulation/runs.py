@@ -84,7 +84,7 @@ class Runs:
             wrong = self._runner.run(examine(course)) if is_first else verify(course.ledger)
             outcome.findings += wrong
             return papers(course)
-        except Exception as error:  # noqa: BLE001 - it is the finding
+        except Exception as error:  # it is the finding
             outcome.findings += [f"{type(error).__name__}: {error}", *_causes(error)]
             return {}
         finally:

@@ -118,7 +118,7 @@ class _Maker:
         if what < 0.32:
             return [self.with_credit(event)]
         if what < 0.44:
-            return self.spool([event]) + [self.correction(event)]
+            return [*self.spool([event]), self.correction(event)]
         if what < 0.56:
             return self.recovered(event)
         if what < 0.60:  # the proxy counted something else than the units come to
