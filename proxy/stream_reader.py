@@ -16,11 +16,15 @@ import orjson
 
 from metering.meter import Meter
 from proxy import json_bounds
+from proxy.alike import Alike, pattern_of
 from proxy.redaction import NOTHING, Redaction
 from proxy.reply import Reply, read_object
 from proxy.said import Said
 from proxy.sse import DONE, Event
 from proxy.wire import Decoder, Reading, Source, StreamWriter
+
+TRIES = 3
+"""So many events are taken for the pattern of those to come while none has been alike."""
 
 FINISH_REASON = "length"
 """How an answer ends that we end: clients know it, and neither retry nor fail."""
@@ -34,6 +38,7 @@ class StreamReader:
     """
 
     __slots__ = (
+        "_alike",
         "_decoder",
         "_first",
         "_line",
@@ -42,6 +47,7 @@ class StreamReader:
         "_said",
         "_source",
         "_tail",
+        "_tries",
         "_waiting",
         "_writer",
         "events",
@@ -66,6 +72,8 @@ class StreamReader:
         self._writer = writer
         self._must_wait, self._said = must_wait, said
         self._waiting: deque[Event] = deque()
+        self._alike: Alike | None = None
+        self._tries = TRIES if writer is None and said is None else 0
         self._first: dict[str, Any] = {}
         self._tail: list[bytes] = []
         self._line = b""  # of an opaque event: the line in which its last piece ended, in short
@@ -148,6 +156,10 @@ class StreamReader:
     def _read(self, event: Event) -> bytes:
         """Read an event; what of it may go on now. What follows the end goes out with the end."""
         data, raw = event.data, event.raw
+        if self._alike is not None:
+            if data is not None and (text := self._alike.text(data)) is not None:
+                return self._like_the_last(raw, text, self._alike)
+            self._alike = None
         self.events += event.is_opaque or data is not None
         is_end = data is not None and data.strip() == DONE
         read = None if is_end else self._object(event)
@@ -166,7 +178,22 @@ class StreamReader:
         if is_end or self._tail:
             self._tail.append(raw)
             return b""
-        return b"" if reading is not None and reading.is_withheld else raw
+        if reading is not None and reading.is_withheld:
+            return b""
+        if self._tries and data is not None and reading is not None and reading.chunks:
+            self._tries -= 1
+            if reading.chunks[0] is read:  # else it is of another format
+                self._alike = pattern_of(data, read)
+        return raw
+
+    def _like_the_last(self, raw: bytes, text: str, alike: Alike) -> bytes:
+        """Meter an event that says a text, and nothing that was not read with the one before."""
+        self.events += 1
+        self._tries = TRIES
+        if text:
+            self._meter.text(alike.channel, text)
+            self.reply.said += len(text)
+        return raw
 
     def _sourced(self, data: dict[str, Any], event: Event) -> Reading | None:
         """What the format reads in an event. One that breaks it is unread, and where it would have

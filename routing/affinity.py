@@ -42,10 +42,9 @@ def scores(key: bytes, upstreams: Iterable[tuple[str, int]]) -> list[float]:
     start, log = _hash(key), math.log
     found = []
     for label, weight in upstreams:  # as `_mix`, whose call would cost as much as what it does
-        value = start ^ _hash_of_label(label)
-        value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-        value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
-        found.append(-weight / log((((value ^ value >> 31) >> 11) + 0.5) / _STEPS))
+        value = (start ^ _hash_of_label(label)) * 0xBF58476D1CE4E5B9 & _MASK
+        value = (value ^ value >> 32) * 0x94D049BB133111EB & _MASK
+        found.append(-weight / log(((value >> 11) + 0.5) / _STEPS))
     return found
 
 
@@ -55,11 +54,11 @@ def share(key: bytes, label: str) -> float:
 
 
 def _mix(value: int) -> int:
-    """The finish of splitmix64: every bit of the input turns about half of those of the output. A
-    third of the price of a hash for each pair, and a request pays it for every upstream."""
-    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-    value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK
-    return value ^ value >> 31
+    """Of two hashes that were laid over each other, which are even already, a number whose upper
+    bits, the ones that are used, depend on all of them. It takes the two multiplications of
+    splitmix64's finish and not its shifts: a request pays for every upstream."""
+    value = value * 0xBF58476D1CE4E5B9 & _MASK
+    return (value ^ value >> 32) * 0x94D049BB133111EB & _MASK
 
 
 @lru_cache(maxsize=4_096)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from routing.affinity import scores, share
 from routing.history import NOTHING_KNOWN, Observed
-from routing.upstreams import AS_WRITTEN, USUAL_TERMS, Policy, Strategy, Terms
+from routing.upstreams import USUAL_TERMS, Policy, Strategy, Terms
 
 ALIKE_PERCENT = 120
 """Upstreams up to a fifth slower than the fastest count as equally fast: less is noise, and all
@@ -68,7 +68,8 @@ class Choice:
     reasons: tuple[str, ...]
 
 
-_Rank = tuple[bool, bool, int, float, float]
+_Head = tuple[bool, bool, int]
+"""What goes before the strategy: whether it is failing, whether it is late, its priority."""
 
 _BEHIND = {
     Strategy.PRIORITY: ("first", "later", "later"),
@@ -86,68 +87,97 @@ _WORDS = (("healthy", "failing"), ("in_time", "misses_target"), ("priority", "pr
 _LAST = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Entrants that only the strategy and the dice tell apart, the first to ask first.
+
+    `bands` is how the strategy sees them, in the same order; equal numbers are equal to it.
+    """
+
+    head: _Head
+    members: list[int]
+    bands: list[float]
+
+
 def choose(
     policy: Policy, entrants: Sequence[Entrant], dice: Dice, *, target_ms: int | None = None
 ) -> Choice:
     """The order, with a reason for everybody who is not first in it."""
     able = [index for index, each in enumerate(entrants) if not each.reason]
-    if len(able) < 2:
-        return Choice(tuple(able), ONLY if able else "", tuple([each.reason for each in entrants]))
-    ranks = _ranks(policy, entrants, able, dice, target_ms)
-    order = sorted(able, key=ranks.__getitem__)
-    explored = _explored(policy, entrants, order, dice, ranks)
-    word = _word(policy, dice, ranks[order[0]], ranks[order[1]])[0]
-    if explored is not None:
-        order.remove(explored)
-        order.insert(0, explored)
-        word = "explored"
-    first = order[0]
-    words = _BEHIND[policy.strategy]
-    head, band = ranks[first][:3], ranks[first][3]
     reasons = [each.reason for each in entrants]
-    for index in order[1:]:
-        rank = ranks[index]
-        if explored is not None:
-            reasons[index] = "another_explored"
-        elif rank[:3] != head:
-            reasons[index] = _word(policy, dice, ranks[first], rank)[1]
-        elif rank[3] == band:
-            reasons[index] = _drawn(dice)
+    if len(able) < 2:
+        return Choice(tuple(able), ONLY if able else "", tuple(reasons))
+    groups = [
+        _ranked(policy, entrants, head, members, dice)
+        for head, members in _grouped(entrants, able, target_ms)
+    ]
+    order = [index for group in groups for index in group.members]
+    first = groups[0]
+    words = _BEHIND[policy.strategy]
+    band, drawn = first.bands[0], "drawn" if dice.home is None else "affinity"
+    for index, other in zip(first.members, first.bands, strict=True):
+        if other == band:
+            reasons[index] = drawn
         else:
-            reasons[index] = words[1] if rank[3] < _LAST else words[2]
+            reasons[index] = words[1] if other < _LAST else words[2]
+    for group in groups[1:]:
+        against = _told_apart(first.head, group.head)[1]
+        for index in group.members:
+            reasons[index] = against
+    if len(first.members) == 1:
+        word = _told_apart(first.head, groups[1].head)[0]
+    else:
+        word = drawn if first.bands[1] == band else words[0]
+    explored = _explored(policy, entrants, groups, dice)
+    if explored is not None:
+        word = "explored"
+        order.remove(explored)
+        for index in order:
+            reasons[index] = "another_explored"
+        order.insert(0, explored)
+    reasons[order[0]] = ""
     return Choice(tuple(order), word, tuple(reasons))
 
 
-def _ranks(
-    policy: Policy,
-    entrants: Sequence[Entrant],
-    able: Sequence[int],
-    dice: Dice,
-    target_ms: int | None,
-) -> dict[int, _Rank]:
-    """By place, what puts an entrant where it stands; lower goes first."""
-    is_drawn = policy != AS_WRITTEN
-    key = dice.exchange if dice.home is None else dice.home
-    groups: dict[tuple[bool, bool, int], list[int]] = {}
+def _grouped(
+    entrants: Sequence[Entrant], able: Sequence[int], target_ms: int | None
+) -> list[tuple[_Head, list[int]]]:
+    """Those that can serve by what goes before the strategy; the group to ask first is first."""
+    groups: dict[_Head, list[int]] = {}
     for index in able:
         each = entrants[index]
-        p95_ms = each.observed.p95_ms
-        is_late = target_ms is not None and p95_ms is not None and p95_ms > target_ms
-        groups.setdefault((each.is_failing, is_late, each.terms.priority), []).append(index)
-    ranks: dict[int, _Rank] = {}
-    for group, members in groups.items():
-        found = [entrants[index] for index in members]
-        bands = _bands(policy, found, dice)
-        is_tied = is_drawn and len(set(bands)) < len(bands)
-        drawn = (
-            scores(key, [(each.label, each.terms.weight) for each in found])
-            if is_tied
-            else [0.0] * len(found)
-        )
-        failing, late, priority = group
-        for index, band, won in zip(members, bands, drawn, strict=True):
-            ranks[index] = (failing, late, priority, band, -won)
-    return ranks
+        is_late = False
+        if target_ms is not None:
+            p95_ms = each.observed.p95_ms
+            is_late = p95_ms is not None and p95_ms > target_ms
+        head = (each.is_failing, is_late, each.terms.priority)
+        if head in groups:
+            groups[head].append(index)
+        else:
+            groups[head] = [index]
+    return sorted(groups.items())
+
+
+def _ranked(
+    policy: Policy, entrants: Sequence[Entrant], head: _Head, members: list[int], dice: Dice
+) -> _Group:
+    """A group in its order: by the strategy, and those alike to it by what was drawn.
+
+    A draw costs more than the rest of the choice, so nothing is drawn where nothing is alike.
+    """
+    found = [entrants[index] for index in members]
+    bands = _bands(policy, found, dice)
+    alike = len(bands) - len(set(bands))
+    places = range(len(members))
+    if not alike:
+        order = sorted(places, key=bands.__getitem__)
+    else:
+        key = dice.exchange if dice.home is None else dice.home
+        won = scores(key, [(each.label, each.terms.weight) for each in found])
+        order = sorted(places, key=won.__getitem__, reverse=True)
+        if alike < len(bands) - 1:
+            order.sort(key=bands.__getitem__)  # stable: what was drawn stands among those alike
+    return _Group(head, [members[place] for place in order], [bands[place] for place in order])
 
 
 def _bands(policy: Policy, group: Sequence[Entrant], dice: Dice) -> list[float]:
@@ -184,42 +214,33 @@ def _load(entrant: Entrant) -> float:
 
 
 def _explored(
-    policy: Policy,
-    entrants: Sequence[Entrant],
-    order: Sequence[int],
-    dice: Dice,
-    ranks: dict[int, _Rank],
+    policy: Policy, entrants: Sequence[Entrant], groups: Sequence[_Group], dice: Dice
 ) -> int | None:
     """Who goes first this once, to be measured again; None for most requests."""
     if policy.strategy is not Strategy.LEAST_LATENCY:
         return None
-    is_failing, _, priority, *_ = ranks[order[0]]
-    first = entrants[order[0]]
-    if is_failing or first.observed.p95_ms is None:  # nothing is known: it is drawn anyway
+    is_failing, _, priority = groups[0].head
+    first = groups[0].members[0]
+    if is_failing or entrants[first].observed.p95_ms is None:  # nothing is known: it is drawn
+        return None
+    drawn = share(dice.exchange, "explore") * 1000
+    if drawn >= max(EXPLORED_PER_MILLE, REVISITED_PER_MILLE):
         return None
     others = [
-        index
-        for index in order[1:]
-        if not ranks[index][0] and ranks[index][2] == priority and entrants[index].terms.weight
+        (index, band > 0 or group.head[1])
+        for group in groups
+        if not group.head[0] and group.head[2] == priority
+        for index, band in zip(group.members, group.bands, strict=True)
+        if index != first and entrants[index].terms.weight
     ]
-    unknown = [index for index in others if entrants[index].observed.p95_ms is None]
-    slower = [index for index in others if ranks[index][3] or ranks[index][1]]
-    per_mille = EXPLORED_PER_MILLE if unknown else REVISITED_PER_MILLE
-    wanted = unknown or slower
-    if not wanted or share(dice.exchange, "explore") * 1000 >= per_mille:
+    unknown = [index for index, _ in others if entrants[index].observed.p95_ms is None]
+    wanted = unknown or [index for index, is_slower in others if is_slower]
+    if not wanted or drawn >= (EXPLORED_PER_MILLE if unknown else REVISITED_PER_MILLE):
         return None
-    drawn = scores(dice.exchange, [(entrants[index].label, 1) for index in wanted])
-    return wanted[drawn.index(max(drawn))]
+    won = scores(dice.exchange, [(entrants[index].label, 1) for index in wanted])
+    return wanted[won.index(max(won))]
 
 
-def _word(policy: Policy, dice: Dice, winner: _Rank, loser: _Rank) -> tuple[str, str]:
-    """What told the two apart, in a word for the one and for the other."""
-    if winner[:3] != loser[:3]:
-        return next(words for place, words in enumerate(_WORDS) if winner[place] != loser[place])
-    if winner[3] != loser[3]:
-        return _BEHIND[policy.strategy][:2]
-    return (_drawn(dice), _drawn(dice))
-
-
-def _drawn(dice: Dice) -> str:
-    return "drawn" if dice.home is None else "affinity"
+def _told_apart(winner: _Head, loser: _Head) -> tuple[str, str]:
+    """What told two groups apart, in a word for the one and for the other."""
+    return next(words for place, words in enumerate(_WORDS) if winner[place] != loser[place])

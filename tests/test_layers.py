@@ -23,6 +23,7 @@ MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.s
 """Modules that may reach the worker's side, with what lies under them and parts like `cli_x`."""
 
 PURE = [
+    "proxy.alike",
     "proxy.api_keys",
     "proxy.auth",
     "proxy.chat",
