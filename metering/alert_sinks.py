@@ -18,6 +18,7 @@ ALERT_KINDS = (
     "cap_refuses",
     "dead_letter",
     "event_conflict",
+    "low_balance",
     "memory",
     "provider_drift",
     "rating_difference",

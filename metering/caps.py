@@ -79,6 +79,10 @@ ROLLING_DAY = Window(label="24h", bucket_ms=300_000, buckets=288)
 """24 hours in five-minute buckets: never over the cap, and within 0.11 % of exact admission."""
 
 
+BALANCE = Window(label="balance", bucket_ms=10**14, buckets=1)
+"""What a tenant has spent ever, against what it was ever credited: its bucket outlasts us all."""
+
+
 class ScopeKind(StrEnum):
     """What a cap stands over. Each is within its tenant."""
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from metering.caps import (
+    BALANCE,
     Candidate,
     Cap,
     CapMode,
@@ -49,6 +50,12 @@ class Look:
     def is_enforced(self) -> bool:
         """Whether it may refuse."""
         return self.cap.mode is CapMode.ENFORCE
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether stages go by its shares: those of a balance, counted for ever, say nothing."""
+        cap = self.cap
+        return self.is_enforced and cap.limit.nano is not None and cap.window != BALANCE
 
     @property
     def full_nano(self) -> int:
@@ -90,7 +97,7 @@ def is_remembered(stairs: Stairs) -> bool:
 def climb(looks: Sequence[Look], stairs: Stairs, kept: Kept, now_ms: int) -> Kept:
     """The stage in force now, and since when. A stage that is left for a lower one began no later,
     so its time is over, too: the time that is remembered stays."""
-    money = [look for look in looks if look.is_enforced and look.cap.limit.nano is not None]
+    money = [look for look in looks if look.has_stages]
 
     def reaches(ppm: int) -> bool:
         return any(look.full_nano >= share_nano(look.cap.limit.nano or 0, ppm) for look in money)
@@ -228,8 +235,8 @@ def judge(
         if not look.is_enforced:
             continue
         found += _refusals(place, look, least(cheapest))
-        if stairs is not None and cheapest.stage < level and look.cap.limit.nano is not None:
-            end = share_nano(look.cap.limit.nano, stairs.stages[cheapest.stage].leave_ppm)
+        if stairs is not None and cheapest.stage < level and look.has_stages:
+            end = share_nano(look.cap.limit.nano or 0, stairs.stages[cheapest.stage].leave_ppm)
             reason = _reason(look.spent.nano, look.held.nano, 0, end - 1)
             if reason is not None:
                 found.append(Refusal(reason, place, "nano", look.spent.nano - end + 1))

@@ -17,6 +17,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
                                               :sizes, :ends and :ends:<owner>
     P:{sN}:epoch                      string  set once the shard's windows are known to be whole
     P:{sN}:windows                    hash    window of a tenant's scopes -> since when it is whole
+    P:{sN}:balances                   hash    tenant -> nano-USD that it may have spent ever
     P:{sN}:settled                    string  the newest stream id that a worker went to settle
     P:{sN}:ledger                     string  the id of the ledger it goes to, as P:meta said last
     P:{sN}:<metering.queue>           stream  usage events
@@ -123,6 +124,10 @@ class RedisKeys:
     def windows(self, shard: int) -> str:
         """Which of the configured windows hold what the ledger knows, since when, Unix ms."""
         return f"{self.tag(shard)}:windows"
+
+    def balances(self, shard: int) -> str:
+        """How much prepaid tenants of the shard may have spent, ever."""
+        return f"{self.tag(shard)}:balances"
 
     def settled(self, shard: int) -> str:
         """Up to where a worker has settled the shard's stream, or was about to."""

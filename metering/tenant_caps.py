@@ -9,10 +9,12 @@ Pure.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from metering.caps import ROLLING_DAY, Cap, Limit, Scope, ScopeKind
+from metering.caps import BALANCE, ROLLING_DAY, Cap, Limit, Scope, ScopeKind
 from metering.ids import scope_id
 from metering.tenants import CapRule, SpendLimits, Tenant
 
@@ -48,6 +50,13 @@ def caps_under(tenant: Tenant, stops: tuple[Scope, ...]) -> tuple[Cap, ...]:
     return (
         daily_cap(tenant.limits),
         *(_cap(rule, scope) for scope in scopes for rule in _rules_for(scope, tenant.cap_rules)),
+    )
+
+
+def with_balance(caps: Sequence[Cap], limit_nano: int) -> tuple[Cap, ...]:
+    """These caps with this limit on the balance."""
+    return tuple(
+        replace(cap, limit=Limit(nano=limit_nano)) if cap.window == BALANCE else cap for cap in caps
     )
 
 

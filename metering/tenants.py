@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from metering.caps import AnyWindow, CapMode, Limit, ScopeKind
+from metering.caps import BALANCE, AnyWindow, CapMode, Limit, ScopeKind
 from metering.steps import Steps
 
 
@@ -48,6 +48,19 @@ class CapRule:
         for which the window does not matter."""
         is_bare = self.limit == Limit(concurrent=self.limit.concurrent)
         return "concurrent" if is_bare else self.window.label
+
+
+@dataclass(frozen=True, slots=True)
+class Prepaid:
+    """A tenant that pays in advance: whether it is stopped when its credit is used up, and below
+    which amounts, in nano-USD, that is told before."""
+
+    hard_stop: bool = False
+    low_balance_nano: tuple[int, ...] = ()
+
+
+BALANCE_RULE = CapRule(ScopeKind.TENANT, BALANCE, Limit())
+"""Counts what a tenant spends ever; the limit is what the worker publishes, see `with_balance`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +113,23 @@ class Tenant:
     """Whether a request may ask not to be degraded."""
     targets_earn_credit: bool = False
     """Whether a late answer costs less by a target that the request itself has named."""
+    prepaid: Prepaid | None = None
+    """Whether it pays in advance; with a hard stop `cap_rules` have BALANCE_RULE."""
 
     @property
     def has_money_cap(self) -> bool:
         """Whether a request of this tenant may meet a cap that refuses by money."""
         rules = self.cap_rules
-        return self.limits.daily_cap_nano is not None or any(
-            rule.limit.nano is not None and rule.mode is CapMode.ENFORCE for rule in rules
+        return (
+            self.limits.daily_cap_nano is not None
+            or self.is_stopped_by_balance
+            or any(rule.limit.nano is not None and rule.mode is CapMode.ENFORCE for rule in rules)
         )
+
+    @property
+    def is_stopped_by_balance(self) -> bool:
+        """Whether it may spend no more than its credit."""
+        return self.prepaid is not None and self.prepaid.hard_stop
 
     def may_use(self, model: str) -> bool:
         """Whether the tenant's allow-list admits this public model name."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from proxy.cli_credits import credit
 from proxy.cli_dead import dead
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
+from proxy.cli_invoice import invoice, report
+from proxy.cli_invoices import invoices
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
 from proxy.cli_options import (
@@ -75,9 +78,9 @@ def weir() -> None:
     """Tokenweir: an LLM reverse proxy that meters, caps and settles what tenants spend."""
 
 
-for each in (dead, explain, holds, ledger, limits, plans, reconcile):
+for each in (dead, explain, holds, invoice, invoices, ledger, limits, plans, reconcile):
     weir.add_command(each)
-for each in (reload, review, stripe, upstreams, verify):
+for each in (credit, reload, review, stripe, upstreams, verify):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)
@@ -327,48 +330,4 @@ def usage(
         asked = cli_reports.asked_usage(tenant, since_ns, by=by, sort=sort, limit=limit)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    _report(lambda: cli_reports.usage(settings, asked), as_json)
-
-
-@weir.command()
-@click.option("--tenant", required=True, help="Whose invoice.")
-@click.option("--period", metavar="YYYY-MM", help="UTC month; the current one if left out.")
-@shared_options
-def invoice(
-    *,
-    tenant: str,
-    period: str | None,
-    config_file: str | None,
-    data_dir: Path | None,
-    as_json: bool,
-) -> None:
-    """A tenant's invoice for a month, from the ledger."""
-    from metering.clock import now_ns
-    from proxy.cli_times import parse_month
-
-    try:
-        month = parse_month(period, now_ns())
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--period") from None
-    settings = load_config(config_file, data_dir, as_json).settings
-    from proxy import cli_reports
-
-    _report(lambda: cli_reports.invoice(settings, tenant, month), as_json)
-
-
-def _report(make: Callable[[], tuple[dict[str, Any], Any]], as_json: bool) -> None:
-    """Print what `make` answers: the JSON body, or the thing that rich renders."""
-    from proxy import cli_reports
-
-    try:
-        body, table = make()
-    except cli_reports.NotFoundError as error:
-        fail(NOT_FOUND, str(error), as_json)
-    except cli_reports.LedgerError as error:
-        fail(FAILED, str(error), as_json)
-    if as_json:
-        echo_json(body)
-        return
-    from proxy.cli_tables import console
-
-    console().print(table)
+    report(lambda: cli_reports.usage(settings, asked), as_json)

@@ -166,9 +166,13 @@ async def read_limits(settings: Settings, tenant: Tenant, scopes: tuple[Scope, .
             )
             readings[scope] = read_scope(windows, fields, dict(expiries), now_ms)
         flags = await client.hgetall(keys.state(tenant.id))
-        is_whole = await client.exists(keys.epoch(keys.shard(tenant.id)))
+        shard = keys.shard(tenant.id)
+        is_whole = await client.exists(keys.epoch(shard))
+        told = await client.hget(keys.balances(shard), tenant.id)
     texts = {name.decode(): value.decode() for name, value in flags.items()}
-    return Look(tenant, scopes, readings, texts, now_ms, not is_whole, settings.models)
+    balance_nano = None if told is None else int(told)
+    looked = (tenant, scopes, readings, texts, now_ms, not is_whole, settings.models)
+    return Look(*looked, balance_nano=balance_nano)
 
 
 async def _holds(settings: Settings, tenant_id: str | None) -> tuple[list[dict[str, Any]], int]:

@@ -20,9 +20,16 @@ from metering.ids import is_id
 from metering.redis_keys import RedisKeys
 from metering.settlement.invoices import make_invoice
 from metering.settlement.ledger.faults import LedgerDamagedError, safe_url
-from metering.settlement.ledger.plan_books import Terms, closed_statement, knows_plans, statement_of
+from metering.settlement.ledger.plan_books import (
+    Terms,
+    closed_statement,
+    has_statements,
+    knows_plans,
+    statement_of,
+)
 from metering.settlement.ledger.queries import invoice_report, rfc3339
 from metering.settlement.ledger.store import Ledger, open_ledger
+from metering.settlement.ledger.unpriced import unpriced_in
 from metering.settlement.ledger.usage_report import DIMENSIONS, NOTHING, SORTS, Asked, usage_report
 from metering.settlement.redis_client import connect
 from metering.settlement.redis_stream import stream_pending
@@ -115,13 +122,17 @@ def statement(settings: Settings, tenant: str, period: str) -> dict[str, Any] | 
         closed = closed_statement(ledger, tenant, period)
         if closed is not None:
             closed_at = rfc3339(closed.closed_at)
-            return {**closed.body, "sha256": closed.sha256, "closed_at": closed_at}
-        if not assigned:
+            unpriced = unpriced_in(ledger, closed.body, terms)
+            found = {"unpriced": unpriced, "sha256": closed.sha256, "closed_at": closed_at}
+            return {**closed.body, **found}
+        if not assigned and not has_statements(ledger, tenant):
             return None
         body = statement_of(ledger, tenant, period, terms).body()
-        if not any(term["plan"] for term in body["terms"]):
+        if not (any(term["plan"] for term in body["terms"]) or body["late"]):
             return None
-        return {**body, "sha256": sha256_of(statement_bytes(body)), "closed_at": None}
+        unpriced = unpriced_in(ledger, body, terms)
+        sha256 = sha256_of(statement_bytes(body))
+        return {**body, "unpriced": unpriced, "sha256": sha256, "closed_at": None}
 
     try:
         return read_ledger(settings, ask)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path as FilePath
+from typing import Any
 
 from metering.ids import is_id
 from metering.money import format_short, to_ppm
@@ -21,6 +22,7 @@ from proxy.config_conditions import warn_of_regions
 from proxy.config_cost import build_cost_rules, build_credit_ppm, check_margins
 from proxy.config_decode import Findings
 from proxy.config_degrade import check_degradation, targets_of
+from proxy.config_invoices import build_invoicing
 from proxy.config_ledger import ledger_url_fault
 from proxy.config_limits import check_output
 from proxy.config_models import build_model, check_fallbacks
@@ -92,7 +94,6 @@ def build(
         _warn_of_minted(shape, findings)
     _warn_of_gaps(shape, providers, findings)
     check_passthrough(passthrough, providers, models, tenants.by_id, findings)
-    plans = build_plans(shape, findings)
     return Settings(
         source=source,
         server=_server(shape.server, findings, directory),
@@ -114,10 +115,19 @@ def build(
         sinks=build_sinks(shape.alerts, findings),
         cache=build_cache(shape, findings),
         cache_url=build_cache_url(shape, findings),
-        plans=plans,
-        assignments=build_assignments(shape.tenants, plans, findings),
-        stripe=build_stripe(shape, findings),
+        **_billing(shape, findings, directory),
     )
+
+
+def _billing(shape: FileShape, findings: Findings, directory: FilePath) -> dict[str, Any]:
+    """What tenants pay by, who is told, and what their invoices say."""
+    plans = build_plans(shape, findings)
+    return {
+        "plans": plans,
+        "assignments": build_assignments(shape.tenants, plans, findings),
+        "stripe": build_stripe(shape, findings),
+        "invoicing": build_invoicing(shape, findings, directory),
+    }
 
 
 def is_loopback(host: str) -> bool:

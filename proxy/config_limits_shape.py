@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 from proxy.config_cache_shape import NO_TENANT_CACHE, TenantCacheShape
 from proxy.config_cost_shape import NO_OWN_SLA, OwnSlaShape
 from proxy.config_degrade_shape import Dwell, StepShape
+from proxy.config_invoices_shape import NO_PARTY, PartyShape
 from proxy.config_plans_shape import AssignmentShape
 from proxy.config_values import FORBID, Count, Flag, Number, Share, Text, Whole
 from proxy.config_values import text as _text
@@ -203,6 +204,18 @@ class KeyShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrepaidShape:
+    """How a tenant that pays in advance is treated; its credit is in the ledger."""
+
+    __pydantic_config__ = FORBID
+
+    hard_stop: Flag = False
+    """Refuse its requests once its credit is used up."""
+    low_balance_at: tuple[Number, ...] = ()
+    """Amounts in USD: an alert each time its credit falls below one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TenantShape:
     """One paying customer."""
 
@@ -226,5 +239,9 @@ class TenantShape:
     """What the tenant's applications authenticate with."""
     plan: tuple[AssignmentShape, ...] = ()
     """What the tenant pays by, from when on; the prices of its requests if left out."""
+    billing: PartyShape = NO_PARTY
+    """Whom its invoices are made out to."""
+    prepaid: PrepaidShape | None = None
+    """That the tenant pays in advance; it pays afterwards if left out."""
     stripe_customer: Text | None = None
     """Whom Stripe bills for its usage, `cus_...`; nothing of it is told to Stripe if left out."""

@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter
 from proxy.config_anomalies_shape import USUAL, AnomaliesShape
 from proxy.config_cache_shape import NO_CACHE, CacheShape
 from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
+from proxy.config_invoices_shape import NO_INVOICES, InvoicesShape
 from proxy.config_limits_shape import NO_LIMITS, LimitsShape, TenantShape
 from proxy.config_models_shape import ModelShape
 from proxy.config_passthrough_shape import PassthroughShape
@@ -298,6 +299,8 @@ class FileShape:
     """Answers that are kept, to be given again to the same question."""
     alerts: AlertsShape = NO_ALERTS
     """What a person should look at, and who is told."""
+    invoices: InvoicesShape = NO_INVOICES
+    """What invoices say beside amounts."""
     stripe: StripeShape | None = None
     """Usage that is told to Stripe's meters; none without the section."""
 

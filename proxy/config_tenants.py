@@ -32,6 +32,7 @@ from proxy.config_limits import (
     overlaid,
 )
 from proxy.config_limits_shape import FeatureShape, KeyShape, TenantLimitsShape, TenantShape
+from proxy.config_prepaid import balance_rules, build_prepaid
 from proxy.config_shape import FileShape
 from proxy.config_yaml import Path
 from proxy.settings import MintedKey
@@ -66,6 +67,7 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
         _check_models(shape, written, path, findings)
         _check_act_for(shape, written, path, findings)
         caps = top.caps(written, path)
+        prepaid = build_prepaid((*path, "prepaid"), written.prepaid, findings)
         tenant = Tenant(
             id=written.id,
             name=written.name or written.id,
@@ -74,11 +76,12 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
             projects=projects,
             models=None if written.models is None else frozenset(written.models),
             feature_limits=top.feature_limits(written, path),
-            cap_rules=tuple(cap.rule for cap in caps),
+            cap_rules=(*(cap.rule for cap in caps), *balance_rules(prepaid)),
             project_steps=_project_steps(shape, written, path, findings),
             steps_in_shadow=top.degrade_mode(written) == "shadow",
             may_decline_steps=top.allows_no_degrade(written),
             targets_earn_credit=top.client_targets(written) == "credit",
+            prepaid=prepaid,
         )
         places[path] = tenant
         all_caps += [(written.id, cap) for cap in caps]

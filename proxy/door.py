@@ -13,6 +13,7 @@ from metering.claims import Claims, MemoryClaims
 from metering.fullness import Standing
 from metering.memory_replies import MemoryReplies
 from metering.replies import Replies
+from proxy.balances import Balances
 from proxy.drains import Drains
 from proxy.flights import Flights
 from proxy.metrics_exchange import ExchangeMetrics
@@ -164,5 +165,7 @@ class Door:
     """Whose objects at providers are; in Redis when served."""
     replies: Replies = field(default_factory=MemoryReplies)
     """Answers that are kept; in Redis, where every process sees them, when served."""
+    balances: Balances = field(default_factory=Balances)
+    """What prepaid tenants may have spent."""
     flights: Flights = field(default_factory=Flights)
     """Requests under way whose answers others wait for."""

@@ -106,6 +106,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         refuse_contradictions(lambda name: request.headers.getall(name, ()))
         labels = labels_of(principal.key, request.headers, chat.user)
         standing = front.standings.find(principal.tenant, principal.key, labels)
+        standing = door.balances.stand(principal.tenant, standing)
         facts = Facts(
             exchange_id=exchange_id,
             request_id=request_id,

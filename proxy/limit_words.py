@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from metering import scope_names
 from metering.caps import (
+    BALANCE,
     AnyWindow,
     CalendarWindow,
     CapMode,
@@ -52,6 +53,8 @@ def is_margin(state: CapState) -> bool:
 def limit_source(state: CapState, dimension: str = "usd") -> str:
     """A name for the cap that refused: `tenant_daily_cap`, `key_1m_requests`, `run_daily_steps`."""
     kind, window = state.cap.scope.kind, state.cap.window
+    if window == BALANCE:
+        return "prepaid_balance"
     if dimension == "concurrent":
         return f"{kind}_concurrent"
     label = "daily" if window.label == "24h" else window.label
@@ -65,6 +68,8 @@ def scope_text(state: CapState, tenant: str) -> str:
 
 def window_text(window: AnyWindow) -> str:
     """The window in one word: `rolling_24h`, `calendar_month`."""
+    if window == BALANCE:
+        return "prepaid_balance"
     kind = "calendar" if isinstance(window, CalendarWindow) else "rolling"
     return f"{kind}_{window.label}"
 
@@ -72,6 +77,8 @@ def window_text(window: AnyWindow) -> str:
 def cap_text(state: CapState, dimension: str, scope: str) -> str:
     """The cap in words: `the 24h cap of $5.00 for tenant:demo`."""
     window = state.cap.window
+    if window == BALANCE:
+        return f"the prepaid balance of {scope}"
     amount = _amount_text(limit_of(state, dimension), dimension)
     if dimension == "concurrent":
         return f"the cap of {amount} at once for {scope}"
@@ -85,6 +92,8 @@ def use_text(state: CapState, dimension: str) -> str:
     if dimension == "concurrent":
         return ""
     spent, held = used(state, dimension)
+    if state.cap.window == BALANCE:
+        return f" (left {_plain(balance_nano(state), dimension)}, held {_plain(held, dimension)})"
     return f" (spent {_plain(spent, dimension)}, held {_plain(held, dimension)})"
 
 
@@ -135,7 +144,9 @@ def metadata_of(state: CapState, dimension: str, *, tenant: str, remedy: str) ->
     }
     if isinstance(state.cap.window, CalendarWindow):
         found["timezone"] = state.cap.window.zone
-    if dimension == "usd":
+    if state.cap.window == BALANCE:
+        found |= {"balance_usd": format_usd(balance_nano(state)), "held_usd": format_usd(held)}
+    elif dimension == "usd":
         found |= {
             "limit_usd": format_usd(limit),
             "spent_usd": format_usd(spent),
@@ -145,7 +156,7 @@ def metadata_of(state: CapState, dimension: str, *, tenant: str, remedy: str) ->
         found["limit"] = limit
     else:
         found |= {"limit": limit, "spent": spent, "held": held}
-    found["resets_at"] = None if state.reset_ms is None else rfc3339_ms(state.reset_ms)
+    found["resets_at"] = resets_at(state)
     found["remedy"] = remedy
     return found
 
@@ -187,12 +198,35 @@ def cap_headers(state: CapState) -> dict[str, str]:
         return {}
     remaining = max(0, limit - state.spent.nano - state.held.nano)
     headers = {
-        "x-weir-cap-limit-usd": _limit_usd(limit),
+        "x-weir-cap-limit-usd": _limit_usd(
+            limit if state.cap.window != BALANCE else balance_nano(state)
+        ),
         "x-weir-cap-remaining-usd": format_usd(remaining),
     }
-    if state.reset_ms is not None:
-        headers["x-weir-cap-reset"] = rfc3339_ms(state.reset_ms)
+    if (reset := resets_at(state)) is not None:
+        headers["x-weir-cap-reset"] = reset
     return headers
+
+
+def resets_at(state: CapState) -> str | None:
+    """When room frees next; never by itself of a balance."""
+    if state.reset_ms is None or state.cap.window == BALANCE:
+        return None
+    return rfc3339_ms(state.reset_ms)
+
+
+def balance_nano(state: CapState) -> int:
+    """What is left of a prepaid balance, what is held of it included."""
+    return max(0, (state.cap.limit.nano or 0) - state.spent.nano)
+
+
+def no_credit_text(state: CapState) -> str:
+    """The refusal of a request that a prepaid balance does not cover."""
+    left, held = format_usd(balance_nano(state)), format_usd(state.held.nano)
+    return (
+        f"This request costs more than what is left of the prepaid balance (left ${left}, of it "
+        f"held ${held}). Add credit to go on."
+    )
 
 
 _limit_usd = lru_cache(maxsize=1024)(format_usd)

@@ -12,11 +12,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from metering import caps_choice
-from metering.caps import CalendarWindow, Cap, Scope, ScopeKind, Vector
+from metering.caps import BALANCE, CalendarWindow, Cap, Scope, ScopeKind, Vector
 from metering.money import PPM, format_short, format_usd, usd_to_nano
 from metering.scope_names import scope_text, shown
 from metering.scope_reading import ScopeReading
-from metering.tenant_caps import caps_under
+from metering.tenant_caps import caps_under, with_balance
 from metering.tenants import CapRule, Tenant
 from metering.window import is_rate
 from proxy.cli_times import rfc3339
@@ -40,11 +40,18 @@ class Look:
     now_ms: int
     is_rebuilding: bool = False
     models: Mapping[str, Model] = field(default_factory=dict)
+    balance_nano: int | None = None
+    """What a prepaid tenant may have spent ever, as the worker has published it."""
+
+    def caps(self) -> tuple[Cap, ...]:
+        """What stands over these scopes."""
+        caps = caps_under(self.tenant, self.scopes)
+        return caps if self.balance_nano is None else with_balance(caps, self.balance_nano)
 
 
 def limits_body(look: Look) -> dict[str, Any]:
     """The body of `weir limits --json`."""
-    caps = caps_under(look.tenant, look.scopes)
+    caps = look.caps()
     named = {ScopeKind.TENANT, *(scope.kind for scope in look.scopes)}
     return {
         "tenant": look.tenant.id,
@@ -75,7 +82,11 @@ def _cap_row(look: Look, cap: Cap) -> dict[str, Any]:
     held = reading.held
     if is_rate(cap.window):  # its requests have counted when they began
         held = Vector(held.nano, held.tokens, 0)
-    reset_ms = window.reset_ms()
+    is_balance = cap.window == BALANCE
+    reset_ms = None if is_balance else window.reset_ms()
+    left = cap.limit.nano
+    if is_balance and left is not None:  # of a sum of all time what is left says more
+        left = max(0, left - window.spent.nano)
     row = {
         "scope": scope_text(cap.scope, look.tenant.id),
         "window": window_text(cap.window),
@@ -83,7 +94,7 @@ def _cap_row(look: Look, cap: Cap) -> dict[str, Any]:
         "mode": str(cap.mode),
         "alert_at": [mark / PPM for mark in cap.marks_ppm],
         "frees_at": None if reset_ms is None else rfc3339_ms(reset_ms),
-        "usd": _usd(cap.limit.nano, window.spent.nano, held.nano),
+        "usd": _usd(left, 0 if is_balance else window.spent.nano, held.nano),
         "tokens": _count(cap.limit.tokens, window.spent.tokens, held.tokens),
         "requests": _count(cap.limit.requests, window.spent.requests, held.requests),
     }

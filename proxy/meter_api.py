@@ -34,7 +34,7 @@ from proxy.ingress import (
     refusal,
 )
 from proxy.intake import read_body
-from proxy.limit_words import is_margin, rfc3339_ms, scope_text, window_text
+from proxy.limit_words import is_margin, resets_at, scope_text, window_text
 from proxy.meter_request import MeterRequest, asked_for, parse_meter
 from proxy.pace import Asked, Judged
 from proxy.paced import target_ms
@@ -84,6 +84,7 @@ async def _judge(request: web.Request) -> dict[str, Any]:
     route = front.routes.find(who.tenant, chat.model, who.key.project)
     labels = labels_of(who.key, headers, chat.user)
     standing = front.standings.find(who.tenant, who.key, labels)
+    standing = door.balances.stand(who.tenant, standing)
     prompt = await _count(asked, route, is_long=is_long)
     check_context(who.tenant, labels.feature, prompt.tokens(route.own[0].upstream))
     pace = front.pace
@@ -220,7 +221,7 @@ def _cap(state: CapState, tenant: str) -> dict[str, Any]:
         "window": window_text(state.cap.window),
         "mode": state.cap.mode,
         "is_rate": is_rate(state.cap.window),
-        "resets_at": None if state.reset_ms is None else rfc3339_ms(state.reset_ms),
+        "resets_at": resets_at(state),
     }
     if limit.nano is not None:
         row["remaining_usd"] = format_usd(max(0, limit.nano - spent.nano - held.nano))

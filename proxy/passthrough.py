@@ -172,12 +172,14 @@ def facts_of(
     """What is known of the exchange before anything is sent; raises for labels that may not be."""
     refuse_contradictions(lambda name: request.headers.getall(name, ()))
     labels = labels_of(principal.key, request.headers, user)
-    standing = front_of(request).standings.find(principal.tenant, principal.key, labels)
+    front = front_of(request)
+    standing = front.standings.find(principal.tenant, principal.key, labels)
+    standing = front.door.balances.stand(principal.tenant, standing)
     return Facts(
         exchange_id=exchange_id,
         request_id=f"req_{exchange_id.replace('-', '')}",
         principal=principal,
-        proxy_id=front_of(request).door.proxy_id,
+        proxy_id=front.door.proxy_id,
         occurred_at=occurred_at,
         model_requested=model or row.name,
         stream=is_stream,

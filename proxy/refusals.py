@@ -5,7 +5,7 @@ Every number in a refusal is the tenant's own sell amount; what a provider charg
 
 from __future__ import annotations
 
-from metering.caps import CapState, Denial, DenialReason, Scope, ScopeKind, Window
+from metering.caps import BALANCE, CapState, Denial, DenialReason, Scope, ScopeKind, Window
 from metering.window import is_rate
 from proxy.errors import (
     ApiError,
@@ -30,6 +30,7 @@ from proxy.limit_words import (
     limit_headers,
     limit_source,
     metadata_of,
+    no_credit_text,
     rfc3339_ms,
     scope_text,
     use_text,
@@ -49,6 +50,15 @@ def backend_unavailable() -> BudgetBackendUnavailable:
     """Redis did not answer in time, so nothing may be spent."""
     return BudgetBackendUnavailable(
         "Spend cannot be checked right now, so nothing was sent. Try again in a moment.",
+        headers={"Retry-After": str(REBUILDING_RETRY_AFTER_S)},
+    )
+
+
+def balance_unknown() -> BudgetBackendUnavailable:
+    """Nobody has told yet how much credit a prepaid tenant has."""
+    return BudgetBackendUnavailable(
+        "The credit of this account cannot be checked right now, so nothing was sent. "
+        "Try again in a moment.",
         headers={"Retry-After": str(REBUILDING_RETRY_AFTER_S)},
     )
 
@@ -124,6 +134,8 @@ def _over_cap(denial: Denial, state: CapState, tenant: str) -> ApiError:
     dimension, scope = dimension_of(denial), scope_text(state, tenant)
     metadata = metadata_of(state, dimension, tenant=tenant, remedy=_remedy(denial, dimension))
     headers = {**limit_headers([state]), "x-weir-limit-source": limit_source(state, dimension)}
+    if state.cap.window == BALANCE and denial.reason is not DenialReason.HELD:
+        return SpendExhausted(no_credit_text(state), metadata=metadata, headers=headers)
     cap, use = cap_text(state, dimension, scope), use_text(state, dimension)
     if denial.reason is DenialReason.NEVER:
         verb = "cost" if dimension == "usd" else "take"
@@ -182,6 +194,9 @@ def _retry_after(state: CapState) -> dict[str, str]:
 
 
 def _remedy(denial: Denial, dimension: str) -> str:
+    if denial.state is not None and denial.state.cap.window == BALANCE:
+        held = denial.reason is DenialReason.HELD
+        return _REMEDIES[denial.reason] if held else "add credit, or lower max_tokens"
     if dimension in ("requests", "steps") and denial.reason is not DenialReason.HELD:
         return "wait until resets_at, or ask for a higher cap"
     return _REMEDIES[denial.reason]

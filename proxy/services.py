@@ -35,6 +35,7 @@ from proxy import telemetry
 from proxy.adopted import journals_of, spools_of
 from proxy.app import create_app, create_runner
 from proxy.backlog import watch_backlog
+from proxy.balances import follow_balances
 from proxy.calibration_sync import CalibrationSync
 from proxy.crowd import raise_file_limit
 from proxy.door import Door
@@ -171,6 +172,7 @@ async def open_services(
             "renewals": renewals.run(),
             "backlog": watch_backlog(lambda: services.door, link, keys),
             "redis-watch": watch.run(),
+            "balances": follow_balances(lambda: services.door, link, keys),
             "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
             **_sharing(services, log),
         }.items():
@@ -190,9 +192,8 @@ def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None
 
     def know(settings: Settings) -> None:
         upstreams = [each for model in settings.models.values() for each in model.upstreams]
-        labels = [each.label for each in upstreams]
-        health.know(labels)
-        history.know(labels)
+        for sync in (health, history):
+            sync.know([each.label for each in upstreams])
         calibration.know({each.model for each in upstreams})
 
     know(door.settings)
@@ -257,7 +258,6 @@ def _outage_caps(
 ) -> OutageCaps:
     """The caps as requests ask them, and a line in the log whenever Redis goes or comes."""
     spool, journal = disk
-    policy = _outage_policy(settings)
 
     def told(cause: str | None) -> None:
         counts, policy = guarded.counts, guarded.slices.policy
@@ -272,7 +272,7 @@ def _outage_caps(
 
     guarded = OutageCaps(
         caps,
-        policy,
+        _outage_policy(settings),
         is_up=lambda: link.is_up,
         is_recordable=lambda: spool.is_writable,
         recent=recent,

@@ -13,6 +13,7 @@ from typing import Literal
 
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
 from metering.caps import ScopeKind
+from metering.invoice_settings import UNNAMED, Invoicing
 from metering.plans import Assignment, Plan
 from metering.prices import PriceBook
 from metering.redis_keys import RedisKeys
@@ -256,6 +257,8 @@ class Settings:
     """By tenant, which plan it has from when on."""
     stripe: StripeSettings | None = None
     """What the worker tells Stripe; nothing without the section."""
+    invoicing: Invoicing = UNNAMED
+    """What invoices say beside amounts."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

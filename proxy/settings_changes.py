@@ -37,6 +37,7 @@ AT_ONCE: Mapping[str, str] = {
     "plans": "plans",
     "assignments": "tenants.plan",
     "stripe": "stripe",
+    "invoicing": "invoices",
     "cache": "cache",
     "server.metrics_tenants": "server.metrics_tenants",
     "server.max_body_mb": "server.max_body_mb",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from metering.settlement.counting import Rules
+from metering.settlement.credit_levels import levels_of
 from metering.settlement.crossings import Marks
 from metering.settlement.terms import Offer, Terms
 from proxy import metrics_catalogue as catalogue
@@ -26,6 +27,7 @@ def terms_of(settings: Settings) -> Terms:
         tolerances=settings.tolerances,
         sinks=settings.sinks,
         stripe=settings.stripe,
+        levels=levels_of(settings.tenants.values()),
     )
 
 

@@ -21,7 +21,16 @@ from caps_samples import (
     stairs,
 )
 
-from metering.caps import AnyWindow, Candidate, CapMode, Hold, HoldEndedError, Scope, Vector
+from metering.caps import (
+    BALANCE,
+    AnyWindow,
+    Candidate,
+    CapMode,
+    Hold,
+    HoldEndedError,
+    Scope,
+    Vector,
+)
 from metering.caps_model import MemoryCapsModel
 from metering.recovery import LostHold, Recovery
 from metering.redis_keys import RedisKeys
@@ -45,6 +54,8 @@ CAP_SETS = (
         cap(2_000, window=UTC_MONTH),
         cap(1_500, scope=USER, window=PARIS_DAY, mode=CapMode.SHADOW, requests=4),
     ),
+    (cap(900), cap(1_100, window=BALANCE)),
+    (cap(None, tokens=300), cap(1_500, window=BALANCE)),
 )
 """The same scope under different windows in different calls, as after a change of configuration."""
 

@@ -32,6 +32,7 @@ INSTALL = {
     "clients": "make clients",
     "node-clients": "install Node.js 20 or newer and npm, then make clients",
     "hatchling": "pip install hatchling",
+    "pdftotext": "apt-get install poppler-utils",
     "own-network": "run the tests as root where namespaces are allowed",
 }
 

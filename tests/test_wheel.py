@@ -18,7 +18,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("proxy", "routing", "metering")
-DATA_SUFFIXES = {".lua", ".xz", ".json", ".html", ".css", ".js", ".mako", ".ini", ".svg", ".typed"}
+DATA_SUFFIXES = {
+    ".lua",
+    ".xz",
+    ".json",
+    ".html",
+    ".css",
+    ".js",
+    ".mako",
+    ".ini",
+    ".svg",
+    ".typed",
+    ".ttf",
+}
 
 pytestmark = [pytest.mark.timeout(60)]
 

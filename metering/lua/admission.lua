@@ -33,6 +33,7 @@ local function take_caps(scopes)
     if not window then fault = fault or 'BADARG a cap without its window' end
     local mode = take()
     local cap = {scope = scope, window = window, mode = mode, enforced = mode == 'enforce',
+                 stages = mode == 'enforce' and window and window.label ~= 'balance',
                  limits = {false, false, false, false}, bounded = {}, spent = false, held = false,
                  begun = false}
     if mode ~= 'enforce' and mode ~= 'alert' and mode ~= 'shadow' then
@@ -244,7 +245,7 @@ local function deny(candidates, caps, scopes, now, stairs, level, stage)
           local more = d == 3 and cap.begun and 0 or vector[d]
           weigh(k, d, refused(cap, d, vector), cap.spent[d] + more - cap.limits[d])
         end
-        if stairs and candidate.stage < level and cap.limits[1] then
+        if stairs and candidate.stage < level and cap.stages and cap.limits[1] then
           local last = share(cap.limits[1], stairs[candidate.stage + 1].leave) - 1
           weigh(k, 1, refusal(cap.spent[1], cap.held[1], 0, last), cap.spent[1] - last)
         end

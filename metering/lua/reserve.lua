@@ -64,7 +64,7 @@ local stage = 0
 if stairs then  -- the stage in force, its floor considered; what can last is remembered
   local function reaches(ppm)
     for _, cap in ipairs(caps) do
-      local limit = cap.enforced and cap.limits[1]
+      local limit = cap.stages and cap.limits[1]  -- shares of a balance say nothing
       if limit and cap.spent[1] + cap.held[1] >= share(limit, ppm) then return true end
     end
     return false

@@ -24,12 +24,22 @@ CURRENCY = "USD"
 
 
 class Account(StrEnum):
-    """The accounts that usage moves, each per tenant."""
+    """The accounts of the books, each per tenant: those that usage moves, then those of credit."""
 
     RECEIVABLE = "receivable"
     REVENUE = "revenue"
     COGS = "cogs"
     PROVIDER_PAYABLE = "provider_payable"
+    CUSTOMER_CREDIT = "customer_credit"
+    """Paid in advance and not used yet: a liability, so below zero."""
+    PROMO_CREDIT = "promo_credit"
+    """Given and not used yet, below zero likewise."""
+    BREAKAGE = "breakage"
+    """What was paid in advance and expired: income."""
+    PROMO_EXPENSE = "promo_expense"
+    """What was given, less what expired of it."""
+    PAYMENTS_CLEARING = "payments_clearing"
+    """Money that a payment brought, less what went back: at the payment provider, or on its way."""
 
 
 class UnbalancedError(Exception):

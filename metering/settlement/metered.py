@@ -114,7 +114,7 @@ class Usage:
         for grain, cells in self.sums.items():
             if fits(meter, dict(grain)):
                 total = totals.setdefault(reduced(grain, meter.dimensions), Cells())
-                total.quantity += _measured(meter, cells)
+                total.quantity += measured(meter, cells)
                 total.list_nano += cells.list_nano
                 total.events += cells.events
         return [
@@ -146,7 +146,8 @@ def reduced(grain: Grain, dimensions: Iterable[str]) -> Grain:
     return tuple((name, values.get(name, "")) for name in dimensions)
 
 
-def _measured(meter: Meter, cells: Cells) -> int:
+def measured(meter: Meter, cells: Cells) -> int:
+    """What a meter reads off a sum: its quantity, its list price, or its cost."""
     if meter.units == (LIST_PRICE,):
         return cells.list_nano
     if meter.units == (COST,):

@@ -36,7 +36,9 @@ from metering.settlement.metered import Cells, Grain, Usage, fits, reduced
 LIST_PRICE = "list_price"
 """The entry that takes back what covered usage was booked at."""
 
-_REST = ("kind", "project", "model", "type", "price_version", "rate_pico")
+_LIST = "list price"
+
+REST = ("kind", "project", "model", "type", "price_version", "rate_pico", "variant")
 """What tells lines at list prices apart; the dimensions that a reader of the ledger fills in."""
 
 
@@ -191,15 +193,15 @@ def _term_lines(term: Term, usage: Usage, of_days: int) -> tuple[list[Line], int
             if meter.covers:
                 covering.append((component, meter))
         lines += charge(component, meter, [] if meter is None else usage.rows(meter), share)
-    rest = {g: c for g, c in usage.sums.items() if not _is_covered(g, covering)}
-    free = _why_free(term)
+    rest = {g: c for g, c in usage.sums.items() if not is_covered(g, covering)}
+    free = why_free(term)
     covered_nano = sum(cells.list_nano for grain, cells in usage.sums.items() if grain not in rest)
     if free is not None:
         covered_nano += sum(cells.list_nano for cells in rest.values())
     return lines + _rest_lines(rest, free), covered_nano
 
 
-def _why_free(term: Term) -> str | None:
+def why_free(term: Term) -> str | None:
     """Why usage that no component covers costs nothing; None when it costs its list price."""
     if term.plan is None:
         return None
@@ -208,7 +210,8 @@ def _why_free(term: Term) -> str | None:
     return "included in the plan" if term.plan.other_usage == "included" else None
 
 
-def _is_covered(grain: Grain, covering: Iterable[tuple[Component, Meter]]) -> bool:
+def is_covered(grain: Grain, covering: Iterable[tuple[Component, Meter]]) -> bool:
+    """Whether one of these charges stands in the place of the list price."""
     values = dict(grain)
     return any(
         fits(meter, values) and cell_of(component, reduced(grain, meter.dimensions)) is not None
@@ -221,13 +224,13 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
     sums: dict[tuple[str, ...], Cells] = {}
     for grain, cells in rest.items():
         values = dict(grain)
-        total = sums.setdefault(tuple(values.get(name, "") for name in _REST), Cells())
+        total = sums.setdefault(tuple(values.get(name, "") for name in REST), Cells())
         total.quantity += cells.quantity
         total.list_nano += cells.list_nano
         total.events += cells.events
     lines = []
     for key in sorted(sums):
-        kind, project, model, unit, version, rate = key
+        kind, project, model, unit, version, rate, variant = key
         cells = sums[key]
         if not rate or not (cells.quantity or cells.list_nano):
             continue  # a plain count that nothing prices
@@ -237,10 +240,11 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
             "",
             cells.quantity,
             0 if free else cells.list_nano,
-            free or f"{cells.quantity:,} x {usd_of_pico(int(rate))} USD at list price",
+            free or f"{cells.quantity:,} x {usd_of_pico(int(rate))} USD at {variant or _LIST}",
             unit=unit,
             rate_pico=int(rate),
-            dimensions={"model": model, "type": unit, "project": project},
+            dimensions={"model": model, "type": unit, "project": project}
+            | ({"variant": variant} if variant else {}),
             events=cells.events,
             list_nano=cells.list_nano,
             price_version=version,
@@ -324,6 +328,7 @@ def _line(each: Charged) -> dict[str, Any]:
         "rate_pico": line.rate_pico,
         "amount_nano": line.amount_nano,
         "price_version": line.price_version or each.version,
+        **({"variant": line.dimensions["variant"]} if "variant" in line.dimensions else {}),
         "plan": each.plan,
         "component": line.component,
         "name": line.name,

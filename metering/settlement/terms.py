@@ -7,7 +7,7 @@ turn of the upkeep, begins with old terms and ends with new ones.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from metering.alert_sinks import DEFAULT_SINKS, SinkSettings
@@ -28,6 +28,8 @@ class Terms:
     tolerances: Tolerances = field(default_factory=Tolerances)
     sinks: Sequence[SinkSettings] = DEFAULT_SINKS
     stripe: StripeSettings | None = None
+    levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """By tenant, the amounts of credit whose undercutting is told, in nano-USD."""
 
 
 class Offer:

@@ -159,6 +159,7 @@ class Settlement:
             log=log,
             told=watch,
         )
+        self._upkeep.credits.adopt(offer.terms.rules, offer.terms.levels)
         self._may_send = asyncio.Event()
         self._has_ledger = False
         self.gave_up: str | None = None
@@ -339,6 +340,7 @@ class Settlement:
         if terms is not self._terms:
             self._terms = terms
             self._upkeep.adopt(terms.rules, terms.marks, terms.tolerances)
+            self._upkeep.credits.adopt(terms.rules, terms.levels)
 
     async def _recover(self, reader: StreamReader, lane: Lane) -> None:
         """Stand where a worker stands that has just started, whatever went before."""

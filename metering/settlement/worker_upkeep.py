@@ -14,6 +14,7 @@ from metering.redis_keys import RedisKeys
 from metering.settlement.anomaly_watch import AnomalyWatch
 from metering.settlement.confirming import Confirming
 from metering.settlement.counting import Rules
+from metering.settlement.credit_watch import CreditWatch
 from metering.settlement.crossings import Marks
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import settled_positions
@@ -75,6 +76,7 @@ class Upkeep:
         self._anomalies = AnomalyWatch(
             ledger, redis, keys, tolerances=tolerances, writing=writing, log=log, told=told
         )
+        self.credits = CreditWatch(ledger, redis, keys, rules=rules, writing=writing, log=log)
         self._watch_at_s = 0.0
         self._look_at_s: dict[tuple[int, ...], float] = {}
         self._new_at_s: dict[tuple[int, ...], float] = {}
@@ -95,6 +97,7 @@ class Upkeep:
         await self._keep_ledger(reader)
         await self._anomalies.turn(reader.shards, now_ns=now_ns())
         await self._build_new(reader)
+        await self.credits.turn(reader)
         await self._notes.read(reader.shards)
         await self._compare(reader)
         if monotonic_s() >= self._watch_at_s:

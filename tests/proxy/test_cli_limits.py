@@ -307,3 +307,23 @@ def test_the_stage_in_force_is_shown(site: Site) -> None:
     assert "degradation (tenant, enforce): stage 0 of 1\n" in before
     assert "degradation (tenant, enforce): stage 1 of 1: from 0.15 on max_tokens=64\n" in shown
     assert body["degradation"][0]["in_force"] == [{"at": 0.15, "does": "max_tokens=64"}]
+
+
+def test_a_prepaid_balance_is_shown_by_what_is_left(site: Site) -> None:
+    """Of a sum of all time nobody learns anything; nothing frees it up either."""
+    text = site.path.read_text().replace("- id: acme", "- id: acme\n    prepaid: {hard_stop: true}")
+    site.path.write_text(text)
+    spend(site)
+    key = site.keys.balances(site.keys.shard("acme"))
+    site.redis(lambda link: link.call("HSET", key, "acme", "4000000000"))
+
+    body = json.loads(site.weir("limits", "--tenant", "acme", "--json").stdout)
+
+    [row] = [each for each in body["caps"] if each["window"] == "prepaid_balance"]
+    assert row["usd"] == {
+        "limit": "2.500000",
+        "spent": "0.000000",
+        "held": "0.250000",
+        "remaining": "2.250000",
+    }
+    assert row["frees_at"] is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect
 
-from metering.settlement.ledger import provider_tables
+from metering.settlement.ledger import credit_tables, invoice_tables, provider_tables
 from metering.settlement.ledger import stripe_tables as _stripe_tables  # its tables are metadata's
 from metering.settlement.ledger.tables import APPEND_ONLY, HEAD_REVISION, metadata
 
@@ -27,7 +27,8 @@ def create_schema(connection: Connection) -> bool:
     if connection.dialect.name != "sqlite" or inspect(connection).get_table_names():
         return False
     metadata.create_all(connection, checkfirst=False)
-    for table in (*APPEND_ONLY, *provider_tables.APPEND_ONLY):
+    parts = (provider_tables, credit_tables, invoice_tables)
+    for table in (*APPEND_ONLY, *(name for part in parts for name in part.APPEND_ONLY)):
         for verb in ("UPDATE", "DELETE"):
             connection.exec_driver_sql(
                 f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "

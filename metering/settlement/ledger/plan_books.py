@@ -43,7 +43,7 @@ GRACE_NS = 3_600_000_000_000
 
 _FETCH = 1_000
 _EVENT = tables.usage_event.c
-_READ = (
+READ = (
     _EVENT.occurred_at,
     _EVENT.kind,
     _EVENT.project,
@@ -154,6 +154,13 @@ def closed_statement(ledger: Ledger, tenant: str, period: str) -> Closed | None:
     """The statement of a closed month, as it was stored."""
     with ledger.read() as connection:
         return _closed(connection, tenant, period)
+
+
+def has_statements(ledger: Ledger, tenant: str) -> bool:
+    """Whether some month of the tenant is closed."""
+    query = select(tables.plan_statement.c.period).where(tables.plan_statement.c.tenant == tenant)
+    with ledger.read() as connection:
+        return connection.execute(query.limit(1)).first() is not None
 
 
 def close_month(ledger: Ledger, tenant: str, period: str, terms: Terms, *, now_ns: int) -> Closed:
@@ -276,11 +283,12 @@ def _closed(connection: Connection, tenant: str, period: str) -> Closed | None:
 
 
 def _count(connection: Connection, tenant: str, period: str) -> int:
-    query = select(func.count()).select_from(tables.usage_event).where(*_in(tenant, period))
+    query = select(func.count()).select_from(tables.usage_event).where(*in_month(tenant, period))
     return int(connection.execute(query).scalar_one())
 
 
-def _in(tenant: str, period: str) -> tuple[Any, ...]:
+def in_month(tenant: str, period: str) -> tuple[Any, ...]:
+    """That an event is billable and of this tenant and month."""
     start_ns, end_ns = period_bounds_ns(period)
     when = (_EVENT.occurred_at >= start_ns, _EVENT.occurred_at < end_ns)
     return (_EVENT.tenant == tenant, _EVENT.billable.is_(True), *when)
@@ -292,7 +300,7 @@ def _usages(
     """The month's usage by term, and the hashes of its events."""
     usages = [new_usage(term) for term in terms]
     starts = [_ns(term.start) for term in terms]
-    query = select(*_READ).where(*_in(tenant, period)).execution_options(yield_per=_FETCH)
+    query = select(*READ).where(*in_month(tenant, period)).execution_options(yield_per=_FETCH)
     hashes: list[str] = []
     grains: dict[tuple[Any, ...], Grain] = {}
     for row in connection.execute(query):
@@ -301,15 +309,16 @@ def _usages(
         usage = usages[bisect_right(starts, occurred_at) - 1]
         names = {"user": user, "session": session, "run": run, "request": request}
         head = tuple(dimensions)
-        for unit, (quantity, rate, sell, cost, *_) in decode_amounts(amounts).items():
-            key = (*head, unit, rate)
+        for unit, (quantity, rate, sell, cost, *words) in decode_amounts(amounts).items():
+            key = (*head, unit, rate, *words)
             if (grain := grains.get(key)) is None:
-                grain = grains[key] = _grain(row, unit, rate)
+                grain = grains[key] = grain_of_row(row, unit, rate, *words)
             usage.add_amounts(grain, (quantity, sell, cost), names)
     return usages, hashes
 
 
-def _grain(row: Any, unit: str, rate_pico: int | None) -> Grain:
+def grain_of_row(row: Any, unit: str, rate_pico: int | None, variant: str = "") -> Grain:
+    """The dimensions of a unit of an event; `variant` says which of the model's rates it is."""
     return grain_of(
         unit,
         {
@@ -324,6 +333,7 @@ def _grain(row: Any, unit: str, rate_pico: int | None) -> Grain:
             "status": row.status,
             "price_version": row.sell_version or "",
             "rate_pico": "" if rate_pico is None else str(rate_pico),
+            "variant": variant,
         },
     )
 

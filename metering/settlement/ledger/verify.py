@@ -23,6 +23,8 @@ from metering.settlement.ledger.chain import GENESIS, link
 from metering.settlement.ledger.faults import LedgerDamagedError
 from metering.settlement.ledger.rows import COPIED, copied, decode_amounts
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.ledger.verify_invoices import verify_invoices
+from metering.settlement.ledger.verify_credits import verify_credits
 from metering.settlement.ledger.verify_plans import verify_plans
 
 FINDINGS_MAX = 1_000
@@ -83,6 +85,8 @@ def _examine(connection: Connection, found: Examination) -> Iterator[str]:
     yield from _verify_postings(connection)
     yield from _verify_balances(connection)
     yield from verify_plans(connection)
+    yield from verify_invoices(connection)
+    yield from verify_credits(connection)
 
 
 def _examine_file(connection: Connection) -> Iterator[str]:

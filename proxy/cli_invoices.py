@@ -1,0 +1,246 @@
+"""`weir invoices`: issuing a month's, listing what was issued, and the events behind a line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from proxy.cli_invoice import parsed_month, print_table, write_bytes
+from proxy.cli_options import (
+    FAILED,
+    count_of,
+    echo_json,
+    fail,
+    load_config,
+    shared_options,
+)
+
+if TYPE_CHECKING:
+    from metering.settlement.ledger.invoice_books import Issued
+    from metering.settlement.ledger.line_books import LineEvents
+    from metering.settlement.ledger.plan_books import Terms
+    from metering.settlement.ledger.store import Ledger
+    from proxy.settings import Settings
+
+_Answer = TypeVar("_Answer")
+
+
+@click.group()
+def invoices() -> None:
+    """Invoices that were issued, and the events behind their lines."""
+
+
+@invoices.command("issue")
+@click.option("--month", required=True, metavar="YYYY-MM", help="UTC month, which must be over.")
+@click.option("--tenant", help="Only this tenant; everybody with usage or a plan if left out.")
+@click.option("--force", is_flag=True, help="Although events may be waiting for the ledger.")
+@shared_options
+def issue(
+    *,
+    month: str,
+    tenant: str | None,
+    force: bool,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> NoReturn:
+    """Close a month and issue its invoices. A repeat changes nothing.
+
+    Exit code 1 when some tenant's could not be issued; the others' are.
+    """
+    settings = load_config(config_file, data_dir, as_json).settings
+    period = parsed_month(month, "--month")
+    from metering.settlement.ledger.invoice_books import tenants_to_bill
+    from proxy.cli_reports import pending_events
+
+    pending = pending_events(settings)
+    if pending != 0 and not force:
+        why = "Redis is away" if pending is None else f"{count_of(pending, 'event')} wait"
+        fail(FAILED, f"not issued: {why}; run the worker first, or --force", as_json)
+
+    def ask(ledger: Ledger) -> list[tuple[str, Issued | str | None]]:
+        every = tenants_to_bill(ledger, period, settings.assignments)
+        if tenant is not None and tenant not in {*every, *settings.tenants}:
+            raise LookupError(f"no tenant {tenant!r}, neither in the ledger nor in the file")
+        named = every if tenant is None else [tenant]
+        return [(name, _issue(ledger, settings, name, period)) for name in named]
+
+    made = _asked(settings, ask, as_json=as_json)
+    done = [_row(found) for _, found in made if found is not None and not isinstance(found, str)]
+    failed = {name: found for name, found in made if isinstance(found, str)}
+    if as_json:
+        echo_json({"month": period, "issued": done, "failed": failed})
+    else:
+        for row in done:
+            state = "issued" if row["is_new"] else "was issued already"
+            click.echo(f"{row['number']}: {row['tenant']}, {row['due']} {row['currency']}, {state}")
+        if not made or not (done or failed):
+            click.echo("nobody has anything to pay for")
+        for name, why in failed.items():
+            click.echo(f"weir: {name}: {why}", err=True)
+    sys.exit(FAILED if failed else 0)
+
+
+@invoices.command("correct")
+@click.option("--tenant", required=True, help="Whose invoice.")
+@click.option("--month", required=True, metavar="YYYY-MM", help="Of which month.")
+@click.option("--reason", required=True, help="Why; it stands on the correction.")
+@shared_options
+def correct(
+    *,
+    tenant: str,
+    month: str,
+    reason: str,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Issue an invoice again with the names and addresses of today, under a number of its own."""
+    settings = load_config(config_file, data_dir, as_json).settings
+    period = parsed_month(month, "--month")
+    from metering.clock import now_ns
+    from metering.settlement.ledger import invoice_books as book
+
+    def ask(ledger: Ledger) -> Issued | str:
+        try:
+            return book.correct(
+                ledger, tenant, period, settings.invoicing, reason=reason, now_ns=now_ns()
+            )
+        except (book.NotIssuedError, book.NothingToCorrectError) as error:
+            return str(error.args[0])
+
+    found = _asked(settings, ask, as_json=as_json)
+    if isinstance(found, str):
+        fail(FAILED, found, as_json)
+    if as_json:
+        echo_json(_row(found))
+        return
+    click.echo(f"{found.number} replaces {found.document['corrects']}")
+
+
+@invoices.command("list")
+@click.option("--tenant", help="Only this tenant's.")
+@click.option("--month", metavar="YYYY-MM", help="Only of this month.")
+@shared_options
+def list_issued(
+    *,
+    tenant: str | None,
+    month: str | None,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """What was issued, in the order of its numbers."""
+    settings = load_config(config_file, data_dir, as_json).settings
+    period = None if month is None else parsed_month(month, "--month")
+    from metering.settlement.ledger.invoice_books import all_issued
+
+    found = _asked(
+        settings, lambda ledger: all_issued(ledger, tenant=tenant, period=period), as_json=as_json
+    )
+    rows = [_row(each) for each in found]
+    if as_json:
+        echo_json({"invoices": rows})
+        return
+    from proxy.cli_invoice_tables import issued_table
+
+    print_table(issued_table(rows))
+
+
+@invoices.command("events")
+@click.option("--tenant", required=True, help="Whose invoice.")
+@click.option("--month", required=True, metavar="YYYY-MM", help="Of which month.")
+@click.option("--line", required=True, type=click.IntRange(1), help="Number of the line.")
+@click.option(
+    "--format", "how", type=click.Choice(("table", "csv")), default="table", help="How to print."
+)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write CSV to this file."
+)
+@shared_options
+def events(
+    *,
+    tenant: str,
+    month: str,
+    line: int,
+    how: str,
+    out: Path | None,
+    config_file: str | None,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """The events that a line is made of, each with its part; the parts sum to the line."""
+    settings = load_config(config_file, data_dir, as_json).settings
+    period = parsed_month(month, "--month")
+    from metering.settlement.ledger import line_books as book
+
+    terms = _terms(settings, tenant)
+
+    def ask(ledger: Ledger) -> LineEvents | str:
+        try:
+            return book.events_of_line(ledger, tenant, period, line, terms)
+        except book.NotTheEventsError as error:
+            return str(error)
+
+    found = _asked(settings, ask, as_json=as_json)
+    if isinstance(found, str):
+        fail(FAILED, found, as_json)
+    from proxy import cli_invoice_tables as tables
+
+    body = tables.events_body(found)
+    if as_json:
+        echo_json(body)
+    elif how == "csv" or out is not None:
+        write_bytes(tables.events_csv(body), out, as_json, is_text=True)
+    else:
+        print_table(tables.events_table(body))
+
+
+def _issue(ledger: Ledger, settings: Settings, tenant: str, period: str) -> Issued | str | None:
+    """What was issued, or why it was not: what stops one tenant does not stop the next."""
+    from sqlalchemy.exc import IntegrityError
+
+    from metering.clock import now_ns
+    from metering.settlement.ledger import invoice_books as book
+    from metering.settlement.ledger.plan_books import MonthOpenError, PlanEditedError
+
+    terms = _terms(settings, tenant)
+    try:
+        return book.issue(ledger, tenant, period, terms, settings.invoicing, now_ns=now_ns())
+    except (MonthOpenError, PlanEditedError, LookupError) as error:
+        return str(error.args[0])
+    except IntegrityError:
+        return "its number is that of another invoice: see invoices.number_format"
+
+
+def _terms(settings: Settings, tenant: str) -> Terms:
+    from metering.settlement.ledger.plan_books import Terms
+
+    return Terms(settings.plans, settings.assignments.get(tenant, ()))
+
+
+def _row(found: Issued) -> dict[str, Any]:
+    document = found.document
+    names = ("tenant", "period", "correction", "corrects", "issued_on", "due_on", "currency")
+    return {
+        "number": found.number,
+        **{name: document[name] for name in names},
+        "total": document["total"],
+        "total_nano": document["total_nano"],
+        "due": document["due"],
+        "lines": len(document["lines"]),
+        "sha256": found.sha256,
+        "is_new": found.is_new,
+    }
+
+
+def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: bool) -> _Answer:
+    """What the ledger answers, or the end of the process with the reason."""
+    from metering.settlement.ledger.invoice_books import knows_invoices
+    from proxy.cli_asked import asked
+
+    return asked(settings, knows_invoices, ask, as_json=as_json)
