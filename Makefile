@@ -20,7 +20,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix clients bench bench-ledger bench-scopes streams slow-sockets overshoot soak faults lock clean
+.PHONY: help run test check fix clients bench bench-ledger bench-scopes streams slow-sockets overshoot soak simulate faults lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
@@ -33,6 +33,7 @@ help:
 	@echo 'make slow-sockets  what thousands of clients that never finish cost the others'
 	@echo 'make overshoot  by how much streams at the edge of a cap pass it'
 	@echo 'make soak   half an hour of mixed load: memory and descriptors must be flat'
+	@echo 'make simulate  settle thousands of made-up worlds over deaths (ARGS="--seeds 5000")'
 	@echo 'make faults kill and stall a running installation, then verify it (ARGS="--kills 300")'
 	@echo 'make lock   resolve the dependencies again (needs uv; ARGS="--upgrade" for newer ones)'
 	@echo 'make clean  remove what these commands made'
@@ -78,6 +79,9 @@ overshoot: $(DEV_STAMP)
 
 soak: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
+simulate: $(DEV_STAMP)
+	@$(BIN)/python -m simulation $(ARGS)
 
 faults: $(DEV_STAMP)
 	@$(BIN)/python -m faults run $(ARGS)

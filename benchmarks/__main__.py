@@ -93,6 +93,7 @@ def report(
     print(row("  proxy CPU, us per chunk", floor["us"] / CHUNKS, ours["us"] / CHUNKS))
     print(row("  Redis CPU, us per stream", None, ours["redis_us"]))
     print(row("  first byte, p50, ms", floor["first_byte_p50_ms"], ours["first_byte_p50_ms"]))
+    print("into the ledger, events per second: make bench-ledger")
 
 
 def row(title: str, floor: float | None, ours: float) -> str:

@@ -3,6 +3,8 @@
 Both databases are new, on this machine's disk, and sync every commit. `write_batch` is the writing
 alone, with events that were read and rated before; `settlement` is a worker's whole way from full
 streams to empty ones, rollups and acknowledgements included; `verify` is `weir ledger verify`.
+`bare insert` puts the same rows into a table of no consequence: everything is shown as a part of
+it, too, because that part says more than a rate on a machine that one does not know.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 
 import structlog
 from redis.asyncio import Redis
+from sqlalchemy import Column, MetaData, Table
 
 from metering.events import UsageEvent, encode, payload_hash
 from metering.ids import uuid7
@@ -33,7 +36,10 @@ from metering.redis_keys import RedisKeys
 from metering.settlement import worker
 from metering.settlement.batches import Batch, Booking
 from metering.settlement.entries import Arrival, Entry, read_entry
-from metering.settlement.ledger.store import Ledger, open_ledger
+from metering.settlement.ledger.chain import GENESIS
+from metering.settlement.ledger.rows import event_row
+from metering.settlement.ledger.store import Ledger, insert_rows, open_ledger
+from metering.settlement.ledger.tables import usage_event
 from metering.settlement.ledger.verify import examine
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.rating import RateCards
@@ -156,6 +162,51 @@ def settled(redis_url: str, ledger_url: str, made: list[UsageEvent]) -> float:
     return len(made) / (time.perf_counter() - began)
 
 
+def settled_by_two(redis_url: str, ledger_url: str, made: list[UsageEvent]) -> float:
+    """The same by two workers at once, each a process, as of one installation."""
+    asyncio.run(fill(redis_url, made))
+    processes = multiprocessing.get_context("fork")
+
+    def drain(consumer: str) -> None:
+        stop = asyncio.Event()
+        asyncio.run(
+            worker.run(redis_url, KEYS, ledger_url, stop=stop, drain=True, consumer=consumer)
+        )
+
+    workers = [processes.Process(target=drain, args=(name,)) for name in ("one", "two")]
+    began = time.perf_counter()
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
+        assert each.exitcode == 0
+    took_s = time.perf_counter() - began
+    with contextlib.closing(open_ledger(ledger_url)) as ledger:
+        assert examine(ledger).events == len(made)
+    return len(made) / took_s
+
+
+def inserted(ledger: Ledger, made: list[Batch]) -> float:
+    """Rows per second by the bare driver: the same rows, made before, in the same transactions, to
+    a table without index, trigger or chain. What this machine and its disk can do today."""
+    columns = (Column(each.name, each.type) for each in usage_event.columns)
+    bare = Table("bare", MetaData(), *columns)
+    rows = [
+        [
+            event_row(each, txn_id=1, seq=1, prev_hash=GENESIS, received_at=NOW_NS)
+            for each in batch.bookings
+        ]
+        for batch in made
+    ]
+    with ledger.write() as connection:
+        bare.create(connection)
+    began = time.perf_counter()
+    for batch in rows:
+        with ledger.write() as connection:
+            insert_rows(connection, bare, batch)
+    return sum(map(len, rows)) / (time.perf_counter() - began)
+
+
 def verified(ledger: Ledger) -> float:
     """Events per second by `weir ledger verify`."""
     began = time.perf_counter()
@@ -235,10 +286,17 @@ def measured(url: str, redis_url: str, made: list[UsageEvent]) -> dict[str, floa
     empty(url).close()
     two = written_by_two(url, made)
     empty(url).close()
+    drained = settled(redis_url, url, made)
+    empty(url).close()
+    crowd = settled_by_two(redis_url, url, made)
+    with contextlib.closing(empty(url)) as ledger:
+        bare = inserted(ledger, batches(made))
     return {
+        "bare insert": bare,
         "write_batch": wrote,
         "two writers": two,
-        "settlement": settled(redis_url, url, made),
+        "settlement": drained,
+        "two workers": crowd,
         "verify": verify,
     }
 
@@ -268,10 +326,18 @@ def main() -> None:
         f"{options.events} events of {options.tenants} tenants, batches of {BATCH_MAX}; "
         f"events per second, median of {options.rounds}"
     )
-    print(f"{'':<14}" + "".join(f"{title:>12}" for title in urls))
-    for what in ("write_batch", "two writers", "settlement", "verify"):
-        medians = (statistics.median(each[title][what] for each in rounds) for title in urls)
-        print(f"{what:<14}" + "".join(f"{median:>12,.0f}" for median in medians))
+    print(f"{'':<14}" + "".join(f"{title:>12}       " for title in urls))
+    names = list(rounds[0]["SQLite"])
+    for what in names:
+        medians = [statistics.median(each[title][what] for each in rounds) for title in urls]
+        # Beside it, as a part of the bare insert of the same round: that part is the same on a
+        # slow machine, or on a busy one.
+        parts = [
+            statistics.median(each[title][what] / each[title]["bare insert"] for each in rounds)
+            for title in urls
+        ]
+        shown = (f"{n:>12,.0f} {part:>6.1%}" for n, part in zip(medians, parts, strict=True))
+        print(f"{what:<14}" + "".join(shown))
 
 
 if __name__ == "__main__":

@@ -40,8 +40,9 @@ class PriceShelf:
     async def split(self, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
         """The arrivals that can be rated now, and those whose prices are not to be had yet."""
         wanted = {name for arrival in arrivals for name in self.cards.missing(arrival.event)}
-        if wanted:
-            await self._find(wanted)
+        if not wanted:
+            return list(arrivals), []
+        await self._find(wanted)
         ready: list[Arrival] = []
         waiting: list[Arrival] = []
         for arrival in arrivals:

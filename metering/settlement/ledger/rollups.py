@@ -27,6 +27,24 @@ CHUNK = 5_000
 
 _EVENT = tables.usage_event.c
 _MEASURES = ("quantity", "sell_nano", "cost_nano")
+_READ = (
+    _EVENT.seq,
+    _EVENT.kind,
+    _EVENT.tenant,
+    _EVENT.occurred_at,
+    _EVENT.project,
+    _EVENT.api_key_id,
+    _EVENT.feature,
+    _EVENT.provider,
+    _EVENT.model_upstream,
+    _EVENT.model_version,
+    _EVENT.status,
+    _EVENT.cache_status,
+    _EVENT.billable,
+    _EVENT.latency_ms,
+    _EVENT.amounts,
+)
+"""Without the payload, which is most of a row."""
 
 _Key = tuple[Any, ...]
 
@@ -62,7 +80,7 @@ def _roll_up(ledger: Ledger, shard: int) -> int:
         query = select(mark.c.seq).where(mark.c.shard == shard).with_for_update()
         after = connection.execute(query).scalar_one()
         events = (
-            select(tables.usage_event)
+            select(*_READ)
             .where(_EVENT.shard == shard, _EVENT.seq > after)
             .order_by(_EVENT.seq)
             .limit(CHUNK)
