@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from proxy.cli_credits import credit
 from proxy.cli_archive import archive, erase_user
+from proxy.cli_credits import credit
 from proxy.cli_dead import dead
 from proxy.cli_doctor import doctor
 from proxy.cli_explain import explain

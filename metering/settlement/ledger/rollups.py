@@ -103,7 +103,7 @@ def _is_behind(connection: Connection, shard: int) -> bool:
     return bool(settled > done)
 
 
-def _units(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
+def _units(rows: Iterable[Any]) -> list[dict[str, Any]]:
     sums: dict[_Key, list[int]] = {}
     for row in rows:
         dimensions = (
@@ -132,7 +132,7 @@ def _attempts(row: Row[Any]) -> int:
     return -1 if row.kind == Kind.CORRECTION else 1
 
 
-def _latencies(rows: Iterable[Row[Any]]) -> list[dict[str, Any]]:
+def _latencies(rows: Iterable[Any]) -> list[dict[str, Any]]:
     sums: dict[_Key, list[int]] = {}
     for row in rows:
         hour = row.occurred_at // HOUR_NS * HOUR_NS

@@ -25,10 +25,10 @@ from metering.settlement.ledger.chain import GENESIS, link
 from metering.settlement.ledger.faults import LedgerDamagedError
 from metering.settlement.ledger.rows import COPIED, copied, decode_amounts
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.ledger.verify_archive import Moved, is_rest, verify_archive
 from metering.settlement.ledger.verify_credits import verify_credits
 from metering.settlement.ledger.verify_invoices import verify_invoices
 from metering.settlement.ledger.verify_payments import verify_payments
-from metering.settlement.ledger.verify_archive import Moved, is_rest, verify_archive
 from metering.settlement.ledger.verify_plans import verify_plans
 from metering.settlement.ledger.verify_rerates import verify_rerates
 
