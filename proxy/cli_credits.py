@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from proxy.cli_options import NOT_FOUND, echo_json, fail, load_config, shared_options
+from proxy.cli_options import NOT_FOUND, echo_json, fail, load_config, print_table, shared_options
 
 if TYPE_CHECKING:
     from metering.settlement.credits import Grant, Standing
@@ -42,7 +41,7 @@ def list_(
         return
     from proxy.cli_credit_tables import grants_table
 
-    _print(grants_table(rows))
+    print_table(grants_table(rows))
 
 
 @credit.command("balance")
@@ -59,7 +58,7 @@ def balance_(
         return
     from proxy.cli_credit_tables import balances_table
 
-    _print(balances_table(rows))
+    print_table(balances_table(rows))
 
 
 @credit.command("show")
@@ -83,7 +82,7 @@ def show(*, grant_id: str, config_file: str | None, data_dir: Path | None, as_js
         return
     from proxy.cli_credit_tables import grant_page
 
-    _print(grant_page(body))
+    print_table(grant_page(body))
 
 
 @credit.command("grant")
@@ -296,10 +295,3 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
     from proxy.cli_asked import asked
 
     return asked(settings, knows_credits, ask, as_json=as_json)
-
-
-def _print(table: Any) -> None:
-    from proxy.cli_tables import console
-
-    console().print(table)
-    sys.stdout.flush()

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from proxy.cli_options import FAILED, NOT_FOUND, echo_json, fail, load_config, shared_options
+from proxy.cli_options import (
+    FAILED,
+    NOT_FOUND,
+    echo_json,
+    fail,
+    load_config,
+    print_table,
+    shared_options,
+)
 
 if TYPE_CHECKING:
     from metering.job_settings import JobSettings
@@ -45,7 +53,7 @@ def list_jobs(*, config_file: str | None, data_dir: Path | None, as_json: bool) 
         return
     from proxy.cli_job_tables import listing
 
-    _print(listing(rows))
+    print_table(listing(rows))
 
 
 @jobs.command("runs")
@@ -74,7 +82,7 @@ def runs(
         return
     from proxy.cli_job_tables import runs as table
 
-    _print(table(rows))
+    print_table(table(rows))
 
 
 @jobs.command("run")
@@ -188,10 +196,3 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
     from proxy.cli_asked import asked
 
     return asked(settings, knows_jobs, ask, as_json=as_json)
-
-
-def _print(table: Any) -> None:
-    from proxy.cli_tables import console
-
-    console().print(table)
-    sys.stdout.flush()

@@ -117,3 +117,11 @@ def echo_json(body: dict[str, Any]) -> None:
 def count_of(number: int, noun: str) -> str:
     """`1 fault`, `2 faults`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def print_table(table: Any) -> None:
+    """Print what rich has made for people, at once."""
+    from proxy.cli_tables import console
+
+    console().print(table)
+    sys.stdout.flush()

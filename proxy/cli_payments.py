@@ -16,6 +16,7 @@ from proxy.cli_options import (
     echo_json,
     fail,
     load_config,
+    print_table,
     shared_options,
     user_name,
 )
@@ -65,7 +66,7 @@ def list_(
         return
     from proxy.cli_payments_tables import listing
 
-    _print(listing(body))
+    print_table(listing(body))
 
 
 @payments.command("show")
@@ -102,7 +103,7 @@ def show(*, payment: str, config_file: str | None, data_dir: Path | None, as_jso
         return
     from proxy.cli_payments_tables import one
 
-    _print(one(body))
+    print_table(one(body))
 
 
 @payments.command("retry")
@@ -217,9 +218,3 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
     from proxy.cli_asked import asked
 
     return asked(settings, knows_payments, ask, as_json=as_json)
-
-
-def _print(table: Any) -> None:
-    from proxy.cli_tables import console
-
-    console().print(table)

@@ -16,6 +16,7 @@ from proxy.cli_options import (
     echo_json,
     fail,
     load_config,
+    print_table,
     shared_options,
 )
 
@@ -44,7 +45,7 @@ def list_plans(*, config_file: str | None, data_dir: Path | None, as_json: bool)
         return
     from proxy.cli_plan_tables import plans as table
 
-    _print(table(rows))
+    print_table(table(rows))
 
 
 @plans.command("show")
@@ -72,7 +73,7 @@ def show(
         return
     from proxy.cli_plan_tables import plan as table
 
-    _print(table(chosen))
+    print_table(table(chosen))
 
 
 @plans.command("preview")
@@ -111,7 +112,7 @@ def preview(
         return
     from proxy.cli_plan_tables import statement as table
 
-    _print(table(body))
+    print_table(table(body))
 
 
 @plans.command("close")
@@ -257,10 +258,3 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
     from proxy.cli_asked import asked
 
     return asked(settings, knows_plans, ask, as_json=as_json)
-
-
-def _print(table: Any) -> None:
-    from proxy.cli_tables import console
-
-    console().print(table)
-    sys.stdout.flush()

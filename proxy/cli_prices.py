@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +15,7 @@ from proxy.cli_options import (
     echo_json,
     fail,
     load_config,
+    print_table,
     shared_options,
     user_name,
 )
@@ -53,7 +53,7 @@ def list_prices(
         return
     from proxy.cli_price_tables import book as table
 
-    _print(table(body))
+    print_table(table(body))
 
 
 @prices.command("show")
@@ -76,7 +76,7 @@ def show(
         return
     from proxy.cli_price_tables import prices_of as table
 
-    _print(table(rows))
+    print_table(table(rows))
 
 
 @prices.command("diff")
@@ -118,7 +118,7 @@ def diff(
         return
     from proxy.cli_price_tables import difference as table
 
-    _print(table(body))
+    print_table(table(body))
 
 
 @prices.command("publish")
@@ -218,7 +218,7 @@ def history(*, config_file: str | None, data_dir: Path | None, as_json: bool) ->
         return
     from proxy.cli_price_tables import history as table
 
-    _print(table(body))
+    print_table(table(body))
 
 
 @prices.command("review")
@@ -238,7 +238,7 @@ def review(
         return
     from proxy.cli_price_tables import review as table
 
-    _print(table(body))
+    print_table(table(body))
 
 
 @prices.command("update")
@@ -297,10 +297,3 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], as_json: bool) 
     from proxy.cli_asked import asked
 
     return asked(settings, knows_reratings, ask, as_json=as_json)
-
-
-def _print(table: Any) -> None:
-    from proxy.cli_tables import console
-
-    console().print(table)
-    sys.stdout.flush()

@@ -18,6 +18,7 @@ from proxy.cli_options import (
     echo_json,
     fail,
     load_config,
+    print_table,
     shared_options,
     user_name,
 )
@@ -254,7 +255,7 @@ def _show(
         echo_json({"reconciliations": bodies, "failed": failed})
         return
     for each in runs:
-        _print(reconcile_tables.report(reconcile_tables.as_body(each), everything=everything))
+        print_table(reconcile_tables.report(reconcile_tables.as_body(each), everything=everything))
 
 
 def _show_list(runs: list[Run], *, as_json: bool) -> None:
@@ -264,7 +265,7 @@ def _show_list(runs: list[Run], *, as_json: bool) -> None:
     if as_json:
         echo_json({"reconciliations": bodies})
     else:
-        _print(reconcile_tables.listing(bodies))
+        print_table(reconcile_tables.listing(bodies))
 
 
 def _asked(
@@ -275,10 +276,3 @@ def _asked(
     from proxy.cli_asked import asked
 
     return asked(settings, knows_exports, ask, as_json=as_json)
-
-
-def _print(table: Any) -> None:
-    from proxy.cli_tables import console
-
-    console().print(table)
-    sys.stdout.flush()

@@ -16,6 +16,7 @@ from proxy.cli_options import (
     echo_json,
     fail,
     load_config,
+    print_table,
     shared_options,
     user_name,
 )
@@ -54,7 +55,7 @@ def status(*, config_file: str | None, data_dir: Path | None, as_json: bool) -> 
         return
     from proxy.cli_stripe_tables import standing
 
-    _print(standing(body))
+    print_table(standing(body))
 
 
 @stripe.command("sync")
@@ -85,7 +86,7 @@ def verify(
     if not as_json and found:
         from proxy.cli_stripe_tables import differing
 
-        _print(differing([_held(each) for each in found]))
+        print_table(differing([_held(each) for each in found]))
     _end(
         turn,
         as_json,
@@ -206,10 +207,3 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
     from proxy.cli_asked import asked
 
     return asked(settings, knows_stripe, ask, as_json=as_json)
-
-
-def _print(table: Any) -> None:
-    from proxy.cli_tables import console
-
-    console().print(table)
-    sys.stdout.flush()

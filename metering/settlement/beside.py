@@ -1,4 +1,5 @@
-"""What the worker does with the world outside, beside settlement, for as long as it runs.
+"""What the worker does beside settlement for as long as it runs: with the world outside, and by the
+clock.
 
 Each of these is off unless it is configured, and none of them stops another, or settlement.
 """
@@ -11,6 +12,7 @@ from redis.asyncio import Redis
 
 from metering.redis_keys import RedisKeys
 from metering.settlement.common_keys import CommonKeys
+from metering.settlement.job_loop import JobLoop
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.payments_loop import PaymentsLoop
 from metering.settlement.stripe_loop import StripeLoop
@@ -31,7 +33,7 @@ async def run_beside(
     log: Log,
     watch: Watch,
 ) -> None:
-    """Stripe's meters, payments from there, and messages to others, until `over`."""
+    """Stripe's meters, payments from there, messages to others, and jobs, until `over`."""
 
     def metered() -> StripeSettings | None:
         stripe = offer.terms.stripe
@@ -43,3 +45,5 @@ async def run_beside(
         group.create_task(StripeLoop(ledger, metered, log=log, watch=watch).run(over))
         group.create_task(payments.run(over))
         group.create_task(WebhooksLoop(ledger, offer, log=log).run(over))
+        jobs = JobLoop(ledger, lambda: offer.terms.jobs, log=log, watch=watch)
+        group.create_task(jobs.run(over))

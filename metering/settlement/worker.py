@@ -26,7 +26,6 @@ from metering.settlement.beside import run_beside
 from metering.settlement.common_keys import CommonKeys
 from metering.settlement.counting import Rules
 from metering.settlement.crossings import Marks
-from metering.settlement.job_loop import JobLoop
 from metering.settlement.ledger.faults import LedgerUnusableError
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.one_ledger import OneLedger, ledger_id
@@ -97,8 +96,7 @@ async def run(
             over = asyncio.Event()
             group.create_task(settlement.send(over=over))
             if not drain:  # a drain is for the books; `weir stripe sync` is for Stripe
-                group.create_task(settlement.tell_stripe(over=over))
-                group.create_task(settlement.do_jobs(over=over))
+                group.create_task(settlement.work_beside(over=over))
             async with asyncio.TaskGroup() as lanes_group:
                 for shards in lanes(keys, together=one_server and not is_cluster(redis_url)):
                     reader = StreamReader(redis, keys, consumer=consumer, shards=shards)
@@ -191,24 +189,14 @@ class Settlement:
             await self._send(self._offer.outlets, ends)
             is_over = is_over or over.is_set()
 
-    async def tell_stripe(self, *, over: asyncio.Event) -> None:
-        """Keep Stripe's meters up, book payments and tell others, from when there is a ledger on;
-        nothing unless configured."""
+    async def work_beside(self, *, over: asyncio.Event) -> None:
+        """What is done beside settlement, from when there is a ledger on."""
         await self._may_send.wait()
         if self._has_ledger:
             args = self._ledger, self._redis, self._keys, self._offer
             await run_beside(
                 *args, over=over, is_cluster=self._is_cluster, log=self._log, watch=self._watch
             )
-
-    async def do_jobs(self, *, over: asyncio.Event) -> None:
-        """Do what is due by the clock, from when there is a ledger on."""
-        await self._may_send.wait()
-        if self._has_ledger:
-            jobs = JobLoop(
-                self._ledger, lambda: self._offer.terms.jobs, log=self._log, watch=self._watch
-            )
-            await jobs.run(over)
 
     async def _send(self, outlets: Sequence[Outlet], ends: asyncio.Event) -> None:
         names, timing = [each.name for each in outlets], self._timing

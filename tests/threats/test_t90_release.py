@@ -16,10 +16,11 @@ ROOT = Path(__file__).parents[2]
 
 SHIPPED = re.compile(
     r"(?:(?:proxy|routing|metering)/.+\.(?:py|lua|xz|json|md|mako|typed|html|css|js|svg)"
+    r"|metering/settlement/fonts/(?:DejaVuSans(?:-Bold)?\.ttf|LICENSE-DejaVu\.txt)"
     r"|tests/.+\.(?:py|json|txt|jsonl|sse|csv|yaml|png|md|html)"
     r"|tests/clients/(?:requirements\.(?:in|lock)|programs/.+\.(?:mjs|sh))|docs/.+\.(?:md|svg)"
-    r"|(?:benchmarks|examples)/.+\.(?:py|md)"
-    r"|config\.yaml|Makefile|[A-Z]+\.md|(?:.+/)?LICENSE[.a-z]*|NOTICE|PKG-INFO|pyproject\.toml|\.gitignore)"
+    r"|(?:benchmarks|examples|simulation)/.+\.(?:py|md)"
+    r"|config\.yaml|Makefile|[A-Z]+\.md|(?:.+/)?LICENSE[.a-z-]*|NOTICE|PKG-INFO|pyproject\.toml|\.gitignore)"
 )
 """Every kind of file that has a place in a source distribution."""
 
