@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from proxy.stages_report import stage_text
 from routing.fallback import Outcome
 
 
@@ -101,6 +102,8 @@ def _lines(body: Mapping[str, Any]) -> list[str]:
     for stage in body["stages"]:
         skipped = f" (not {'; '.join(stage['skipped'])})" if stage["skipped"] else ""
         found.append(f"from {stage['at']:g} of a cap on: {stage['becomes']}{skipped}")
+    if body["stage"] is not None:
+        found.append(f"now: {stage_text(body['stage'])}")
     return found
 
 
