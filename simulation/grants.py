@@ -75,8 +75,8 @@ def make_acts(chance: random.Random, grants: list[Given], start_ns: int) -> list
             acts.append(Act("take" if given.end == "again" else given.end, given))
         if given.end == "again":
             acts.append(Act("again", given))
-        times = sorted(chance.random() ** 2 for _ in acts)
-        placed += [(at, len(placed) + n, a) for n, (at, a) in enumerate(zip(times, acts))]
+        for at, act in zip(sorted(chance.random() ** 2 for _ in acts), acts, strict=True):
+            placed.append((at, len(placed), act))
     for _ in range(3 if grants else 0):
         settled_ns = start_ns + chance.randrange(100 * DAY_NS)
         placed.append((chance.random(), len(placed), Act("expire", None, settled_ns)))

@@ -49,7 +49,7 @@ class Purse:
 
     pots: dict[str, Pot] = field(default_factory=dict)
     sold: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """By event that is corrected, or that corrects nothing: what it and its corrections sell for."""
+    """By event that corrects nothing: what it and its corrections sell for."""
     paid: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
 
     def in_order(self) -> list[Pot]:
