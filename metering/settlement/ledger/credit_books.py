@@ -297,12 +297,17 @@ def _book_one(
 
 def _begin_drawing(connection: Connection) -> None:
     """Drawing begins with what is settled after the first grant of a ledger; later ones find it
-    under way. Shards without an event yet begin at their first."""
+    under way. Shards without an event yet begin at their first.
+
+    Whether this is the first one the grants say: with no event in the ledger it left no mark, and
+    a second one would pass over what came between them.
+    """
+    if connection.execute(select(func.count()).select_from(credit_grant)).scalar_one() > 1:
+        return
     mark = tables.watermark.c
     heads = connection.execute(select(mark.shard, mark.events)).all()
     rows = [{"shard": row.shard, "seq": row.events} for row in heads]
-    if connection.execute(select(func.count()).select_from(credit_watermark)).scalar_one() == 0:
-        keep_rows(connection, credit_watermark, rows)
+    keep_rows(connection, credit_watermark, rows)
 
 
 def _standing(connection: Connection, grant_id: str) -> Standing:
