@@ -49,10 +49,12 @@ class CreditWatch:
         self._levels: Mapping[str, tuple[int, ...]] = {}
         self._writing = writing
         self._log = log
+        self._pruned: set[int] = set()
 
     def adopt(self, rules: Rules, levels: Mapping[str, tuple[int, ...]]) -> None:
         """Go by these from the next turn on."""
         self._rules, self._levels = rules, levels
+        self._pruned.clear()
 
     async def turn(self, reader: StreamReader) -> None:
         """For the shards of this reader; nothing is written while nobody has a grant."""
@@ -83,11 +85,24 @@ class CreditWatch:
         before_ms = await reader.settled_before_ms(shard)
         return at_ns if before_ms is None else min(before_ms * 1_000_000, at_ns)
 
+    async def _forget(self, shard: int, prepaid: Sequence[str]) -> None:
+        """Once for each configuration: whoever is stopped no more is not counted, so that what was
+        told of it must not be there when it is prepaid again."""
+        if shard in self._pruned:
+            return
+        name = self._keys.balances(shard)
+        told: Any = await self._redis.hkeys(name)
+        gone = [each for each in told if each.decode() not in prepaid]
+        if gone:
+            await self._redis.hdel(name, *gone)
+        self._pruned.add(shard)
+
     async def _publish(self, shards: Sequence[int]) -> None:
         """Tell what each prepaid tenant may have spent, where its window is whole."""
         prepaid = self._rules.series(self._rules.by_tenant).get(_SERIES, [])
         for shard in shards:
             mine = [tenant for tenant in prepaid if self._keys.shard(tenant) == shard]
+            await self._forget(shard, mine)
             if not mine or not await self._redis.exists(self._keys.epoch(shard)):
                 continue
             built = await built_series(self._redis, self._keys, self._rules, shard)

@@ -88,6 +88,7 @@ class Upkeep:
         self._watch.adopt(marks)
         self._anomalies.adopt(tolerances)
         self._new_at_s.clear()
+        self._pruned.clear()  # a window that goes counts no longer: it must not come back as whole
 
     async def run(self, reader: StreamReader) -> None:
         """One turn, for the shards of this reader."""
