@@ -18,13 +18,13 @@ from metering.caps import BALANCE, ScopeKind
 from metering.clock import now_ns
 from metering.redis_keys import RedisKeys
 from metering.settlement.counting import Rules, Series
-from metering.settlement.ledger.credit_books import has_grants
+from metering.settlement.ledger.credit_books import has_grants, left_of_all
 from metering.settlement.ledger.credit_draws import draw_credits, expire_credits, limits_of
 from metering.settlement.ledger.credit_levels import tell_levels
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.redis_stream import StreamReader
 from metering.settlement.redis_windows import built_series
-from metering.settlement.watch import Log
+from metering.settlement.watch import Log, Unwatched, Watch
 
 _SERIES = Series(ScopeKind.TENANT, BALANCE)
 
@@ -41,6 +41,7 @@ class CreditWatch:
         rules: Rules,
         writing: asyncio.Lock,
         log: Log,
+        told: Watch | None = None,
     ) -> None:
         self._ledger = ledger
         self._redis = redis
@@ -49,6 +50,7 @@ class CreditWatch:
         self._levels: Mapping[str, tuple[int, ...]] = {}
         self._writing = writing
         self._log = log
+        self._told = told or Unwatched()
         self._pruned: set[int] = set()
 
     def adopt(self, rules: Rules, levels: Mapping[str, tuple[int, ...]]) -> None:
@@ -62,6 +64,7 @@ class CreditWatch:
             settled = {shard: await self._settled_ns(reader, shard) for shard in reader.shards}
             async with self._writing:
                 expired = await asyncio.to_thread(self._keep, settled)
+            self._told.credited(await asyncio.to_thread(left_of_all, self._ledger, now_ns()))
             if expired:
                 self._log.info("grants_expired", grants=expired)
         await self._publish(reader.shards)

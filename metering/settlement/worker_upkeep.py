@@ -76,7 +76,9 @@ class Upkeep:
         self._anomalies = AnomalyWatch(
             ledger, redis, keys, tolerances=tolerances, writing=writing, log=log, told=told
         )
-        self.credits = CreditWatch(ledger, redis, keys, rules=rules, writing=writing, log=log)
+        self.credits = CreditWatch(
+            ledger, redis, keys, rules=rules, writing=writing, log=log, told=told
+        )
         self._watch_at_s = 0.0
         self._look_at_s: dict[tuple[int, ...], float] = {}
         self._new_at_s: dict[tuple[int, ...], float] = {}
