@@ -52,7 +52,7 @@ def test_credit_that_is_not_published_is_refused_and_not_unlimited() -> None:
     made = replace(three_models(), tenants={who.id: who})
     unknown = Seen({**(limits_of("1.0").limits or {}), "balance_unknown": True})
 
-    refused, unread = explained(made, model="large", seen=unknown), explained(made, model="large")
+    refused, unread = explained(made, model="dear", seen=unknown), explained(made, model="dear")
 
     assert (refused["allowed"], refused["refusal"]["status"]) == (False, 503)
     assert "prepaid_balance (enforce): what is left Redis alone knows" in text_of(unread)
