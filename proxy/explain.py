@@ -28,6 +28,7 @@ from proxy.errors import ApiError, ContextTooLong
 from proxy.limit_words import window_text
 from proxy.needs import needs_of
 from proxy.planning import Plan, hindrances, plan
+from proxy.refusals import balance_unknown
 from proxy.settings import Settings
 from proxy.stages_report import writer_text
 from proxy.wishes import USUAL, Wishes
@@ -79,6 +80,8 @@ def explanation(settings: Settings, asked: Question, seen: Seen) -> dict[str, An
         "held": None,
         "fits": None,
     }
+    if seen.limits is not None and seen.limits.get("balance_unknown"):
+        return body | {"allowed": False, "refusal": _refusal(balance_unknown())}
     try:
         route = Routes(settings).find(tenant, request.model, asked.who.key.project, at_ns=now_ns())
         prompt = count_prompts(request, route)

@@ -12,6 +12,9 @@ from rich.text import Text
 from proxy.stages_report import stage_text
 from routing.fallback import Outcome
 
+PREPAID = "prepaid_balance"
+"""The window of a balance: without a limit it is not known, and never unlimited."""
+
 
 def explain_table(body: Mapping[str, Any]) -> RenderableType:
     """The body of `weir explain --json` as text and tables."""
@@ -115,6 +118,10 @@ _AFTER = {
 
 def _cap_lines(cap: Mapping[str, Any]) -> list[str]:
     lines = []
+    if cap["window"] == PREPAID and cap["usd"]["limit"] is None:
+        lines.append(
+            f"cap {cap['scope']} {PREPAID} ({cap['mode']}): what is left Redis alone knows"
+        )
     for name in ("usd", "tokens", "requests"):
         found = cap[name]
         if found["limit"] is None:

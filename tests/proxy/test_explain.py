@@ -14,7 +14,7 @@ from rich.console import Console
 
 from metering.steps import Step, Steps
 from metering.tenant_caps import caps_under
-from metering.tenants import Principal
+from metering.tenants import BALANCE_RULE, Prepaid, Principal
 from proxy.choosing import Around
 from proxy.explain import Question, Seen, explanation
 from proxy.explain_table import explain_table
@@ -45,6 +45,18 @@ def explained(
         caps_under(who, ()),
     )
     return explanation(made, asked, seen)
+
+
+def test_credit_that_is_not_published_is_refused_and_not_unlimited() -> None:
+    """As the proxy refuses it: 503."""
+    who = replace(tenant(None), cap_rules=(BALANCE_RULE,), prepaid=Prepaid(hard_stop=True))
+    made = replace(three_models(), tenants={who.id: who})
+    unknown = Seen({**(limits_of("1.0").limits or {}), "balance_unknown": True})
+
+    refused, unread = explained(made, model="dear", seen=unknown), explained(made, model="dear")
+
+    assert (refused["allowed"], refused["refusal"]["status"]) == (False, 503)
+    assert "prepaid_balance (enforce): what is left Redis alone knows" in text_of(unread)
 
 
 def limits_of(remaining: str) -> Seen:

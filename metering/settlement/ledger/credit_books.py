@@ -221,6 +221,19 @@ def balances(ledger: Ledger, now_ns: int) -> list[Balance]:
     return [Balance(tenant, now_ns, tuple(found[tenant])) for tenant in sorted(found)]
 
 
+def left_of_all(ledger: Ledger, now_ns: int) -> int:
+    """What may be used now, of all tenants together."""
+    grant = credit_grant.c
+    query = (
+        select(func.coalesce(func.sum(grant_standing.c.left_nano), 0))
+        .join(credit_grant, grant.id == grant_standing.c.grant_id)
+        .where(grant.effective_at <= now_ns)
+        .where(grant.expires_at.is_(None) | (grant.expires_at > now_ns))
+    )
+    with ledger.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def entries_of_grant(ledger: Ledger, grant_id: str) -> list[dict[str, Any]]:
     """What became of a grant, oldest first, each with the time it was booked at."""
     query = (
