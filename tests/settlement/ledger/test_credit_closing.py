@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from fixtures_ledger import KEYS, NOW_NS, allow_changes, book, make_event, new_ledger
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from invoice_samples import INVOICING, ISSUED_NS, LATER_NS, NOVEMBER_NS, OCTOBER_NS, october
 from sqlalchemy import select, text
 
-from metering.events import Kind
+from metering.events import Kind, UsageEvent
 from metering.plans import LIST_USAGE, Assignment, ChargeKind, Component, Plan
 from metering.settlement.credits import Grant
 from metering.settlement.ledger import tables
@@ -67,9 +66,10 @@ def _said(document: dict[str, Any]) -> tuple[int, int, int]:
     return document["total_nano"], document["credits_nano"], document["due_nano"]
 
 
-def _undo(event: Any) -> Any:
+def _undo(event: UsageEvent) -> UsageEvent:
     units = {unit: -count for unit, count in event.units.items()}
-    return october(kind=Kind.CORRECTION, corrects=event.event_id, units=units)
+    at = event.occurred_at
+    return make_event(kind=Kind.CORRECTION, corrects=event.event_id, units=units, occurred_at=at)
 
 
 def test_a_cheaper_plan_gives_back_what_was_drawn_beyond_it(ledger: Ledger) -> None:
@@ -167,46 +167,36 @@ def test_a_close_of_nobody_is_found(ledger: Ledger) -> None:
     assert any("no close" in each for each in verify(ledger))
 
 
-@pytest.mark.slow(60)
-@pytest.mark.timeout(60)
-@settings(max_examples=15, deadline=None)
-@given(st.data())
-def test_credit_never_pays_more_than_was_billed(tmp_path_factory: Any, data: st.DataObject) -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_credit_never_pays_more_than_was_billed(seed: int, tmp_path: Path) -> None:
     """Whatever comes when: what is due by all invoices is what the tenant owes, grants paid no more
     than was billed and were drawn by as much, and a tenant with credit enough owes nothing."""
-    folder: Path = tmp_path_factory.mktemp("closing")
-    ledger = new_ledger(folder)
-    plan = data.draw(st.sampled_from([CHEAPER, FLAT, TRIAL, replace(CHEAPER, minimum_nano=USD)]))
-    amount = data.draw(st.sampled_from([PRICE, 3 * PRICE, 50 * USD, 500 * USD]))
+    chance = Random(seed)
+    ledger = new_ledger(tmp_path)
+    plan = chance.choice([CHEAPER, FLAT, TRIAL, replace(CHEAPER, minimum_nano=USD)])
+    amount = (PRICE, 3 * PRICE, 50 * USD, 500 * USD)[seed % 4]
     _grant(ledger, amount)
-    if data.draw(st.booleans()):
-        _grant(
-            ledger, PRICE * 3, "gift", kind="promo", priority=data.draw(st.sampled_from([1, 90]))
-        )
-    booked: list[Any] = []
+    if chance.random() < 0.5:
+        _grant(ledger, PRICE * 3, "gift", kind="promo", priority=chance.choice([1, 90]))
+    booked: list[UsageEvent] = []
     for month in (MONTH, NEXT, "2026-12"):
-        kinds = st.sampled_from(["october", "november", "undo", "draw"])
-        for kind in data.draw(st.lists(kinds, max_size=5)):
+        for kind in chance.choices(("october", "november", "undo", "draw"), k=chance.randrange(6)):
             if kind == "draw":
                 draw_credits(ledger, [SHARD], now_ns=NOW_NS)
             elif kind == "undo" and booked:
-                event = booked.pop()
-                units = {unit: -count for unit, count in event.units.items()}
-                changes: dict[str, Any] = {"kind": Kind.CORRECTION, "corrects": event.event_id}
-                at = {"occurred_at": event.occurred_at}
-                book(ledger, [make_event(units=units, **changes, **at)])
+                book(ledger, [_undo(booked.pop())])
             elif kind != "undo":
-                at = {"occurred_at": OCTOBER_NS if kind == "october" else NOVEMBER_NS}
-                booked.append(make_event(**at))
+                at = OCTOBER_NS if kind == "october" else NOVEMBER_NS
+                booked.append(make_event(occurred_at=at))
                 book(ledger, [booked[-1]])
         later = LATER_NS + 40 * 86_400 * 10**9
         issue(ledger, "acme", month, _terms(plan), INVOICING, now_ns=later)
 
-        documents = [each.document for each in all_issued(ledger)]
-        due = sum(each["due_nano"] for each in documents)
-        total = sum(each["total_nano"] for each in documents)
-        assert due == _account(ledger, "receivable")
-        assert balance_of(ledger, "acme", NOW_NS).spent_nano == total - due <= total
-        assert due == 0 or amount < 500 * USD
+    documents = [each.document for each in all_issued(ledger)]
+    due = sum(each["due_nano"] for each in documents)
+    total = sum(each["total_nano"] for each in documents)
+    assert due == _account(ledger, "receivable") >= 0
+    assert balance_of(ledger, "acme", NOW_NS).spent_nano == total - due <= total
+    assert due == 0 or amount < 500 * USD
     assert verify(ledger) == []
     ledger.close()
