@@ -1,8 +1,8 @@
 """The Helm chart: as Helm itself renders it, and what has to be true of what it renders.
 
-`tests/golden_helm/NAME.yaml` is what Helm made of the chart and NAME.values.yaml. Its first line has
-the hash of both, so that a chart that was changed and not rendered again fails where Helm is not to
-be had, too. To render again: WEIR_RENDER_HELM=1 python -m pytest tests/test_helm.py
+`tests/golden_helm/NAME.yaml` is what Helm made of the chart and NAME.values.yaml. Its first line
+has the hash of both, so that a chart that was changed and not rendered again fails where Helm is
+not to be had, too. To render again: WEIR_RENDER_HELM=1 python -m pytest tests/test_helm.py
 """
 
 from __future__ import annotations
@@ -157,7 +157,9 @@ def test_every_command_is_one_of_ours(name: str) -> None:
         first, *words = pod["containers"][0]["args"]
         checked = CliRunner().invoke(weir, [first, "--help"])
         assert checked.exit_code == 0
-        assert [each for each in words if each.startswith("--") and each not in checked.output] == []
+        assert [
+            each for each in words if each.startswith("--") and each not in checked.output
+        ] == []
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_every_command_is_one_of_ours(name: str) -> None:
     [("plain", "/healthz", "HTTP"), ("full", "/readyz", "HTTPS"), ("own_map", "/readyz", "HTTP")],
 )
 def test_probes_ask_the_right_question(name: str, ready: str, scheme: str) -> None:
-    """Ready is who can serve: without Redis that goes by `on_outage`. Nobody dies for want of it."""
+    """Ready is who can serve, which goes by `on_outage`. Nobody is killed for want of Redis."""
     [container] = pods(name)["proxy"]["containers"]
     asked = {
         probe: container[probe]["httpGet"]

@@ -125,8 +125,13 @@ def audited(weir: Weir) -> tuple[int, int]:
     usage = weir.settled(1, "--tenant", "acme")
     assert weir.json("ledger", "verify")["ok"]
     verified = orjson.loads(weir.run("verify", "--json").stdout)
-    assert [each["findings"] for each in verified["invariants"] if each["findings"]] == []
-    [cap] = [each for each in weir.json("limits", "--tenant", "acme")["caps"] if each["scope"] == "tenant"]
+    found = {each["id"]: each["findings"] for each in verified["invariants"] if each["findings"]}
+    assert found.keys() <= {"I3"}, found  # what was open at the backup is held for three minutes
+    [cap] = [
+        each
+        for each in weir.json("limits", "--tenant", "acme")["caps"]
+        if each["scope"] == "tenant"
+    ]
     spent = usage["totals"]["admission_nano"]
     assert cap["usd"]["spent"] == format_usd(spent)
     return usage["totals"]["requests"], spent

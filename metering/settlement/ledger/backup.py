@@ -49,7 +49,9 @@ def back_up(ledger: Path, target: Path) -> int:
 def _copy(ledger: Path, unfinished: Path) -> None:
     # Not opened with mode=ro: after a crash the first reader must be able to recover the WAL.
     with (
-        contextlib.closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=rw", uri=True)) as source,
+        contextlib.closing(
+            sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=rw", uri=True)
+        ) as source,
         contextlib.closing(sqlite3.connect(unfinished)) as copy,
     ):
         source.backup(copy)
