@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from proxy.cli_archive import archive, erase_user
+from proxy.cli_backup import backup
 from proxy.cli_credits import credit
 from proxy.cli_dead import dead
 from proxy.cli_doctor import doctor
@@ -88,7 +89,7 @@ def weir() -> None:
 
 for each in (dead, doctor, explain, holds, invoice, invoices, ledger, limits, margins, plans):
     weir.add_command(each)
-for each in (archive, erase_user):
+for each in (archive, backup, erase_user):
     ledger.add_command(each)
 for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)

@@ -33,6 +33,9 @@ INSTALL = {
     "node-clients": "install Node.js 20 or newer and npm, then make clients",
     "hatchling": "pip install hatchling",
     "pdftotext": "apt-get install poppler-utils",
+    "systemd-analyze": "apt-get install systemd",
+    "helm": "go install helm.sh/helm/v3/cmd/helm@v3.22.0, which takes minutes",
+    "kubernetes-validate": "pip install kubernetes-validate, in an environment of its own",
     "own-network": "run the tests as root where namespaces are allowed",
 }
 
@@ -82,6 +85,8 @@ def _has_tls(server: Path) -> bool:
 def can_exist(name: str) -> bool:
     """Whether it can be installed at all beside this Python; what cannot is never required."""
     if name in ("own-network", "node-clients"):  # a privilege, and a registry that may be away
+        return False
+    if name in ("helm", "kubernetes-validate"):  # what they say is kept in golden_helm
         return False
     return name != "redis-6.2" or (sys.version_info < (3, 13) and platform.machine() == "x86_64")
 

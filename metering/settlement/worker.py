@@ -349,6 +349,8 @@ class Settlement:
         self._has_ledger = True
         self._may_send.set()
         await reader.ensure_groups()
+        # Before anything is settled: a newer entry would move the watermark over what is lost.
+        await self._upkeep.read_what_is_lost(reader)
         await self._upkeep.rebuild_windows(reader)
         await self._settle_own(reader, lane)
         await self._booker.confirming.confirm(reader)

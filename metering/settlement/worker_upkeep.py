@@ -140,9 +140,13 @@ class Upkeep:
         await self._confirming.say_what_is_owed(reader)
         async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
-        await reread_lost(self._ledger, self._redis, self._keys, reader.shards, log=self._log)
+        await self.read_what_is_lost(reader)
         settled = await asyncio.to_thread(settled_positions, self._ledger)
         await reader.trim(settled, keep_ms=self._timing.keep_ms)
+
+    async def read_what_is_lost(self, reader: StreamReader) -> None:
+        """Have the streams read again where the ledger lacks what was acknowledged."""
+        await reread_lost(self._ledger, self._redis, self._keys, reader.shards, log=self._log)
 
     async def rebuild_windows(self, reader: StreamReader) -> None:
         """Give a Redis that lost them its windows back; an older copy of it has lost some, too."""

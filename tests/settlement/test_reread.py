@@ -68,6 +68,29 @@ async def test_what_a_standby_had_not_yet_is_settled_again(
     assert works.findings() == []
 
 
+async def test_what_came_since_does_not_hide_what_is_lost(
+    works: Works, copy_ledger: Callable[[str], str]
+) -> None:
+    """F-18: a worker that starts on a restored ledger looks before it settles what is newer.
+
+    Settling moves the watermark past what was acknowledged, and then nothing would tell.
+    """
+    events = [make_event() for _ in range(30)]
+    await works.commit(events[:10])
+    await works.work(drain=True)
+    behind = copy_ledger(works.ledger_url)
+    await works.commit(events[10:20])
+    await works.work(drain=True)
+    await works.commit(events[20:])
+
+    works.ledger_url = behind
+    tally = await works.work(drain=True)
+
+    assert (tally.settled, works.count(), await works.pending()) == (20, 30, 0)
+    assert works.log.said("ledger_lost_events") == 1
+    assert works.findings() == []
+
+
 @pytest.mark.slow(30)
 @pytest.mark.timeout(30)
 async def test_a_running_worker_notices_a_failover(
