@@ -15,7 +15,7 @@ from pathlib import Path as FilePath
 from proxy.config_build import build
 from proxy.config_decode import Findings, decode
 from proxy.config_files import digest
-from proxy.config_shape import config_schema
+from proxy.config_schema import config_schema
 from proxy.config_yaml import TEXT_BYTES_MAX, Document, Fault, Path, parse
 from proxy.settings import Settings
 

@@ -116,8 +116,11 @@ def format_path(path: Path) -> str:
     return text
 
 
-def parse(text: str, env: Mapping[str, str]) -> Document:
-    """The document in `text`, variables taken from `env`; its `faults` say what was wrong."""
+def parse(text: str, env: Mapping[str, str] | None) -> Document:
+    """The document in `text`, variables taken from `env`; its `faults` say what was wrong.
+
+    With None for `env` a variable stays as it is written, as an EnvText.
+    """
     document = Document()
     if len(text.encode()) > TEXT_BYTES_MAX:
         document.faults.append(
@@ -195,7 +198,7 @@ _ALLOWED_TAGS = frozenset(
 class _Reader:
     """Turns nodes into values, noting the place of each and every fault."""
 
-    def __init__(self, document: Document, env: Mapping[str, str]) -> None:
+    def __init__(self, document: Document, env: Mapping[str, str] | None) -> None:
         self._document = document
         self._env = env
         self._nodes = 0
@@ -277,6 +280,9 @@ class _Reader:
         return resolve_plain(text) if node.tag == _PLAIN else text
 
     def _expand(self, text: str, path: Path) -> str:
+        env = self._env
+        if env is None:
+            return EnvText(text)
         if text.startswith(_OS_ENVIRON):
             text = "${" + text.removeprefix(_OS_ENVIRON) + "}"
         taken = False
@@ -291,7 +297,7 @@ class _Reader:
                 # The text is not shown: it may be a password with a dollar in it.
                 self._add(path, "a malformed variable", "write ${NAME} or ${NAME:-default}")
                 return ""
-            value = self._env.get(name)
+            value = env.get(name)
             if default is not None:
                 return value or default
             if value is None:
