@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from proxy.config_decode import is_api_key
 from proxy.config_shape import FileShape
-from proxy.config_yaml import Document, EnvText, Path, format_path
+from proxy.config_yaml import Document, Path, format_path
 from proxy.vendors import vendor, vendor_types
 
 HIDDEN = "***"
@@ -42,10 +42,18 @@ class Leaf:
     same: str
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A file's values that are not defaults, and what their hashes are keyed with."""
+
+    salt: bytes
+    leaves: Mapping[str, Leaf]
+
+
 def shown_tree(shape: FileShape, written: Document) -> dict[str, Any]:
     """The whole configuration with defaults filled in, as plain data without a secret.
 
-    `written` is the file with its variables as they stand there.
+    `written` is the file that it came from.
     """
     tree = _plain(shape, (), written)
     assert isinstance(tree, dict)
@@ -54,11 +62,11 @@ def shown_tree(shape: FileShape, written: Document) -> dict[str, Any]:
 
 def leaves(shape: FileShape, written: Document, salt: bytes) -> dict[str, Leaf]:
     """Every value that is not its default, by its path."""
-    return dict(_leaves(shape, (), "", _Told(written, salt)))
+    return dict(_leaves(shape, (), "", _Source(written, salt)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Source:
     written: Document
     salt: bytes
 
@@ -100,11 +108,11 @@ def _plain(value: Any, path: Path, written: Document) -> Any:
 
 
 def shown(value: Any, path: Path, written: Document) -> Any:
-    """One value as people may see it; numbers exact, as text only where JSON would round them."""
-    as_written = written.at(path)
+    """One value as people may see it."""
+    as_written = written.variables.get(path)
     secret = is_secret(path, written)
-    if isinstance(as_written, EnvText):
-        return _without_defaults(as_written) if secret or _is_address(path) else str(as_written)
+    if as_written is not None:
+        return _without_defaults(as_written) if secret or _is_address(path) else as_written
     if value is None:
         return None
     if secret:
@@ -145,7 +153,7 @@ def _address(text: str, *, is_telling: bool) -> str:
     return f"{scheme}{user}{at}{host}{where}{tail}"
 
 
-def _leaves(value: Any, path: Path, name: str, told: _Told) -> Iterator[tuple[str, Leaf]]:
+def _leaves(value: Any, path: Path, name: str, told: _Source) -> Iterator[tuple[str, Leaf]]:
     if is_dataclass(value):
         defaults = {each.name: each.default for each in fields(value)}
         for key, inner in _fields_of(value):
@@ -165,7 +173,7 @@ def _leaves(value: Any, path: Path, name: str, told: _Told) -> Iterator[tuple[st
     yield name, _leaf(value, path, told)
 
 
-def _leaf(value: Any, path: Path, told: _Told) -> Leaf:
+def _leaf(value: Any, path: Path, told: _Source) -> Leaf:
     if isinstance(value, tuple):
         seen = [shown(each, (*path, at), told.written) for at, each in enumerate(value)]
     else:

@@ -33,13 +33,15 @@ _VARIABLE_REF: Schema = {"$ref": "#/$defs/Variable"}
 
 _ID = f"^{ID_PATTERN.pattern}$"
 
-_PATTERNS: Mapping[tuple[str, str], str] = {
-    ("TenantShape", "id"): _ID,
-    ("ProjectShape", "id"): _ID,
-    ("KeyShape", "id"): _ID,
-    ("KeyShape", "sha256"): r"^[0-9a-fA-F]{64}$",
+_FORMS: Mapping[tuple[str, str], Schema] = {
+    ("TenantShape", "id"): {"pattern": _ID},
+    ("ProjectShape", "id"): {"pattern": _ID},
+    ("KeyShape", "id"): {"pattern": _ID},
+    ("KeyShape", "sha256"): {"pattern": r"^[0-9a-fA-F]{64}$"},
+    ("ProbeShape", "every_s"): {"minimum": 1},
+    ("ProbeShape", "timeout_s"): {"maximum": 60},
 }
-"""Forms of texts that the builders ask for, by class and field."""
+"""What the builders ask for, or pydantic does not pass on, by class and field."""
 
 
 def config_schema() -> Schema:
@@ -47,8 +49,8 @@ def config_schema() -> Schema:
     raw = FILE.json_schema()
     types = raw["$defs"]["ProviderShape"]["properties"]["type"]
     types["enum"] = list(vendors.vendor_types())
-    for (kind, field), pattern in _PATTERNS.items():
-        _with_pattern(raw["$defs"][kind]["properties"][field], pattern)
+    for (kind, field), form in _FORMS.items():
+        _narrow(raw["$defs"][kind]["properties"][field], form)
     given = raw["$defs"]
     definitions = {name: _section(each, given) for name, each in sorted(given.items())}
     whole = _section(raw, given)
@@ -65,11 +67,11 @@ def schema_text() -> str:
     return json.dumps(config_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-def _with_pattern(field: Schema, pattern: str) -> None:
-    """On the text itself, which may be one of two choices beside null."""
+def _narrow(field: Schema, form: Schema) -> None:
+    """On the value itself, which may be one of two choices beside null."""
     for each in field.get("anyOf", [field]):
-        if each.get("type") == "string":
-            each["pattern"] = pattern
+        if each.get("type") != "null":
+            each.update(form)
 
 
 def _section(section: Schema, definitions: Mapping[str, Schema]) -> Schema:

@@ -67,12 +67,14 @@ class Document:
     """A parsed file: its tree, where everything was written, and what was wrong with it.
 
     `unset` names the variable that a value asked for in vain; that value is an empty EnvText.
+    `variables` has those values as they are written.
     `literal` is false for a value that took anything from the environment.
     """
 
     tree: Any = None
     faults: list[Fault] = field(default_factory=list)
     unset: dict[Path, str] = field(default_factory=dict)
+    variables: dict[Path, str] = field(default_factory=dict)
     places: dict[Path, tuple[int, int]] = field(default_factory=dict)
     key_places: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
@@ -116,11 +118,8 @@ def format_path(path: Path) -> str:
     return text
 
 
-def parse(text: str, env: Mapping[str, str] | None) -> Document:
-    """The document in `text`, variables taken from `env`; its `faults` say what was wrong.
-
-    With None for `env` a variable stays as it is written, as an EnvText.
-    """
+def parse(text: str, env: Mapping[str, str]) -> Document:
+    """The document in `text`, variables taken from `env`; its `faults` say what was wrong."""
     document = Document()
     if len(text.encode()) > TEXT_BYTES_MAX:
         document.faults.append(
@@ -198,7 +197,7 @@ _ALLOWED_TAGS = frozenset(
 class _Reader:
     """Turns nodes into values, noting the place of each and every fault."""
 
-    def __init__(self, document: Document, env: Mapping[str, str] | None) -> None:
+    def __init__(self, document: Document, env: Mapping[str, str]) -> None:
         self._document = document
         self._env = env
         self._nodes = 0
@@ -280,9 +279,7 @@ class _Reader:
         return resolve_plain(text) if node.tag == _PLAIN else text
 
     def _expand(self, text: str, path: Path) -> str:
-        env = self._env
-        if env is None:
-            return EnvText(text)
+        self._document.variables[path] = text
         if text.startswith(_OS_ENVIRON):
             text = "${" + text.removeprefix(_OS_ENVIRON) + "}"
         taken = False
@@ -297,7 +294,7 @@ class _Reader:
                 # The text is not shown: it may be a password with a dollar in it.
                 self._add(path, "a malformed variable", "write ${NAME} or ${NAME:-default}")
                 return ""
-            value = env.get(name)
+            value = self._env.get(name)
             if default is not None:
                 return value or default
             if value is None:

@@ -28,8 +28,11 @@ def _validator() -> Draft202012Validator:
 
 def schema_faults(text: str) -> list[str]:
     """What the JSON Schema has against a file, as an editor would see it."""
-    tree = parse(text, None).tree
-    return [each.message for each in _validator().iter_errors({} if tree is None else tree)]
+    document = parse(text, {})
+    for path, written in document.variables.items():
+        document.at(path[:-1])[path[-1]] = written
+    tree = {} if document.tree is None else document.tree
+    return [each.message for each in _validator().iter_errors(tree)]
 
 
 def faults(directory: Path, text: str, **env: str) -> list[str]:

@@ -98,6 +98,8 @@ REFUSED = {
     "a number for text": BASE + "tenants: [{id: 2024}]\n",
     "a share above 1": BASE + "redis: {outage_share: 1.5}\n",
     "too often": "providers: {x: {type: simulator, probe: {path: /m, every_s: 0.5}}}\n",
+    "too late": "webhooks: [{name: a, url: 'https://a.example', secret: '${S}', events: [x], "
+    "dead_after_days: 31}]\n",
     "no seconds": "providers: {x: {type: simulator, timeout_s: 0}}\n",
 }
 
