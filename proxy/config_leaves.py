@@ -190,11 +190,12 @@ def _spelled(value: Any) -> str:
 
 
 def _labelled(items: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
-    """Each item with what tells it from the others: its id, its name, else its place."""
-    for attribute in ("id", "name"):
-        names = [getattr(each, attribute, None) for each in items]
-        if all(names) and len(set(names)) == len(names):
-            yield from zip(map(str, names), items, strict=True)
+    """Each item with what tells it from the others: its id, its name, its model, else its place."""
+    for attributes in (("id",), ("name",), ("model",), ("provider", "model"), ("type",)):
+        names = [[getattr(each, one, None) for one in attributes] for each in items]
+        labels = ["/".join(map(str, each)) for each in names]
+        if all(map(all, names)) and len(set(labels)) == len(labels):
+            yield from zip(labels, items, strict=True)
             return
     yield from ((str(index), each) for index, each in enumerate(items))
 

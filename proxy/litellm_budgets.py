@@ -41,8 +41,10 @@ def take_budgets(out: dict[str, Any], settings: dict[str, Params], report: _Repo
             _caps(left, scope, where, caps=caps, report=report)
             if part is not None:
                 report.dropped += [(f"{where}.{key}", "has no counterpart here") for key in left]
-    most = settings["general_settings"].pop("global_max_parallel_requests", None)
+    general = settings["general_settings"]
+    most = general.get("global_max_parallel_requests")
     if isinstance(most, int) and most > 0:
+        del general["global_max_parallel_requests"]
         caps.append({"scope": "tenant", "concurrent": most})
         report.carried.append("general_settings.global_max_parallel_requests (caps concurrent)")
     if caps:
@@ -65,8 +67,11 @@ def _caps(
             caps.append({"scope": scope, "window": window, "usd": budget})
             what = f"is a cap of each {scope} over {window}; windows slide"
             report.changed.append((f"{where}.max_budget", what))
+    elif budget is not None or duration is not None:
+        report.dropped.append((f"{where}.budget_duration", "there is no max_budget that is a number"))
     for theirs, ours in (("rpm_limit", "requests"), ("tpm_limit", "tokens")):
-        if isinstance(limit := body.pop(theirs, None), int) and limit > 0:
+        if isinstance(limit := body.get(theirs), int) and limit > 0:
+            del body[theirs]
             caps.append({"scope": scope, "window": "1m", ours: limit})
             report.carried.append(f"{where}.{theirs} (caps, scope {scope})")
 

@@ -16,7 +16,7 @@ import yaml
 
 from proxy.litellm_budgets import TENANT, take_budgets
 from proxy.litellm_routing import take_routing
-from proxy.litellm_vendors import NotHere, Params, account_of, prices_of
+from proxy.litellm_vendors import PRICES, NotHere, Params, account_of, prices_of
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ def read_litellm(text: str) -> Imported:
     report = Report()
     out: dict[str, Any] = {"providers": {}, "models": {}, "pricing": {"list_prices": True}}
     settings = {
-        name: dict(tree.pop(name, None) or {})
+        name: _section(tree.pop(name, None), name)
         for name in ("litellm_settings", "router_settings", "general_settings")
     }
     _models(tree.pop("model_list"), out, report, settings)
@@ -85,6 +85,12 @@ def read_litellm(text: str) -> Imported:
         report.rest(f"{name}.", left, _REASONS)
     report.rest("", tree, _REASONS)
     return Imported(out, report)
+
+
+def _section(value: Any, name: str) -> Params:
+    if value is None or isinstance(value, dict):
+        return dict(value or {})
+    raise NotLiteLLM(f"{name} is no mapping")
 
 
 _REASONS: Mapping[str, str] = {
@@ -125,7 +131,8 @@ def _models(
             report.dropped.append((where, "it has no model_name"))
             continue
         name = item["model_name"]
-        params, info = dict(item.get("litellm_params") or {}), dict(item.get("model_info") or {})
+        params = _section(item.get("litellm_params"), f"{where}.litellm_params")
+        info = _section(item.get("model_info"), f"{where}.model_info")
         if "*" in name:
             report.dropped.append((f"{where} ({name})", "models are named one by one here"))
             continue
@@ -195,7 +202,7 @@ def _price(
     given = {**params, **info}.keys()
     rates = prices_of(params, info)
     if rates is None:
-        if given & {"input_cost_per_token", "output_cost_per_token"}:
+        if given & PRICES.keys():
             why = "a price needs both sides; the list price holds, if there is one"
             report.dropped.append((f"{where} (prices)", why))
         return
@@ -231,8 +238,9 @@ def _provider(label: str, body: dict[str, Any], providers: dict[str, Any]) -> st
 
 
 def _server(out: dict[str, Any], general: Params, litellm: Params, report: Report) -> None:
-    size = general.pop("max_request_size_mb", None)
+    size = general.get("max_request_size_mb")
     if isinstance(size, int | Decimal) and size >= 1:
+        del general["max_request_size_mb"]
         out["server"] = {"max_body_mb": min(int(size), 1024)}
         report.carried.append("general_settings.max_request_size_mb (server.max_body_mb)")
     if litellm.pop("cache", None) is True:
@@ -242,13 +250,15 @@ def _server(out: dict[str, Any], general: Params, litellm: Params, report: Repor
             out["cache"]["ttl_seconds"] = max(0, min(ttl, 2_678_400))
         why = "answers are kept in our Redis, by exact match, for each tenant apart"
         report.changed.append(("litellm_settings.cache", why))
-    for key in ("request_timeout",):
-        value = litellm.pop(key, None)
-        if isinstance(value, int | Decimal) and 0 < value <= 86_400:
-            for body in out["providers"].values():
-                body.setdefault("timeout_s", value)
-            why = "is timeout_s of each provider: a silence, not the whole answer"
-            report.changed.append((f"litellm_settings.{key}", why))
+    elif "cache_params" in litellm:
+        report.dropped.append(("litellm_settings.cache", "is off there"))
+    value = litellm.get("request_timeout")
+    if isinstance(value, int | Decimal) and 0 < value <= 86_400:
+        del litellm["request_timeout"]
+        for body in out["providers"].values():
+            body.setdefault("timeout_s", value)
+        why = "is timeout_s of each provider: a silence, not the whole answer"
+        report.changed.append(("litellm_settings.request_timeout", why))
 
 
 def written(tree: Mapping[str, Any], head: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ class _Report(Protocol):
 def take_routing(out: dict[str, Any], router: Params, litellm: Params, report: _Report) -> None:
     """Takes what it uses out of both sections."""
     models: dict[str, Any] = out["models"]
-    _aliases(models, router, report)
+    aliases = _aliases(models, router, report)
     _strategy(models, router, report)
     _retries(models, router, litellm, report)
     _timeout(out["providers"], router, report)
@@ -45,9 +45,16 @@ def take_routing(out: dict[str, Any], router: Params, litellm: Params, report: _
                 if "fallbacks" not in models[name]:
                     rest = [each for each in others if each != name]
                     _fall_back(models, name, rest, "fallbacks", f"{where}.default_fallbacks", report)
+    for alias, name in aliases.items():  # it falls back as what it stands for, too
+        for key in ("fallbacks", "context_fallbacks", "content_policy_fallbacks"):
+            if key in models[name] and key not in models[alias]:
+                where = f"model_group_alias {alias}"
+                _fall_back(models, alias, models[name][key], key, where, report)
 
 
-def _aliases(models: dict[str, Any], router: Params, report: _Report) -> None:
+def _aliases(models: dict[str, Any], router: Params, report: _Report) -> dict[str, str]:
+    """Alias -> model, of those that became routes."""
+    found = {}
     for alias, target in (router.pop("model_group_alias", None) or {}).items():
         name = target.get("model") if isinstance(target, dict) else target
         where = f"router_settings.model_group_alias.{alias}"
@@ -56,9 +63,11 @@ def _aliases(models: dict[str, Any], router: Params, report: _Report) -> None:
         elif alias not in models:
             copies = [dict(each) for each in models[name]["upstreams"]]
             models[alias] = {"upstreams": copies}
+            found[alias] = name
             report.changed.append((where, "is a route of its own to the same upstreams"))
         else:
             report.dropped.append((where, "a model of that name exists"))
+    return found
 
 
 def _strategy(models: dict[str, Any], router: Params, report: _Report) -> None:
@@ -79,6 +88,8 @@ def _retries(models: dict[str, Any], router: Params, litellm: Params, report: _R
     ours = router.pop("num_retries", None)
     count = theirs if ours is None else ours
     if not isinstance(count, int) or isinstance(count, bool):
+        if count is not None:
+            report.dropped.append(("num_retries", "is no whole number"))
         return
     for model in models.values():
         model["retries"] = {"max": max(0, min(count, RETRIES_MAX))}
@@ -95,6 +106,8 @@ def _timeout(providers: dict[str, Any], router: Params, report: _Report) -> None
             body.setdefault("timeout_s", value)
         why = "is timeout_s of each provider: a silence, not the whole answer"
         report.changed.append(("router_settings.timeout", why))
+    elif value is not None:
+        report.dropped.append(("router_settings.timeout", "is no number of seconds"))
 
 
 def _pairs(listed: Any) -> Iterator[tuple[str, list[Any]]]:
