@@ -79,7 +79,7 @@ def faults_of(text: str) -> tuple[Fault, ...]:
     from proxy.config import ConfigFaults
     from proxy.config_now import load_now
 
-    env = {name: "https://set-me.invalid" for name in variables_of(text)} | dict(os.environ)
+    env = dict.fromkeys(variables_of(text), "https://set-me.invalid") | dict(os.environ)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "config.yaml"
         path.write_text(text, encoding="utf-8")

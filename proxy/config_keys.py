@@ -17,9 +17,9 @@ from proxy.settings_changes import AFTER_A_RESTART, AT_ONCE
 
 PAGE = "docs/configuration.md"
 
-TOLD_TOGETHER: Mapping[str, str] = {"meters": "meters-plans-credits"} | {
-    name: "meters-plans-credits" for name in ("plans", "credits")
-}
+TOLD_TOGETHER: Mapping[str, str] = {"meters": "meters-plans-credits"} | dict.fromkeys(
+    ("plans", "credits"), "meters-plans-credits"
+)
 """Sections whose heading in the page is another."""
 
 AT_THE_TOP = frozenset({"data_dir"})
@@ -70,7 +70,7 @@ def find_key(asked: str, tree: Any) -> Key:
     return Key(
         walk.pattern,
         tuple(walk.path) if walk.is_concrete else None,
-        field.get("description", schema["title"]),
+        str(field.get("description", schema["title"])),
         _type(field, schema["$defs"]),
         field.get("default"),
         walk.is_required,
@@ -82,8 +82,8 @@ def effect_of(pattern: str) -> tuple[str, tuple[str, ...]]:
     """When a change of this key takes effect: `at once`, `after a restart`, or `in part` with the
     keys below it that wait for a restart."""
     plain = re.sub(r"\[\]|\.NAME", "", pattern)
-    known = {name: "after a restart" for name in AFTER_A_RESTART.values()}
-    known |= {name: "at once" for name in AT_ONCE.values()}
+    known = dict.fromkeys(AFTER_A_RESTART.values(), "after a restart")
+    known |= dict.fromkeys(AT_ONCE.values(), "at once")
     below = tuple(
         name for name in AFTER_A_RESTART.values() if name.startswith(f"{plain}.") or not plain
     )

@@ -78,8 +78,9 @@ def is_secret(path: Path, written: Document) -> bool:
         return False
     if path[0] == "providers" and len(path) == 4 and path[2] == "options":
         return _is_secret_option(path, written)
-    is_listed = isinstance(path[-1], int) and names[-1] in _SECRET_LISTS
-    return is_listed or (is_api_key(path) or names[-1] in _SECRET_NAMES) and _is_leaf_name(path)
+    if isinstance(path[-1], int):
+        return names[-1] in _SECRET_LISTS
+    return (is_api_key(path) or names[-1] in _SECRET_NAMES) and _is_leaf_name(path)
 
 
 def _is_leaf_name(path: Path) -> bool:
@@ -97,9 +98,7 @@ def _is_secret_option(path: Path, written: Document) -> bool:
 
 def _plain(value: Any, path: Path, written: Document) -> Any:
     if is_dataclass(value):
-        return {
-            name: _plain(inner, (*path, name), written) for name, inner in _fields_of(value)
-        }
+        return {name: _plain(inner, (*path, name), written) for name, inner in _fields_of(value)}
     if isinstance(value, Mapping):
         return {name: _plain(inner, (*path, name), written) for name, inner in value.items()}
     if isinstance(value, tuple):

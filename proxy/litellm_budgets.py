@@ -68,7 +68,9 @@ def _caps(
             what = f"is a cap of each {scope} over {window}; windows slide"
             report.changed.append((f"{where}.max_budget", what))
     elif budget is not None or duration is not None:
-        report.dropped.append((f"{where}.budget_duration", "there is no max_budget that is a number"))
+        report.dropped.append(
+            (f"{where}.budget_duration", "there is no max_budget that is a number")
+        )
     for theirs, ours in (("rpm_limit", "requests"), ("tpm_limit", "tokens")):
         if isinstance(limit := body.get(theirs), int) and limit > 0:
             del body[theirs]

@@ -49,16 +49,15 @@ class _Loader(yaml.SafeLoader):
     """Numbers with a point stay exact: prices are among them."""
 
 
-_Loader.add_constructor(
-    "tag:yaml.org,2002:float", lambda loader, node: _decimal(loader.construct_scalar(node))
-)
-
-
-def _decimal(text: Any) -> Any:
+def _exact(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    text = loader.construct_scalar(node)
     try:
         return Decimal(str(text).replace("_", ""))
     except InvalidOperation:
         return text
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _exact)
 
 
 def read_litellm(text: str) -> Imported:

@@ -38,18 +38,25 @@ def take_routing(out: dict[str, Any], router: Params, litellm: Params, report: _
     ):
         for where, section in (("router_settings", router), ("litellm_settings", litellm)):
             for name, others in _pairs(section.pop(theirs, None)):
-                _fall_back(models, name, others, ours, f"{where}.{theirs}", report)
+                _fall_back(models, name, others, ours, where=f"{where}.{theirs}", report=report)
     for where, section in (("router_settings", router), ("litellm_settings", litellm)):
         for others in [section.pop("default_fallbacks", None)]:
             for name in list(models) if isinstance(others, list) else ():
                 if "fallbacks" not in models[name]:
                     rest = [each for each in others if each != name]
-                    _fall_back(models, name, rest, "fallbacks", f"{where}.default_fallbacks", report)
+                    _fall_back(
+                        models,
+                        name,
+                        rest,
+                        "fallbacks",
+                        where=f"{where}.default_fallbacks",
+                        report=report,
+                    )
     for alias, name in aliases.items():  # it falls back as what it stands for, too
         for key in ("fallbacks", "context_fallbacks", "content_policy_fallbacks"):
             if key in models[name] and key not in models[alias]:
                 where = f"model_group_alias {alias}"
-                _fall_back(models, alias, models[name][key], key, where, report)
+                _fall_back(models, alias, models[name][key], key, where=where, report=report)
 
 
 def _aliases(models: dict[str, Any], router: Params, report: _Report) -> dict[str, str]:
@@ -122,6 +129,7 @@ def _fall_back(
     name: str,
     others: list[Any],
     key: str,
+    *,
     where: str,
     report: _Report,
 ) -> None:

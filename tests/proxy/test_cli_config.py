@@ -119,9 +119,7 @@ def test_two_files_are_compared(config: Path) -> None:
     assert "no difference" in _weir("config", "diff", config, "--against", config).output
 
 
-def test_another_secret_is_a_difference(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_secret_is_a_difference(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told that it is another, not which."""
     loaded = load(config, {"OPENAI_API_KEY": "hidden-1"}, salt=b"salt")
     assert loaded.told is not None

@@ -9,7 +9,11 @@ from proxy.config_leaves import Leaf
 def test_what_differs() -> None:
     """Added, removed and changed; what is the same is not told."""
     before = {"server.port": Leaf(1, "a"), "data_dir": Leaf("x", "b"), "ledger.url": Leaf("l", "c")}
-    after = {"server.port": Leaf(2, "d"), "ledger.url": Leaf("l", "c"), "tenants[a].id": Leaf(1, "")}
+    after = {
+        "server.port": Leaf(2, "d"),
+        "ledger.url": Leaf("l", "c"),
+        "tenants[a].id": Leaf(1, ""),
+    }
 
     found = differences(before, after)
 

@@ -39,7 +39,7 @@ def test_every_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tenants[2].keys[].id", "tenants[].keys[].id", None),
         ("tenants.keys.id", "tenants[].keys[].id", None),
         ("tenants[2].id", "tenants[].id", ("tenants", 2, "id")),
-        ("models.gpt-5.4.deadline_s", "models.NAME.deadline_s", ("models", "gpt-5.4", "deadline_s")),
+        ("models.gpt-5.4.cache", "models.NAME.cache", ("models", "gpt-5.4", "cache")),
         ('models."o.1".cache', "models.NAME.cache", ("models", "o.1", "cache")),
         ("providers.x.options.region", "providers.NAME.options.NAME", ("providers", "x", "options",
          "region")),

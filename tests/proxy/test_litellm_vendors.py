@@ -9,7 +9,11 @@ import pytest
 from proxy.litellm_vendors import NotHere, account_of
 
 ACCOUNTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "no prefix": ({"model": "gpt-4o"}, {"type": "openai", "api_key": "${OPENAI_API_KEY}"}, "gpt-4o"),
+    "no prefix": (
+        {"model": "gpt-4o"},
+        {"type": "openai", "api_key": "${OPENAI_API_KEY}"},
+        "gpt-4o",
+    ),
     "given apart": (
         {"model": "x/y", "custom_llm_provider": "groq"},
         {
