@@ -20,6 +20,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -125,16 +126,8 @@ def serve(
             opened = open_all(settings, stack)
             names = [proxy_name(index) for index in range(settings.server.workers)]
             lines = {name: Line(name) for name in [*names, *([WORKER] if with_worker else [])]}
-            reloads = Reloads(
-                opened,
-                lines,
-                Metrics(),
-                read,
-                complete,
-                begin=ReadApart,
-                sha256=loaded.sha256,
-                told=loaded.told,
-            )
+            begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
+            reloads = begun(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
                 reloads,
