@@ -20,11 +20,14 @@ import click
 
 from proxy.cli_archive import archive, erase_user
 from proxy.cli_backup import backup
+from proxy.cli_config import config_diff, config_explain, config_schema, config_show
 from proxy.cli_credits import credit
 from proxy.cli_dead import dead
 from proxy.cli_doctor import doctor
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
+from proxy.cli_import import import_
+from proxy.cli_init import init
 from proxy.cli_invoice import invoice, report
 from proxy.cli_invoices import invoices
 from proxy.cli_jobs import jobs
@@ -116,13 +119,15 @@ def serve(
     as_json: bool,
 ) -> NoReturn:
     """Run the proxy, its Redis and the settlement worker until Ctrl-C."""
-    loaded = load_config(config_file, data_dir, as_json)
+    salt = os.urandom(16)
+    loaded = load_config(config_file, data_dir, as_json, salt=salt)
     _require_driver(loaded.settings.ledger_url, as_json)
     from proxy.config_now import load_now
     from proxy.supervisor import serve as run
 
     file = find_config_file(config_file, as_json).absolute()
-    read = partial(load_now, file, dict(os.environ), data_dir=absolute_path(data_dir))
+    absolute_dir = absolute_path(data_dir)
+    read = partial(load_now, file, dict(os.environ), data_dir=absolute_dir, salt=salt)
 
     if no_worker:
         _warn_unsettled()
@@ -132,7 +137,7 @@ def serve(
             loaded,
             host=host,
             port=port,
-            data_dir=absolute_path(data_dir),
+            data_dir=absolute_dir,
             workers=workers,
             with_worker=not no_worker,
             read=read,
@@ -195,6 +200,12 @@ def worker(drain: bool, config_file: str | None, data_dir: Path | None, as_json:
 @weir.group()
 def config() -> None:
     """Look at the configuration."""
+
+
+for each in (config_schema, config_show, config_explain, config_diff):
+    config.add_command(each)
+for each in (init, import_):
+    weir.add_command(each)
 
 
 @config.command("check")

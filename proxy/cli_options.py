@@ -41,14 +41,16 @@ def shared_options(command: _Command) -> _Command:
     return command
 
 
-def load_config(config_file: str | None, data_dir: Path | None, as_json: bool) -> Loaded:
+def load_config(
+    config_file: str | None, data_dir: Path | None, as_json: bool, *, salt: bytes | None = None
+) -> Loaded:
     """The configuration, or the end of the process with every fault on stderr."""
     from proxy.config import ConfigFaults
     from proxy.config_now import load_now
 
     path = find_config_file(config_file, as_json)
     try:
-        return load_now(path, os.environ, data_dir=absolute_path(data_dir))
+        return load_now(path, os.environ, data_dir=absolute_path(data_dir), salt=salt)
     except ConfigFaults as failure:
         if as_json:
             details = [fault_json(each) for each in failure.faults]

@@ -15,7 +15,8 @@ from pathlib import Path as FilePath
 from proxy.config_build import build
 from proxy.config_decode import Findings, decode
 from proxy.config_files import digest
-from proxy.config_shape import config_schema
+from proxy.config_leaves import Told, leaves
+from proxy.config_schema import config_schema
 from proxy.config_yaml import TEXT_BYTES_MAX, Document, Fault, Path, parse
 from proxy.settings import Settings
 
@@ -47,6 +48,8 @@ class Loaded:
     """Keys that were accepted and do nothing yet; the message says why."""
     sha256: str = ""
     """Of the file, as it was right before it was read."""
+    told: Told | None = None
+    """Its values without secrets, where they were asked for."""
 
 
 class ConfigFaults(Exception):
@@ -90,11 +93,13 @@ def load(
     *,
     data_dir: FilePath | None = None,
     now_ns: int = AFTER_ALL_NS,
+    salt: bytes | None = None,
 ) -> Loaded:
     """The settings in the file at `path`, variables from `env`; ConfigFaults says what is wrong.
 
     `data_dir` (absolute) goes before the file's own, and the default ledger follows it. The prices
-    are those of `now_ns`, with the others beside; without it, those of the newest rules.
+    are those of `now_ns`, with the others beside; without it, those of the newest rules. With
+    `salt` its values are told, too, to be compared with those of another file.
     """
     before = digest((path,))
     text = _read(path)
@@ -115,7 +120,8 @@ def load(
     warnings = _in_order(findings.warnings)
     if findings.faults:
         raise ConfigFaults(path, _in_order(findings.faults), warnings)
-    return Loaded(settings, warnings, unenforced_keys(document), before)
+    told = None if salt is None else Told(salt, leaves(shape, document, salt))
+    return Loaded(settings, warnings, unenforced_keys(document), before, told)
 
 
 def unenforced_keys(document: Document) -> tuple[Fault, ...]:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from metering.clock import monotonic_s
 from proxy.children import Child, fork
 from proxy.config import ConfigFaults, Loaded
+from proxy.config_leaves import Told
 from proxy.settings import Settings
 from proxy.settings_line import pickled
 
@@ -37,6 +38,7 @@ class Found:
     settings: Settings | None = None
     warnings: tuple[str, ...] = ()
     faults: list[dict[str, Any]] = field(default_factory=list)
+    told: Told | None = None
 
 
 class Reading(Protocol):
@@ -67,7 +69,8 @@ def look(read: Read) -> Found:
     except Exception as failure:  # noqa: BLE001 - no file may end the process that keeps all
         cause = f"it cannot be read, by a fault of ours: {failure!r}"
         return Found(faults=[{"message": cause}])
-    return Found(loaded.settings, tuple(str(each) for each in loaded.warnings))
+    warnings = tuple(str(each) for each in loaded.warnings)
+    return Found(loaded.settings, warnings, told=loaded.told)
 
 
 class ReadHere:

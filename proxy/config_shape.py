@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
@@ -315,12 +315,3 @@ class FileShape:
 
 
 FILE: TypeAdapter[FileShape] = TypeAdapter(FileShape)
-
-
-def config_schema() -> dict[str, Any]:
-    """The JSON Schema of the file, for editors (draft 2020-12)."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Tokenweir config.yaml",
-        **{key: value for key, value in FILE.json_schema().items() if key != "title"},
-    }

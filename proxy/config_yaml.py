@@ -67,12 +67,14 @@ class Document:
     """A parsed file: its tree, where everything was written, and what was wrong with it.
 
     `unset` names the variable that a value asked for in vain; that value is an empty EnvText.
+    `variables` has those values as they are written.
     `literal` is false for a value that took anything from the environment.
     """
 
     tree: Any = None
     faults: list[Fault] = field(default_factory=list)
     unset: dict[Path, str] = field(default_factory=dict)
+    variables: dict[Path, str] = field(default_factory=dict)
     places: dict[Path, tuple[int, int]] = field(default_factory=dict)
     key_places: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
@@ -277,6 +279,7 @@ class _Reader:
         return resolve_plain(text) if node.tag == _PLAIN else text
 
     def _expand(self, text: str, path: Path) -> str:
+        self._document.variables[path] = text
         if text.startswith(_OS_ENVIRON):
             text = "${" + text.removeprefix(_OS_ENVIRON) + "}"
         taken = False

@@ -22,10 +22,12 @@ from metering.clock import monotonic_s, now_ns
 from proxy import demo_keys, telemetry
 from proxy import metrics_catalogue as catalogue
 from proxy.config_files import ConfigFiles, named_files
+from proxy.config_leaves import Told
 from proxy.config_reading import Begin, Read, ReadHere, Reading
 from proxy.metrics import Metrics
 from proxy.preload import preload
 from proxy.reload_report import ReloadReport, write_report
+from proxy.running_config import taken_up, write_running
 from proxy.settings import Settings
 from proxy.settings_changes import Replacement, replaced
 from proxy.settings_line import Answer, Change, ChildLine, Line
@@ -67,6 +69,8 @@ class Reloads:
     begin: Begin = ReadHere
     sha256: str = ""
     """Of the file that the settings were read from, where that is known."""
+    told: Told | None = None
+    """The values that run, for `weir config diff`."""
     generation: int = 1
     _files: ConfigFiles | None = None
     _asked: str | None = None
@@ -87,6 +91,7 @@ class Reloads:
             self._files.take(self._files.named)
             self._files.taken = self.sha256 or self._files.taken  # it may have changed since
             self._show(is_failed=False)
+            self._write_running()
 
     @property
     def hash(self) -> str | None:
@@ -189,7 +194,18 @@ class Reloads:
             return
         for warning in found.warnings:
             _log.warning("configuration", detail=warning)
+        if found.told is not None:
+            self.told = found.told if self.told is None else taken_up(self.told, found.told)
+            self._write_running()
         self._tell(report, replaced(self.opened.settings, fresh), now_s)
+
+    def _write_running(self) -> None:
+        if self.told is None:
+            return
+        try:
+            write_running(self.opened.settings.data_dir, self.told)
+        except OSError as failure:
+            _log.error("running_configuration_not_written", cause=failure.strerror)
 
     def _completed(self, settings: Settings) -> Settings:
         """With all that children need to know, as at the start."""

@@ -20,6 +20,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from metering.clock import monotonic_s
 from proxy import banner, children, embedded_redis, sockets, telemetry
 from proxy import data_dir as data_dirs
 from proxy import metrics_catalogue as catalogue
+from proxy.config_leaves import Told
 from proxy.config_reading import Read, ReadApart
 from proxy.family import (
     DRAIN_S,
@@ -83,6 +85,10 @@ class Loaded(Protocol):
     def sha256(self) -> str:
         """Of the file, as it was right before it was read; empty where there is none."""
 
+    @property
+    def told(self) -> Told | None:
+        """Its values without secrets, where they were asked for."""
+
 
 def serve(
     loaded: Loaded,
@@ -120,9 +126,8 @@ def serve(
             opened = open_all(settings, stack)
             names = [proxy_name(index) for index in range(settings.server.workers)]
             lines = {name: Line(name) for name in [*names, *([WORKER] if with_worker else [])]}
-            reloads = Reloads(
-                opened, lines, Metrics(), read, complete, begin=ReadApart, sha256=loaded.sha256
-            )
+            begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
+            reloads = begun(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
                 reloads,

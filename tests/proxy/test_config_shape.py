@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from decimal import Decimal
 from typing import Any, get_args, get_type_hints
 
 import pytest
 from pydantic import ValidationError
 
-from proxy.config_shape import FILE, FileShape, config_schema
+from proxy.config_shape import FILE, FileShape
 from proxy.config_yaml import EnvText
 
 
@@ -38,27 +37,6 @@ def test_every_class_forbids_unknown_keys() -> None:
 
     assert reachable == written
     assert all(each.__pydantic_config__["extra"] == "forbid" for each in reachable)  # type: ignore[attr-defined]
-
-
-def test_every_field_is_described() -> None:
-    """The schema explains every key, so an editor can."""
-    schema = config_schema()
-
-    for section in (schema, *schema["$defs"].values()):
-        assert section["additionalProperties"] is False
-        undescribed = [
-            key
-            for key, value in section["properties"].items()
-            if not {"description", "$ref"} & set(value)
-        ]
-        assert undescribed == []
-
-
-def test_the_schema_is_json() -> None:
-    """The schema is plain JSON and names the sections."""
-    schema = json.loads(json.dumps(config_schema(), default=str))
-
-    assert list(schema["properties"]) == [field.name for field in fields(FileShape)]
 
 
 READ = {

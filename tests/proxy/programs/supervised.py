@@ -90,6 +90,7 @@ class Loaded:
     settings: Settings
     warnings: tuple = ("a warning from the file",)
     sha256: str = ""
+    told: None = None
 
 
 def option(name, default):
