@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
@@ -51,7 +51,7 @@ from proxy.paced import asked_of, credit_target_ms, paced, target_ms
 from proxy.planning import Plan, plan
 from proxy.relay import ClientGoneError
 from proxy.standing import check_context, labels_of, refuse_contradictions
-from proxy.telling import Finished
+from proxy.telling import Finished, tell_refusal
 from proxy.web_client import EVERY_ANSWER, WebClient
 from proxy.wire import ClientFormat, client_format
 from proxy.wire.openai_chat.errors import read_error
@@ -135,7 +135,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         finished = await answer(door, facts, chat, made, Way(request, client, spoken))
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
-        door.metrics.refused(error.label)
+        tell_refusal(door, error.label)
         return await _refuse(client, error, request_id, spoken)
     except ClientGoneError:
         client.drop()
@@ -143,7 +143,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
-        door.metrics.refused(internal.label)
+        tell_refusal(door, internal.label)
         return await _refuse(client, internal, request_id, spoken)
     return await _answer(client, finished, request_id, spoken)
 
@@ -175,6 +175,8 @@ async def _planned(
     made = await planned(route, chat, prompt, wishes, around, count=count)
     judged = pace.judge(made, asked_of(facts, wishes), monotonic_s())
     facts = paced(door, pace, facts, judged)
+    if door.tracer is not None:
+        door.tracer.stage("estimate")
     if wishes.explain:
         failing = door.health.passed_over(monotonic_s())
         said = explained(door.settings.server, judged.plan, failing)
@@ -224,6 +226,8 @@ def authenticated(request: web.Request) -> Principal:
             "Missing or unknown API key. Send `Authorization: Bearer <key>` with a key that "
             "`weir keys new` made."
         )
+    if (tracer := front_of(request).door.tracer) is not None:
+        tracer.stage("authenticate")
     return principal
 
 
@@ -304,6 +308,8 @@ async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
         else:
             chat = spoken.parse_request(raw)
         refers = may_refer(raw)
+    if (tracer := front_of(request).door.tracer) is not None:
+        tracer.stage("read")
     passing = {name: _passing(name, request) for name in spoken.PASSES if name in request.headers}
     if passing or refers:
         chat = replace(chat, headers=passing, may_refer=refers)
@@ -371,11 +377,9 @@ def whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True)
         return None
     if value.isascii() and value.isdigit() and len(value) <= 9:
         return int(value)
-    return _bad_header(name, "a whole number") if is_ours else None
-
-
-def _bad_header(name: str, wanted: str) -> NoReturn:
-    raise InvalidRequest(f"The header `{name}` must be {wanted}.", param=name)
+    if is_ours:
+        raise InvalidRequest(f"The header `{name}` must be a whole number.", param=name)
+    return None
 
 
 def fresh_request_id() -> str:

@@ -188,6 +188,7 @@ STRIPE_WAITING = _gauge("stripe_waiting_entries", "Hours of meters that Stripe l
 STRIPE_HELD = _gauge("stripe_held_entries", "Of meters, hours that wait for a person.")
 JOB_RUNS = _counter("job_runs", "Runs of jobs, by what became of them.", "job", "outcome")
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
+TELEMETRY_SPANS = _counter("telemetry_spans", "Spans for a collector, by result.", "result")
 
 CONFIG_GENERATION = _gauge(
     "config_generation", "Which settings a process goes by, counted from its start on."

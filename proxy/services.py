@@ -54,6 +54,7 @@ from proxy.settings import Settings, redis_keys
 from proxy.sockets import BACKLOG
 from proxy.stop_signals import GC_THRESHOLD, stop_on_signals
 from proxy.stores import with_stores
+from proxy.telemetry_open import with_tracing
 from proxy.tls import server_context
 
 if TYPE_CHECKING:
@@ -156,8 +157,9 @@ async def open_services(
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
     door, apart = with_stores(door, measured, keys)
+    door, sending = with_tracing(door)
     services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
-    async with link, apart, contextlib.AsyncExitStack() as stack:
+    async with link, sending, apart, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         for left in journals:
             await left.open()
