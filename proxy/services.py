@@ -171,7 +171,6 @@ async def open_services(
             "renewals": renewals.run(),
             "backlog": watch_backlog(lambda: services.door, link, keys),
             "redis-watch": watch.run(),
-            "balances": follow_balances(lambda: services.door, link, keys),
             "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
             **_sharing(services, log),
         }.items():
@@ -182,7 +181,8 @@ async def open_services(
 
 
 def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None]]:
-    """What proxies tell each other of upstreams and their models, beside the path."""
+    """What proxies tell each other of upstreams and their models, and hear of balances, beside the
+    path."""
     door, link, keys = services.door, services.link, services.keys
     calibration = CalibrationSync(door.calibration, link, keys, models=(), log=log)
     health = HealthSync(door.health, link, keys, labels=(), log=log)
@@ -202,6 +202,7 @@ def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None
         "history-sync": history.run(),
         "calibration-sync": calibration.run(),
         "probes": probing.run(),
+        "balances": follow_balances(lambda: services.door, link, keys),
     }
 
 

@@ -13,7 +13,7 @@ from metering.background import spawn
 from proxy.door import Door
 from proxy.metrics import Metrics
 from proxy.otlp_sender import OtlpSender
-from proxy.settings import Telemetry
+from proxy.settings import Settings, Telemetry
 from proxy.traced_caps import TracedCaps
 from proxy.tracing import Tracer
 
@@ -44,6 +44,19 @@ def sender_of(telemetry: Telemetry, metrics: Metrics, *, process: str, log: Any)
 def tracer_of(telemetry: Telemetry, sender: OtlpSender) -> Tracer:
     """What makes the spans that it sends."""
     return Tracer(sender.put, sender.histograms, sample_ppm=telemetry.sample_ppm)
+
+
+@contextlib.asynccontextmanager
+async def traced_process(
+    settings: Settings, metrics: Metrics, *, process: str, log: Any
+) -> AsyncIterator[Tracer | None]:
+    """The tracer of a process that has no door, for as long as the block runs."""
+    if settings.telemetry is None:
+        yield None
+        return
+    sender = sender_of(settings.telemetry, metrics, process=process, log=log)
+    async with sending(sender):
+        yield tracer_of(settings.telemetry, sender)
 
 
 @contextlib.asynccontextmanager
