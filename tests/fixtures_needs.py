@@ -29,6 +29,7 @@ INSTALL = {
     "postgres": "apt-get install postgresql",
     "chromium": "apt-get install chromium",
     "curl": "apt-get install curl",
+    "promtool": "apt-get install prometheus",
     "clients": "make clients",
     "node-clients": "install Node.js 20 or newer and npm, then make clients",
     "hatchling": "pip install hatchling",

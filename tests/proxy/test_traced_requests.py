@@ -59,8 +59,7 @@ async def test_every_stage_of_a_stream_is_a_span(
     assert {span["traceId"] for span in spans.values()} == {root["traceId"]}
     assert {span.get("parentSpanId") for span in spans.values()} == {None, root["spanId"]}
     assert all(
-        int(root["startTimeUnixNano"]) <= int(span["startTimeUnixNano"])
-        for span in spans.values()
+        int(root["startTimeUnixNano"]) <= int(span["startTimeUnixNano"]) for span in spans.values()
     )
     attempt = spans["chat up-m"]
     told = attempt["attributes"]
@@ -134,9 +133,7 @@ async def test_a_client_that_does_not_record_is_not_recorded(
     open_door: OpenDoor, upstream: ScriptedUpstream, collector: Collector
 ) -> None:
     """Its trace still goes on to the upstream, marked the same; the histograms count it."""
-    door = await open_door(
-        replace(settings({"one": upstream.url}), telemetry=collector.settings())
-    )
+    door = await open_door(replace(settings({"one": upstream.url}), telemetry=collector.settings()))
     upstream.scripts.append([completion()])
     upstream.scripts.append([completion()])
 
@@ -150,6 +147,14 @@ async def test_a_client_that_does_not_record_is_not_recorded(
     assert parent is not None
     assert (parent.trace_id, parent.is_sampled) == (TRACE, False)
     assert door.door.tracer is not None
+    counts = {
+        (instrument.name, dict(labels).get("gen_ai.token.type")): (sum(point.counts), point.total)
+        for (instrument, labels), point in door.door.tracer._histograms.points.items()
+    }
+    assert counts["gen_ai.client.token.usage", "input"] == (2, 20)
+    assert counts["gen_ai.client.token.usage", "output"] == (2, 10)
+    assert counts["gen_ai.client.operation.duration", None][0] == 2
+    assert ("gen_ai.client.operation.time_to_first_chunk", None) not in counts  # no streams
 
 
 async def test_a_fallback_is_two_attempts(
@@ -202,9 +207,7 @@ async def test_a_path_is_told_as_our_table_has_it(
     open_door: OpenDoor, upstream: ScriptedUpstream, collector: Collector
 ) -> None:
     """What a client wrote is no span's name, and a probe of health is no trace."""
-    door = await open_door(
-        replace(settings({"one": upstream.url}), telemetry=collector.settings())
-    )
+    door = await open_door(replace(settings({"one": upstream.url}), telemetry=collector.settings()))
 
     for path in ("healthz", "v1/models/canary-name"):
         await (await door.http.get(f"{door.url}/{path}")).read()
@@ -238,4 +241,4 @@ async def test_without_the_section_nothing_is_there(
 
     assert door.door.tracer is None
     assert "traceparent" not in {name.lower() for name in upstream.received[0].headers}
-    assert not door.runner.app.middlewares  # type: ignore[union-attr]
+    assert not list(door.runner.app.middlewares)
