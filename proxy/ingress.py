@@ -220,14 +220,14 @@ def authenticated(request: web.Request) -> Principal:
             "The request carries two credentials that differ; send one `Authorization` header.",
             param="Authorization",
         )
-    principal = front_of(request).authenticator.authenticate(headers)
+    principal = (front := front_of(request)).authenticator.authenticate(headers)
     if principal is None:
         raise InvalidApiKey(
             "Missing or unknown API key. Send `Authorization: Bearer <key>` with a key that "
             "`weir keys new` made."
         )
-    if (tracer := front_of(request).door.tracer) is not None:
-        tracer.stage("authenticate")
+    if front.door.tracer is not None:
+        front.door.tracer.stage("authenticate")
     return principal
 
 
@@ -300,7 +300,7 @@ async def planned(
 async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
     """The request, parsed; its bytes are not kept any longer."""
     app = request.app
-    limit_mb = front_of(request).door.settings.server.max_body_mb
+    limit_mb = (door := front_of(request).door).settings.server.max_body_mb
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
         if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
@@ -308,8 +308,8 @@ async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
         else:
             chat = spoken.parse_request(raw)
         refers = may_refer(raw)
-    if (tracer := front_of(request).door.tracer) is not None:
-        tracer.stage("read")
+    if door.tracer is not None:
+        door.tracer.stage("read")
     passing = {name: _passing(name, request) for name in spoken.PASSES if name in request.headers}
     if passing or refers:
         chat = replace(chat, headers=passing, may_refer=refers)
