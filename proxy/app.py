@@ -28,6 +28,7 @@ from proxy.realtime import realtime
 from proxy.server import Runner
 from proxy.stripe_webhook import PATH as STRIPE_PATH
 from proxy.stripe_webhook import stripe_webhook
+from proxy.traced_requests import traced
 from proxy.wire import client_format, client_formats, counting
 
 
@@ -49,7 +50,10 @@ def create_app(
 ) -> web.Application:
     """The proxy's application over an open door; `ready` asks whether spend can be checked."""
     server = door.settings.server
-    app = web.Application(client_max_size=server.max_body_mb * 1024 * 1024)
+    app = web.Application(
+        client_max_size=server.max_body_mb * 1024 * 1024,
+        middlewares=() if door.tracer is None else (traced(door.tracer),),
+    )
     app[PATIENCE] = patience
     app[MEMORY] = Memory(memory_bound(server.memory_limit_mb, server.workers), resident_bytes)
     app[RECEPTION] = Reception(open_front(door))

@@ -45,6 +45,7 @@ from proxy.config_routing import check_choices
 from proxy.config_shape import FileShape, ServerShape
 from proxy.config_slips import warn_of_cache_rates, warn_of_long_prompts, warn_of_unset
 from proxy.config_stripe import build_stripe
+from proxy.config_telemetry import build_telemetry
 from proxy.config_tenants import Tenants, build_tenants
 from proxy.config_webhooks import build_webhooks
 from proxy.config_yaml import Path
@@ -120,6 +121,7 @@ def build(
         **_billing(shape, findings, directory),
         jobs=build_jobs(shape, findings),
         retention=build_retention(shape.retention, findings, directory),
+        telemetry=build_telemetry(shape.telemetry, findings),
     )
 
 

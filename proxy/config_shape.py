@@ -28,6 +28,7 @@ from proxy.config_plans_shape import NO_CREDITS, CreditsShape, MeterShape, PlanS
 from proxy.config_prices_shape import NO_PRICES, PricingShape
 from proxy.config_reconcile_shape import ReconcileShape
 from proxy.config_stripe_shape import StripeShape
+from proxy.config_telemetry_shape import TelemetryShape
 from proxy.config_values import (
     FORBID,
     Count,
@@ -308,6 +309,8 @@ class FileShape:
     """What the worker [does by the clock](jobs.md)."""
     retention: RetentionShape | None = None
     """How long the ledger keeps events as they came; for ever without the section."""
+    telemetry: TelemetryShape | None = None
+    """Traces for an OpenTelemetry collector; none without the section."""
     stripe: StripeShape | None = None
     """Usage that is told to Stripe's meters; none without the section."""
     webhooks: tuple[WebhookShape, ...] = ()

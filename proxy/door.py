@@ -21,6 +21,7 @@ from proxy.flights import Flights
 from proxy.metrics_exchange import ExchangeMetrics
 from proxy.passthrough_objects import Ownership
 from proxy.settings import Settings
+from proxy.tracing import Tracer
 from proxy.transport import Transport
 from routing.health import Health
 from routing.history import History
@@ -175,3 +176,5 @@ class Door:
     """What prepaid tenants may have spent."""
     flights: Flights = field(default_factory=Flights)
     """Requests under way whose answers others wait for."""
+    tracer: Tracer | None = None
+    """Where `telemetry` is set; every stage asks for it, and for nothing else."""

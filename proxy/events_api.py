@@ -46,6 +46,7 @@ from proxy.ingress import (
 )
 from proxy.intake import read_body
 from proxy.recording import record
+from proxy.telling import tell_refusal
 
 BODY_MB_MAX = 1
 IN_FLIGHT = 64
@@ -93,12 +94,12 @@ async def post_events(request: web.Request) -> web.Response:
         response = plain_json(_answer(report), request_id=request_id)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
-        door.metrics.refused(error.label)
+        tell_refusal(door, error.label)
         response = refusal(error, request_id)
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
-        door.metrics.refused(internal.label)
+        tell_refusal(door, internal.label)
         response = refusal(internal, request_id)
     finally:
         door.metrics.answered(499 if response is None else response.status)

@@ -144,6 +144,8 @@ class Forwarding:
         try:
             call = await prepared(self._provider, call, transport)
             self._redaction = redaction_for(self._provider, call)
+            if self._door.tracer is not None:
+                call = self._door.tracer.carried(call, self._attempt)
             answer = await transport.send(call, self._attempt.mark_sent)
         except TransportError as error:
             return self._failed(error)

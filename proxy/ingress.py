@@ -12,7 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 from aiohttp import hdrs, web
@@ -51,7 +51,7 @@ from proxy.paced import asked_of, credit_target_ms, paced, target_ms
 from proxy.planning import Plan, plan
 from proxy.relay import ClientGoneError
 from proxy.standing import check_context, labels_of, refuse_contradictions
-from proxy.telling import Finished
+from proxy.telling import Finished, tell_refusal
 from proxy.web_client import EVERY_ANSWER, WebClient
 from proxy.wire import ClientFormat, client_format
 from proxy.wire.openai_chat.errors import read_error
@@ -135,7 +135,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
         finished = await answer(door, facts, chat, made, Way(request, client, spoken))
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
-        door.metrics.refused(error.label)
+        tell_refusal(door, error.label)
         return await _refuse(client, error, request_id, spoken)
     except ClientGoneError:
         client.drop()
@@ -143,7 +143,7 @@ async def _exchange(request: web.Request, spoken: ClientFormat) -> web.StreamRes
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
-        door.metrics.refused(internal.label)
+        tell_refusal(door, internal.label)
         return await _refuse(client, internal, request_id, spoken)
     return await _answer(client, finished, request_id, spoken)
 
@@ -175,6 +175,8 @@ async def _planned(
     made = await planned(route, chat, prompt, wishes, around, count=count)
     judged = pace.judge(made, asked_of(facts, wishes), monotonic_s())
     facts = paced(door, pace, facts, judged)
+    if door.tracer is not None:
+        door.tracer.stage("estimate")
     if wishes.explain:
         failing = door.health.passed_over(monotonic_s())
         said = explained(door.settings.server, judged.plan, failing)
@@ -218,12 +220,14 @@ def authenticated(request: web.Request) -> Principal:
             "The request carries two credentials that differ; send one `Authorization` header.",
             param="Authorization",
         )
-    principal = front_of(request).authenticator.authenticate(headers)
+    principal = (front := front_of(request)).authenticator.authenticate(headers)
     if principal is None:
         raise InvalidApiKey(
             "Missing or unknown API key. Send `Authorization: Bearer <key>` with a key that "
             "`weir keys new` made."
         )
+    if front.door.tracer is not None:
+        front.door.tracer.stage("authenticate")
     return principal
 
 
@@ -296,7 +300,7 @@ async def planned(
 async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
     """The request, parsed; its bytes are not kept any longer."""
     app = request.app
-    limit_mb = front_of(request).door.settings.server.max_body_mb
+    limit_mb = (door := front_of(request).door).settings.server.max_body_mb
     with app[MEMORY].body() as share:
         raw = await read_body(request, limit_mb=limit_mb, patience=app[PATIENCE], share=share)
         if len(raw) > PARSE_IN_THREAD_ABOVE_BYTES:
@@ -304,6 +308,8 @@ async def _read(request: web.Request, spoken: ClientFormat) -> ChatRequest:
         else:
             chat = spoken.parse_request(raw)
         refers = may_refer(raw)
+    if door.tracer is not None:
+        door.tracer.stage("read")
     passing = {name: _passing(name, request) for name in spoken.PASSES if name in request.headers}
     if passing or refers:
         chat = replace(chat, headers=passing, may_refer=refers)
@@ -372,11 +378,9 @@ def whole_number(headers: Mapping[str, str], name: str, *, is_ours: bool = True)
         return None
     if value.isascii() and value.isdigit() and len(value) <= 9:
         return int(value)
-    return _bad_header(name, "a whole number") if is_ours else None
-
-
-def _bad_header(name: str, wanted: str) -> NoReturn:
-    raise InvalidRequest(f"The header `{name}` must be {wanted}.", param=name)
+    if is_ours:
+        raise InvalidRequest(f"The header `{name}` must be a whole number.", param=name)
+    return None
 
 
 def fresh_request_id() -> str:

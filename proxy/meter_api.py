@@ -40,6 +40,7 @@ from proxy.pace import Asked, Judged
 from proxy.paced import target_ms
 from proxy.refusals import backend_unavailable, denied
 from proxy.standing import check_context, labels_of
+from proxy.telling import tell_refusal
 from proxy.wishes import wishes_of
 from routing.cost_to_serve import Mode, Verdict
 
@@ -56,12 +57,12 @@ async def meter(request: web.Request) -> web.Response:
         response = plain_json(body, request_id=request_id)
     except ApiError as error:
         door.log.info("meter_refused", request_id=request_id, code=error.label)
-        door.metrics.refused(error.label)
+        tell_refusal(door, error.label)
         response = refusal(error, request_id)
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("meter_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
-        door.metrics.refused(internal.label)
+        tell_refusal(door, internal.label)
         response = refusal(internal, request_id)
     finally:
         door.metrics.answered(499 if response is None else response.status)

@@ -80,6 +80,12 @@ COST = _counter("cost_nano_usd", "What providers charge, in nano-USD.", "upstrea
 TENANT_EXCHANGES = _counter("tenant_exchanges", "Exchanges of a tenant.", "tenant")
 TENANT_TOKENS = _counter("tenant_tokens", "Billed tokens of a tenant.", "tenant")
 TENANT_SELL = _counter("tenant_sell_nano_usd", "What a tenant pays, in nano-USD.", "tenant")
+TENANT_REMAINING = _gauge(
+    "tenant_cap_remaining_nano_usd",
+    "What was left of a tenant's money cap at its last admission by this process, in nano-USD.",
+    "tenant",
+    "window",
+)
 DURATION = Metric(
     "weir_exchange_seconds",
     Kind.HISTOGRAM,
@@ -196,6 +202,7 @@ WEBHOOK_MESSAGES = _counter(
 CREDIT_LEFT = _gauge("credit_left_nano_usd", "What is left of all tenants' credit.")
 JOB_RUNS = _counter("job_runs", "Runs of jobs, by what became of them.", "job", "outcome")
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
+TELEMETRY_SPANS = _counter("telemetry_spans", "Spans for a collector, by result.", "result")
 
 CONFIG_GENERATION = _gauge(
     "config_generation", "Which settings a process goes by, counted from its start on."

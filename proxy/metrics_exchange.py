@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 
-from metering.caps import Cap, Denial, DenialReason, Reservation, ScopeKind
+from metering.caps import Cap, CapState, Denial, DenialReason, Reservation, ScopeKind
 from metering.usage import TOKEN_CLASSES
 from proxy import metrics_catalogue as catalogue
 from proxy.attempts import Attempt, Facts
@@ -45,6 +45,7 @@ _COST = catalogue.COST.name
 _TENANT_EXCHANGES = catalogue.TENANT_EXCHANGES.name
 _TENANT_TOKENS = catalogue.TENANT_TOKENS.name
 _TENANT_SELL = catalogue.TENANT_SELL.name
+_REMAINING = catalogue.TENANT_REMAINING.name
 
 
 @cache
@@ -82,9 +83,12 @@ class ExchangeMetrics:
         """It got an error of ours."""
         self.metrics.add(catalogue.REFUSALS, code if code in _codes_known() else OTHER)
 
-    def admission(self, caps: Sequence[Cap], answer: Reservation | Denial) -> None:
-        """What the caps said: which refused, and which in shadow would have refused."""
+    def admission(self, caps: Sequence[Cap], answer: Reservation | Denial, *, tenant: str) -> None:
+        """What the caps said: which refused, which in shadow would have refused, and what is left
+        of the tenant's own."""
         if isinstance(answer, Reservation):
+            if tenant in self._tenants:
+                self._remaining(tenant, answer.states)
             for place in answer.shadowed:
                 cap = caps[place]
                 self.metrics.add(catalogue.SHADOW_DENIALS, cap.scope.kind, window_kind(cap.window))
@@ -95,6 +99,14 @@ class ExchangeMetrics:
         elif answer.reason is not DenialReason.REBUILDING:
             kind = ScopeKind.TENANT if answer.scope is None else answer.scope.kind
             self.metrics.add(catalogue.DENIALS, kind, "none", answer.reason)
+
+    def _remaining(self, tenant: str, states: Sequence[CapState]) -> None:
+        for state in states:
+            limit_nano = state.cap.limit.nano
+            if limit_nano is not None and state.cap.scope.kind is ScopeKind.TENANT:
+                left_nano = limit_nano - state.spent.nano - state.held.nano
+                key = (_REMAINING, tenant, window_kind(state.cap.window))
+                self.metrics.gauges[key] = max(0, left_nano)
 
     def stalled(self) -> None:
         """A client took nothing for too long."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from metering.clock import monotonic_s
+from metering.clock import monotonic_s, now_ns
 from proxy import metrics_catalogue as catalogue
 from proxy.metrics import Metrics
+from proxy.spans import Value
+from proxy.tracing import Tracer
 
 if TYPE_CHECKING:
     from metering.settlement.batches import BatchReport
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
 class WorkerWatch:
     """A `Watch` of the worker that counts."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, tracer: Tracer | None = None) -> None:
+        self._metrics, self._tracer = metrics, tracer
         self._settled_at_s: float | None = None
         self._turned_at_s: float | None = None
         self._trouble: str | None = None
@@ -39,6 +41,8 @@ class WorkerWatch:
         add(catalogue.DEAD_LETTERS, by=report.malformed)
         add(catalogue.DIFFERENCES, by=sum(each.events for each in report.differences))
         self._metrics.observe(catalogue.BATCH_SECONDS, value=took_s)
+        if self._tracer is not None:
+            self._tracer.alone("settle batch", now_ns() - int(took_s * 1e9), _told(report))
 
     def turned(self) -> None:
         """A turn went well: Redis and the ledger answer."""
@@ -98,6 +102,18 @@ class WorkerWatch:
             "last_batch_age_s": _age_s(self._settled_at_s, now_s),
             "trouble": self._trouble,
         }
+
+
+def _told(report: BatchReport) -> dict[str, Value]:
+    """A batch as its span has it: numbers, and nobody's name."""
+    return {
+        "weir.settled": report.settled,
+        "weir.repeats": report.repeats,
+        "weir.conflicts": report.conflicts,
+        "weir.dead_letters": report.malformed,
+        "weir.sell_nano": report.sell_nano,
+        "weir.cost_nano": report.cost_nano,
+    }
 
 
 def _age_s(since_s: float | None, now_s: float) -> float | None:

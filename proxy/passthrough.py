@@ -40,7 +40,7 @@ from proxy.passthrough_plan import Asked, Planned, plan_errand
 from proxy.passthrough_rules import Passthrough
 from proxy.relay import ClientGoneError
 from proxy.standing import labels_of, refuse_contradictions
-from proxy.telling import Finished
+from proxy.telling import Finished, tell_refusal
 from proxy.web_client import EVERY_ANSWER, WebClient
 
 _PREFIX = "/v1/"
@@ -92,7 +92,7 @@ async def _pass_through(
         )
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
-        door.metrics.refused(error.label)
+        tell_refusal(door, error.label)
         return await _refuse(client, error, request_id)
     except ClientGoneError:
         client.drop()
@@ -100,7 +100,7 @@ async def _pass_through(
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
-        door.metrics.refused(internal.label)
+        tell_refusal(door, internal.label)
         return await _refuse(client, internal, request_id)
     return await _answer(client, finished, request_id)
 

@@ -105,6 +105,8 @@ class Relaying:
             return OUTCOME_OF_FAULT[error.fault]
 
     async def _ask(self, attempt: Attempt, call: Call) -> Answer:
+        if self._door.tracer is not None:
+            call = self._door.tracer.carried(call, attempt)
         answer = await self._door.transport.send(call, attempt.mark_sent)
         self._answers.append(answer)
         self._status = attempt.http_status = answer.status

@@ -46,7 +46,7 @@ from proxy.realtime_socket import MESSAGE_BYTES_MAX, RefusedError, connected
 from proxy.realtime_usage import SessionUsage
 from proxy.refusals import failed
 from proxy.relay import ClientGoneError
-from proxy.telling import tell_failure
+from proxy.telling import tell_failure, tell_refusal
 from proxy.transport import TransportError
 from routing.fallback import Outcome
 
@@ -75,14 +75,14 @@ async def realtime(request: web.Request) -> web.StreamResponse:
         status = response.status
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
-        door.metrics.refused(error.label)
+        tell_refusal(door, error.label)
         response = refusal(error, request_id)
     except ClientGoneError:
         response = web.Response(status=499)
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
-        door.metrics.refused(internal.label)
+        tell_refusal(door, internal.label)
         response = refusal(internal, request_id)
     finally:
         door.metrics.answered(status)

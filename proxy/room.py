@@ -76,7 +76,7 @@ class Room:
             door.open.give_back(self.hold)
             self._log.info("caps_unavailable", step="reserve", cause=str(error))
             raise backend_unavailable() from error
-        door.metrics.admission(self.hold.caps, answer)
+        door.metrics.admission(self.hold.caps, answer, tenant=self.hold.tenant)
         if isinstance(answer, Denial):
             raise refuse(answer) or denied(answer, self.hold.tenant)
         self._take(candidates[answer.index], answer)

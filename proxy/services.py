@@ -54,6 +54,7 @@ from proxy.settings import Settings, redis_keys
 from proxy.sockets import BACKLOG
 from proxy.stop_signals import GC_THRESHOLD, stop_on_signals
 from proxy.stores import with_stores
+from proxy.telemetry_open import with_tracing
 from proxy.tls import server_context
 
 if TYPE_CHECKING:
@@ -156,8 +157,9 @@ async def open_services(
     transport = HttpTransport(settings.egress)
     door = Door(settings, caps, transport, spool, renewals, log, proxy_id, metrics=counted)
     door, apart = with_stores(door, measured, keys)
+    door, sending = with_tracing(door)
     services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
-    async with link, apart, contextlib.AsyncExitStack() as stack:
+    async with link, sending, apart, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
         for left in journals:
             await left.open()
@@ -169,7 +171,6 @@ async def open_services(
             "renewals": renewals.run(),
             "backlog": watch_backlog(lambda: services.door, link, keys),
             "redis-watch": watch.run(),
-            "balances": follow_balances(lambda: services.door, link, keys),
             "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
             **_sharing(services, log),
         }.items():
@@ -180,7 +181,8 @@ async def open_services(
 
 
 def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None]]:
-    """What proxies tell each other of upstreams and their models, beside the path."""
+    """What proxies tell each other of upstreams and their models, and hear of balances, beside the
+    path."""
     door, link, keys = services.door, services.link, services.keys
     calibration = CalibrationSync(door.calibration, link, keys, models=(), log=log)
     health = HealthSync(door.health, link, keys, labels=(), log=log)
@@ -200,6 +202,7 @@ def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None
         "history-sync": history.run(),
         "calibration-sync": calibration.run(),
         "probes": probing.run(),
+        "balances": follow_balances(lambda: services.door, link, keys),
     }
 
 

@@ -178,6 +178,18 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Where traces and OpenTelemetry's metrics go: a collector's address, without a slash at its
+    end."""
+
+    otlp: str
+    headers: Mapping[str, Secret] = field(default_factory=dict, hash=False)
+    resource: Mapping[str, str] = field(default_factory=dict, hash=False)
+    sample_ppm: int = 1_000_000
+    """Of requests whose client does not say, how many are recorded."""
+
+
+@dataclass(frozen=True, slots=True)
 class RedisSettings:
     """`url` is None for the embedded server."""
 
@@ -267,6 +279,8 @@ class Settings:
     """What the worker does by the clock."""
     retention: Retention | None = None
     """How long the ledger keeps what events came as; for ever without the section."""
+    telemetry: Telemetry | None = None
+    """Where traces go; nothing is traced without the section."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

@@ -80,6 +80,7 @@ AFTER_A_RESTART: Mapping[str, str] = {
     "redis.shards": "redis.shards",
     "redis.timeout_ms": "redis.timeout_ms",
     "cache_url": "cache.url",
+    "telemetry": "telemetry",
     "metering.queue": "metering.queue",
     "metering.spool": "metering.spool",
 }

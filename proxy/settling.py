@@ -17,6 +17,7 @@ from proxy.metrics_worker import WorkerWatch
 from proxy.settings import Settings, redis_keys
 from proxy.settings_line import ChildLine
 from proxy.stop_signals import GC_THRESHOLD, stop_on_signals
+from proxy.telemetry_open import traced_process
 
 
 def run_worker(
@@ -64,33 +65,34 @@ async def _settle(
     log = telemetry.logger("settlement")
     log.info("settling", consumer=consumer, drain=drain)
     metrics = Metrics()
-    watch = WorkerWatch(metrics)
-    reporter = Reporter(board, metrics, watch.look, log) if board is not None else None
-    if reporter is not None:
-        resume(reporter.board, metrics)
-        spawn(reporter.run(), name="report")
-    offer = Offer(terms_of(settings), log)
-    if line is not None:
-        spawn(follow(line, offer, metrics, log), name="settings")
-    elif read is not None:
-        spawn(follow_hangups(read, settings, offer, log), name="settings")
-    try:
-        await worker.run(
-            settings.redis.url.reveal(),
-            redis_keys(settings),
-            settings.ledger_url,
-            stop=stop,
-            hurry=hurry,
-            drain=drain,
-            consumer=consumer,
-            offer=offer,
-            log=log,
-            watch=watch,
-        )
-    except worker.DrainGaveUpError as failure:
-        sys.stderr.write(f"weir: {failure}\n")
-        return 1
-    finally:
+    async with traced_process(settings, metrics, process=consumer, log=log) as tracer:
+        watch = WorkerWatch(metrics, tracer)
+        reporter = Reporter(board, metrics, watch.look, log) if board is not None else None
         if reporter is not None:
-            reporter.write()
+            resume(reporter.board, metrics)
+            spawn(reporter.run(), name="report")
+        offer = Offer(terms_of(settings), log)
+        if line is not None:
+            spawn(follow(line, offer, metrics, log), name="settings")
+        elif read is not None:
+            spawn(follow_hangups(read, settings, offer, log), name="settings")
+        try:
+            await worker.run(
+                settings.redis.url.reveal(),
+                redis_keys(settings),
+                settings.ledger_url,
+                stop=stop,
+                hurry=hurry,
+                drain=drain,
+                consumer=consumer,
+                offer=offer,
+                log=log,
+                watch=watch,
+            )
+        except worker.DrainGaveUpError as failure:
+            sys.stderr.write(f"weir: {failure}\n")
+            return 1
+        finally:
+            if reporter is not None:
+                reporter.write()
     return 0

@@ -21,6 +21,7 @@ from proxy.errors import ApiError, BodyTooLarge, InternalError, InvalidRequest, 
 from proxy.front import front_of
 from proxy.ingress import MEMORY, PATIENCE, fresh_request_id, plain_json, refusal
 from proxy.intake import read_body
+from proxy.telling import tell_refusal
 
 PATH = "/webhooks/stripe"
 BODY_KB_MAX = 256
@@ -46,12 +47,12 @@ async def stripe_webhook(request: web.Request) -> web.Response:
         response = plain_json({"received": True}, request_id=request_id)
     except ApiError as error:
         door.log.info("refused", request_id=request_id, code=error.label, status=error.status)
-        door.metrics.refused(error.label)
+        tell_refusal(door, error.label)
         response = refusal(error, request_id)
     except Exception as error:  # the top of a request's task: logged with its cause
         door.log.error("request_failed", request_id=request_id, exc_info=error)
         internal = InternalError(f"The gateway failed; its log has the cause under {request_id}.")
-        door.metrics.refused(internal.label)
+        tell_refusal(door, internal.label)
         response = refusal(internal, request_id)
     finally:
         door.metrics.answered(499 if response is None else response.status)

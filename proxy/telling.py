@@ -77,6 +77,8 @@ def tell(
     """An exchange has ended: its metrics, and its line in the log."""
     attempt, charged = attempts[-1], charges[-1]
     door.metrics.exchange(facts, attempts, charges, steps=told.steps)
+    if door.tracer is not None:
+        door.tracer.told(facts, attempts, charges)
     is_clamped = told.clamped_tokens is not None
     if is_clamped or told.overrun_nano:
         door.metrics.means(facts, is_clamped=is_clamped, overrun_nano=told.overrun_nano)
@@ -95,6 +97,13 @@ def tell(
         sell_usd=format_usd(told.sell_nano or 0, places=9),
         duration_ms=((attempt.ended_at or 0) - facts.occurred_at) // 1_000_000,
     )
+
+
+def tell_refusal(door: Door, code: str) -> None:
+    """A request gets an error of ours."""
+    door.metrics.refused(code)
+    if door.tracer is not None:
+        door.tracer.refused(code)
 
 
 def tell_failure(log: Any, attempt: Attempt, cause: str) -> None:

@@ -20,6 +20,7 @@ pytest_plugins = [
     "fixtures_stripe",
     "fixtures_payments",
     "fixtures_tls",
+    "fixtures_otlp",
     "fixtures_upstream",
     "fixtures_provider",
     "fixtures_door",

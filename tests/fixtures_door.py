@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -32,6 +33,7 @@ from proxy.metrics_exchange import ExchangeMetrics
 from proxy.pool import HttpTransport
 from proxy.renewals import Renewals
 from proxy.settings import Metering, Provider, RedisSettings, Secret, Server, Settings
+from proxy.telemetry_open import with_tracing
 from routing.upstreams import Model, Upstream
 
 KEY = "sk-weir-acme-0123456789"
@@ -206,6 +208,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
     """Starts a proxy for these settings; closed after the test."""
     runners: list[web.AppRunner] = []
     closing: list[Callable[[], Awaitable[None]]] = []
+    stack = contextlib.AsyncExitStack()
 
     async def start(
         configured: Settings,
@@ -230,6 +233,8 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
             metrics=ExchangeMetrics(models=configured.models, tenants=configured.tenants),
             replies=replies or MemoryReplies(),
         )
+        door, sending = with_tracing(door)
+        await stack.enter_async_context(sending)
 
         async def ready() -> bool:
             return True
@@ -256,6 +261,7 @@ async def open_door(tmp_path: Path) -> AsyncIterator[OpenDoor]:
         await close()
     for runner in runners:
         await runner.cleanup()
+    await stack.aclose()
 
 
 @pytest.fixture

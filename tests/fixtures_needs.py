@@ -29,6 +29,7 @@ INSTALL = {
     "postgres": "apt-get install postgresql",
     "chromium": "apt-get install chromium",
     "curl": "apt-get install curl",
+    "promtool": "apt-get install prometheus",
     "clients": "make clients",
     "node-clients": "install Node.js 20 or newer and npm, then make clients",
     "hatchling": "pip install hatchling",
@@ -87,6 +88,8 @@ def can_exist(name: str) -> bool:
     if name in ("own-network", "node-clients"):  # a privilege, and a registry that may be away
         return False
     if name in ("helm", "kubernetes-validate"):  # what they say is kept in golden_helm
+        return False
+    if name in ("promtool", "systemd-analyze", "pdftotext"):  # checkers of files for others
         return False
     return name != "redis-6.2" or (sys.version_info < (3, 13) and platform.machine() == "x86_64")
 

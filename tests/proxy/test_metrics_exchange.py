@@ -52,6 +52,21 @@ async def test_an_exchange_is_counted_once_in_everything(door: RunningDoor) -> N
     assert sum(metrics.histograms["weir_first_byte_seconds", "one/up-m"][:-1]) == 1
 
 
+async def test_what_is_left_of_a_cap_is_told(door: RunningDoor) -> None:
+    """Of the cap of $10, as it was when the last request was held for: with that one's hold."""
+    await (await door.chat()).read()
+    first = door.door.metrics.metrics.gauges[
+        "weir_tenant_cap_remaining_nano_usd", "acme", "rolling"
+    ]
+    await (await door.chat()).read()
+    second = door.door.metrics.metrics.gauges[
+        "weir_tenant_cap_remaining_nano_usd", "acme", "rolling"
+    ]
+
+    assert 9_900_000_000 < first < 10_000_000_000
+    assert first - second == door.events[0].admission_nano
+
+
 async def test_refusals_are_counted_by_code(door: RunningDoor) -> None:
     """The codes of the table of errors, and the class of the status; nothing was sent."""
     await door.chat(model="nobody")

@@ -6,6 +6,8 @@ from metering.settlement.batches import BatchReport, Difference
 from metering.settlement.watch import Watch
 from proxy.metrics import Metrics
 from proxy.metrics_worker import WorkerWatch
+from proxy.spans import Histograms, Span
+from proxy.tracing import Tracer
 
 
 def counters(metrics: Metrics) -> dict[str, float]:
@@ -59,3 +61,16 @@ async def test_trouble_is_named_until_it_is_over() -> None:
     assert standing["last_turn_age_s"] == 0.0
     assert standing["last_batch_age_s"] is None
     assert counters(metrics)["weir_settlement_retries_total"] == 1
+
+
+async def test_a_batch_is_a_span_where_there_is_a_tracer() -> None:
+    """As long as the batch took, with its amounts as integers."""
+    spans: list[Span] = []
+    watch: Watch = WorkerWatch(Metrics(), Tracer(spans.append, Histograms()))
+
+    watch.batch(BatchReport(settled=5, repeats=1, sell_nano=7, cost_nano=3), 0.2)
+
+    (span,) = spans
+    assert span.name == "settle batch"
+    assert span.end_ns - span.start_ns >= 200_000_000
+    assert (span.attributes["weir.settled"], span.attributes["weir.sell_nano"]) == (5, 7)
