@@ -49,7 +49,7 @@ from proxy.probes import Probing
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.replacing import Replacing
-from proxy.reporting import report_spools
+from proxy.reporting import report_end, report_spools
 from proxy.settings import Settings, redis_keys
 from proxy.sockets import BACKLOG
 from proxy.stop_signals import GC_THRESHOLD, stop_on_signals
@@ -159,6 +159,8 @@ async def open_services(
     services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
     async with link, apart, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
+        owners = {each.proxy_id: each for each in spools}
+        stack.push_async_callback(report_end, link, keys, owners)  # after the spools are closed
         for left in journals:
             await left.open()
             stack.push_async_callback(left.close)  # after the spools, which tell it what they have
@@ -170,7 +172,7 @@ async def open_services(
             "backlog": watch_backlog(lambda: services.door, link, keys),
             "redis-watch": watch.run(),
             "balances": follow_balances(lambda: services.door, link, keys),
-            "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
+            "spool-report": report_spools(link, keys, owners, log),
             **_sharing(services, log),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))

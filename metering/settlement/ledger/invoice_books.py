@@ -28,6 +28,7 @@ from metering.settlement.documents import (
 )
 from metering.settlement.invoices import period_bounds_ns
 from metering.settlement.ledger import tables
+from metering.settlement.ledger.credit_draws import draw_all
 from metering.settlement.ledger.invoice_credits import credits_of
 from metering.settlement.ledger.invoice_tables import invoice
 from metering.settlement.ledger.plan_books import (
@@ -110,6 +111,14 @@ def tenants_to_bill(ledger: Ledger, period: str, assigned: Iterable[str]) -> lis
     return sorted(found | set(assigned))
 
 
+def is_owed(ledger: Ledger, tenant: str, period: str, terms: Terms) -> bool:
+    """Whether there is a line, or a plan under which none is a statement, too."""
+    if closed_statement(ledger, tenant, period) is not None:
+        return True
+    statement = statement_of(ledger, tenant, period, terms)
+    return bool(statement.charged) or any(term.plan for term in statement.terms)
+
+
 def draft(
     ledger: Ledger, tenant: str, period: str, terms: Terms, invoicing: Invoicing, *, now_ns: int
 ) -> dict[str, Any]:
@@ -126,13 +135,15 @@ def issue(
 ) -> Issued | None:
     """Close the month and issue its invoice. A repeat changes nothing.
 
-    None for a tenant without a plan that has nothing to pay for. Errors as `close_month`.
+    None for a tenant without a plan that has nothing to pay for. Errors as `close_month`. Grants
+    are drawn from first, so that the credits on the invoice are those of its statement.
     """
     if (known := issued(ledger, tenant, period)) is not None:
         return known
-    if not _is_owed(ledger, tenant, period, terms):
+    if not is_owed(ledger, tenant, period, terms):
         return None
     closed = close_month(ledger, tenant, period, terms, now_ns=now_ns)
+    draw_all(ledger, now_ns=now_ns)
     heading = replace(_heading(tenant, invoicing, FINAL), issued_at=now_ns)
     with ledger.write() as connection:
         seq = _next(connection)
@@ -182,14 +193,6 @@ def _heading(tenant: str, invoicing: Invoicing, status: str) -> Heading:
         due_days=invoicing.due_days,
         footer=invoicing.footer,
     )
-
-
-def _is_owed(ledger: Ledger, tenant: str, period: str, terms: Terms) -> bool:
-    """Whether there is a line, or a plan under which none is a statement, too."""
-    if closed_statement(ledger, tenant, period) is not None:
-        return True
-    statement = statement_of(ledger, tenant, period, terms)
-    return bool(statement.charged) or any(term.plan for term in statement.terms)
 
 
 def _document(
