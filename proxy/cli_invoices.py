@@ -37,7 +37,7 @@ def invoices() -> None:
 @invoices.command("issue")
 @click.option("--month", required=True, metavar="YYYY-MM", help="UTC month, which must be over.")
 @click.option("--tenant", help="Only this tenant; everybody with usage or a plan if left out.")
-@click.option("--force", is_flag=True, help="Although events may be waiting for the ledger.")
+@click.option("--force", is_flag=True, help="Although something may be missing.")
 @shared_options
 def issue(
     *,
