@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from metering.settlement.ledger.line_books import LineEvents
     from metering.settlement.ledger.plan_books import Terms
     from metering.settlement.ledger.store import Ledger
-    from proxy.month_ends import Ends
     from proxy.settings import Settings
+    from proxy.settling_months import Ends
 
 _Answer = TypeVar("_Answer")
 
@@ -55,7 +55,7 @@ def issue(
     settings = load_config(config_file, data_dir, as_json).settings
     period = parsed_month(month, "--month")
     from metering.clock import now_ns
-    from proxy.month_ends import issue_all, unsettled
+    from proxy.settling_months import issue_all, unsettled
 
     def ask(ledger: Ledger) -> Ends | str:
         if not force and (why := unsettled(settings, ledger, period, now_ns())) is not None:

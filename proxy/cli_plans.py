@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from metering.plans import Plan
     from metering.settlement.ledger.plan_books import Closed
     from metering.settlement.ledger.store import Ledger
-    from proxy.month_ends import Ends
     from proxy.settings import Settings
+    from proxy.settling_months import Ends
 
 _Answer = TypeVar("_Answer")
 
@@ -138,7 +138,7 @@ def close(
     settings = load_config(config_file, data_dir, as_json).settings
     period = _month(month)
     from metering.clock import now_ns
-    from proxy.month_ends import close_all, unsettled
+    from proxy.settling_months import close_all, unsettled
 
     def ask(ledger: Ledger) -> Ends | str:
         if not force and (why := unsettled(settings, ledger, period, now_ns())) is not None:

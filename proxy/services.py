@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -159,8 +159,7 @@ async def open_services(
     services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
     async with link, apart, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
-        owners = {each.proxy_id: each for each in spools}
-        stack.push_async_callback(report_end, link, keys, owners)  # after the spools are closed
+        stack.push_async_callback(report_end, link, keys, (owners := _owners(spools)))  # at last
         for left in journals:
             await left.open()
             stack.push_async_callback(left.close)  # after the spools, which tell it what they have
@@ -179,6 +178,10 @@ async def open_services(
             stack.push_async_callback(_stopped, task)
         await _prepared(services)
         yield services
+
+
+def _owners(spools: Iterable[Spool]) -> dict[str, Spool]:
+    return {each.proxy_id: each for each in spools}
 
 
 def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None]]:

@@ -20,8 +20,8 @@ from metering.settlement.ledger.plan_books import GRACE_NS
 from metering.settlement.ledger.provider_books import Run
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.verify import examine
-from proxy.month_ends import Ends, issue_all, unsettled
 from proxy.settings import Settings
+from proxy.settling_months import Ends, issue_all, unsettled
 
 _SECOND_NS = 1_000_000_000
 _HOUR_NS = 3_600 * _SECOND_NS

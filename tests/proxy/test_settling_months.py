@@ -18,8 +18,8 @@ from redis import Redis
 from metering.settlement.ledger.invoice_books import all_issued
 from metering.settlement.ledger.plan_books import closed_statement
 from metering.settlement.ledger.store import Ledger
-from proxy.month_ends import AWAY, close_all, issue_all, unsettled
 from proxy.settings import Settings, redis_keys
+from proxy.settling_months import AWAY, close_all, issue_all, unsettled
 
 CONFIG = """\
 data_dir: .
