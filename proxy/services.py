@@ -159,25 +159,31 @@ async def open_services(
     services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
     async with link, apart, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
-        stack.push_async_callback(report_end, link, keys, (owners := _owners(spools)))  # at last
-        for left in journals:
-            await left.open()
-            stack.push_async_callback(left.close)  # after the spools, which tell it what they have
-        for each in spools:
-            await each.open()
-            stack.push_async_callback(each.close)
+        stack.push_async_callback(report_end, link, keys, _owners(spools))  # at last
+        await _opened(stack, journals, spools)
         for name, work in {
             "renewals": renewals.run(),
             "backlog": watch_backlog(lambda: services.door, link, keys),
             "redis-watch": watch.run(),
             "balances": follow_balances(lambda: services.door, link, keys),
-            "spool-report": report_spools(link, keys, owners, log),
+            "spool-report": report_spools(link, keys, _owners(spools), log),
             **_sharing(services, log),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
         await _prepared(services)
         yield services
+
+
+async def _opened(
+    stack: contextlib.AsyncExitStack, journals: Iterable[LocalJournal], spools: Iterable[Spool]
+) -> None:
+    for left in journals:
+        await left.open()
+        stack.push_async_callback(left.close)  # after the spools, which tell it what they have
+    for each in spools:
+        await each.open()
+        stack.push_async_callback(each.close)
 
 
 def _owners(spools: Iterable[Spool]) -> dict[str, Spool]:
