@@ -35,3 +35,11 @@ def spawn(
 
     task.add_done_callback(ended)
     return task
+
+
+async def ended(*names: str) -> None:
+    """Wait until every task with one of these names that runs now has ended, however it does."""
+    loop = asyncio.get_running_loop()
+    tasks = [task for task in _alive if task.get_name() in names and task.get_loop() is loop]
+    if tasks:
+        await asyncio.wait(tasks)

@@ -24,7 +24,7 @@ from metering.ids import uuid7
 from metering.money import format_usd
 from metering.prices import Price
 from metering.replies import ClaimState, Found, Reply
-from proxy.asking import Asking, asking_of
+from proxy.asking import Asking, asking_of, places_of
 from proxy.attempts import Facts
 from proxy.cache_errors import IdempotencyNotReplayable, NotCached
 from proxy.chat import ChatRequest
@@ -87,11 +87,11 @@ async def answer(door: Door, facts: Facts, request: ChatRequest, plan: Plan, way
     asking = None
     if controls or keys or cache.is_used:
         named = {"controls": controls, "keys": keys}
-        labels = plan.labels
+        places = places_of(plan.own, door.settings.providers)
         if (asked.content_length or 2**31) > THREAD_ABOVE_BYTES:
-            asking = await asyncio.to_thread(asking_of, cache, facts, request, labels, **named)
+            asking = await asyncio.to_thread(asking_of, cache, facts, request, places, **named)
         else:
-            asking = asking_of(cache, facts, request, labels, **named)
+            asking = asking_of(cache, facts, request, places, **named)
     if asking is None:
         return await _serve(Exchange(door, facts, request, plan), client)
     if asking.cache_status is not None:

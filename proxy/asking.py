@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metering.replies import RequestClaim
@@ -12,6 +12,9 @@ from proxy.chat import ChatRequest
 from proxy.price_asks import is_search_model
 from proxy.reply_names import question_digest, repeat_name, reply_name, why_not_kept
 from proxy.reply_wishes import CacheWishes, cache_wishes, idempotency_key
+from proxy.settings import Provider
+
+SIMULATOR = "simulator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +55,37 @@ class Asking:
         return "miss" if self.looks else "bypass"
 
 
+def places_of(own: Mapping[str, str], providers: Mapping[str, Provider]) -> dict[str, str]:
+    """Where these upstreams are, by their labels: an account may come to be another one under the
+    same name."""
+    return {label: _address(providers[name]) for label, name in own.items()}
+
+
+def _address(provider: Provider) -> str:
+    if provider.type == SIMULATOR:
+        return ""  # its port is another one after every start, and in every process
+    options = [
+        f"{name}={value}"
+        for name, value in sorted(provider.options.items())
+        if isinstance(value, str)  # secrets are no place
+    ]
+    return " ".join([provider.type, provider.base_url, *options])
+
+
 def asking_of(
     cache: CacheSettings,
     facts: Facts,
     request: ChatRequest,
-    labels: Sequence[str],
+    places: Mapping[str, str],
     *,
     controls: Sequence[str],
     keys: Sequence[str],
 ) -> Asking | None:
     """How this request stands to kept answers; None where it does in no way, which is usual.
 
-    `labels` are the upstreams that may answer this very request, `controls` and `keys` the values
-    of `Cache-Control` and `Idempotency-Key`. Costs as much as writing the request down once.
+    `places` are the upstreams that may answer this very request, and where they are; `controls` and
+    `keys` the values of `Cache-Control` and `Idempotency-Key`. Costs as much as writing the request
+    down once.
     """
     key = idempotency_key(keys)
     wishes = cache_wishes(controls)
@@ -87,9 +108,10 @@ def asking_of(
     if rule is None:
         return Asking(wishes, claim=claim)
     bypass = why_not_kept(request, rule.temperature_max)
-    if bypass is None and any(map(is_search_model, labels)):
+    if bypass is None and any(map(is_search_model, places)):
         bypass = "acts_elsewhere"
     if bypass is not None or not (wishes.looks or wishes.stores):
         return Asking(wishes, rule, bypass=bypass or "no_store", claim=claim)
-    name = reply_name(request, labels, rule.scope, owner=rule.shelf.head, salt=cache.salt)
+    upstreams = [f"{label} {where}" for label, where in places.items()]
+    name = reply_name(request, upstreams, rule.scope, owner=rule.shelf.head, salt=cache.salt)
     return Asking(wishes, rule, name, claim=claim)

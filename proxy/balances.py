@@ -74,11 +74,15 @@ async def follow_balances(
 async def look(
     balances: Balances, tenants: Iterable[Tenant], runner: ScriptRunner, keys: RedisKeys
 ) -> None:
-    """Learn what is published of these tenants. What Redis has lost stays as it was last told."""
+    """Learn what is published of these tenants. What Redis has lost stays as it was last told; of
+    whoever is not stopped by it any more it is forgotten, for what it spends is not counted."""
     by_shard: dict[int, list[str]] = {}
     for tenant in tenants:
         if tenant.is_stopped_by_balance:
             by_shard.setdefault(keys.shard(tenant.id), []).append(tenant.id)
+    stopped = {name for names in by_shard.values() for name in names}
+    for name in balances.limits.keys() - stopped:
+        del balances.limits[name]
     for shard, names in by_shard.items():
         for start in range(0, len(names), _NAMED_MAX):
             asked = names[start : start + _NAMED_MAX]

@@ -117,7 +117,7 @@ class Continuing:
         if said is None or not said.is_plain or relayed.is_client_gone:
             return
         self._take(attempt, said)
-        self._broken = broken_off(upstream=attempt.option.upstream.provider, bound=bound)
+        self._broken = broken_off(upstream=attempt.option.upstream.provider, by=relayed.broken_by)
         self.is_due = not is_over and bound in _SILENCES
 
     def _take(self, attempt: Attempt, said: Said) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from metering.background import ended
 from metering.clock import monotonic_s
 from proxy.renewals import Renewals
 
@@ -73,4 +74,8 @@ async def _cut(open_now: Renewals, log: Any) -> None:
         async with asyncio.timeout(SETTLE_S):
             while len(open_now):  # noqa: ASYNC110 - it is a list of others' doings, with no event
                 await asyncio.sleep(STOP_POLL_S)
+            # what a client's key has run is noted after it is settled, by a task of its own: a
+            # claim that stays would let the same request run, and be billed, once more
+            await ended("exchange")
+            await ended("end-claim")
     log.warning("exchanges_cut", exchanges=cut, unsettled=len(open_now))

@@ -58,6 +58,7 @@ class ApiError(Exception):
     from_upstream: ClassVar[bool] = False
     closes: ClassVar[bool] = False
     """Whether the connection is closed after it: what else comes there cannot be trusted."""
+    is_told = False  # whether the client has read of it in its stream already
 
     def __init__(
         self,

@@ -309,7 +309,7 @@ class Exchange:
         if outcome is Outcome.EXHAUSTED and last is not None:
             return self._ended_at_cap(last)
         if outcome is Outcome.TRUNCATED:
-            raise broken_off(upstream=upstream.provider, bound=last.bound if last else None)
+            raise broken_off(upstream=upstream.provider, by=last.broken_by if last else None)
         if self._forwarding.error_answer is not None:
             status, named, body = self._forwarding.error_answer
             return Finished(status, {**self.headers(), **named, ERROR_SOURCE: "upstream"}, body)

@@ -19,7 +19,7 @@ from metering.prices import Price
 from metering.scope_names import scope_text
 from metering.tenants import Principal
 from metering.usage import INPUT_UNCACHED, OUTPUT_TEXT
-from proxy.admission import Place, PromptCount, Route, Routes, count_prompts
+from proxy.admission import Place, PromptCount, Route, Routes, count_prompts, steps_of
 from proxy.asked_first import asked_first
 from proxy.chat import ChatRequest
 from proxy.choosing import Around
@@ -28,7 +28,9 @@ from proxy.errors import ApiError, ContextTooLong
 from proxy.limit_words import window_text
 from proxy.needs import needs_of
 from proxy.planning import Plan, hindrances, plan
+from proxy.refusals import balance_unknown
 from proxy.settings import Settings
+from proxy.stages_report import writer_text
 from proxy.wishes import USUAL, Wishes
 from routing.health import State
 from routing.upstreams import Upstream
@@ -74,9 +76,12 @@ def explanation(settings: Settings, asked: Question, seen: Seen) -> dict[str, An
         "upstreams": [],
         "detours": {},
         "stages": [],
+        "stage": None,
         "held": None,
         "fits": None,
     }
+    if seen.limits is not None and seen.limits.get("balance_unknown"):
+        return body | {"allowed": False, "refusal": _refusal(balance_unknown())}
     try:
         route = Routes(settings).find(tenant, request.model, asked.who.key.project, at_ns=now_ns())
         prompt = count_prompts(request, route)
@@ -93,7 +98,9 @@ def explanation(settings: Settings, asked: Question, seen: Seen) -> dict[str, An
     body["stages"] = _stages(made)
     body["held"] = _held(first.hold)
     if seen.limits is not None:
-        body["fits"] = _fits(body["caps"], made, asked.around.failing)
+        body["stage"] = now = _stage_now(settings, asked, seen.limits)
+        forced = 0 if now is None or now["mode"] == "shadow" else now["stage"]
+        body["fits"] = _fits(body["caps"], made, asked.around.failing, stage=forced)
     return body | {"allowed": not body["flags"]}
 
 
@@ -161,11 +168,31 @@ def _caps(asked: Question, seen: Seen) -> list[dict[str, Any]]:
     ]
 
 
-def _fits(caps: Sequence[Mapping[str, Any]], made: Plan, failing: Set[str]) -> str | None:
-    """The first option whose whole hold every enforced cap has room for, by what was read; None
-    where none has, and where nothing was read. A hold that may shrink can fit all the same."""
-    first = asked_first(made, failing).order[0]  # a hold moves with the request
-    for option in (first, *made.admission.options):
+def _stage_now(
+    settings: Settings, asked: Question, limits: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """The degradation stage that holds now for such requests; None where there are no steps."""
+    key, tenant = asked.who.key, asked.who.tenant
+    written = steps_of(settings.models[asked.request.model], tenant, key.project)
+    if written is None:
+        return None
+    steps = writer_text(written[0])
+    return next((row for row in limits.get("degradation", ()) if row["steps"] == steps), None)
+
+
+def _fits(
+    caps: Sequence[Mapping[str, Any]], made: Plan, failing: Set[str], *, stage: int
+) -> str | None:
+    """The first option of the stage in force whose whole hold every enforced cap has room for, by
+    what was read; None where none has. A hold that may shrink can fit all the same."""
+    if made.closed is not None and stage >= made.closed:
+        return None
+    admission = made.admission
+    pairs = zip(admission.options, admission.candidates, strict=True)
+    options = [option for option, candidate in pairs if candidate.stage >= stage]
+    if not stage:
+        options.insert(0, asked_first(made, failing).order[0])  # a hold moves with the request
+    for option in options:
         if all(_has_room(cap, option.hold) for cap in caps if cap["mode"] == "enforce"):
             return option.upstream.label
     return None

@@ -9,7 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from proxy.stages_report import stage_text
 from routing.fallback import Outcome
+
+PREPAID = "prepaid_balance"
+"""The window of a balance: without a limit it is not known, and never unlimited."""
 
 
 def explain_table(body: Mapping[str, Any]) -> RenderableType:
@@ -101,6 +105,8 @@ def _lines(body: Mapping[str, Any]) -> list[str]:
     for stage in body["stages"]:
         skipped = f" (not {'; '.join(stage['skipped'])})" if stage["skipped"] else ""
         found.append(f"from {stage['at']:g} of a cap on: {stage['becomes']}{skipped}")
+    if body["stage"] is not None:
+        found.append(f"now: {stage_text(body['stage'])}")
     return found
 
 
@@ -112,6 +118,10 @@ _AFTER = {
 
 def _cap_lines(cap: Mapping[str, Any]) -> list[str]:
     lines = []
+    if cap["window"] == PREPAID and cap["usd"]["limit"] is None:
+        lines.append(
+            f"cap {cap['scope']} {PREPAID} ({cap['mode']}): what is left Redis alone knows"
+        )
     for name in ("usd", "tokens", "requests"):
         found = cap[name]
         if found["limit"] is None:

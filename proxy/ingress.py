@@ -327,7 +327,8 @@ async def _refuse(
     if client.response is None:
         return refusal(error, request_id, spoken)
     try:
-        return await client.end(spoken.error_event(error.words, request_id))
+        told = b"" if error.is_told else spoken.error_event(error.words, request_id)
+        return await client.end(told)
     except ClientGoneError:
         client.drop()
         return client.response

@@ -57,6 +57,7 @@ def limits_body(look: Look) -> dict[str, Any]:
         "tenant": look.tenant.id,
         "at": rfc3339(look.now_ms * 1_000_000),
         "rebuilding": look.is_rebuilding,
+        "balance_unknown": look.tenant.is_stopped_by_balance and look.balance_nano is None,
         "caps": [_cap_row(look, cap) for cap in caps],
         "elsewhere": [_rule_row(rule) for rule in look.tenant.cap_rules if rule.kind not in named],
         "flags": _flag_rows(look),
@@ -196,6 +197,8 @@ def limits_table(body: Mapping[str, Any]) -> RenderableType:
     notes: list[RenderableType] = [table]
     if body["rebuilding"]:
         notes.append("Redis is being rebuilt from the ledger: what is spent is not known yet.")
+    if body["balance_unknown"]:
+        notes.append("What is left of its credit is not published yet: its requests get a 503.")
     for rule in body["elsewhere"]:
         limits = ", ".join(
             f"{value} {_word(name, rule['scope'])}"

@@ -41,7 +41,8 @@ def broken_off(
     if keeper.headers is None:
         body = spoken.error_body(error.words, request_id)
         return Reply(error.status, body, False, error.headers(), facts)
-    keeper.keep(spoken.error_event(error.words, request_id))
+    if not error.is_told:
+        keeper.keep(spoken.error_event(error.words, request_id))
     return _streamed(keeper, facts)
 
 

@@ -186,6 +186,14 @@ STRIPE_REQUESTS = _counter(
 )
 STRIPE_WAITING = _gauge("stripe_waiting_entries", "Hours of meters that Stripe lacks something of.")
 STRIPE_HELD = _gauge("stripe_held_entries", "Of meters, hours that wait for a person.")
+PAYMENT_STEPS = _counter("payment_steps", "Steps of payments that were booked.", "step")
+WEBHOOK_MESSAGES = _counter(
+    "webhook_messages",
+    "Tries to send messages of webhooks, by what became of them.",
+    "endpoint",
+    "outcome",
+)
+CREDIT_LEFT = _gauge("credit_left_nano_usd", "What is left of all tenants' credit.")
 JOB_RUNS = _counter("job_runs", "Runs of jobs, by what became of them.", "job", "outcome")
 SETTLEMENT_TROUBLE = _counter("settlement_retries", "Turns given up over Redis or the database.")
 

@@ -73,6 +73,19 @@ class WorkerWatch:
         self._metrics.set(catalogue.STRIPE_WAITING, to=waiting)
         self._metrics.set(catalogue.STRIPE_HELD, to=held)
 
+    def paid(self, steps: Mapping[str, int]) -> None:
+        """Steps of payments were booked."""
+        for step, count in steps.items():
+            self._metrics.add(catalogue.PAYMENT_STEPS, step, by=count)
+
+    def delivered(self, endpoint: str, outcome: str) -> None:
+        """A webhook's message was sent, or could not be."""
+        self._metrics.add(catalogue.WEBHOOK_MESSAGES, endpoint, outcome)
+
+    def credited(self, left_nano: int) -> None:
+        """What is left of all tenants' credit now."""
+        self._metrics.set(catalogue.CREDIT_LEFT, to=left_nano)
+
     def ran(self, job: str, outcome: str) -> None:
         """A run of a job is over."""
         self._metrics.add(catalogue.JOB_RUNS, job, outcome)

@@ -34,6 +34,7 @@ from proxy.refusals import broken_off, failed
 from proxy.relay import ERROR_BODY_BYTES_MAX, OUTCOME_OF_FAULT, Client, ClientGoneError
 from proxy.reply import label
 from proxy.retry_after import retry_after_s
+from proxy.stream_errors import Break
 from proxy.telling import Finished, tell_failure
 from proxy.transport import Answer, Call, TransportError
 from proxy.wire.openai_chat.errors import classify_status
@@ -254,7 +255,7 @@ class Relaying:
         if outcome is Outcome.CLIENT_GONE:
             raise ClientGoneError
         if outcome is Outcome.TRUNCATED:
-            raise broken_off(upstream=provider, bound=pumped.bound if pumped else None)
+            raise broken_off(upstream=provider, by=Break(pumped.bound) if pumped else None)
         if self._error is not None:
             status, named, body = self._error
             return Finished(status, {**self._headers(), **named, ERROR_SOURCE: "upstream"}, body)

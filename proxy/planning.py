@@ -62,11 +62,12 @@ class Plan:
         return (*self.admission.options, *[each for spare in self.spares for each in spare])
 
     @property
-    def labels(self) -> list[str]:
-        """The upstreams of the model asked for that may answer this request, in an order of their
-        own: which of them is asked first changes with how they fare."""
+    def own(self) -> dict[str, str]:
+        """The upstreams of the model asked for that may answer this request, with their providers,
+        in an order of their own: which of them is asked first changes with how they fare."""
         upstreams = [each.upstream for each in self.admission.options]
-        return sorted({each.label for each in upstreams if each.public_name == self.model})
+        found = {each.label: each.provider for each in upstreams if each.public_name == self.model}
+        return dict(sorted(found.items()))
 
     def order(self, index: int) -> list[Option]:
         """The admitted option, the others of its step, then those of the fallback models; each

@@ -35,6 +35,7 @@ from proxy.limit_words import (
     scope_text,
     use_text,
 )
+from proxy.stream_errors import Break
 from routing.fallback import Outcome
 
 HELD_RETRY_AFTER_S = 1
@@ -248,11 +249,18 @@ def too_late(*, deadline_s: float, attempts: int) -> ApiError:
     )
 
 
-def broken_off(*, upstream: str, bound: str | None = None) -> ApiError:
+def broken_off(*, upstream: str, by: Break | None = None) -> ApiError:
     """What a client is told in-band when a stream broke after it had seen bytes.
 
-    `bound` is the key of `providers.*` by which we ended it ourselves.
+    One that has read of it already is told nothing more.
     """
+    by = by or Break()
+    error = _broken_off(upstream, by.bound, by.said)
+    error.is_told = by.is_told
+    return error
+
+
+def _broken_off(upstream: str, bound: str | None, said: str | None) -> ApiError:
     if bound in _SILENCES:
         return UpstreamTimeout(
             f"The upstream {upstream} sent nothing for longer than `providers.*.{bound}`, and its "
@@ -262,6 +270,8 @@ def broken_off(*, upstream: str, bound: str | None = None) -> ApiError:
         return UpstreamFailed(
             f"The stream of the upstream {upstream} went past `providers.*.{bound}` and was ended."
         )
+    if said is not None:
+        return UpstreamFailed(f"The upstream {upstream} failed in mid-stream: {said}")
     return UpstreamFailed(f"The upstream {upstream} broke off in mid-stream.")
 
 

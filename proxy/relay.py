@@ -21,6 +21,7 @@ from proxy.halt import Halt
 from proxy.passage import Whole
 from proxy.reply import Reply, failure_word
 from proxy.stream_clock import StreamClock
+from proxy.stream_errors import Break, said_later
 from proxy.stream_guard import StreamGuard
 from proxy.stream_reader import StreamReader
 from proxy.transport import Answer, Fault, TransportError
@@ -101,6 +102,14 @@ class Relayed:
     is_client_gone: bool = False
     cause: str = ""
     bound: str | None = None
+    is_told: bool = False
+    """Whether the client has read of the failure, in the upstream's own event."""
+
+    @property
+    def broken_by(self) -> Break:
+        """Why it broke off, as far as the client is to know."""
+        said = said_later(self.reply.error, self.reply.redaction)
+        return Break(self.bound, said, self.is_told)
 
 
 OUTCOME_OF_FAULT = {
@@ -234,6 +243,7 @@ class StreamRelay:
             is_client_gone=self._is_client_gone,
             cause=cause,
             bound=bound,
+            is_told=self._reader.has_told_failure,
         )
 
     async def _pump(self, client: Client) -> Outcome:

@@ -39,7 +39,7 @@ def stage_rows(
         is_known = 0 < stage == now.level <= kept.level  # else no request has met it yet
         rows.append(
             {
-                "steps": writer.replace("/", ":", 1),
+                "steps": writer_text(writer),
                 "mode": "shadow" if tenant.steps_in_shadow else "enforce",
                 "stage": stage,
                 "of": len(steps.steps),
@@ -49,6 +49,11 @@ def stage_rows(
             }
         )
     return rows
+
+
+def writer_text(writer: str) -> str:
+    """Who wrote the steps, as people read it: `model:gpt-5.4`."""
+    return writer.replace("/", ":", 1)
 
 
 def stage_text(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""What an error says that came in a stream before anything else, as if it had come as a status.
+"""What an error says that came in a stream: before anything else, as if it had come as a status;
+later, in the words of the error of ours that ends the stream.
 
 Pure. Errors about our own account are not for the client.
 """
@@ -6,7 +7,7 @@ Pure. Errors about our own account are not for the client.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.error_words import ErrorWords
 from proxy.redaction import Redaction
@@ -42,6 +43,18 @@ _POLICY_CODES = frozenset(
     {"content_policy_violation", "content_filter", "moderation_blocked", "invalid_prompt"}
 )
 _QUOTA_CODES = frozenset({"billing_error", "insufficient_quota", "402"})
+
+
+class Break(NamedTuple):
+    """How a stream broke off that the client has seen something of.
+
+    `bound` is the key of `providers.*` by which we ended it, `said` what its upstream gave as the
+    reason; where that `is_told` the client has read it already.
+    """
+
+    bound: str | None = None
+    said: str | None = None
+    is_told: bool = False
 
 
 def outcome_of(error: object) -> Outcome:
@@ -83,6 +96,15 @@ def words_of(error: object, redaction: Redaction) -> ErrorWords | None:
         code,
         label(said.get("param"), redaction),
     )
+
+
+def said_later(error: object, redaction: Redaction) -> str | None:
+    """What an error in mid-stream gives as the reason; None where none of the upstream's has a name
+    (some are notes of our own), and where it is about our account."""
+    if not isinstance(error, Mapping) or not (error.get("type") or error.get("code")):
+        return None
+    words = words_of(error, redaction)
+    return None if words is None else f"{words.message} ({words.code or words.type})"
 
 
 def reason_of(error: object, redaction: Redaction) -> str:

@@ -51,6 +51,7 @@ class StreamReader:
         "_waiting",
         "_writer",
         "events",
+        "has_told_failure",
         "reply",
     )
 
@@ -79,6 +80,8 @@ class StreamReader:
         self._line = b""  # of an opaque event: the line in which its last piece ended, in short
         self.events = 0
         """How many have come that say anything."""
+        self.has_told_failure = False
+        """Whether what was relayed has an error in which clients' libraries see one."""
         is_written = writer is not None
         self.reply = Reply(choices=choices, redaction=redaction, needs_reason=is_written)
 
@@ -190,11 +193,18 @@ class StreamReader:
             return b""
         if reading is not None and reading.is_withheld:
             return b""
+        if self.reply.error is not None:
+            self._tell_failure(read)
         if self._tries and data is not None and reading is not None and reading.chunks:
             self._tries -= 1
-            if reading.chunks[0] is read:  # else it is of another format
-                self._alike = pattern_of(data, read)
+            # the chunk is another object where it is of another format
+            self._alike = pattern_of(data, read) if reading.chunks[0] is read else None
         return raw
+
+    def _tell_failure(self, read: dict[str, Any] | None) -> None:
+        """Note that the client gets to know. What stands beside `type` alone, or within a response
+        that has failed, its library passes over."""
+        self.has_told_failure |= read is not None and bool(read.get("error"))
 
     def _like_the_last(self, raw: bytes, text: str, alike: Alike) -> bytes:
         """Meter an event that says a text, and nothing that was not read with the one before."""

@@ -18,6 +18,7 @@ from metering.ids import derived_id
 from metering.money import format_cents
 from metering.settlement.counting import DAILY, NO_RULES
 from metering.settlement.ledger import tables
+from metering.settlement.ledger.credit_tables import grant_standing
 from metering.settlement.ledger.plan_books import Terms, closed_statement, statement_of
 from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.rows import decode_amounts
@@ -28,6 +29,7 @@ from metering.settlement.recount import Recount
 from metering.usage import TOKEN_CLASSES
 from simulation.delivery import KEYS, Course
 from simulation.memory_redis import Client
+from simulation.naive_credit import Purse, purse_of
 from simulation.naive_prices import Amount, event_amounts, totals
 from simulation.naive_statements import Sums, items_of, month_sums
 from simulation.world import World
@@ -104,7 +106,9 @@ async def examine(course: Course) -> Iterator[str]:
     found += _check_rollups(course.ledger, expected)
     found += _check_invoices(course, expected)
     found += _check_statements(course, expected)
-    found += _check_balances(course.ledger, expected)
+    purses = _purses(course, expected)
+    found += _check_grants(course.ledger, purses)
+    found += _check_balances(course.ledger, expected, purses)
     found += _check_leftovers(course)
     found += await _check_windows(course, expected)
     return iter(found)
@@ -244,8 +248,42 @@ def _compare(course: Course, tenant: str, month: str, sums: Sums) -> Iterator[st
         yield f"statement {tenant} {month}: the cents of its lines are not those of its total"
 
 
-def _check_balances(ledger: Ledger, expected: Expected) -> Iterator[str]:
-    """What a tenant owes is what its statements say, and what it cost us is what its events say."""
+def _purses(course: Course, expected: Expected) -> dict[str, Purse]:
+    """Each tenant's grants by the naive computation, in the order in which events were booked."""
+    rows = sorted(_rows(course.ledger, tables.usage_event), key=lambda row: row.seq)
+    found = {}
+    for tenant in expected.world.tenants:
+        shard = KEYS.shard(tenant)
+        events = [
+            (row.seq, event, totals(expected.amounts[row.event_id])[0])
+            for row in rows
+            if (event := expected.events.get(row.event_id)) is not None and event.tenant == tenant
+        ]
+        acts = [(through.get(shard, 0), act) for through, act in course.acts]
+        found[tenant] = purse_of(tenant, events, acts)
+    return found
+
+
+def _check_grants(ledger: Ledger, purses: dict[str, Purse]) -> Iterator[str]:
+    ours = {
+        row.grant_id: (
+            row.left_nano,
+            row.drawn_nano,
+            row.expired_nano,
+            row.taken_nano,
+            row.owed_nano,
+        )
+        for row in _rows(ledger, grant_standing)
+    }
+    theirs = {name: pot.numbers() for purse in purses.values() for name, pot in purse.pots.items()}
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            yield f"grant {name} stands at {ours.get(name)}, and should at {theirs.get(name)}"
+
+
+def _check_balances(ledger: Ledger, expected: Expected, purses: dict[str, Purse]) -> Iterator[str]:
+    """What a tenant owes is what its statements say, less what its grants paid; and what it cost us
+    is what its events say."""
     owed: dict[tuple[str, str], int] = defaultdict(int)
     for tenant in expected.world.tenants:
         sold = sum(sum(expected.sums(tenant, m, with_late=True).values()) for m in MONTHS)
@@ -253,6 +291,9 @@ def _check_balances(ledger: Ledger, expected: Expected) -> Iterator[str]:
         cost = sum(totals(expected.amounts[name])[1] for name in names)
         owed[tenant, "receivable"], owed[tenant, "revenue"] = sold, -sold
         owed[tenant, "cogs"], owed[tenant, "provider_payable"] = cost, -cost
+        for pot in purses[tenant].pots.values():
+            for account, amount in pot.books():
+                owed[tenant, account] += amount
     ours = {(row.tenant, row.account): row.amount_nano for row in _rows(ledger, tables.balance)}
     for place in sorted(ours.keys() | owed.keys()):
         if ours.get(place, 0) != owed[place]:

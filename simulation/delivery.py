@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from metering.events import UsageEvent, encode, payload_hash
 from metering.redis_keys import GROUP, RedisKeys
+from metering.settlement.ledger.credit_draws import draw_credits
 from metering.settlement.ledger.plan_books import Terms, close_month
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import settled_positions
@@ -26,9 +27,11 @@ from metering.settlement.redis_stream import StreamReader
 from metering.settlement.timing import Timing
 from metering.settlement.worker_booking import Booker
 from metering.settlement.worker_lane import Lane
+from simulation.credit_acts import drawn_through, perform
 from simulation.fate import Fate, Killed, MortalLedger
+from simulation.grants import Act, make_acts
 from simulation.memory_redis import Client, MemoryRedis, waiting
-from simulation.world import START_NS, World
+from simulation.world import DAY_NS, START_NS, World
 
 KEYS = RedisKeys(prefix="sim", shards=4)
 CLOSED = ("2026-11", "2026-12")
@@ -36,6 +39,9 @@ PATIENT, SUSPICIOUS = Timing(tries_alone=9, tries_max=10**6), Timing(tries_max=1
 """Here it is never the entry that kills the worker. Some courses try each by itself all the same,
 after two deaths, as production does: that takes many times as long."""
 IDLE_MS = 60_000
+WORKERS = ("w1", "w2")
+LATER_NS = START_NS + 100 * DAY_NS
+"""When months are closed and credit is booked: after all that happens."""
 
 
 @dataclass
@@ -91,6 +97,7 @@ class Worker:
 
     async def keep_up(self) -> None:
         update_rollups(self.ledger)
+        draw_credits(self.ledger, self.reader.shards, now_ns=LATER_NS)
         await self.reader.trim(settled_positions(self.ledger), keep_ms=IDLE_MS)
 
     async def drain(self) -> None:
@@ -120,6 +127,9 @@ class Course:
         self.workers: dict[str, Worker] = {}
         self.places: dict[str, set[str]] = {}
         """The ids in the stream under which each event came."""
+        self.undone = make_acts(self.order, self.world.grants, START_NS)
+        self.acts: list[tuple[dict[int, int], Act]] = []
+        """What was done to grants, each with how far was drawn in each shard's chain then."""
 
     def is_next_turn(self) -> bool:
         return self.order.random() < 0.3
@@ -132,7 +142,10 @@ class Course:
         late += [encode(e) for e in self.world.first if self.order.random() < 0.1]
         await self._phase(late)
         await self._close("2026-12")
-        await self._settled("upkeep", lambda worker: worker.keep_up())
+        while self.undone:
+            self._act()
+        for name in WORKERS:  # who died before it told a proxy what is booked tells it at its start
+            await self._settled("upkeep", lambda worker: worker.keep_up(), name)
 
     async def _phase(self, bodies: list[bytes]) -> None:
         """Deliver these in some order, settling meanwhile; then until nothing is left."""
@@ -155,8 +168,10 @@ class Course:
         self.fate.is_calm = False
 
     async def _turn(self) -> None:
-        """One or two workers do something at once."""
-        names = self.order.sample(["w1", "w2"], self.order.choice([1, 1, 2]))
+        """One or two workers do something at once; or somebody does something to a grant."""
+        if self.undone and self.order.random() < 0.3:
+            self._act()
+        names = self.order.sample(WORKERS, self.order.choice([1, 1, 2]))
         async with asyncio.TaskGroup() as group:
             for name in names:
                 group.create_task(self._live(name, *self._step()))
@@ -188,19 +203,38 @@ class Course:
         self.trace.append(f"{name} {what}")
         return True
 
-    async def _settled(self, what: str, step: Callable[[Worker], Awaitable[None]]) -> None:
-        """The same, until somebody lived through it."""
-        while not await self._live("w1", what, step):
+    def _act(self) -> None:
+        """The next thing that is done to grants, over as many deaths of the command as it takes."""
+        act = self.undone.pop(0)
+        while True:
+            try:
+                ledger = MortalLedger(self.ledger, self.fate)
+                if act.what == "expire":  # as the worker has it: what is settled is drawn for
+                    draw_credits(ledger, range(KEYS.shards), now_ns=LATER_NS)
+                through = drawn_through(self.ledger)
+                perform(ledger, act, now_ns=LATER_NS)
+            except Killed as killed:
+                self.trace.append(f"{act.what}: killed {killed}")
+                self.ledger.close()
+            else:
+                break
+        self.trace.append(f"{act.what} {act.given.name if act.given else act.settled_ns}")
+        self.acts.append((through, act))
+
+    async def _settled(
+        self, what: str, step: Callable[[Worker], Awaitable[None]], name: str = WORKERS[0]
+    ) -> None:
+        """The same, until the worker lived through it."""
+        while not await self._live(name, what, step):
             pass
 
     async def _close(self, period: str) -> None:
         """Close a month for everybody, over as many deaths as it takes."""
-        now_ns = START_NS + 100 * 86_400 * 10**9
         for tenant in self.order.sample(self.world.tenants, len(self.world.tenants)):
             terms = Terms(self.world.plans, self.world.assignments[tenant])
 
             async def close(worker: Worker, tenant: str = tenant, terms: Terms = terms) -> None:
-                close_month(worker.ledger, tenant, period, terms, now_ns=now_ns)
+                close_month(worker.ledger, tenant, period, terms, now_ns=LATER_NS)
 
             await self._settled(f"close {tenant} {period}", close)
 

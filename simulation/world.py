@@ -15,6 +15,7 @@ from metering.events import RECOVERED, Kind, Reason, Status, UsageEvent
 from metering.ids import uuid7
 from metering.plans import Assignment, Plan
 from metering.recovery import reversal
+from simulation.grants import Given, make_grants
 from simulation.naive_prices import event_amounts, totals
 from simulation.plans import make_assignments, make_plans
 from simulation.prices import TOKENS, Prices, make_prices
@@ -45,6 +46,7 @@ class World:
     """Price versions that are published only after their first events came."""
     spooled: dict[str, int] = field(default_factory=dict)
     """How many records each proxy's spool has."""
+    grants: list[Given] = field(default_factory=list)
 
     @property
     def events(self) -> list[UsageEvent]:
@@ -93,6 +95,10 @@ class _Maker:
         if chance.random() < 0.4:
             newest = world.prices[-1].book
             world.withheld = {newest.cost_version, newest.sell_version}
+        sold = dict.fromkeys(world.tenants, 0)
+        for event in world.events:
+            sold[event.tenant] += event.admission_nano if event.billable else 0
+        world.grants = make_grants(world.seed, sold, START_NS)
         return world
 
     def split_corrections(self) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import anthropic
 import openai
+import orjson
 import pytest
-from fixtures_door import OpenDoor, held
+from fixtures_door import KEY, OpenDoor, held
 from fixtures_upstream import LAST_CHUNK, Act, ScriptedUpstream, body, chunk
 from test_translation import assert_billed, before, script
 from translation_answers import HELLO, Answer
@@ -17,6 +18,7 @@ from translation_clients import EARS, Ears, Fields
 from translation_upstreams import TRANSLATING, VOICES
 
 from metering.usage import INPUT_CLASSES, OUTPUT_CLASSES
+from proxy.wire import client_format
 
 WAYS = list(
     dict.fromkeys((client, upstream) for client in EARS for upstream in (*TRANSLATING, client))
@@ -121,13 +123,63 @@ async def test_a_stream_that_fails_in_the_middle(
     upstream.scripts = [voice.sends(voice.events(HELLO)[:5], ends=later)]
     ears = EARS[client]
 
-    with pytest.raises(ERRORS):
+    with pytest.raises(ERRORS) as caught:
         await ears.ask(door, ears.plain, True)
 
+    assert "Too hot." in str(caught.value)
     [event] = door.events
     assert sum(event.units.get(name, 0) for name in OUTPUT_CLASSES) > 0
     assert str(event.status) == "truncated"
     assert held(door) == []
+
+
+RELAYED = [each for each in EARS if each != "openai_responses"]
+HI = [{"role": "user", "content": "Hi"}]
+FIELDS: Fields = {"model": "m", "stream": True, "max_tokens": 50}
+
+
+@pytest.mark.parametrize("client", RELAYED)
+async def test_a_relayed_stream_tells_its_error_once(
+    open_door: OpenDoor, upstream: ScriptedUpstream, client: str
+) -> None:
+    """The upstream's own event ends it, in bytes as they came: none of ours follows, nor an end."""
+    door = await open_door(before(upstream.url, client))
+    voice, said = VOICES[client], VOICES[client].events(HELLO)[:3]
+    later = [*[Act.PAUSE] * 20, chunk(voice.failure), chunk(b"data: [DONE]\n\n"), LAST_CHUNK]
+    upstream.scripts = [voice.sends(said, ends=later)]
+    asked = {"prompt": "Hi"} if client == "openai_completions" else {"messages": HI}
+
+    answer = await door.http.post(
+        door.url + client_format(client).PATH,
+        json={**FIELDS, **asked},
+        headers={"Authorization": f"Bearer {KEY}"},
+    )
+
+    assert await answer.read() == b"".join([*said, voice.failure])
+
+
+async def test_another_formats_error_is_told_in_the_words_of_the_upstream(
+    open_door: OpenDoor, upstream: ScriptedUpstream
+) -> None:
+    """Once, with our code, and with what the upstream gave as the reason."""
+    door = await open_door(before(upstream.url, "anthropic_messages"))
+    voice = VOICES["anthropic_messages"]
+    later = [*[Act.PAUSE] * 20, chunk(voice.failure), LAST_CHUNK]
+    upstream.scripts = [voice.sends(voice.events(HELLO)[:3], ends=later)]
+
+    answer = await door.http.post(
+        f"{door.url}/v1/chat/completions",
+        json={**FIELDS, "messages": HI},
+        headers={"Authorization": f"Bearer {KEY}"},
+    )
+    *_, last, rest = (await answer.text()).split("\n\n")
+
+    assert rest == ""
+    error = orjson.loads(last.removeprefix("data: "))["error"]
+    assert error["code"] == "upstream_error"
+    assert error["message"] == (
+        "The upstream one failed in mid-stream: Too hot. (server_is_overloaded)"
+    )
 
 
 @pytest.mark.parametrize("client", EARS)

@@ -40,10 +40,12 @@ async def run_beside(
         return stripe if stripe is not None and stripe.meters else None
 
     common = CommonKeys(keys.callbacks, is_cluster=is_cluster, log=log)
-    payments = PaymentsLoop(ledger, redis, keys.callbacks, offer, common=common, log=log)
+    payments = PaymentsLoop(
+        ledger, redis, keys.callbacks, offer, common=common, log=log, watch=watch
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(StripeLoop(ledger, metered, log=log, watch=watch).run(over))
         group.create_task(payments.run(over))
-        group.create_task(WebhooksLoop(ledger, offer, log=log).run(over))
+        group.create_task(WebhooksLoop(ledger, offer, log=log, watch=watch).run(over))
         jobs = JobLoop(ledger, lambda: offer.terms.jobs, log=log, watch=watch)
         group.create_task(jobs.run(over))

@@ -18,13 +18,13 @@ from metering.caps import BALANCE, ScopeKind
 from metering.clock import now_ns
 from metering.redis_keys import RedisKeys
 from metering.settlement.counting import Rules, Series
-from metering.settlement.ledger.credit_books import has_grants
+from metering.settlement.ledger.credit_books import has_grants, left_of_all
 from metering.settlement.ledger.credit_draws import draw_credits, expire_credits, limits_of
 from metering.settlement.ledger.credit_levels import tell_levels
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.redis_stream import StreamReader
 from metering.settlement.redis_windows import built_series
-from metering.settlement.watch import Log
+from metering.settlement.watch import Log, Unwatched, Watch
 
 _SERIES = Series(ScopeKind.TENANT, BALANCE)
 
@@ -41,6 +41,7 @@ class CreditWatch:
         rules: Rules,
         writing: asyncio.Lock,
         log: Log,
+        told: Watch | None = None,
     ) -> None:
         self._ledger = ledger
         self._redis = redis
@@ -49,10 +50,13 @@ class CreditWatch:
         self._levels: Mapping[str, tuple[int, ...]] = {}
         self._writing = writing
         self._log = log
+        self._told = told or Unwatched()
+        self._pruned: set[int] = set()
 
     def adopt(self, rules: Rules, levels: Mapping[str, tuple[int, ...]]) -> None:
         """Go by these from the next turn on."""
         self._rules, self._levels = rules, levels
+        self._pruned.clear()
 
     async def turn(self, reader: StreamReader) -> None:
         """For the shards of this reader; nothing is written while nobody has a grant."""
@@ -60,6 +64,7 @@ class CreditWatch:
             settled = {shard: await self._settled_ns(reader, shard) for shard in reader.shards}
             async with self._writing:
                 expired = await asyncio.to_thread(self._keep, settled)
+            self._told.credited(await asyncio.to_thread(left_of_all, self._ledger, now_ns()))
             if expired:
                 self._log.info("grants_expired", grants=expired)
         await self._publish(reader.shards)
@@ -83,11 +88,24 @@ class CreditWatch:
         before_ms = await reader.settled_before_ms(shard)
         return at_ns if before_ms is None else min(before_ms * 1_000_000, at_ns)
 
+    async def _forget(self, shard: int, prepaid: Sequence[str]) -> None:
+        """Once for each configuration: whoever is stopped no more is not counted, so that what was
+        told of it must not be there when it is prepaid again."""
+        if shard in self._pruned:
+            return
+        name = self._keys.balances(shard)
+        told: Any = await self._redis.hkeys(name)
+        gone = [each for each in told if each.decode() not in prepaid]
+        if gone:
+            await self._redis.hdel(name, *gone)
+        self._pruned.add(shard)
+
     async def _publish(self, shards: Sequence[int]) -> None:
         """Tell what each prepaid tenant may have spent, where its window is whole."""
         prepaid = self._rules.series(self._rules.by_tenant).get(_SERIES, [])
         for shard in shards:
             mine = [tenant for tenant in prepaid if self._keys.shard(tenant) == shard]
+            await self._forget(shard, mine)
             if not mine or not await self._redis.exists(self._keys.epoch(shard)):
                 continue
             built = await built_series(self._redis, self._keys, self._rules, shard)

@@ -3,8 +3,9 @@
 Rules: a grant pays for events that occurred while it held, `effective_at` to before `expires_at`,
 in the order priority, earliest expiry, promo before paid, earliest effect, id. An event and its
 corrections are one thing to pay for; what goes back goes in the opposite order, and the part that
-no grant paid comes off before any. A grant's amount is always what is left of it, was drawn, has
-expired and was taken away, together.
+no grant paid comes off before any. What a plan makes of a month beside the list prices is drawn,
+or given back, when the month is closed. A grant's amount is always what is left of it, was drawn,
+has expired and was taken away, together.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from metering.settlement.journal import Account, Posting, Transaction
 
 GRACE_NS = 3_600_000_000_000
 """So long after a grant has expired its last events are waited for, as at the end of a month."""
+
+MONTH_ROOT = "plan:"
+"""What the root of entries begins with that no event caused."""
 
 _FOREVER = 2**63 - 1
 
@@ -59,7 +63,7 @@ class Entry:
     """What became of a part of a grant: by how much its numbers change.
 
     `event_id` and `root` are those of draw and back: the event that caused it, and the one
-    that was paid for.
+    that was paid for; or the close that caused it, and the month (`month_root`).
     """
 
     grant_id: str
@@ -156,6 +160,33 @@ def draw(
     return _give(paid, standings, paid.drawn_nano - max(sells, 0), event_id=event_id)
 
 
+def settle(
+    paid: Paid,
+    standings: Sequence[Standing],
+    *,
+    cause: str,
+    at_ns: int,
+    more_nano: int,
+    total_nano: int,
+) -> list[Entry]:
+    """What the close of a month takes from the tenant's grants, or gives back to them.
+
+    `paid` is what grants gave for the month so far, `total_nano` what it comes to, and `more_nano`
+    by how much this close changes that. Grants never pay more than the month comes to, and of what
+    this close adds all that they hold at `at_ns`; what was owed before it stays owed.
+    """
+    room = max(total_nano, 0) - paid.drawn_nano
+    want = min(max(more_nano, 0), room)
+    if want > 0:
+        return _take(paid.root, standings, want, event_id=cause, occurred_at=at_ns)
+    return _give(paid, standings, -want, event_id=cause)
+
+
+def month_root(tenant: str, month: str) -> str:
+    """What stands in the place of an event where a month as a whole was paid for."""
+    return f"{MONTH_ROOT}{tenant}:{month}"
+
+
 def _take(
     root: str, standings: Sequence[Standing], want: int, *, event_id: str, occurred_at: int
 ) -> list[Entry]:
@@ -174,7 +205,8 @@ def _give(paid: Paid, standings: Sequence[Standing], back: int, *, event_id: str
     drawn = dict(paid.drawn)
     entries = []
     for standing in reversed(standings):
-        part = min(back, drawn.get(standing.grant.id, 0))
+        # what the close of its month has given back already, the grant has not to give any more
+        part = min(back, drawn.get(standing.grant.id, 0), standing.drawn_nano)
         if part <= 0:
             continue
         owed = min(part, standing.owed_nano)  # its money went back already

@@ -30,11 +30,21 @@ EVENT_TYPES = (
 )
 """What is looked into; other events are noted and left alone."""
 
+GOES_BACK_TYPES = frozenset(
+    each
+    for each in EVENT_TYPES
+    if each.startswith(("charge.dispute.", "charge.refunded", "refund."))
+)
+"""These may be about a payment from before anybody told us of payments."""
+
 _GOING_BACK = frozenset({"pending", "requires_action", "succeeded"})
 """A refund on its way cannot be spent any more."""
 _NOT_GOING_BACK = frozenset({"failed", "canceled"})
 _WITHDRAWN = frozenset({"needs_response", "under_review", "lost"})
 """Stripe takes the money when a dispute begins. Inquiries (`warning_...`) take nothing."""
+
+_TOLD_WITHIN_S = 3_600
+"""From a payment to its first event, where it was not begun long before."""
 
 
 class Step(StrEnum):
@@ -144,6 +154,17 @@ def standing_of(
     if payment.is_subscription:
         return Standing(State.NOT_CREDIT, reason="pays_a_subscription")
     return _owned(payment, credit_nano, customers, tenants)
+
+
+def unless_from_before(
+    standing: Standing, payment: Payment, decided: Decided, first_told_s: int | None
+) -> Standing:
+    """For a person, where it was paid before anybody told us of payments: it may be booked
+    otherwise, and a refund of a part of it would make credit of the rest."""
+    is_open = standing.state in (State.BOOKED, State.UNASSIGNED) and decided.tenant is None
+    if not is_open or first_told_s is None or payment.paid_s >= first_told_s - _TOLD_WITHIN_S:
+        return standing
+    return Standing(State.REVIEW, reason="paid_before")
 
 
 def _owned(

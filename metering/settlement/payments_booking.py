@@ -33,6 +33,7 @@ from metering.settlement.ledger.store import Ledger
 from metering.settlement.payments import (
     EVENT_TYPES,
     GIVES,
+    GOES_BACK_TYPES,
     Booked,
     Payment,
     Standing,
@@ -40,6 +41,7 @@ from metering.settlement.payments import (
     Step,
     standing_of,
     steps_due,
+    unless_from_before,
 )
 from metering.settlement.payments_port import PaymentsPort
 from metering.settlement.stripe_port import StripeAwayError
@@ -122,6 +124,11 @@ class Payments:
             except StripeAwayError as error:
                 turn.trouble = str(error)
                 book.put_off_payment(self._ledger, payment_id, attempts, self._clock())
+            except SQLAlchemyError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as above: the worker goes on
+                turn.trouble = f"{payment_id}: {type(error).__name__}"
+                book.put_off_payment(self._ledger, payment_id, attempts, self._clock())
         return turn
 
     def _look(self, turn: PaymentTurn) -> None:
@@ -147,7 +154,7 @@ class Payments:
             elif about.payments:
                 state = "done"
                 for payment_id in about.payments:
-                    self._settle(payment_id, turn)
+                    self._settle(payment_id, turn, told_paid=callback.type not in GOES_BACK_TYPES)
         with self._ledger.write() as connection:
             book.close_callback(connection, callback.id, state, reason)
             if reason is not None:
@@ -155,15 +162,16 @@ class Payments:
                 self._tell(connection, key, {"event_id": callback.id, "reason": reason})
         self._at("closed")
 
-    def _settle(self, payment_id: str, turn: PaymentTurn) -> None:
-        """Bring the books to what Stripe says of this payment now."""
+    def _settle(self, payment_id: str, turn: PaymentTurn, *, told_paid: bool = False) -> None:
+        """Bring the books to what Stripe says of this payment now; `told_paid` when it was told by
+        an event that says that it was paid."""
         payment = self._port.payment(payment_id)
         self._at("fetched")
         if payment is None:  # an event names it, so it was there: another account's key?
             raise StripeAwayError("a payment that an event names is not there")
         try:
             with self._ledger.write() as connection:
-                steps = self._book(connection, payment)
+                steps = self._book(connection, payment, told_paid=told_paid)
                 self._at("booking")
         except (GrantConflictError, UnknownGrantError, ValueError) as error:
             with self._ledger.write() as connection:  # somebody has changed its grant by hand
@@ -172,19 +180,20 @@ class Payments:
         self._at("booked")
         turn.steps.update(step.step.value for step in steps)
 
-    def _book(self, connection: Connection, payment: Payment) -> list[Booked]:
+    def _book(self, connection: Connection, payment: Payment, *, told_paid: bool) -> list[Booked]:
         now_ns = self._clock()
         book.lock_payment(connection, payment, now_ns)
         if (known := book.tenant_of(connection, payment.id)) is not None:
             tenant, credit_nano = known  # what is booked stays whose it is
             standing = Standing(State.BOOKED, tenant, credit_nano)
         else:
+            decided = book.decided(connection, payment.id)
             standing = standing_of(
-                payment,
-                book.decided(connection, payment.id),
-                customers=self._customers,
-                tenants=self._tenants,
+                payment, decided, customers=self._customers, tenants=self._tenants
             )
+            if not told_paid and not book.waits_for_owner(connection, payment.id):
+                first_s = book.first_told_s(connection)
+                standing = unless_from_before(standing, payment, decided, first_s)
         book.note_payment(connection, payment, standing, now_ns)
         if standing.state in (State.UNASSIGNED, State.REVIEW):
             self._alert(connection, payment, standing)

@@ -23,7 +23,7 @@ from metering.settlement.payments_booking import Payments, PaymentTurn
 from metering.settlement.payments_port import PaymentsSdk
 from metering.settlement.stripe_port import StripeMissingError
 from metering.settlement.terms import Offer, Terms
-from metering.settlement.watch import Log
+from metering.settlement.watch import Log, Unwatched, Watch
 
 LOOK_EVERY_S = 1.0
 """How soon a callback is seen."""
@@ -44,10 +44,11 @@ class PaymentsLoop:
         *,
         common: CommonKeys,
         log: Log,
+        watch: Watch | None = None,
     ) -> None:
         """`key` is the stream of callbacks."""
         self._ledger, self._redis, self._key, self._offer = ledger, redis, key, offer
-        self._common, self._log = common, log
+        self._common, self._log, self._watch = common, log, watch or Unwatched()
         self._going_by: Terms | None = None
         self._payments: Payments | None = None
         self._next_s = 0.0
@@ -123,6 +124,7 @@ class PaymentsLoop:
         if turn.trouble is not None:
             self._log.warning("payments_wait", cause=turn.trouble)
         if turn.steps:
+            self._watch.paid(turn.steps)
             self._log.info("payments_booked", **dict(turn.steps))
 
 

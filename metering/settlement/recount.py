@@ -9,15 +9,17 @@ events in one step, the sums at a place of the stream are what the windows are t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
+from sqlalchemy import Connection
 
 from metering.caps import AnyWindow, Scope
 from metering.events import RECOVERED, Kind, UsageEvent
 from metering.redis_keys import RedisKeys
+from metering.settlement.all_time import SERIES, AllTime
 from metering.settlement.counting import (
     Rules,
     Series,
@@ -28,6 +30,7 @@ from metering.settlement.counting import (
 )
 from metering.settlement.entries import Arrival, Entry, read_entry
 from metering.settlement.ledger.spending import (
+    Sum,
     booked_between,
     booked_through,
     chain_length,
@@ -66,6 +69,8 @@ class Recount:
     rules: Rules
     wanted: Mapping[Series, Sequence[str] | None]
     now_ms: int
+    all_time: AllTime = field(default_factory=AllTime)
+    """Sums of balances that were made before."""
     last_id: str = "0-0"
     """The last entry of the stream that is counted."""
     spent: dict[Place, Buckets] = field(default_factory=dict)
@@ -119,19 +124,20 @@ class Recount:
                 return
             for series, tenants in self.wanted.items():
                 named = None if tenants is None else set(tenants)
-                for row in spent_by_bucket(
-                    connection,
-                    self.shard,
-                    series,
-                    tenants,
-                    now_ms=self.now_ms,
-                    through_seq=self._seq,
-                ):
+                for row in self._sums(connection, series, tenants):
                     scope = Scope(series.kind, row.scope_id)
                     if named is not None and row.tenant not in named:
                         continue
                     if self.rules.counts(row.tenant, scope, series.window):
                         self._add(Place(row.tenant, scope, series.window), row.bucket, row.amounts)
+
+    def _sums(
+        self, connection: Connection, series: Series, tenants: Sequence[str] | None
+    ) -> Iterator[Sum]:
+        times = {"now_ms": self.now_ms, "through_seq": self._seq}
+        if series == SERIES and tenants is not None:
+            return self.all_time.spent(connection, self.shard, tenants, **times)
+        return spent_by_bucket(connection, self.shard, series, tenants, **times)
 
     def _count_unbooked(self, arrivals: Sequence[Arrival]) -> None:
         """Count those that are in no sum; what comes twice counts once."""

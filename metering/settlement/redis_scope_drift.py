@@ -23,6 +23,7 @@ from metering.caps import Window
 from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
 from metering.scope_names import scope_text
+from metering.settlement.all_time import AllTime
 from metering.settlement.counting import (
     Rules,
     Series,
@@ -106,6 +107,7 @@ class ScopeWatch:
         self._writing = writing
         self._turns: dict[int, int] = {}
         self._rest_until_s = 0.0
+        self._all_time = AllTime()
 
     async def look(self, reader: StreamReader) -> list[ScopeDrift]:
         """Compare the next window of each of the reader's shards; what was repaired."""
@@ -141,6 +143,7 @@ class ScopeWatch:
             self.rules,
             {series: tenants},
             now_ms,
+            all_time=self._all_time,
             last_id=begin,
         )
         await recount.run()

@@ -183,7 +183,7 @@ def booking(change: Change, shard: int) -> Booking:
     """
     event = change.standing.event
     number = change.standing.adjusted + 1
-    event_id = adjustment_id(event, number)
+    event_id = adjustment_id(event.event_id, event.occurred_at, number)
     made = UsageEvent(
         event_id=event_id,
         exchange_id=event_id,
@@ -236,10 +236,10 @@ _COPIED = (
 """What an adjustment has of its event: it stands in the same month, hour, project and report."""
 
 
-def adjustment_id(event: UsageEvent, number: int) -> str:
-    """The id of the event's adjustment of this number, from 1 on."""
-    random = hashlib.sha256(f"{_REASON} {number} of {event.event_id}".encode()).digest()[:10]
-    return uuid7(event.occurred_at // 10**6, random)
+def adjustment_id(event_id: str, occurred_at: int, number: int) -> str:
+    """The id of an event's adjustment of this number, from 1 on."""
+    random = hashlib.sha256(f"{_REASON} {number} of {event_id}".encode()).digest()[:10]
+    return uuid7(occurred_at // 10**6, random)
 
 
 def _takes_cost(standing: Standing, era: Era) -> bool:

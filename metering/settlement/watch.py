@@ -45,6 +45,15 @@ class Watch(Protocol):
     def synced(self, outcomes: Mapping[str, int], *, waiting: int, held: int) -> None:
         """A turn with Stripe: what became of requests, and how many hours wait or are held."""
 
+    def paid(self, steps: Mapping[str, int]) -> None:
+        """So many steps of payments were booked, by name."""
+
+    def delivered(self, endpoint: str, outcome: str) -> None:
+        """A webhook's message was `taken`, `not_taken`, or is `dead`."""
+
+    def credited(self, left_nano: int) -> None:
+        """What is left of all tenants' credit now."""
+
     def ran(self, job: str, outcome: str) -> None:
         """A run of a job is over: done, failed, retried, waiting, or lost to another worker."""
 
@@ -74,6 +83,15 @@ class Unwatched:
         """See `Watch`."""
 
     def synced(self, outcomes: Mapping[str, int], *, waiting: int, held: int) -> None:
+        """See `Watch`."""
+
+    def paid(self, steps: Mapping[str, int]) -> None:
+        """See `Watch`."""
+
+    def delivered(self, endpoint: str, outcome: str) -> None:
+        """See `Watch`."""
+
+    def credited(self, left_nano: int) -> None:
         """See `Watch`."""
 
     def ran(self, job: str, outcome: str) -> None:

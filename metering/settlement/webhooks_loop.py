@@ -19,7 +19,7 @@ from metering.settlement.ledger.webhook_news import fill
 from metering.settlement.sending import SinkError
 from metering.settlement.sinks.webhook import post
 from metering.settlement.terms import Offer
-from metering.settlement.watch import Log
+from metering.settlement.watch import Log, Unwatched, Watch
 from metering.settlement.webhooks import Message, body_of, headers_of
 from metering.webhook_settings import WebhookEndpoint
 
@@ -34,8 +34,11 @@ AT_ONCE = 4
 class WebhooksLoop:
     """The worker's side of `webhooks`."""
 
-    def __init__(self, ledger: Ledger, offer: Offer, *, log: Log) -> None:
+    def __init__(
+        self, ledger: Ledger, offer: Offer, *, log: Log, watch: Watch | None = None
+    ) -> None:
         self._ledger, self._offer, self._log = ledger, offer, log
+        self._watch = watch or Unwatched()
         self._source = ""
 
     async def run(self, over: asyncio.Event) -> None:
@@ -96,7 +99,9 @@ class WebhooksLoop:
                 cause=str(error),
                 attempts=message.attempts + 1,
             )
+            self._watch.delivered(endpoint.name, "dead" if is_dead else "not_taken")
             return False
+        self._watch.delivered(endpoint.name, "taken")
         await asyncio.to_thread(book.note_sent, self._ledger, message, now_ns())
         return True
 

@@ -76,7 +76,9 @@ class Upkeep:
         self._anomalies = AnomalyWatch(
             ledger, redis, keys, tolerances=tolerances, writing=writing, log=log, told=told
         )
-        self.credits = CreditWatch(ledger, redis, keys, rules=rules, writing=writing, log=log)
+        self.credits = CreditWatch(
+            ledger, redis, keys, rules=rules, writing=writing, log=log, told=told
+        )
         self._watch_at_s = 0.0
         self._look_at_s: dict[tuple[int, ...], float] = {}
         self._new_at_s: dict[tuple[int, ...], float] = {}
@@ -88,6 +90,7 @@ class Upkeep:
         self._watch.adopt(marks)
         self._anomalies.adopt(tolerances)
         self._new_at_s.clear()
+        self._pruned.clear()  # a window that goes counts no longer: it must not come back as whole
 
     async def run(self, reader: StreamReader) -> None:
         """One turn, for the shards of this reader."""

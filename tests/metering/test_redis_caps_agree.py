@@ -57,6 +57,8 @@ steps = st.tuples(
 )
 
 
+@pytest.mark.slow(30)
+@pytest.mark.timeout(180)  # 6,000 round trips: beside other work they have taken over 30 s
 def test_the_scripts_answer_as_the_model_does(
     redis_server: RedisServer, redis_keys: RedisKeys
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from cache_samples import ask, keeping, settled
 from fixtures_door import OpenDoor
 from fixtures_upstream import ScriptedUpstream, completion
 
+from proxy.asking import places_of
+from proxy.settings import Provider, Secret
 from routing.conditions import When
 from routing.upstreams import Model, Terms, Upstream
 
@@ -38,6 +41,46 @@ async def test_tags_are_part_of_the_question(
     assert [each.headers["x-weir-cache"] for each in (anywhere, in_europe)] == ["miss", "miss"]
     assert [each.headers["x-weir-cache"] for each in again] == ["hit", "hit"]
     assert [each.json["model"] for each in upstream.received] == ["up-us", "up-eu"]
+
+
+def account(**changes: Any) -> Provider:
+    made = Provider("one", "openai", "https://one.test/v1", options={"formats": "openai_chat"})
+    return replace(made, **changes)
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        account(base_url="https://two.test/v1"),
+        account(type="azure_openai"),
+        account(options={"formats": "openai_chat,openai_responses"}),
+    ],
+    ids=["base_url", "type", "options"],
+)
+def test_an_account_that_moves_is_another_place(moved: Provider) -> None:
+    """What stood under the same name before it was changed has given other answers."""
+    own = {"one/m": "one"}
+
+    assert places_of(own, {"one": moved}) != places_of(own, {"one": account()})
+
+
+@pytest.mark.parametrize(
+    "same",
+    [account(api_key=Secret("sk-other")), account(timeout_s=1.0), account()],
+    ids=["key", "timeout", "nothing"],
+)
+def test_a_key_is_no_place(same: Provider) -> None:
+    """A key that is rolled forgets nothing, nor does a setting that says how to wait."""
+    own = {"one/m": "one"}
+
+    assert places_of(own, {"one": same}) == places_of(own, {"one": account()})
+
+
+def test_the_simulator_is_one_place() -> None:
+    """Its port is another one after every start, and its answers are not."""
+    own, made = {"simulator/m": "simulator"}, Provider("simulator", "simulator", "http://[::1]:1")
+
+    assert places_of(own, {"simulator": made}) == {"simulator/m": ""}
 
 
 @pytest.mark.parametrize(

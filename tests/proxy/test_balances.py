@@ -65,6 +65,17 @@ async def test_balances_are_learned_and_not_forgotten(
     assert balances.limits == {"acme": 12}
 
 
+async def test_whoever_is_not_stopped_any_more_is_forgotten(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """What it spends meanwhile is not counted: when it is prepaid again it is to be told anew."""
+    balances = Balances({"acme": 12})
+
+    await look(balances, [PLAIN], redis_link, redis_keys)
+
+    assert balances.limits == {}
+
+
 async def test_a_request_is_refused_at_the_end_of_the_credit(
     open_door: OpenDoor, upstream: ScriptedUpstream
 ) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 from choice_samples import choosing, up
 from fixtures_door import tenant
 from plan_samples import three_models
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from metering.steps import Step, Steps
 from metering.tenant_caps import caps_under
-from metering.tenants import Principal
+from metering.tenants import BALANCE_RULE, Prepaid, Principal
 from proxy.choosing import Around
 from proxy.explain import Question, Seen, explanation
 from proxy.explain_table import explain_table
@@ -44,6 +45,18 @@ def explained(
         caps_under(who, ()),
     )
     return explanation(made, asked, seen)
+
+
+def test_credit_that_is_not_published_is_refused_and_not_unlimited() -> None:
+    """As the proxy refuses it: 503."""
+    who = replace(tenant(None), cap_rules=(BALANCE_RULE,), prepaid=Prepaid(hard_stop=True))
+    made = replace(three_models(), tenants={who.id: who})
+    unknown = Seen({**(limits_of("1.0").limits or {}), "balance_unknown": True})
+
+    refused, unread = explained(made, model="dear", seen=unknown), explained(made, model="dear")
+
+    assert (refused["allowed"], refused["refusal"]["status"]) == (False, 503)
+    assert "prepaid_balance (enforce): what is left Redis alone knows" in text_of(unread)
 
 
 def limits_of(remaining: str) -> Seen:
@@ -210,3 +223,43 @@ def test_stages_are_told() -> None:
         (0.9, "only what is cached", []),
     ]
     assert "from 0.8 of a cap on: middle (not cheap: lacks=tools)" in text_of(body)
+
+
+@pytest.mark.parametrize(
+    ("stage", "mode", "fits"),
+    [
+        (0, "enforce", "dear"),
+        (1, "enforce", "middle"),
+        (2, "enforce", "cheap"),
+        (3, "enforce", None),
+        (2, "shadow", "dear"),
+    ],
+)
+def test_the_stage_that_holds_now_decides_what_fits(
+    stage: int, mode: str, fits: str | None
+) -> None:
+    """As far as it is not on trial: what is above it is not asked."""
+    steps = (Step(500_000, to="middle"), Step(800_000, to="cheap"), Step(900_000, cache_only=True))
+    made = three_models(*steps)
+    seen = limits_of("10.000000")
+    assert seen.limits is not None
+    row = {
+        "steps": "tenant",
+        "mode": mode,
+        "stage": stage,
+        "of": 3,
+        "since": None,
+        "by_floor": False,
+        "in_force": [],
+    }
+    others = {**row, "steps": "model:dear", "stage": 3}
+
+    body = explained(
+        made, model="dear", seen=Seen({**seen.limits, "degradation": [others, row]}), max_tokens=10
+    )
+
+    found = body["fits"] and next(
+        each["serves"] for each in body["upstreams"] if each["upstream"] == body["fits"]
+    )
+    assert found == fits
+    assert f"now: degradation (tenant, {mode}): stage {stage} of 3" in text_of(body)

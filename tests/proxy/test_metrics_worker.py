@@ -25,6 +25,8 @@ async def test_batches_add_up() -> None:
     watch.repaired(8)
     watch.alerted("cap_drift")
     watch.reviewed("pause", "shadow")
+    watch.paid({"paid": 2, "refunded": 1})
+    watch.delivered("erp", "taken")
 
     assert counters(metrics) == {
         "weir_settled_events_total": 6,
@@ -37,6 +39,8 @@ async def test_batches_add_up() -> None:
         "weir_windows_repaired_buckets_total": 8,
         "weir_alerts_total": 1,
         "weir_review_steps_total": 1,
+        "weir_payment_steps_total": 1,
+        "weir_webhook_messages_total": 1,
     }
     [(*counts, total)] = metrics.histograms.values()
     assert (sum(counts), total) == (2, 0.5)

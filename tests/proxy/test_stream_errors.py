@@ -13,7 +13,7 @@ from hypothesis import given
 from wire_samples import any_json
 
 from proxy.redaction import NOTHING, Redaction
-from proxy.stream_errors import outcome_of, reason_of, words_of
+from proxy.stream_errors import outcome_of, reason_of, said_later, words_of
 from routing.fallback import Outcome
 
 OVERLOADED = (
@@ -39,6 +39,22 @@ def test_the_status_is_that_of_the_words(error: Any, status: int, code: str | No
     assert words is not None
     assert words.status == status
     assert code is None or words.code == code
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ({"type": "overloaded_error", "message": "Busy"}, "Busy (overloaded_error)"),
+        ({"type": "server_error", "code": "hot", "message": "No"}, "No (hot)"),
+        ({"type": "insufficient_quota", "message": "You exceeded your quota"}, None),
+        ({"message": "an event of the answer cannot be read (KeyError)"}, None),
+        ("an event could not be read", None),
+        (None, None),
+    ],
+)
+def test_what_an_error_in_mid_stream_gives_as_the_reason(error: Any, said: str | None) -> None:
+    """Its message and its word; nothing of our account, and no notes of our own."""
+    assert said_later(error, NOTHING) == said
 
 
 @pytest.mark.parametrize(

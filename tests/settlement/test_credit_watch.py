@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from fixtures_worker import FAST, Site, start_worker
 from sqlalchemy import select
 
 from metering.background import spawn
-from metering.settlement.counting import Rules
+from metering.caps import BALANCE
+from metering.settlement.counting import TENANT, Rules
 from metering.settlement.credit_levels import levels_of
 from metering.settlement.credits import Grant
 from metering.settlement.ledger import tables
@@ -22,6 +24,7 @@ from metering.settlement.ledger.store import open_ledger
 from metering.settlement.terms import Offer, Terms
 from metering.tenants import BALANCE_RULE, Prepaid, SpendLimits, Tenant
 
+QUICK = replace(FAST, upkeep_every_s=0.05)
 PRICE = make_event().admission_nano
 ACME = Tenant(
     "acme",
@@ -51,6 +54,13 @@ async def published(site: Site) -> Any:
     """What may be spent ever, in events."""
     found: Any = await site.redis.hget(site.keys.balances(site.keys.shard("acme")), "acme")
     return None if found is None else int(found) // PRICE
+
+
+async def until_published(site: Site, events: int | None) -> None:
+    """Wait until that is what may be spent."""
+    async with asyncio.timeout(8):
+        while await published(site) != events:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_worker_draws_publishes_and_tells(site: Site) -> None:
@@ -86,6 +96,28 @@ async def test_nothing_is_published_of_a_shard_that_is_to_be_rebuilt(site: Site)
 
     assert await published(site) == 10
     assert site.findings() == []
+
+
+async def test_what_was_spent_while_nothing_was_stopped_counts_when_it_is_again(site: Site) -> None:
+    """Off and on again by two reloads of one worker: the window is built anew before the limit is
+    told, or all that was spent between would be given away."""
+    await site.publish_prices()
+    grant(site, "g", 10)
+    offer = Offer(TERMS, site.log)
+    scope = site.keys.scope("acme", TENANT)
+    running = spawn(site.work(offer=offer, timing=QUICK, drain=False), name="worker")
+    await until_published(site, 10)
+
+    offer.put(Terms())
+    await until_published(site, None)
+    await site.commit(*(make_event() for _ in range(4)))
+    offer.put(TERMS)
+    await until_published(site, 10)
+
+    counted = await site.redis.hget(scope, f"{BALANCE.label}:n")
+    site.stop.set()
+    await running
+    assert int(counted) == 4 * PRICE
 
 
 @pytest.mark.slow(60)

@@ -10,7 +10,7 @@ from fixtures_payments import USD, Till
 
 from metering.settlement.credits import Grant
 from metering.settlement.ledger.credit_books import add_grant, take_back
-from metering.settlement.ledger.payment_book import assign
+from metering.settlement.ledger.payment_book import assign, retry
 from metering.settlement.ledger.verify import verify
 
 MINUTE = 60_000_000_000
@@ -177,6 +177,53 @@ def test_what_nobody_understands_stops_no_other(till: Till) -> None:
 
     assert (till.left(), till.callbacks()) == (5 * USD, ["done", "new"])
     assert turn.trouble is not None and "many" not in turn.trouble
+
+
+def test_what_was_paid_before_we_were_told_of_payments_is_for_a_person(till: Till) -> None:
+    """It may be booked otherwise: a refund of a part of it makes no credit of the rest."""
+    old = till.stripe.pay(10_000)
+    till.told = len(till.stripe.events)
+    till.clock.now_ns += 48 * HOUR
+    till.turn()
+    till.stripe.refund(old, 1_000)
+    till.settle()
+    assert (till.left(), till.states()) == (0, {old: ("review", "paid_before")})
+    assert till.alerts() == ["payment_review"]
+
+    retry(till.ledger, old, till.clock())
+    till.turn(later=MINUTE)
+    assert till.left() == 0
+    assign(till.ledger, old, "acme", credit_nano=None, by="ann", now_ns=till.clock())
+    till.turn(later=MINUTE)
+
+    assert till.left() == 90 * USD
+    assert verify(till.ledger) == []
+
+
+def test_a_payment_by_bank_that_took_days_is_booked(till: Till) -> None:
+    """It was begun before the first event that was told, and was paid after."""
+    payment = till.stripe.pay(status="processing")
+    till.clock.now_ns += 48 * HOUR
+    till.turn()
+    intent = till.stripe.objects[payment]
+    intent.update(status="succeeded", amount_received=10_000)
+    till.stripe._tell("payment_intent.succeeded", intent)
+    till.settle()
+
+    assert till.left() == 100 * USD
+
+
+def test_a_payment_that_cannot_be_read_again_stops_no_turn(till: Till) -> None:
+    """Somebody asked to look at it: it is put off like a callback that nobody understands."""
+    odd = till.stripe.pay(customer="cus_stranger")
+    till.settle()
+    till.stripe.objects[odd]["amount_received"] = "many"
+    retry(till.ledger, odd, till.clock())
+
+    turn = till.turn()
+
+    assert turn.trouble is not None and turn.trouble.startswith(odd)
+    assert till.turn(later=MINUTE).trouble is not None
 
 
 def test_a_grant_that_was_changed_by_hand_is_told(till: Till) -> None:

@@ -300,6 +300,51 @@ def test_a_change_of_plans_is_charged_by_the_days_of_each() -> None:
     assert statement.total_nano == 300 + (10 * USD + 300) + (100 * USD + USD)
 
 
+def test_trial_proration_tiers_and_coupons_by_hand() -> None:
+    """October: ten days without a plan, seven of trial, fourteen of the plan. By hand: 2 million
+    tokens at list, 16 USD; nothing; 49 x 14/31 = 22.129032258, ten calls at 0.10 and eighteen at
+    0.05, 1.90, tokens at list, 22.40, of which a fifth is 9.285806452 off, then 5.00 off."""
+    plan = Plan(
+        "pro",
+        "Pro",
+        (
+            Component("base", ChargeKind.FLAT, amount_nano=49 * USD),
+            Component(
+                "calls",
+                ChargeKind.GRADUATED,
+                meter="api-calls",
+                tiers=(Tier(10, 100_000_000_000), Tier(None, 50_000_000_000)),
+            ),
+        ),
+        (API_CALLS,),
+        (Coupon("launch", percent_ppm=200_000, months=1), Coupon("five", amount_nano=5 * USD)),
+        trial_days=7,
+    )
+    assigned = [Assignment("pro", date(2026, 10, 11), coupons=("launch", "five"))]
+    terms = terms_of_month(date(2026, 10, 1), date(2026, 11, 1), assigned, [plan])
+    usages = [new_usage(term) for term in terms]
+    for usage, calls in zip(usages, (20, 14, 28), strict=True):
+        for _ in range(calls):
+            usage.add(replace(portion("input_uncached", 100_000), list_nano=800_000_000))
+            usage.add(portion("api_call", 1))
+
+    made = make_statement("acme", "2026-10", terms, usages)
+
+    assert [term.days for term in terms] == [10, 7, 14]
+    assert [(each.line.component, each.line.amount_nano) for each in made.charged] == [
+        ("", 16_000_000_000),
+        ("", 0),
+        ("base", 22_129_032_258),
+        ("calls", 1_000_000_000),
+        ("calls", 900_000_000),
+        ("", 22_400_000_000),
+        ("coupon:launch", -9_285_806_452),
+        ("coupon:five", -5_000_000_000),
+    ]
+    assert made.body()["total"] == "48.14"
+    assert made.total_nano == made.list_nano + sum(made.entries.values())
+
+
 def test_terms_come_back_from_a_statement() -> None:
     """What was closed can be charged again by the terms it was closed with."""
     terms = (Term(date(2026, 11, 1), date(2026, 11, 2)), *one_term(_RICH))

@@ -221,6 +221,19 @@ def balances(ledger: Ledger, now_ns: int) -> list[Balance]:
     return [Balance(tenant, now_ns, tuple(found[tenant])) for tenant in sorted(found)]
 
 
+def left_of_all(ledger: Ledger, now_ns: int) -> int:
+    """What may be used now, of all tenants together."""
+    grant = credit_grant.c
+    query = (
+        select(func.coalesce(func.sum(grant_standing.c.left_nano), 0))
+        .join(credit_grant, grant.id == grant_standing.c.grant_id)
+        .where(grant.effective_at <= now_ns)
+        .where(grant.expires_at.is_(None) | (grant.expires_at > now_ns))
+    )
+    with ledger.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def entries_of_grant(ledger: Ledger, grant_id: str) -> list[dict[str, Any]]:
     """What became of a grant, oldest first, each with the time it was booked at."""
     query = (
@@ -297,12 +310,17 @@ def _book_one(
 
 def _begin_drawing(connection: Connection) -> None:
     """Drawing begins with what is settled after the first grant of a ledger; later ones find it
-    under way. Shards without an event yet begin at their first."""
+    under way. Shards without an event yet begin at their first.
+
+    Whether this is the first one the grants say: with no event in the ledger it left no mark, and
+    a second one would pass over what came between them.
+    """
+    if connection.execute(select(func.count()).select_from(credit_grant)).scalar_one() > 1:
+        return
     mark = tables.watermark.c
     heads = connection.execute(select(mark.shard, mark.events)).all()
     rows = [{"shard": row.shard, "seq": row.events} for row in heads]
-    if connection.execute(select(func.count()).select_from(credit_watermark)).scalar_one() == 0:
-        keep_rows(connection, credit_watermark, rows)
+    keep_rows(connection, credit_watermark, rows)
 
 
 def _standing(connection: Connection, grant_id: str) -> Standing:

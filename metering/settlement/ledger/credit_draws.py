@@ -10,7 +10,6 @@ most is that and what is left of the grants, see `limits_of`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -36,6 +35,7 @@ from metering.settlement.ledger.credit_books import (
     tenant_grants,
     write_entries,
 )
+from metering.settlement.ledger.credit_families import Family, families_of
 from metering.settlement.ledger.credit_tables import (
     credit_grant,
     credit_tenant,
@@ -80,13 +80,6 @@ def draw_credits(ledger: Ledger, shards: Iterable[int], *, now_ns: int) -> int:
         while (count := _draw(ledger, shard, now_ns)) is not None:
             done += count
     return done
-
-
-def draw_all(ledger: Ledger, *, now_ns: int) -> int:
-    """`draw_credits` for every shard: before something is made of what grants have paid."""
-    with ledger.read() as connection:
-        shards = list(connection.execute(select(tables.watermark.c.shard)).scalars())
-    return draw_credits(ledger, sorted(shards), now_ns=now_ns)
 
 
 def expire_credits(
@@ -146,18 +139,6 @@ def limits_of(ledger: Ledger, shard: int, tenants: Sequence[str], now_ns: int) -
         elif tenant in counted or is_begun is None:
             found[tenant] = min(max(counted.get(tenant, 0) + left[tenant], 0), LIMIT_MAX)
     return found
-
-
-@dataclass(slots=True)
-class _Family:
-    """An event and what corrects it, as far as it is booked: amounts by place in the chain."""
-
-    root: str
-    sells: list[tuple[int, int]] = field(default_factory=list)
-
-    def before(self, seq: int) -> int:
-        """What they sell for together, up to this place."""
-        return sum(sell for at, sell in self.sells if at < seq)
 
 
 def _draw(ledger: Ledger, shard: int, now_ns: int) -> int | None:
@@ -274,7 +255,7 @@ def _book(connection: Connection, shard: int, rows: Sequence[Any], reach: int, n
     sold = [row for row in rows if row.sell_nano]
     if not sold:
         return
-    families = _families(connection, shard, sold)
+    families = families_of(connection, shard, sold)
     roots = {family.root for family in families.values()}
     drawn = _drawn(connection, roots)
     by_tenant: dict[str, list[Any]] = {}
@@ -299,7 +280,7 @@ def _book(connection: Connection, shard: int, rows: Sequence[Any], reach: int, n
 def _drawn_for(
     events: Sequence[Any],
     grants: Sequence[Standing],
-    families: dict[str, _Family],
+    families: dict[str, Family],
     drawn: dict[str, Paid],
 ) -> list[Entry]:
     """What the events of one tenant take and give back; `drawn` moves along."""
@@ -321,50 +302,6 @@ def _drawn_for(
         drawn[family.root] = paid_after(paid, row.sell_nano, now)
         entries += now
     return entries
-
-
-def _families(connection: Connection, shard: int, rows: Sequence[Any]) -> dict[str, _Family]:
-    """By event, the family that it is of: what it corrects, however far, and all that does."""
-    parents = {row.event_id: row.corrects for row in rows}
-    _climb(connection, shard, parents)
-    roots = {_root(parents, row.event_id) for row in rows}
-    found = {root: _Family(root) for root in roots}
-    owner = {root: found[root] for root in roots}
-    query = select(_EVENT.event_id, _EVENT.corrects, _EVENT.seq, _EVENT.sell_nano)
-    mine = _EVENT.shard == shard
-    level = connection.execute(query.where(_EVENT.event_id.in_(roots), mine)).all()
-    for row in level:
-        owner[row.event_id].sells.append((row.seq, int(row.sell_nano)))
-    names = set(roots)
-    while names:  # corrections may come before what they correct
-        children = connection.execute(query.where(_EVENT.corrects.in_(names), mine)).all()
-        names = set()
-        for row in children:
-            if row.event_id not in owner:
-                owner[row.event_id] = owner[row.corrects]
-                owner[row.event_id].sells.append((row.seq, int(row.sell_nano)))
-                names.add(row.event_id)
-    return owner
-
-
-def _climb(connection: Connection, shard: int, parents: dict[str, str | None]) -> None:
-    """Add what is corrected by these, up to events that correct nothing."""
-    wanted = {above for above in parents.values() if above is not None} - parents.keys()
-    while wanted:
-        query = select(_EVENT.event_id, _EVENT.corrects).where(
-            _EVENT.event_id.in_(wanted), _EVENT.shard == shard
-        )
-        rows = {row.event_id: row.corrects for row in connection.execute(query)}
-        parents |= rows
-        wanted = {above for above in rows.values() if above is not None} - parents.keys()
-
-
-def _root(parents: dict[str, str | None], event_id: str) -> str:
-    seen = {event_id}
-    while (above := parents.get(event_id)) is not None and above not in seen:
-        seen.add(above)
-        event_id = above
-    return event_id
 
 
 def _drawn(connection: Connection, roots: set[str]) -> dict[str, Paid]:

@@ -50,8 +50,8 @@ grant_entry = Table(  # what was drawn from a grant, given back to it, taken awa
     Column("number", Integer, nullable=False),  # place among the grant's entries, from 1
     Column("txn_id", BigInteger, ForeignKey("txn.id"), nullable=False),
     Column("kind", Text, nullable=False),  # draw | back | expire | take | again
-    Column("event_id", Text),  # of draw and back: the event that caused it
-    Column("root", Text),  # of draw and back: the event that was paid for, which others correct
+    Column("event_id", Text),  # of draw and back: the event, or the close, that caused it
+    Column("root", Text),  # of draw and back: the event, which others correct, or month paid for
     Column("amount_nano", BigInteger, nullable=False),  # what is left changes by this
     Column("expired_nano", BigInteger, nullable=False),  # what has expired changes by this
     Column("owed_nano", BigInteger, nullable=False),  # what the tenant owes again, by this

@@ -28,13 +28,14 @@ from metering.settlement.documents import (
 )
 from metering.settlement.invoices import period_bounds_ns
 from metering.settlement.ledger import tables
-from metering.settlement.ledger.credit_draws import draw_all
+from metering.settlement.ledger.credit_closing import Settling
 from metering.settlement.ledger.invoice_credits import credits_of
 from metering.settlement.ledger.invoice_tables import invoice
 from metering.settlement.ledger.plan_books import (
     Terms,
     close_month,
     closed_statement,
+    settling,
     statement_of,
 )
 from metering.settlement.ledger.store import Ledger, insert_rows
@@ -126,8 +127,10 @@ def draft(
     status = status_of(period, now_ns, issued=False)
     closed = closed_statement(ledger, tenant, period)
     body = closed.body if closed else statement_of(ledger, tenant, period, terms).body()
+    ahead = None if closed else settling(ledger, body)
+    heading = _heading(tenant, invoicing, status)
     with ledger.read() as connection:
-        return _document(connection, body, terms, _heading(tenant, invoicing, status))
+        return _document(connection, body, terms, heading, ahead=ahead)
 
 
 def issue(
@@ -135,15 +138,13 @@ def issue(
 ) -> Issued | None:
     """Close the month and issue its invoice. A repeat changes nothing.
 
-    None for a tenant without a plan that has nothing to pay for. Errors as `close_month`. Grants
-    are drawn from first, so that the credits on the invoice are those of its statement.
+    None for a tenant without a plan that has nothing to pay for. Errors as `close_month`.
     """
     if (known := issued(ledger, tenant, period)) is not None:
         return known
     if not is_owed(ledger, tenant, period, terms):
         return None
     closed = close_month(ledger, tenant, period, terms, now_ns=now_ns)
-    draw_all(ledger, now_ns=now_ns)
     heading = replace(_heading(tenant, invoicing, FINAL), issued_at=now_ns)
     with ledger.write() as connection:
         seq = _next(connection)
@@ -196,16 +197,23 @@ def _heading(tenant: str, invoicing: Invoicing, status: str) -> Heading:
 
 
 def _document(
-    connection: Connection, body: Mapping[str, Any], terms: Terms, heading: Heading
+    connection: Connection,
+    body: Mapping[str, Any],
+    terms: Terms,
+    heading: Heading,
+    *,
+    ahead: Settling | None = None,
 ) -> dict[str, Any]:
     tenant, period = body["tenant"], body["period"]
     unpriced = unpriced_of(connection, tenant, period, terms_in(connection, body, terms))
-    applied = credits_left(connection, tenant, period)
+    applied = credits_left(connection, tenant, period, ahead=ahead)
     return make_document(body, heading, applied=applied, unpriced=unpriced)
 
 
-def credits_left(connection: Connection, tenant: str, period: str) -> list[Applied]:
-    """What grants have paid of usage up to the end of the month, less what invoices said of it."""
+def credits_left(
+    connection: Connection, tenant: str, period: str, *, ahead: Settling | None = None
+) -> list[Applied]:
+    """What grants have paid through that month, less what invoices said of it."""
     said: dict[str, int] = {}
     for (body,) in connection.execute(
         select(_TABLE.body).where(_TABLE.tenant == tenant, _TABLE.correction == 0)
@@ -214,7 +222,7 @@ def credits_left(connection: Connection, tenant: str, period: str) -> list[Appli
             said[each["grant"]] = said.get(each["grant"], 0) + each["amount_nano"]
     left = [
         replace(each, amount_nano=each.amount_nano - said.get(each.grant, 0))
-        for each in credits_of(connection, tenant, before_ns=period_bounds_ns(period)[1])
+        for each in credits_of(connection, tenant, period, ahead=ahead)
     ]
     return [each for each in left if each.amount_nano]
 

@@ -144,6 +144,17 @@ def tenant_of(connection: Connection, payment_id: str) -> tuple[str, int] | None
     return None if row is None else (str(row.tenant), int(row.credit_nano))
 
 
+def waits_for_owner(connection: Connection, payment_id: str) -> bool:
+    """Whether it was looked into as a payment that is to be booked once somebody owns it."""
+    query = select(_PAYMENT.state).where(_is(payment_id))
+    return bool(connection.execute(query).scalar() == State.UNASSIGNED.value)
+
+
+def first_told_s(connection: Connection) -> int | None:
+    """When the first event was made that we ever heard of, Unix s."""
+    return connection.execute(select(func.min(_CALLBACK.created_s)).where(_OURS)).scalar()
+
+
 def decided(connection: Connection, payment_id: str) -> Decided:
     """What a person said of it."""
     query = select(_DECISION.tenant, _DECISION.credit_nano).where(

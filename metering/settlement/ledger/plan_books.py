@@ -2,7 +2,8 @@
 
 Rules: a version that was stored is never another; a month that was closed is never written again.
 Closing books one balanced transaction per (tenant, month, plan version, component), by which the
-receivable comes to the statement's total; the events keep the price of their admission. What came
+receivable comes to the statement's total; the events keep the price of their admission, and grants
+that were drawn from at it are settled with the same transaction (`credit_closing`). What came
 after the close is in the next statement. A month is read without a lock, and read again when
 somebody booked to it before the lock was there.
 """
@@ -23,6 +24,14 @@ from metering.settlement.invoices import events_digest, line_kind, period_bounds
 from metering.settlement.journal import adjustment_transaction
 from metering.settlement.lateness import Known, known_of, late_of, with_late
 from metering.settlement.ledger import tables
+from metering.settlement.ledger.credit_books import knows_credits
+from metering.settlement.ledger.credit_closing import (
+    Settling,
+    book_settling,
+    settling_of,
+    undrawn_shards,
+)
+from metering.settlement.ledger.credit_draws import draw_credits
 from metering.settlement.ledger.posted import post
 from metering.settlement.ledger.rows import decode_amounts
 from metering.settlement.ledger.store import Ledger, insert_rows
@@ -173,17 +182,42 @@ def close_month(ledger: Ledger, tenant: str, period: str, terms: Terms, *, now_n
     if now_ns < end_ns + GRACE_NS:
         minutes = GRACE_NS // 60_000_000_000
         raise MonthOpenError(f"{period} can be closed {minutes} minutes after its end (UTC)")
+    has_credits = knows_credits(ledger)
     while True:
         with ledger.read() as connection:
             if (found := _closed(connection, tenant, period)) is not None:
                 return found
             statement = _statement(connection, tenant, period, terms)
+            behind = undrawn_shards(connection, tenant) if has_credits else []
+        draw_credits(ledger, behind, now_ns=now_ns)
         with ledger.write() as connection:
             _lock(connection)
             if (found := _closed(connection, tenant, period)) is not None:
                 return found
-            if _counts(connection, tenant, statement) == _said(connection, tenant, statement):
-                return _close(connection, statement, terms, now_ns)
+            if _counts(connection, tenant, statement) != _said(connection, tenant, statement):
+                continue
+            if has_credits and undrawn_shards(connection, tenant):
+                continue
+            closed = _close(connection, statement, terms, now_ns)
+            if has_credits:
+                said = _said_before(connection, tenant, closed.body)
+                book_settling(connection, closed.body, said, now_ns)
+            return closed
+
+
+def settling(ledger: Ledger, body: Mapping[str, Any]) -> Settling:
+    """What closing an open month by this statement's body would do to the tenant's grants."""
+    if not knows_credits(ledger):
+        return Settling((), ())
+    with ledger.read() as connection:
+        return settling_of(connection, body, _said_before(connection, body["tenant"], body))
+
+
+def _said_before(connection: Connection, tenant: str, body: Mapping[str, Any]) -> dict[str, int]:
+    """What late months came to by the statements before this one."""
+    bodies = [each for each in _bodies(connection, tenant) if each["period"] != body["period"]]
+    said = {month: known_of(month, bodies) for month in body["late"]}
+    return {month: each.list_nano + sum(each.entries.values()) for month, each in said.items()}
 
 
 def _lock(connection: Connection) -> None:

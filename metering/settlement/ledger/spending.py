@@ -78,10 +78,12 @@ def spent_by_bucket(
     *,
     now_ms: int,
     through_seq: int | None = None,
+    after_seq: int = 0,
 ) -> Iterator[Sum]:
     """The sums of every scope of a kind over the buckets of a window that still count.
 
-    `tenants` None is all of the shard's; more of them may be in the answer than were named.
+    `tenants` None is all of the shard's; more of them may be in the answer than were named. With
+    `after_seq` only what came behind that place of the chain: the difference of two sums.
     """
     event, correction = usage_event.alias("event"), usage_event.alias("correction")
     is_tenant = series.kind is ScopeKind.TENANT
@@ -99,7 +101,7 @@ def spent_by_bucket(
     columns = (event.c.tenant, scope.label("scope_id"), bucket.label("bucket"))
     used = (
         select(*columns, *measures(event, sign=1))
-        .where(*at, event.c.kind != Kind.CORRECTION)
+        .where(*at, event.c.kind != Kind.CORRECTION, event.c.seq > after_seq)
         .group_by(*keys)
     )
     joined = and_(correction.c.corrects == event.c.event_id, correction.c.shard == shard)
@@ -111,10 +113,21 @@ def spent_by_bucket(
         .where(*at, event.c.usage_source == RECOVERED, correction.c.corrects.is_not(None))
         .group_by(*keys)
     )
-    for query in (used, corrected):
+    queries = [used, corrected]
+    if after_seq:  # whichever of the two came last; apart, so that each reads the end of the chain
+        last, first = correction.c.seq > after_seq, correction.c.seq <= after_seq
+        queries[1:] = [corrected.where(last), corrected.where(first, event.c.seq > after_seq)]
+    for query in queries:
         for row in connection.execute(query.execution_options(yield_per=_PAGE)):
             amounts = int(row.nano), int(row.tokens), int(row.requests)
             yield Sum(row.tenant, row.scope_id, int(row.bucket), amounts)
+
+
+def event_at(connection: Connection, shard: int, seq: int) -> str | None:
+    """The event at this place of the chain."""
+    at = usage_event.c
+    query = select(at.event_id).where(at.shard == shard, at.seq == seq)
+    return connection.execute(query).scalar()
 
 
 def booked_through(

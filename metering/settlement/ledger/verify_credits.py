@@ -1,7 +1,8 @@
 """Grants against the books: a part of `weir ledger verify`.
 
 Recomputes from grants, entries and events alone: what stands of each grant, what each transaction
-of kind `credit` posts, that an event drew no more than it sells for, and what Redis has counted.
+of kind `credit` posts, that an event drew no more than it sells for, that what a close moved is of
+a closed month and its own tenant's, and what Redis has counted.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from sqlalchemy import Connection, func, inspect, select
 from metering.caps import BALANCE, ScopeKind
 from metering.settlement.counting import Series
 from metering.settlement.credits import (
+    MONTH_ROOT,
     Entry,
     EntryKind,
     Grant,
     Standing,
     entries_transaction,
     grant_transaction,
+    month_root,
 )
 from metering.settlement.journal import Transaction
 from metering.settlement.ledger import tables
@@ -46,6 +49,7 @@ def verify_credits(connection: Connection) -> Iterator[str]:
     yield from _verify_standings(connection, grants)
     yield from _verify_transactions(connection, grants)
     yield from _verify_draws(connection)
+    yield from _verify_closes(connection)
     yield from _verify_counts(connection)
 
 
@@ -132,7 +136,7 @@ def _verify_draws(connection: Connection) -> Iterator[str]:
     query = (
         select(entry.event_id, drawn.label("drawn"), func.max(event.sell_nano).label("sell"))
         .join_from(grant_entry, tables.usage_event, event.event_id == entry.event_id, isouter=True)
-        .where(entry.kind == EntryKind.DRAW)
+        .where(entry.kind == EntryKind.DRAW, entry.root.not_like(f"{MONTH_ROOT}%"))
         .group_by(entry.event_id)
     )
     for row in connection.execute(query.execution_options(yield_per=_FETCH)):
@@ -148,6 +152,28 @@ def _verify_draws(connection: Connection) -> Iterator[str]:
     )
     for other in connection.execute(others):
         yield f"event {other.event_id} draws from grant {other.grant_id} of another tenant"
+
+
+def _verify_closes(connection: Connection) -> Iterator[str]:
+    """What is of a month was moved by the close of a month that has a statement."""
+    entry, statement = grant_entry.c, tables.plan_statement.c
+    closed = {
+        month_root(row.tenant, row.period)
+        for row in connection.execute(select(statement.tenant, statement.period))
+    }
+    query = (
+        select(entry.grant_id, entry.number, entry.event_id, entry.root, credit_grant.c.tenant)
+        .join(credit_grant, credit_grant.c.id == entry.grant_id)
+        .where(entry.root.like(f"{MONTH_ROOT}%"))
+        .order_by(entry.grant_id, entry.number)
+    )
+    for row in connection.execute(query).all():
+        cause, _, late = row.event_id.partition(":late:")
+        month = row.root if not late else month_root(row.tenant, late)
+        if not {cause, row.root} <= closed or row.root != month:
+            yield f"grant {row.grant_id}: entry {row.number} is of {row.event_id}, no close"
+        elif not cause.startswith(month_root(row.tenant, "")):
+            yield f"grant {row.grant_id}: entry {row.number} is of another tenant's month"
 
 
 def _verify_counts(connection: Connection) -> Iterator[str]:

@@ -53,7 +53,8 @@ def _verify_moment(
         if original not in known:
             yield f"adjustment {min(ids)} is of event {original}, which is not there"
             continue
-        wanted = {adjustment_id(known[original], n) for n in range(1, len(ids) + 1)}
+        at = known[original].occurred_at
+        wanted = {adjustment_id(original, at, n) for n in range(1, len(ids) + 1)}
         if ids != wanted:
             yield f"adjustments of event {original} are not numbered from 1 to {len(ids)}"
     for standing in standings_of(rows):

@@ -19,6 +19,7 @@ from metering.settlement.ledger.credit_books import (
     balances,
     entries_of_grant,
     give_again,
+    left_of_all,
     take_back,
 )
 from metering.settlement.ledger.store import Ledger
@@ -45,6 +46,17 @@ def test_a_grant_is_booked_once(ledger: Ledger) -> None:
     assert accounts(ledger) == {"payments_clearing": 10 * USD, "customer_credit": -10 * USD}
     assert balance_of(ledger, "acme", NOW_NS).left_nano == 10 * USD
     assert verify(ledger) == []
+
+
+def test_what_is_left_of_all_holds_now(ledger: Ledger) -> None:
+    """Of every tenant; what has expired or does not hold yet is not in it."""
+    assert left_of_all(ledger, NOW_NS) == 0
+    add_grant(ledger, PAID, NOW_NS)
+    add_grant(ledger, PROMO, NOW_NS)
+    add_grant(ledger, replace(PAID, id="g3", tenant="beta", effective_at=NOW_NS + 9), NOW_NS)
+
+    assert left_of_all(ledger, NOW_NS) == 13 * USD
+    assert left_of_all(ledger, NOW_NS + GRACE_NS) == 20 * USD
 
 
 def test_a_grant_with_another_body_is_a_conflict(ledger: Ledger) -> None:

@@ -82,6 +82,18 @@ def test_an_event_draws_once(ledger: Ledger) -> None:
     assert verify(ledger) == []
 
 
+def test_a_second_grant_passes_over_nothing(ledger: Ledger) -> None:
+    """A ledger's first grant came before its first event: the next one does not begin anew."""
+    add_grant(ledger, grant("first"), NOW_NS)
+    book(ledger, [make_event()])
+    add_grant(ledger, grant("second"), NOW_NS)
+
+    assert draw(ledger) == 1
+
+    assert left(ledger) == {"first": 9, "second": 10}
+    assert account(ledger, "receivable") == 0
+
+
 def test_grants_burn_in_order(ledger: Ledger) -> None:
     """Priority, then the earliest expiry, then what was given before what was paid, then the
     earliest effect, then the id."""

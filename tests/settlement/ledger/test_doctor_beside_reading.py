@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fixtures_ledger import NOW_NS, book, make_event
+from fixtures_ledger import KEYS, NOW_NS, book, make_event
 from sqlalchemy import insert
 
 from metering.cron import Cron
@@ -11,7 +11,7 @@ from metering.settlement.credits import Grant
 from metering.settlement.doctor_facts import JobStanding, MoneyIn, Undrawn, Untold
 from metering.settlement.ledger import doctor_beside_reading as reading
 from metering.settlement.ledger.credit_books import add_grant
-from metering.settlement.ledger.credit_draws import draw_all
+from metering.settlement.ledger.credit_draws import draw_credits
 from metering.settlement.ledger.job_books import plan_runs
 from metering.settlement.ledger.payment_tables import payment, payment_callback
 from metering.settlement.ledger.store import Ledger
@@ -100,7 +100,7 @@ def test_credit(ledger: Ledger) -> None:
     book(ledger, [make_event(), make_event(tenant="other")])
 
     before = reading.read_credits(ledger)
-    draw_all(ledger, now_ns=NOW_NS)
+    draw_credits(ledger, [KEYS.shard("acme")], now_ns=NOW_NS)
 
     assert before == Undrawn(1, NOW_NS)
     assert reading.read_credits(ledger) == Undrawn()

@@ -182,45 +182,6 @@ def test_a_month_that_goes_on_is_not_invoiced(ledger: Ledger) -> None:
     assert all_issued(ledger) == []
 
 
-def test_credits_are_shown_once(ledger: Ledger) -> None:
-    """What grants paid of usage through a month, less what earlier invoices have said of it."""
-    _grant_tables(ledger)
-    book(ledger, [october(event_id="e1"), make_event(event_id="e2")])
-    _draw(ledger, "e1", -4_000_000)
-    first = issue(ledger, "acme", MONTH, NO_PLAN, INVOICING, now_ns=ISSUED_NS)
-    book(ledger, [october(1, event_id="late")])
-    _draw(ledger, "late", -1_000_000)
-    _draw(ledger, "e2", -2_000_000)
-    second = issue(ledger, "acme", "2026-11", NO_PLAN, INVOICING, now_ns=LATER_NS)
-
-    assert first is not None
-    assert second is not None
-    assert first.document["credits"] == [
-        {"grant": "g", "kind": "paid", "amount_nano": 4_000_000, "note": "top-up"}
-    ]
-    assert first.document["due_nano"] == 1_500_000
-    assert second.document["credits_nano"] == 3_000_000
-
-
-def _grant_tables(ledger: Ledger) -> None:
-    """The two tables, as far as invoices read them, in the place of those that there may be."""
-    with ledger.write() as connection:
-        cascade = " CASCADE" if connection.dialect.name == "postgresql" else ""
-        for table in ("grant_entry", "credit_grant"):
-            connection.execute(text(f"DROP TABLE IF EXISTS {table}{cascade}"))
-        columns = "id TEXT, tenant TEXT, kind TEXT, note TEXT"
-        connection.execute(text(f"CREATE TABLE credit_grant ({columns})"))
-        columns = "grant_id TEXT, event_id TEXT, amount_nano BIGINT"
-        connection.execute(text(f"CREATE TABLE grant_entry ({columns})"))
-        connection.execute(text("INSERT INTO credit_grant VALUES ('g', 'acme', 'paid', 'top-up')"))
-
-
-def _draw(ledger: Ledger, event_id: str, amount: int) -> None:
-    with ledger.write() as connection:
-        values = {"event": event_id, "amount": amount}
-        connection.execute(text("INSERT INTO grant_entry VALUES ('g', :event, :amount)"), values)
-
-
 def test_an_invoice_cannot_be_changed(ledger: Ledger) -> None:
     """The database itself refuses."""
     book(ledger, [october()])

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 
 import pytest
 from fixtures_ledger import BOOK, KEYS, NOVEMBER_NS, book, make_event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from invoice_samples import INVOICING, ISSUED_NS, LATER_NS, october
 from sqlalchemy import select
 
 from metering.events import UsageEvent, decode
+from metering.plans import LIST_USAGE, Assignment, ChargeKind, Component, Plan
 from metering.prices import PriceBook, PriceRule, RatesByModel
 from metering.settlement.ledger import tables
+from metering.settlement.ledger.invoice_books import issue
+from metering.settlement.ledger.line_books import events_of_line
 from metering.settlement.ledger.outbox import take_alerts
+from metering.settlement.ledger.plan_books import Terms, statement_of
 from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.rerate_books import (
     Asked,
@@ -32,6 +38,7 @@ from metering.settlement.ledger.verify import verify
 from metering.settlement.rating import rate
 from metering.settlement.rerating import Change, booking, eras_of, rerate
 
+DAY_NS = 86_400 * 10**9
 ALL = Asked(0, 2**63 - 1)
 NOW_NS = NOVEMBER_NS + 10**15
 GPT, CHEAP = BOOK.rules
@@ -260,3 +267,48 @@ def test_two_at_once_do_not_add_up(ledger: Ledger) -> None:
     assert _sums(ledger) == after
     assert booking(other, 0).event_id.startswith("0")
     assert knows_reratings(ledger)
+
+
+SHARE = Component("usage", ChargeKind.PERCENTAGE, meter="list-price", percent_ppm=800_000)
+PLAN = Plan("pro", "Pro", (SHARE,), (LIST_USAGE,))
+
+
+@pytest.mark.parametrize("terms", [Terms(), Terms([PLAN], [Assignment("pro", date(2026, 10, 1))])])
+def test_a_closed_month_rated_again_is_on_the_next_invoice(ledger: Ledger, terms: Terms) -> None:
+    """October was issued, its price was wrong: its invoice stays, the next statement and the next
+    issued invoice have the difference as an adjustment of October, by the plan where there is one,
+    and its events are found behind the line. What is due by all is what the tenant owes."""
+    book(ledger, [october(n) for n in range(3)])
+    first = issue(ledger, "acme", "2026-10", terms, INVOICING, now_ns=ISSUED_NS)
+    book(ledger, [make_event()])
+    before = _sums(ledger)[0]
+
+    _apply(ledger, DEARER, Asked(0, ISSUED_NS))
+    difference = (_sums(ledger)[0] - before) * (4 if terms.plans else 5) // 5
+    statement = statement_of(ledger, "acme", "2026-11", terms).body()
+    second = issue(ledger, "acme", "2026-11", terms, INVOICING, now_ns=LATER_NS)
+
+    assert first is not None
+    assert second is not None
+    assert issue(ledger, "acme", "2026-10", terms, INVOICING, now_ns=LATER_NS) == replace(
+        first, is_new=False
+    )
+    for lines in (statement["lines"], second.document["lines"]):
+        assert [
+            (each["kind"], each["reference"], each["amount_nano"])
+            for each in lines
+            if each["reference"]
+        ] == [("adjustment", "2026-10", difference)]
+    assert difference > 0
+    assert second.document["sums"]["adjustment"] == difference
+    number = next(each["line"] for each in second.document["lines"] if each["reference"])
+    behind = events_of_line(ledger, "acme", "2026-11", number, terms)
+    assert [sum(part.amount_nano for part in behind.parts), len(behind.parts)] == [difference, 3]
+    owed = tables.balance.c
+    with ledger.read() as connection:
+        query = select(owed.amount_nano).where(owed.account == "receivable")
+        receivable = connection.execute(query).scalar_one()
+    assert receivable == first.document["due_nano"] + second.document["due_nano"]
+    assert verify(ledger) == []
+    third = issue(ledger, "acme", "2026-12", terms, INVOICING, now_ns=LATER_NS + 40 * DAY_NS)
+    assert third is None or third.document["total_nano"] == 0

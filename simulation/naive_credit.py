@@ -1,0 +1,150 @@
+"""What grants come to, computed apart from ours: docs/credits.md event by event.
+
+Nothing here comes from `metering.settlement`. What only the course knows is told: in which order a
+tenant's events came into the chain, and up to which of them was drawn when something was done.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from metering.events import UsageEvent
+from simulation.grants import HOUR_NS, Act, Given
+
+
+@dataclass
+class Pot:
+    """A grant and where its parts are. `asked` is what was demanded back of it, less what was given
+    again; `owed` the part of that which had been spent."""
+
+    given: Given
+    left: int
+    drawn: int = 0
+    expired: int = 0
+    asked: int = 0
+    owed: int = 0
+
+    def numbers(self) -> tuple[int, int, int, int, int]:
+        """As the ledger has them: what is owed counts as drawn, not as taken."""
+        return self.left, self.drawn, self.expired, self.asked - self.owed, self.owed
+
+    def books(self) -> Iterator[tuple[str, int]]:
+        """By account, what of it stands there; debit is positive."""
+        yield "receivable", self.owed - self.drawn
+        kept = self.given.amount - self.asked
+        if self.given.is_paid:
+            yield "customer_credit", -self.left
+            yield "payments_clearing", kept
+            yield "breakage", -self.expired
+        else:
+            yield "promo_credit", -self.left
+            yield "promo_expense", kept - self.expired
+
+
+@dataclass
+class Purse:
+    """A tenant's grants over time."""
+
+    pots: dict[str, Pot] = field(default_factory=dict)
+    sold: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """By event that corrects nothing: what it and its corrections sell for."""
+    paid: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+
+    def in_order(self) -> list[Pot]:
+        """Priority, earliest end, given before paid, earliest beginning, name."""
+        never = 2**70
+        return sorted(
+            self.pots.values(),
+            key=lambda pot: (
+                pot.given.priority,
+                never if pot.given.until_ns is None else pot.given.until_ns,
+                pot.given.is_paid,
+                pot.given.since_ns,
+                pot.given.name,
+            ),
+        )
+
+    def use(self, event: UsageEvent, sell: int, *, draws: bool) -> None:
+        """An event; `draws` is false for what was in the ledger before there were grants."""
+        root = event.corrects or event.event_id
+        self.sold[root] += sell
+        if not draws:
+            return
+        paid = self.paid[root]
+        over = sum(paid.values()) - max(self.sold[root], 0)
+        if sell > 0:
+            self._pay(paid, min(sell, self.sold[root] - sum(paid.values())), event.occurred_at)
+        elif over > 0:
+            self._give_back(paid, over)
+
+    def _pay(self, paid: dict[str, int], want: int, time_ns: int) -> None:
+        for pot in self.in_order():
+            given = pot.given
+            if time_ns < given.since_ns or (given.until_ns and time_ns >= given.until_ns):
+                continue
+            part = max(min(want, pot.left), 0)
+            pot.left, pot.drawn, want = pot.left - part, pot.drawn + part, want - part
+            paid[given.name] = paid.get(given.name, 0) + part
+
+    def _give_back(self, paid: dict[str, int], over: int) -> None:
+        for pot in reversed(self.in_order()):
+            part = min(over, paid.get(pot.given.name, 0))
+            if not part:
+                continue
+            debt = min(part, pot.owed)  # whoever owed it owes it no more
+            pot.owed -= debt
+            pot.left += part - debt
+            pot.drawn -= part
+            paid[pot.given.name] -= part
+            over -= part
+
+    def act(self, act: Act) -> None:
+        """Something is done to one grant, or time is up for some."""
+        if act.what == "expire":
+            for pot in self.pots.values():
+                end = pot.given.until_ns
+                if end is not None and end + HOUR_NS <= act.settled_ns:
+                    pot.expired, pot.left = pot.expired + pot.left, 0
+            return
+        assert act.given is not None
+        if act.what == "grant":
+            self.pots[act.given.name] = Pot(act.given, act.given.amount)
+            return
+        pot = self.pots[act.given.name]
+        if act.what == "again":
+            pot.asked -= act.given.again
+            debt = min(act.given.again, pot.owed)
+            pot.owed, pot.left = pot.owed - debt, pot.left + act.given.again - debt
+            return
+        rest = pot.left if act.what == "void" else act.given.part
+        pot.asked += rest
+        for name in ("left", "expired"):
+            part = min(rest, getattr(pot, name))
+            setattr(pot, name, getattr(pot, name) - part)
+            rest -= part
+        pot.owed += rest
+
+
+def purse_of(
+    tenant: str,
+    events: Sequence[tuple[int, UsageEvent, int]],
+    acts: Sequence[tuple[int, Act]],
+) -> Purse:
+    """A tenant's grants at the end.
+
+    `events` are its events by place in the chain, with what each sells for; `acts` what was done to
+    anybody's grants, each with the place up to which was drawn then. The first grant of all says
+    where drawing begins.
+    """
+    purse, left = Purse(), list(events)
+    began = min((at for at, act in acts if act.what == "grant"), default=None)
+    mine = [(at, act) for at, act in acts if act.given is None or act.given.tenant == tenant]
+    for through, act in [*mine, (2**63, None)]:
+        while left and left[0][0] <= through:
+            place, event, sell = left.pop(0)
+            purse.use(event, sell, draws=began is not None and place > began)
+        if act is not None:
+            purse.act(act)
+    return purse
