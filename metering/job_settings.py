@@ -18,13 +18,15 @@ class JobKind(StrEnum):
     """What can be done by the clock."""
 
     CLOSE = "close"
-    """Close the month that is over, of every tenant with a plan."""
+    """Close the month that is over and issue its invoices, of everybody with usage or a plan."""
     RECONCILE = "reconcile"
     """Compare the ledger with what providers say of the days before."""
     VERIFY = "verify"
     """`weir ledger verify`."""
     ARCHIVE = "archive"
     """Move the payloads of old events into files."""
+    PRICE_REVIEW = "price_review"
+    """`weir prices review`, told to somebody."""
 
 
 class CatchUp(StrEnum):
@@ -49,7 +51,7 @@ class JobSettings:
     days: int = RECONCILE_DAYS
     """Of `reconcile`: how many days, the last one yesterday's."""
     max_wait_hours: int = MAX_WAIT_HOURS
-    """Of `close`: how long it is put off while events wait for the ledger."""
+    """Of `close`: how long it is put off while something may be missing."""
 
 
 @dataclass(frozen=True, slots=True)

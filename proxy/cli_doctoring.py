@@ -28,6 +28,7 @@ from metering.settlement.doctor_facts import (
 )
 from metering.settlement.doctor_redis import ask_redis
 from metering.settlement.invoices import period_bounds_ns
+from metering.settlement.ledger import doctor_beside_reading as beside
 from metering.settlement.ledger import doctor_reading as reading
 from metering.settlement.ledger import doctor_tenant_reading as tenant_reading
 from metering.settlement.ledger.plan_books import Terms
@@ -76,7 +77,7 @@ def facts_of(
     address = redis_url(settings.data_dir) if url is None else url.reveal()
     keys = redis_keys(settings)
     known = tenant if tenant is not None and is_id(tenant) else None
-    redis, streams, flags = asyncio.run(ask_redis(address, keys, known))
+    redis, streams, flags = asyncio.run(ask_redis(address, keys, known, place.prepaid))
     if tenant is not None and known is None:
         flags = Unknown(f"{tenant!r} cannot be the id of a tenant")
     ledger = open_settled(settings)
@@ -118,6 +119,13 @@ def _place(path: Path, loaded: Loaded, asked: Asked) -> Place:
         customer=None if stripe is None else stripe.customers.get(tenant),
         compared=tuple(sorted(n for n, p in settings.providers.items() if p.reconcile is not None)),
         sinks=tuple(sink.name for sink in settings.sinks),
+        jobs=tuple(settings.jobs),
+        webhooks=tuple(each.name for each in settings.webhooks),
+        prepaid=tuple(
+            name
+            for name, each in settings.tenants.items()
+            if each.is_stopped_by_balance and asked.tenant in (None, name)
+        ),
     )
 
 
@@ -140,6 +148,10 @@ def _books(
         "stripe": lambda it: reading.read_stripe(it, asked, customers, place.stripe_since_ns),
         "comparisons": lambda it: reading.read_comparisons(it, place.compared),
         "late": lambda it: reading.read_late(it, asked.tenant),
+        "jobs": lambda it: beside.read_jobs(it, [each.name for each in place.jobs]),
+        "webhooks": beside.read_webhooks,
+        "payments": beside.read_payments,
+        "credits": beside.read_credits,
     }
     if asked.tenant is not None:
         questions["usage"] = lambda it: tenant_reading.read_usage(it, asked)

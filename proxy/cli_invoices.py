@@ -12,7 +12,6 @@ import click
 from proxy.cli_invoice import parsed_month, print_table, write_bytes
 from proxy.cli_options import (
     FAILED,
-    count_of,
     echo_json,
     fail,
     load_config,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from metering.settlement.ledger.plan_books import Terms
     from metering.settlement.ledger.store import Ledger
     from proxy.settings import Settings
+    from proxy.settling_months import Ends
 
 _Answer = TypeVar("_Answer")
 
@@ -37,7 +37,7 @@ def invoices() -> None:
 @invoices.command("issue")
 @click.option("--month", required=True, metavar="YYYY-MM", help="UTC month, which must be over.")
 @click.option("--tenant", help="Only this tenant; everybody with usage or a plan if left out.")
-@click.option("--force", is_flag=True, help="Although events may be waiting for the ledger.")
+@click.option("--force", is_flag=True, help="Although something may be missing.")
 @shared_options
 def issue(
     *,
@@ -54,31 +54,26 @@ def issue(
     """
     settings = load_config(config_file, data_dir, as_json).settings
     period = parsed_month(month, "--month")
-    from metering.settlement.ledger.invoice_books import tenants_to_bill
-    from proxy.cli_reports import pending_events
+    from metering.clock import now_ns
+    from proxy.settling_months import issue_all, unsettled
 
-    pending = pending_events(settings)
-    if pending != 0 and not force:
-        why = "Redis is away" if pending is None else f"{count_of(pending, 'event')} wait"
-        fail(FAILED, f"not issued: {why}; run the worker first, or --force", as_json)
-
-    def ask(ledger: Ledger) -> list[tuple[str, Issued | str | None]]:
-        every = tenants_to_bill(ledger, period, settings.assignments)
-        if tenant is not None and tenant not in {*every, *settings.tenants}:
-            raise LookupError(f"no tenant {tenant!r}, neither in the ledger nor in the file")
-        named = every if tenant is None else [tenant]
-        return [(name, _issue(ledger, settings, name, period)) for name in named]
+    def ask(ledger: Ledger) -> Ends | str:
+        if not force and (why := unsettled(settings, ledger, period, now_ns())) is not None:
+            return why
+        return issue_all(ledger, settings, period, tenant=tenant, now_ns=now_ns())
 
     made = _asked(settings, ask, as_json=as_json)
-    done = [_row(found) for _, found in made if found is not None and not isinstance(found, str)]
-    failed = {name: found for name, found in made if isinstance(found, str)}
+    if isinstance(made, str):
+        fail(FAILED, f"not issued: {made}; run the worker first, or --force", as_json)
+    done = [_row(found) for found in made.issued.values()]
+    failed = made.failed
     if as_json:
         echo_json({"month": period, "issued": done, "failed": failed})
     else:
         for row in done:
             state = "issued" if row["is_new"] else "was issued already"
             click.echo(f"{row['number']}: {row['tenant']}, {row['due']} {row['currency']}, {state}")
-        if not made or not (done or failed):
+        if not (done or failed):
             click.echo("nobody has anything to pay for")
         for name, why in failed.items():
             click.echo(f"weir: {name}: {why}", err=True)
@@ -198,23 +193,6 @@ def events(
         write_bytes(tables.events_csv(body), out, as_json, is_text=True)
     else:
         print_table(tables.events_table(body))
-
-
-def _issue(ledger: Ledger, settings: Settings, tenant: str, period: str) -> Issued | str | None:
-    """What was issued, or why it was not: what stops one tenant does not stop the next."""
-    from sqlalchemy.exc import IntegrityError
-
-    from metering.clock import now_ns
-    from metering.settlement.ledger import invoice_books as book
-    from metering.settlement.ledger.plan_books import MonthOpenError, PlanEditedError
-
-    terms = _terms(settings, tenant)
-    try:
-        return book.issue(ledger, tenant, period, terms, settings.invoicing, now_ns=now_ns())
-    except (MonthOpenError, PlanEditedError, LookupError) as error:
-        return str(error.args[0])
-    except IntegrityError:
-        return "its number is that of another invoice: see invoices.number_format"
 
 
 def _terms(settings: Settings, tenant: str) -> Terms:

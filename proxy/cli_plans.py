@@ -12,7 +12,6 @@ import click
 from proxy.cli_options import (
     FAILED,
     NOT_FOUND,
-    count_of,
     echo_json,
     fail,
     load_config,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from metering.settlement.ledger.plan_books import Closed
     from metering.settlement.ledger.store import Ledger
     from proxy.settings import Settings
+    from proxy.settling_months import Ends
 
 _Answer = TypeVar("_Answer")
 
@@ -117,8 +117,8 @@ def preview(
 
 @plans.command("close")
 @click.option("--month", required=True, metavar="YYYY-MM", help="UTC month, which must be over.")
-@click.option("--tenant", help="Only this tenant; everybody with a plan if left out.")
-@click.option("--force", is_flag=True, help="Although events may be waiting for the ledger.")
+@click.option("--tenant", help="Only this tenant; everybody with usage or a plan if left out.")
+@click.option("--force", is_flag=True, help="Although something may be missing.")
 @shared_options
 def close(
     *,
@@ -131,26 +131,25 @@ def close(
 ) -> NoReturn:
     """Close a month: store what it comes to and book it. A repeat changes nothing.
 
+    Its invoices are issued by `weir invoices issue`, which closes what is not closed.
+
     Exit code 1 when some tenant's could not be closed; the others' are.
     """
     settings = load_config(config_file, data_dir, as_json).settings
     period = _month(month)
-    tenants = sorted(settings.assignments) if tenant is None else [tenant]
-    if tenant is not None and tenant not in settings.assignments:
-        fail(NOT_FOUND, f"tenant {tenant!r} has no plan in {settings.source}", as_json)
-    from proxy.cli_reports import pending_events
+    from metering.clock import now_ns
+    from proxy.settling_months import close_all, unsettled
 
-    pending = pending_events(settings)
-    if pending != 0 and not force:
-        why = "Redis is away" if pending is None else f"{count_of(pending, 'event')} wait"
-        fail(FAILED, f"not closed: {why}; run the worker first, or --force", as_json)
-    closed = _asked(
-        settings,
-        lambda ledger: [(name, _close(ledger, settings, name, period)) for name in tenants],
-        as_json=as_json,
-    )
-    rows = [_closed_row(name, found) for name, found in closed if not isinstance(found, str)]
-    failed = {name: found for name, found in closed if isinstance(found, str)}
+    def ask(ledger: Ledger) -> Ends | str:
+        if not force and (why := unsettled(settings, ledger, period, now_ns())) is not None:
+            return why
+        return close_all(ledger, settings, period, tenant=tenant, now_ns=now_ns())
+
+    made = _asked(settings, ask, as_json=as_json)
+    if isinstance(made, str):
+        fail(FAILED, f"not closed: {made}; run the worker first, or --force", as_json)
+    rows = [_closed_row(name, found) for name, found in made.closed.items()]
+    failed = made.failed
     if as_json:
         echo_json({"month": period, "closed": rows, "failed": failed})
     else:
@@ -158,26 +157,11 @@ def close(
             state = "closed" if row["is_new"] else "was closed already"
             words = f"{row['total']} USD, {state} (sha256 {row['sha256'][:12]})"
             click.echo(f"{row['tenant']}: {words}")
+        if not rows and not failed:
+            click.echo("nobody has anything to pay for")
         for name, why in failed.items():
             click.echo(f"weir: {name}: {why}", err=True)
     sys.exit(FAILED if failed else 0)
-
-
-def _close(ledger: Ledger, settings: Settings, tenant: str, period: str) -> Closed | str:
-    """What was closed, or why it was not: what stops one tenant does not stop the next."""
-    from metering.clock import now_ns
-    from metering.settlement.ledger.plan_books import (
-        MonthOpenError,
-        PlanEditedError,
-        Terms,
-        close_month,
-    )
-
-    terms = Terms(settings.plans, settings.assignments[tenant])
-    try:
-        return close_month(ledger, tenant, period, terms, now_ns=now_ns())
-    except (MonthOpenError, PlanEditedError, LookupError) as error:
-        return str(error.args[0])
 
 
 def _closed_row(tenant: str, found: Closed) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class JobShape:
     __pydantic_config__ = FORBID
 
     job: Annotated[
-        Literal["close", "reconcile", "verify", "archive"],
+        Literal["close", "reconcile", "verify", "archive", "price_review"],
         BeforeValidator(_text),
     ]
     """What is done: see [jobs](jobs.md#what-there-is)."""
@@ -35,7 +35,7 @@ class JobShape:
     days: Annotated[int, Field(ge=1, le=31), BeforeValidator(_whole)] | None = None
     """Of `reconcile`: how many days are compared, up to yesterday (UTC); 1 if left out."""
     max_wait_hours: Annotated[int, Field(ge=1, le=744), BeforeValidator(_whole)] | None = None
-    """Of `close`: how long it is put off while events wait for the ledger; 24 if left out."""
+    """Of `close`: how long it is put off while something may be missing; 24 if left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

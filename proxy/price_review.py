@@ -102,6 +102,26 @@ def drifting(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def to_look_at(review: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a whole review a person has to decide about, by names: upstreams off the vendor's
+    list, those without a price, models sold below cost, and models whose cost has drifted."""
+    prices, margins = review["prices"], review["margins"]
+    off = [each for each in prices if any(each[f"{side}_off_ppm"] for side in SIDES)]
+    bare = [each for each in prices if each["input_pico"] is None and each["output_pico"] is None]
+    losing = [each["model"] for each in margins if each["cost_nano"] > each["sell_nano"]]
+    return {
+        "since": review["since"],
+        "off_the_list": _labels(off),
+        "without_price": _labels(bare),
+        "below_cost": losing,
+        "drifting": sorted({f"{e['provider']}/{e['model']}" for e in review["drifting"]}),
+    }
+
+
+def _labels(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return sorted({f"{each['provider']}/{each['model']}" for each in rows})
+
+
 _DRIFT = ("model", "booked_nano", "provider_nano", "drift_ppm", "true_margin_ppm")
 
 

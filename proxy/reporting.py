@@ -102,3 +102,19 @@ async def report_once(
     waiting = {"records": depth.records, "bytes": depth.bytes, "oldest_s": depth.oldest_s}
     said = {"at_ms": now_ms, "run": run, "spool": waiting}
     await runner.call("HSET", keys.proxies, proxy_id, orjson.dumps(said))
+
+
+async def report_end(runner: ScriptRunner, keys: RedisKeys, spools: Mapping[str, HasDepth]) -> None:
+    """Take back what a process that ends has said, or say last what it leaves on its disk.
+
+    Of a process that just fell silent nobody knows what it left: the end of a month waits for it.
+    """
+    try:
+        for proxy_id, spool in spools.items():
+            if spool.depth.records:
+                now_ms = now_ns() // 1_000_000
+                await report_once(runner, keys, proxy_id, spool, now_ms=now_ms)
+            else:
+                await runner.call("HDEL", keys.proxies, proxy_id)
+    except (CapsUnavailableError, RedisReplyError):  # then it is forgotten after a day
+        return

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ from proxy.probes import Probing
 from proxy.redis_watch import RedisWatch
 from proxy.renewals import Renewals
 from proxy.replacing import Replacing
-from proxy.reporting import report_spools
+from proxy.reporting import report_end, report_spools
 from proxy.settings import Settings, redis_keys
 from proxy.sockets import BACKLOG
 from proxy.stop_signals import GC_THRESHOLD, stop_on_signals
@@ -161,23 +161,34 @@ async def open_services(
     services = Services(door, link, keys, spools, renewals, caps, watch, measured, transport)
     async with link, sending, apart, contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transport.close)
-        for left in journals:
-            await left.open()
-            stack.push_async_callback(left.close)  # after the spools, which tell it what they have
-        for each in spools:
-            await each.open()
-            stack.push_async_callback(each.close)
+        stack.push_async_callback(report_end, link, keys, _owners(spools))  # at last
+        await _opened(stack, journals, spools)
         for name, work in {
             "renewals": renewals.run(),
             "backlog": watch_backlog(lambda: services.door, link, keys),
             "redis-watch": watch.run(),
-            "spool-report": report_spools(link, keys, {it.proxy_id: it for it in spools}, log),
+            "spool-report": report_spools(link, keys, _owners(spools), log),
             **_sharing(services, log),
         }.items():
             task = spawn(work, name=name, on_error=lambda error: _fail(services, error))
             stack.push_async_callback(_stopped, task)
         await _prepared(services)
         yield services
+
+
+async def _opened(
+    stack: contextlib.AsyncExitStack, journals: Iterable[LocalJournal], spools: Iterable[Spool]
+) -> None:
+    for left in journals:
+        await left.open()
+        stack.push_async_callback(left.close)  # after the spools, which tell it what they have
+    for each in spools:
+        await each.open()
+        stack.push_async_callback(each.close)
+
+
+def _owners(spools: Iterable[Spool]) -> dict[str, Spool]:
+    return {each.proxy_id: each for each in spools}
 
 
 def _sharing(services: Services, log: Any) -> dict[str, Coroutine[Any, Any, None]]:

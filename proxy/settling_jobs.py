@@ -15,24 +15,22 @@ from metering.job_settings import JobKind
 from metering.settlement.job_turn import Asked, JobFailedError, Jobs, JobWaitsError, Work
 from metering.settlement.ledger.archive import archive
 from metering.settlement.ledger.archive_files import ArchiveError
-from metering.settlement.ledger.plan_books import (
-    GRACE_NS,
-    MonthOpenError,
-    PlanEditedError,
-    Terms,
-    close_month,
-)
+from metering.settlement.ledger.outbox import put_alerts
+from metering.settlement.ledger.plan_books import GRACE_NS
 from metering.settlement.ledger.provider_books import Run
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.verify import examine
 from proxy.settings import Settings
+from proxy.settling_months import Ends, issue_all, unsettled
 
 _SECOND_NS = 1_000_000_000
 _HOUR_NS = 3_600 * _SECOND_NS
 _DAY_NS = 24 * _HOUR_NS
 
-Pending = Callable[[Settings], int | None]
-"""How many events wait for the ledger; None when Redis is away."""
+_QUARTER_DAYS = 91
+
+Unsettled = Callable[[Settings, Ledger, str, int], str | None]
+"""Why the books may lack something of a month; None when they have all there is."""
 
 
 def jobs_of(settings: Settings) -> Jobs:
@@ -40,53 +38,53 @@ def jobs_of(settings: Settings) -> Jobs:
     return Jobs(settings.jobs, work_of(settings))
 
 
-def work_of(settings: Settings, pending: Pending | None = None) -> Mapping[JobKind, Work]:
+def work_of(settings: Settings, why_not: Unsettled = unsettled) -> Mapping[JobKind, Work]:
     """How each kind of job is done."""
     return {
-        JobKind.CLOSE: lambda ledger, asked: _close(ledger, asked, settings, pending),
+        JobKind.CLOSE: lambda ledger, asked: _close(ledger, asked, settings, why_not),
         JobKind.RECONCILE: lambda ledger, asked: _reconcile(ledger, asked, settings),
         JobKind.VERIFY: lambda ledger, _: _verify(ledger, settings),
         JobKind.ARCHIVE: lambda ledger, asked: _archive(ledger, asked, settings),
+        JobKind.PRICE_REVIEW: lambda ledger, asked: _price_review(ledger, asked, settings),
     }
 
 
-def _close(ledger: Ledger, asked: Asked, settings: Settings, pending: Pending | None) -> str:
+def _close(ledger: Ledger, asked: Asked, settings: Settings, why_not: Unsettled) -> str:
+    """The whole end of the month: everybody's is closed, then invoiced.
+
+    After its patience it closes all the same, and says so: what comes later is on the next
+    invoices, and customers do not wait for theirs because a disk is broken.
+    """
     period, end_ns = month_before(asked.scheduled_for, asked.job.cron.timezone)
-    if not settings.assignments:
-        return "no tenant has a plan: nothing to close"
     at_ns = asked.now_ns
     if at_ns < end_ns + GRACE_NS:
         raise JobWaitsError(f"{period} can be closed an hour after its end (UTC)")
-    if (why := _unsettled(settings, pending)) is not None:
+    lacks = why_not(settings, ledger, period, at_ns)
+    if lacks is not None:
         first_ns = max(asked.scheduled_for, end_ns + GRACE_NS)
-        if at_ns >= first_ns + asked.job.max_wait_hours * _HOUR_NS:
-            raise JobFailedError(
-                f"{period} is not closed: {why} for {asked.job.max_wait_hours} h; run the worker, "
-                f"or `weir plans close --month {period} --force`",
-                again=False,
-            )
-        raise JobWaitsError(f"{period} is not closed yet: {why}")
-    new, failed = 0, {}
-    for tenant in sorted(settings.assignments):
-        if asked.is_over():
-            raise JobWaitsError(f"broken off before tenant {tenant}")
-        terms = Terms(settings.plans, settings.assignments[tenant])
-        try:
-            new += close_month(ledger, tenant, period, terms, now_ns=at_ns).is_new
-        except (MonthOpenError, PlanEditedError, LookupError) as error:
-            failed[tenant] = str(error.args[0])
-    if failed:
-        raise JobFailedError(_each(failed))
-    before = len(settings.assignments) - new
-    return f"{period}: {new} closed, {before} had been closed before"
+        if at_ns < first_ns + asked.job.max_wait_hours * _HOUR_NS:
+            raise JobWaitsError(f"{period} is not closed yet: {lacks}")
+        _tell_incomplete(ledger, asked, period, lacks)
+    made = issue_all(ledger, settings, period, now_ns=at_ns, is_over=asked.is_over)
+    if made.failed:
+        raise JobFailedError(f"{_issued(period, made)}; {_each(made.failed)}")
+    if made.left:
+        raise JobWaitsError(f"{_issued(period, made)}; broken off before tenant {made.left[0]}")
+    said = _issued(period, made)
+    return said if lacks is None else f"{said}; incomplete: {lacks}"
 
 
-def _unsettled(settings: Settings, pending: Pending | None) -> str | None:
-    """Why the books may lack events of the month; None when they have all there are."""
-    waiting = (pending or _pending)(settings)
-    if waiting is None:
-        return "Redis is away"
-    return f"{waiting} events wait for the ledger" if waiting else None
+def _issued(period: str, made: Ends) -> str:
+    new = sum(each.is_new for each in made.issued.values())
+    return f"{period}: {new} invoices issued, {len(made.issued) - new} had been issued before"
+
+
+def _tell_incomplete(ledger: Ledger, asked: Asked, period: str, lacks: str) -> None:
+    """Before it is done, so that whoever dies in it has said so."""
+    waited_h = asked.job.max_wait_hours
+    body = {"job": asked.job.name, "period": period, "waited_h": waited_h, "lacks": lacks}
+    with ledger.write() as connection:
+        put_alerts(connection, [(f"closed_incomplete:{period}", body)], asked.now_ns)
 
 
 def month_before(time_ns: int, timezone: str) -> tuple[str, int]:
@@ -168,7 +166,20 @@ def _each(failed: Mapping[str, str]) -> str:
     return "; ".join(f"{name}: {why}" for name, why in failed.items())
 
 
-def _pending(settings: Settings) -> int | None:
-    from proxy.cli_reports import pending_events  # noqa: PLC0415 - loads rich
+def _price_review(ledger: Ledger, asked: Asked, settings: Settings) -> str:
+    """The review of the quarter before: said to whoever hears alerts, as the numbers are in the
+    ledger and `weir prices review` shows them."""
+    from proxy.cli_price_asked import reviewed  # noqa: PLC0415 - loads the list prices
+    from proxy.price_review import to_look_at  # noqa: PLC0415 - as above
 
-    return pending_events(settings)
+    due_ns = asked.scheduled_for
+    found = to_look_at(reviewed(ledger, settings, due_ns - _QUARTER_DAYS * _DAY_NS, asked.now_ns))
+    key = f"price_review:{asked.job.name}:{due_ns}"
+    with ledger.write() as connection:
+        put_alerts(connection, [(key, {"job": asked.job.name, **found})], asked.now_ns)
+    words = [
+        f"{name.replace('_', ' ')}: {', '.join(names)}"
+        for name, names in found.items()
+        if name != "since" and names
+    ]
+    return "; ".join(words) or "nothing to look at: every price is the vendor's, nothing is lost"

@@ -77,7 +77,7 @@ def spool_readings(
     readings: list[Reading] = []
     forgotten: list[str] = []
     for proxy_id, report in sorted(reports.items()):
-        at_ms, records, size, oldest_s = _read(report)
+        at_ms, records, size, oldest_s = read_report(report)
         silent_ms = max(0, now_ms - at_ms)
         if records == 0 and silent_ms > REPORT_FORGET_MS:
             forgotten.append(proxy_id)
@@ -93,8 +93,10 @@ def spool_readings(
     return readings, forgotten
 
 
-def _read(report: bytes) -> tuple[int, int, int, float]:
-    """Zeros for what is no report of ours: another version's is no reason to stop."""
+def read_report(report: bytes) -> tuple[int, int, int, float]:
+    """When a process reported (Unix ms), commits in its spool, their bytes, the age of the oldest.
+
+    Zeros for what is no report of ours: another version's is no reason to stop."""
     try:
         body = orjson.loads(report)
         spool = body["spool"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metering.settlement import doctor_beside as beside
 from metering.settlement import doctor_books as books
 from metering.settlement import doctor_flow as flow
 from metering.settlement import doctor_tenant as tenant
@@ -66,6 +67,10 @@ CHECKS = (
     Check("late events", books.late, ("late",)),
     Check("alerts", books.alerts, ("alerts",)),
     Check("stripe", books.stripe, ("stripe",)),
+    Check("credit", beside.credit, ("credits",)),
+    Check("payments", beside.payments, ("payments",)),
+    Check("webhooks", beside.webhooks, ("webhooks",)),
+    Check("jobs", beside.jobs, ("jobs",)),
     Check("reconciliation", books.reconciliation, ("comparisons",)),
 )
 """What is asked of every installation."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from metering.job_settings import JobSettings
 from metering.plans import Assignment, Plan
 from metering.tenants import Tenant
 
@@ -90,6 +91,10 @@ class Place:
     compared: tuple[str, ...] = ()
     """Providers with `reconcile`."""
     sinks: tuple[str, ...] = ()
+    jobs: tuple[JobSettings, ...] = ()
+    webhooks: tuple[str, ...] = ()
+    prepaid: tuple[str, ...] = ()
+    """Tenants that may spend no more than their credit; of those the one that was asked about."""
     spools: tuple[SpoolFiles, ...] = ()
 
 
@@ -107,6 +112,8 @@ class Reached:
     others: tuple[str, ...] = ()
     """Other prefixes that were seen there, looked for where this one has nothing."""
     without_epoch: tuple[int, ...] = ()
+    without_balance: tuple[str, ...] = ()
+    """Prepaid tenants of whom Redis does not say what they may spend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +264,50 @@ class Late:
 
 
 @dataclass(frozen=True, slots=True)
+class JobStanding:
+    """How the newest run of a job stands; `through_ns` is up to when its times were planned."""
+
+    through_ns: int | None = None
+    """None: no worker has taken the job up."""
+    scheduled_for: int | None = None
+    """None: it has had no run."""
+    state: str = ""
+    attempts: int = 0
+    waits: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """What an endpoint of `webhooks` has not taken."""
+
+    endpoint: str
+    waiting: int
+    since_ns: int | None
+    dead: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyIn:
+    """Payments that are no credit yet, and callbacks that nothing came of yet."""
+
+    unassigned: int = 0
+    in_review: int = 0
+    callbacks_in_review: int = 0
+    callbacks: int = 0
+    callbacks_since_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Undrawn:
+    """Events that grants were not drawn for yet, where there are grants."""
+
+    events: int = 0
+    since_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TenantUsage:
     """What the ledger has of the tenant in the month, and around it."""
 
@@ -306,6 +357,10 @@ class Facts:
     stripe: StripeHours | Unknown
     comparisons: tuple[Compared, ...] | Unknown
     late: tuple[Late, ...] | Unknown
+    jobs: Mapping[str, JobStanding] | Unknown
+    webhooks: tuple[Untold, ...] | Unknown
+    payments: MoneyIn | Unknown
+    credits: Undrawn | Unknown
     flags: tuple[FlagUp, ...] | Unknown | None = None
     usage: TenantUsage | Unknown | None = None
     billed: Billed | Unknown | None = None

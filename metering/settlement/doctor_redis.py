@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -43,11 +43,14 @@ BACK = 1_000
 SCANNED = 50_000
 """Keys that are looked at for other prefixes."""
 
+PREPAID = 500
+"""Prepaid tenants that are looked at."""
+
 _T = TypeVar("_T")
 
 
 async def ask_redis(
-    url: str, keys: RedisKeys, tenant: str | None
+    url: str, keys: RedisKeys, tenant: str | None, prepaid: Sequence[str] = ()
 ) -> tuple[Reached | Unknown, Streams | Unknown, tuple[FlagUp, ...] | Unknown | None]:
     """What Redis says; each part by itself, so that one that fails leaves the others."""
     try:
@@ -57,7 +60,7 @@ async def ask_redis(
         away = Unknown(f"redis.url is not usable: {error}")
         return away, away, None if tenant is None else away
     try:
-        reached = await _part(address, lambda: _reach(client, keys, address))
+        reached = await _part(address, lambda: _reach(client, keys, address, prepaid))
         if isinstance(reached, Unknown):
             away = Unknown("Redis is away")
             return reached, away, None if tenant is None else away
@@ -79,7 +82,7 @@ async def _part(address: str, ask: Callable[[], Awaitable[_T]]) -> _T | Unknown:
         return Unknown(f"{address}: {str(error) or type(error).__name__}")
 
 
-async def _reach(client: Redis, keys: RedisKeys, address: str) -> Reached:
+async def _reach(client: Redis, keys: RedisKeys, address: str, prepaid: Sequence[str]) -> Reached:
     await client.time()  # the connection is made, so the next one measures the clock
     began_s, began_ns = monotonic_s(), now_ns()
     seconds, micros = await client.time()
@@ -98,7 +101,20 @@ async def _reach(client: Redis, keys: RedisKeys, address: str) -> Reached:
         meta,
         () if meta else await _other_prefixes(client),
         tuple(missing) if meta else (),
+        await _without_balance(client, keys, prepaid) if meta else (),
     )
+
+
+async def _without_balance(
+    client: Redis, keys: RedisKeys, prepaid: Sequence[str]
+) -> tuple[str, ...]:
+    """Who of these nobody has published a limit of; of many the first few are enough to look at."""
+    lacking = [
+        tenant
+        for tenant in prepaid[:PREPAID]
+        if not await client.hexists(keys.balances(keys.shard(tenant)), tenant)
+    ]
+    return tuple(lacking)
 
 
 async def _other_prefixes(client: Redis) -> tuple[str, ...]:

@@ -97,10 +97,12 @@ class ScopeWatch:
         rules: Rules,
         *,
         writing: asyncio.Lock,
+        rest: float = _REST,
     ) -> None:
         self._ledger = ledger
         self._redis = redis
         self._keys = keys
+        self._rest = rest
         self.rules = rules
         self._writing = writing
         self._turns: dict[int, int] = {}
@@ -125,7 +127,7 @@ class ScopeWatch:
             repaired += await self._compare(reader, shard, chosen, series[chosen])
             took_s = monotonic_s() - began_s
             if took_s > 1.0:  # a short look needs no rest
-                self._rest_until_s = monotonic_s() + _REST * took_s
+                self._rest_until_s = monotonic_s() + self._rest * took_s
         return repaired
 
     async def _compare(

@@ -118,6 +118,25 @@ class StreamReader:
         for shard, ids in _by_shard(entries).items():
             await self._redis.hdel(self._keys.tries(shard), *ids)
 
+    async def prune_tries(self) -> int:
+        """Drop the tries of what is settled; how many. A worker that dies after it has acknowledged
+        leaves them, and nobody is given those entries again who could take them back."""
+        dropped = 0
+        for stream, shard in self._shard_of.items():
+            name = self._keys.tries(shard)
+            if not await self._redis.exists(name):
+                continue
+            before, pending = await _standing(self._redis, stream, GROUP)
+            found: Any = self._redis.hscan_iter(name, count=1_000)
+            done = [
+                at
+                async for at, _ in found
+                if _position(at) < before or (not pending and _position(at) == before)
+            ]
+            for start in range(0, len(done), 1_000):
+                dropped += int(await self._redis.hdel(name, *done[start : start + 1_000]))
+        return dropped
+
     async def bury(self, dead: Iterable[Malformed]) -> None:
         """Put dead letters into the shard's stream of them and acknowledge them, in one step each.
 

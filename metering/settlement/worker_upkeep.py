@@ -121,6 +121,8 @@ class Upkeep:
             if drifted := await self._scopes.look(reader):
                 self._log.warning("windows_repaired", buckets=len(drifted))
                 self._told.repaired(len(drifted))
+            if pruned := await reader.prune_tries():
+                self._log.info("tries_pruned", entries=pruned)
 
     async def _build_new(self, reader: StreamReader) -> None:
         """What the configuration names for the first time starts with what the ledger knows."""

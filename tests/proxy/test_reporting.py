@@ -14,7 +14,7 @@ from metering.redis_keys import RedisKeys
 from metering.redis_link import RedisLink
 from metering.settlement.crossings import Marks, spool_readings
 from proxy import reporting
-from proxy.reporting import report_once, report_spools
+from proxy.reporting import report_end, report_once, report_spools
 
 
 @dataclass(frozen=True)
@@ -98,3 +98,18 @@ async def test_a_process_after_another_of_its_name_is_none_of_two(
     await asyncio.wait([running])
 
     assert log.lines == []
+
+
+async def test_who_ends_in_order_says_what_it_leaves(
+    redis_link: RedisLink, redis_keys: RedisKeys
+) -> None:
+    """Nothing: it is not waited for at the end of a month. Something: it is."""
+    for name in ("empty", "full"):
+        await report_once(redis_link, redis_keys, name, Spool(), now_ms=1_000)
+
+    spools = {"empty": Spool(Depth(0, 0, 0.0)), "full": Spool(Depth(2))}
+    await report_end(redis_link, redis_keys, spools)
+
+    assert await redis_link.call("HGET", redis_keys.proxies, "empty") is None
+    left = orjson.loads(await redis_link.call("HGET", redis_keys.proxies, "full"))
+    assert left["spool"]["records"] == 2

@@ -15,7 +15,11 @@ from sqlalchemy import text
 
 from metering.cron import Cron
 from metering.job_settings import JobKind, JobSettings
+from metering.settlement.credits import Grant
 from metering.settlement.job_turn import Asked, JobFailedError, JobWaitsError
+from metering.settlement.ledger.credit_books import add_grant
+from metering.settlement.ledger.invoice_books import all_issued
+from metering.settlement.ledger.outbox import take_alerts
 from metering.settlement.ledger.plan_books import closed_statement
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.verify import examine
@@ -60,7 +64,7 @@ def do(
     settings: Settings,
     kind: JobKind,
     *,
-    pending: int | None = 0,
+    lacks: str | None = None,
     now: int = DUE,
     due: int = DUE,
     timezone: str = "UTC",
@@ -68,48 +72,112 @@ def do(
 ) -> str:
     job = JobSettings(kind.value, kind, Cron("0 2 1 * *", timezone))
     asked = Asked(job, due, now, lambda: is_over)
-    return work_of(settings, lambda _: pending)[kind](ledger, asked)
+    return work_of(settings, lambda *_: lacks)[kind](ledger, asked)
 
 
-def test_the_month_that_is_over_is_closed_for_everybody(books: Ledger, settings: Settings) -> None:
-    """Once; a second run finds it closed."""
+def test_the_month_that_is_over_is_closed_and_invoiced(books: Ledger, settings: Settings) -> None:
+    """Of everybody, without a plan too, and once; a second run finds it done."""
+    book(books, [make_event(tenant="free")])
     first = do(books, settings, JobKind.CLOSE)
     again = do(books, settings, JobKind.CLOSE)
 
-    assert first == "2026-11: 2 closed, 0 had been closed before"
-    assert again == "2026-11: 0 closed, 2 had been closed before"
+    assert first == "2026-11: 3 invoices issued, 0 had been issued before"
+    assert again == "2026-11: 0 invoices issued, 3 had been issued before"
+    assert [each.number for each in all_issued(books)] == [
+        "acme-2026-11",
+        "beta-2026-11",
+        "free-2026-11",
+    ]
     closed = closed_statement(books, "acme", "2026-11")
     assert closed is not None
     assert closed.body["event_count"] == 2
 
 
-WAITS: dict[str, tuple[int | None, str, str]] = {
-    "the grace": (0, "2026-12-01T00:30", "2026-11 can be closed an hour after its end (UTC)"),
-    "events": (3, "2026-12-01T02:00", "2026-11 is not closed yet: 3 events wait for the ledger"),
-    "Redis": (None, "2026-12-01T02:00", "2026-11 is not closed yet: Redis is away"),
+WAITS: dict[str, tuple[str | None, str, str]] = {
+    "the grace": (None, "2026-12-01T00:30", "2026-11 can be closed an hour after its end (UTC)"),
+    "something": ("3 events wait", "2026-12-01T02:00", "2026-11 is not closed yet: 3 events wait"),
 }
 
 
-@pytest.mark.parametrize(("pending", "now", "says"), WAITS.values(), ids=WAITS)
+@pytest.mark.parametrize(("lacks", "now", "says"), WAITS.values(), ids=WAITS)
 def test_a_close_waits_until_everything_is_settled(
-    books: Ledger, settings: Settings, pending: int | None, now: str, says: str
+    books: Ledger, settings: Settings, lacks: str | None, now: str, says: str
 ) -> None:
     with pytest.raises(JobWaitsError) as waits:
-        do(books, settings, JobKind.CLOSE, pending=pending, now=ns(now))
+        do(books, settings, JobKind.CLOSE, lacks=lacks, now=ns(now))
 
     assert str(waits.value) == says
     assert closed_statement(books, "acme", "2026-11") is None
 
 
 def test_a_close_does_not_wait_for_ever(books: Ledger, settings: Settings) -> None:
-    """A day later a person is asked; nothing is closed by itself."""
+    """A day later it is done all the same, and said what may be missing."""
     late = DUE + 24 * 3_600 * 10**9
 
-    with pytest.raises(JobFailedError, match="weir plans close --month 2026-11 --force") as fails:
-        do(books, settings, JobKind.CLOSE, pending=3, now=late)
-    assert not fails.value.again
     with pytest.raises(JobWaitsError):
-        do(books, settings, JobKind.CLOSE, pending=3, now=late - 1)
+        do(books, settings, JobKind.CLOSE, lacks="Redis is away", now=late - 1)
+    said = do(books, settings, JobKind.CLOSE, lacks="Redis is away", now=late)
+
+    assert said == (
+        "2026-11: 2 invoices issued, 0 had been issued before; incomplete: Redis is away"
+    )
+    assert _alerts(books, "closed_incomplete") == [
+        {"job": "close", "period": "2026-11", "waited_h": 24, "lacks": "Redis is away"}
+    ]
+
+
+def _alerts(ledger: Ledger, kind: str) -> list[dict[str, object]]:
+    found = take_alerts(ledger, "log", now_ns=DUE + 10**18)
+    said = [dict(each.body) for each in found if each.kind == kind]
+    return [{name: value for name, value in each.items() if name != "kind"} for each in said]
+
+
+def test_what_came_after_the_close_is_on_the_next_invoice(
+    books: Ledger, settings: Settings
+) -> None:
+    """Nothing is lost by not waiting."""
+    do(books, settings, JobKind.CLOSE)
+    book(books, [make_event(), make_event(tenant="late")])
+    do(books, settings, JobKind.CLOSE, now=ns("2027-01-01T02:00"), due=ns("2027-01-01T02:00"))
+
+    [_, december] = all_issued(books, tenant="acme")
+    assert [line["reference"] for line in december.document["lines"]] == ["2026-11"]
+    assert december.document["total"] == "0.01"
+
+
+def test_credits_are_up_to_date_on_the_invoice(books: Ledger, settings: Settings) -> None:
+    """Whoever draws from grants may be behind: the invoice does not wait for a worker's turn."""
+    add_grant(books, Grant("g1", "acme", "paid", 1, 10**15, 0, None, "manual", ""), NOW_NS)
+    book(books, [make_event()])
+
+    do(books, settings, JobKind.CLOSE)
+
+    [made] = all_issued(books, tenant="acme")
+    [applied] = made.document["credits"]
+    assert (applied["grant"], applied["amount_nano"]) == ("g1", make_event().admission_nano)
+
+
+def test_a_review_of_prices_is_told(books: Ledger, tmp_path: Path) -> None:
+    """Once for each time it is due, with what a person has to decide about, by name."""
+    found = loaded(tmp_path, REVIEWED, K="sk-x").settings
+
+    said = do(books, found, JobKind.PRICE_REVIEW)
+    do(books, found, JobKind.PRICE_REVIEW)
+
+    assert said == "off the list: openai/gpt-4o"
+    [body] = _alerts(books, "price_review")
+    assert (body["off_the_list"], body["below_cost"]) == (["openai/gpt-4o"], [])
+    assert body["since"] == "2026-09-01T02:00:00Z"
+
+
+REVIEWED = """\
+data_dir: .
+providers:
+  openai: {type: openai, api_key: "${K}"}
+models:
+  gpt-4o: {upstreams: [{provider: openai, model: gpt-4o}]}
+pricing: {rules: [{model: gpt-4o, input_per_mtok: 3, output_per_mtok: 10}]}
+"""
 
 
 def test_what_stops_one_tenant_does_not_stop_the_next(books: Ledger, settings: Settings) -> None:
@@ -186,7 +254,6 @@ def test_nothing_to_do_is_said(books: Ledger, tmp_path: Path) -> None:
     nothing = loaded(tmp_path, "data_dir: .\n").settings
 
     assert "nothing to compare" in do(books, nothing, JobKind.RECONCILE)
-    assert "nothing to close" in do(books, nothing, JobKind.CLOSE)
 
 
 def test_days_before_are_compared_with_what_was_kept(books: Ledger, tmp_path: Path) -> None:

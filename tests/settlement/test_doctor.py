@@ -22,7 +22,7 @@ from metering.settlement.doctor_facts import (
 AWAY = Unknown("nobody is there")
 DAY = 86_400 * 10**9
 ASKED = Asked("acme", "2026-11", 100 * DAY, 130 * DAY, 120 * DAY)
-NOTHING = Facts(ASKED, Place("config.yaml"), *[AWAY] * 12)
+NOTHING = Facts(ASKED, Place("config.yaml"), *[AWAY] * 16)
 REACHED = Reached("redis://127.0.0.1", 0, 1, "weir", 16, {"shards": "16"})
 
 

@@ -27,7 +27,7 @@ from metering.settlement.doctor_facts import (
 AWAY = Unknown("not asked here")
 NOW = 1_000 * 86_400 * 10**9
 S = 10**9
-FACTS = Facts(Asked(None, "2026-11", 0, 1, NOW), Place("config.yaml"), *[AWAY] * 9)
+FACTS = Facts(Asked(None, "2026-11", 0, 1, NOW), Place("config.yaml"), *[AWAY] * 13)
 BOOK = Book("ledger.db", "0011", "0011", "id", "", 5, NOW - 30 * S)
 WELL = Behind(0, None, 0, None, "", 0, ())
 QUIET = StripeHours(0, None, {}, 0, 3)

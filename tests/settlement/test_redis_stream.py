@@ -220,3 +220,22 @@ async def test_only_tries_that_nobody_ended_count(redis: Redis, redis_keys: Redi
     await reader.end_tries([second])
 
     assert await reader.tries([first, second]) == {(0, "1-0"): 2}
+
+
+async def test_tries_of_what_is_settled_are_forgotten(redis: Redis, redis_keys: RedisKeys) -> None:
+    """A worker that died after it had acknowledged leaves them; what pends keeps its own."""
+    await _add(redis, redis_keys, 3)
+    reader = _reader(redis, redis_keys)
+    await reader.ensure_groups()
+    entries = await reader.read_new(block_ms=1)
+    await reader.begin_tries(entries)
+    await reader.acknowledge(entries[:1])
+
+    first = await reader.prune_tries()
+    left = await reader.tries(entries)
+    await reader.acknowledge(entries[1:])
+    rest = await reader.prune_tries()
+
+    assert (first, left) == (1, {(0, "2-0"): 1, (0, "3-0"): 1})
+    assert (rest, await reader.tries(entries)) == (2, {})
+    assert await reader.prune_tries() == 0

@@ -112,6 +112,14 @@ def tenants_to_bill(ledger: Ledger, period: str, assigned: Iterable[str]) -> lis
     return sorted(found | set(assigned))
 
 
+def is_owed(ledger: Ledger, tenant: str, period: str, terms: Terms) -> bool:
+    """Whether there is a line, or a plan under which none is a statement, too."""
+    if closed_statement(ledger, tenant, period) is not None:
+        return True
+    statement = statement_of(ledger, tenant, period, terms)
+    return bool(statement.charged) or any(term.plan for term in statement.terms)
+
+
 def draft(
     ledger: Ledger, tenant: str, period: str, terms: Terms, invoicing: Invoicing, *, now_ns: int
 ) -> dict[str, Any]:
@@ -134,7 +142,7 @@ def issue(
     """
     if (known := issued(ledger, tenant, period)) is not None:
         return known
-    if not _is_owed(ledger, tenant, period, terms):
+    if not is_owed(ledger, tenant, period, terms):
         return None
     closed = close_month(ledger, tenant, period, terms, now_ns=now_ns)
     heading = replace(_heading(tenant, invoicing, FINAL), issued_at=now_ns)
@@ -186,14 +194,6 @@ def _heading(tenant: str, invoicing: Invoicing, status: str) -> Heading:
         due_days=invoicing.due_days,
         footer=invoicing.footer,
     )
-
-
-def _is_owed(ledger: Ledger, tenant: str, period: str, terms: Terms) -> bool:
-    """Whether there is a line, or a plan under which none is a statement, too."""
-    if closed_statement(ledger, tenant, period) is not None:
-        return True
-    statement = statement_of(ledger, tenant, period, terms)
-    return bool(statement.charged) or any(term.plan for term in statement.terms)
 
 
 def _document(

@@ -52,7 +52,7 @@ WRONG = Plan("gold", "Gold", (MATRIX, CALLS), (LLM_TOKENS, WEB, API_CALLS))
 def _facts(ledger: Ledger, terms: Terms, asked: Asked = ASKED) -> Facts:
     place = Place("config.yaml", plans=terms.plans, assignments=terms.assignments)
     billed, usage = read_billed(ledger, asked, terms), read_usage(ledger, asked)
-    return Facts(asked, place, *[AWAY] * 9, None, usage, billed)
+    return Facts(asked, place, *[AWAY] * 13, None, usage, billed)
 
 
 def _all(judge: object, facts: Facts) -> list[Finding]:
