@@ -179,8 +179,7 @@ async def _planned(
         door.tracer.stage("estimate")
     if wishes.explain:
         failing = door.health.passed_over(monotonic_s())
-        said = explained(door.settings.server, judged.plan, failing)
-        facts = replace(facts, explained=said)
+        facts = replace(facts, explained=explained(door.settings.server, judged.plan, failing))
     return facts, judged.plan
 
 
