@@ -46,9 +46,9 @@ def drawn_through(ledger: Ledger) -> dict[int, int]:
     with ledger.read() as connection:
         if connection.execute(select(credit_grant.c.id).limit(1)).first() is None:
             counts = select(event.shard, func.count()).group_by(event.shard)
-            return dict(connection.execute(counts).tuples().all())
+            return dict(connection.execute(counts).all())
         done = select(credit_watermark.c.shard, credit_watermark.c.seq)
-        return dict(connection.execute(done).tuples().all())
+        return dict(connection.execute(done).all())
 
 
 def _grant(given: Given) -> Grant:

@@ -57,7 +57,7 @@ def make_plans(chance: random.Random, first: date) -> list[Plan]:
 
 def make_assignments(chance: random.Random, plans: list[Plan], first: date) -> list[Assignment]:
     """None, one, or a change in the middle of a month; a first one may come late."""
-    count = chance.choice([0, 1, 1, 2, 2, 3])
+    count = chance.choice([0, 0, 0, 1, 1, 2, 2, 3])
     days = sorted(chance.sample(range(-20, 55), count))
     found = []
     for day in days:

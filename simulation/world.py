@@ -95,9 +95,11 @@ class _Maker:
         if chance.random() < 0.4:
             newest = world.prices[-1].book
             world.withheld = {newest.cost_version, newest.sell_version}
-        sold = dict.fromkeys(world.tenants, 0)
+        # grants and plans together are settled at a close, which is not computed apart yet
+        sold = {each: 0 for each in world.tenants if not world.assignments[each]}
         for event in world.events:
-            sold[event.tenant] += event.admission_nano if event.billable else 0
+            if event.tenant in sold and event.billable:
+                sold[event.tenant] += event.admission_nano
         world.grants = make_grants(world.seed, sold, START_NS)
         return world
 

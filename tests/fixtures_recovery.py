@@ -24,6 +24,8 @@ def proxy_of(weir: Weir) -> psutil.Process:
 def booked(weir: Weir) -> list[sqlite3.Row]:
     with closing(sqlite3.connect(weir.data_dir / "ledger.db")) as ledger:
         ledger.row_factory = sqlite3.Row
+        if not ledger.execute("SELECT 1 FROM sqlite_master WHERE name = 'usage_event'").fetchall():
+            return []  # the file is there before its tables are
         return ledger.execute("SELECT * FROM usage_event ORDER BY seq").fetchall()
 
 

@@ -130,7 +130,7 @@ def audited(weir: Weir) -> tuple[int, int]:
     [cap] = [
         each
         for each in weir.json("limits", "--tenant", "acme")["caps"]
-        if each["scope"] == "tenant"
+        if each["scope"] == "tenant:acme"
     ]
     spent = usage["totals"]["admission_nano"]
     assert cap["usd"]["spent"] == format_usd(spent)

@@ -191,7 +191,8 @@ def _layout(
     foot = " - ".join(filter(None, (document["issuer"]["name"], document["number"])))
 
     def end_page(canvas: Any, made: Any) -> None:
-        right = printer.text(f"Page {made.page} of {pages or '?'}", size=7, color=_GREY, align=2)
+        page = f"Page {made.page} of {pages or '?'}"
+        right = printer.text(page, size=7, color=_GREY, align=2)
         left = printer.text(foot, size=7, color=_GREY)
         for text, x, width in (
             (left, margin, 140 * mm),

@@ -7,7 +7,7 @@ import pytest
 from proxy.metrics import Kind
 from proxy.metrics_catalogue import CATALOGUE
 
-UNITS = ("_seconds", "_bytes", "_total", "_info", "_ratio", "_per_second")
+UNITS = ("_seconds", "_bytes", "_total", "_info", "_ratio", "_per_second", "_nano_usd")
 COUNTS = ("exchanges", "connections", "up", "open", "ready", "entries", "fds", "records")
 COUNTS += ("outage", "refusing", "generation", "hash", "failed", "in_flight")
 

@@ -97,7 +97,7 @@ def site(tmp_path: Path) -> Site:
     def read() -> Any:
         if isinstance(made.fresh, Exception):
             raise made.fresh
-        return SimpleNamespace(settings=made.fresh, warnings=())
+        return SimpleNamespace(settings=made.fresh, warnings=(), told=None)
 
     reloads = Reloads(cast("Any", opened), cast("Any", lines), Metrics(), read)
     for name in lines:

@@ -41,7 +41,7 @@ PART_S = 15.0
 NEWEST = 1_000
 """Events of each shard that are looked at, from the end of its chain."""
 
-WRITE_S = 2.0
+WRITE_MS = 2_000
 """A worker's batch takes milliseconds: a lock that is held for longer is somebody else's."""
 
 CLOCK_NS = 2_000_000_000
@@ -132,7 +132,7 @@ def _refuses_sqlite(path: str) -> str:
     try:
         with closing(sqlite3.connect(Path(path).absolute().as_uri() + "?mode=rw", uri=True)) as at:
             at.isolation_level = None
-            at.execute(f"PRAGMA busy_timeout = {int(WRITE_S * 1_000)}")
+            at.execute(f"PRAGMA busy_timeout = {WRITE_MS}")
             at.execute("BEGIN IMMEDIATE")
             at.execute("ROLLBACK")
     except sqlite3.Error as error:
