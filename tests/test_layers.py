@@ -110,6 +110,7 @@ PURE = [
     "metering.callbacks",
     "metering.settlement.stripe_moves",
     "metering.settlement.payments",
+    "metering.settlement.utc",
     "metering.settlement.webhooks",
     "metering.webhook_settings",
     "proxy.config_webhooks",

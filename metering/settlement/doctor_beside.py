@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from metering.job_settings import JobSettings
 from metering.settlement.doctor_facts import (
@@ -18,6 +17,7 @@ from metering.settlement.doctor_facts import (
     age_of,
     count_of,
 )
+from metering.settlement.utc import utc_text
 
 NS = 1_000_000_000
 JOB_S = 600
@@ -50,7 +50,7 @@ def _job(job: JobSettings, at: JobStanding, now_ns: int) -> Finding | None:
     if at.through_ns is None and at.scheduled_for is None:
         return Finding(Level.NOTE, f"{job.name}: no worker has taken it up yet", START, numbers)
     if at.scheduled_for is not None and at.state != "done":
-        due = _time(at.scheduled_for)
+        due = utc_text(at.scheduled_for)
         again = f"`weir jobs run {job.name} --for {due}`, when the cause is mended"
         said = f"{job.name}, due {due}"
         if at.state == "failed":
@@ -69,7 +69,7 @@ def _job(job: JobSettings, at: JobStanding, now_ns: int) -> Finding | None:
         due_ns = job.cron.next(at.through_ns)
         late_s = (now_ns - due_ns) // NS
         if late_s > JOB_S:
-            said = f"{job.name} was due at {_time(due_ns)}, and no worker has begun it"
+            said = f"{job.name} was due at {utc_text(due_ns)}, and no worker has begun it"
             return Finding(Level.TROUBLE, said, START, numbers)
     return None
 
@@ -166,7 +166,3 @@ def credit(facts: Facts) -> Iterator[Finding]:
         )
     if not late and not lacking:
         yield Finding(Level.OK, "grants are drawn from, and balances are published")
-
-
-def _time(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns // NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

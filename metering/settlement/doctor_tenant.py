@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime
 from typing import Any
 
 from metering.money import format_usd
@@ -19,6 +18,7 @@ from metering.settlement.doctor_facts import (
     Unknown,
     count_of,
 )
+from metering.settlement.utc import day_of, utc_text
 
 GRACE_NS = 3_600_000_000_000
 """So long after its end a month can be closed."""
@@ -100,7 +100,7 @@ def flags(facts: Facts) -> Iterator[Finding]:
     for each in found:
         what = f"{each.scope} of {facts.asked.tenant}" if each.scope else str(facts.asked.tenant)
         verb = "resume" if each.kind == "paused" else "allow"
-        since = f" since {_time(each.at_ms * 1_000_000)}" if each.at_ms else ""
+        since = f" since {utc_text(each.at_ms * 1_000_000)}" if each.at_ms else ""
         who = f" by {each.by}" if each.by else ""
         yield Finding(
             Level.TROUBLE,
@@ -151,7 +151,7 @@ def _nothing_used(facts: Facts, found: TenantUsage, numbers: Mapping[str, Any]) 
     asked = facts.asked
     if found.last_ns is None:
         newest = facts.streams.newest_of_tenant_ms if isinstance(facts.streams, Streams) else None
-        sent = f"; Redis has one of {_time(newest * 1_000_000)}" if newest else ""
+        sent = f"; Redis has one of {utc_text(newest * 1_000_000)}" if newest else ""
         return Finding(
             Level.TROUBLE,
             f"no event of {asked.tenant} was ever booked{sent}",
@@ -165,7 +165,7 @@ def _nothing_used(facts: Facts, found: TenantUsage, numbers: Mapping[str, Any]) 
     return Finding(
         Level.TROUBLE,
         f"nothing of {asked.tenant} in {asked.month}{months}; its last event is of "
-        f"{_time(found.last_ns)}",
+        f"{utc_text(found.last_ns)}",
         "an event counts in the UTC month in which its request began: ask about that --month",
         {**numbers, "months": list(found.months)},
     )
@@ -340,8 +340,8 @@ def invoice(facts: Facts) -> Iterator[Finding]:
     if billed.closed_at is not None:
         yield Finding(
             Level.OK,
-            f"{total}, closed {_time(billed.closed_at)}: it never changes again, what comes later "
-            "is on the next",
+            f"{total}, closed {utc_text(billed.closed_at)}: it never changes again, "
+            "what comes later is on the next",
             numbers=numbers,
         )
     elif billed.body is not None and asked.now_ns >= asked.end_ns + GRACE_NS:
@@ -349,12 +349,3 @@ def invoice(facts: Facts) -> Iterator[Finding]:
         yield Finding(Level.NOTE, f"{total}, and the month is not closed", todo, numbers)
     else:
         yield Finding(Level.OK, f"{total} so far", numbers=numbers)
-
-
-def day_of(time_ns: int) -> date:
-    """The UTC day of a moment."""
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).date()
-
-
-def _time(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import orjson
@@ -19,6 +19,7 @@ from metering.invoice_settings import Party
 from metering.money import NANO_PER_CENT, divide_half_even, format_cents
 from metering.settlement.invoices import LINE_KINDS
 from metering.settlement.statements import sha256_of, statement_bytes
+from metering.settlement.utc import day_of
 
 SCHEMA = 1
 
@@ -109,7 +110,7 @@ def says_the_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _words(heading: Heading) -> dict[str, Any]:
-    issued = None if heading.issued_at is None else _day(heading.issued_at)
+    issued = None if heading.issued_at is None else day_of(heading.issued_at)
     due = None if issued is None else issued + timedelta(days=heading.due_days)
     return {
         "status": heading.status,
@@ -140,7 +141,7 @@ def status_of(period: str, now_ns: int, *, issued: bool) -> str:
     """What an invoice of that month is at that time."""
     if issued:
         return FINAL
-    return DRAFT if _day(now_ns).isoformat()[: len(period)] <= period else PROVISIONAL
+    return DRAFT if day_of(now_ns).isoformat()[: len(period)] <= period else PROVISIONAL
 
 
 def days_of(period: str) -> tuple[date, date]:
@@ -198,7 +199,3 @@ def _digests(
 
 def _names(versions: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(versions)).encode()).hexdigest()
-
-
-def _day(time_ns: int) -> date:
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).date()

@@ -11,7 +11,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 import orjson
@@ -33,6 +32,7 @@ from metering.settlement.ledger.rows import decode_amounts
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.line_events import Part, Priced, Seen, Unit, late_parts_of, parts_of
 from metering.settlement.statements import read_terms
+from metering.settlement.utc import start_of_day_ns
 
 _EVENT = tables.usage_event.c
 _FETCH = 1_000
@@ -133,7 +133,7 @@ def _seen(row: Any) -> Seen:
 
 
 def _by_term(found: Sequence[tuple[Seen, str]], priced: Sequence[Priced]) -> list[list[Seen]]:
-    starts = [_ns(each.term.start) for each in priced]
+    starts = [start_of_day_ns(each.term.start) for each in priced]
     apart: list[list[Seen]] = [[] for _ in priced]
     for event, _ in found:
         apart[bisect_right(starts, event.occurred_at) - 1].append(event)
@@ -150,7 +150,3 @@ def _other(tenant: str, month: str) -> NotTheEventsError:
         f"the ledger's events of {tenant} for {month} are not those that the statement was made "
         "from: `weir ledger verify` says what was changed; of a month that is open, ask again"
     )
-
-
-def _ns(day: date) -> int:
-    return (day - date(1970, 1, 1)).days * 86_400 * 10**9

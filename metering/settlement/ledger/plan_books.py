@@ -13,7 +13,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
 from typing import Any
 
 import orjson
@@ -46,6 +45,7 @@ from metering.settlement.statements import (
     sha256_of,
     statement_bytes,
 )
+from metering.settlement.utc import day_of, start_of_day_ns
 
 GRACE_NS = 3_600_000_000_000
 """So long after the end of a month its last events are waited for."""
@@ -264,7 +264,9 @@ def _statement(connection: Connection, tenant: str, period: str, terms: Terms) -
     days = {(plan.id, plan.effective_from) for plan in terms.plans}
     others = [plan for plan in kept.values() if (plan.id, plan.effective_from) not in days]
     start_ns, end_ns = period_bounds_ns(period)
-    cut = terms_of_month(_day(start_ns), _day(end_ns), terms.assignments, [*terms.plans, *others])
+    cut = terms_of_month(
+        day_of(start_ns), day_of(end_ns), terms.assignments, [*terms.plans, *others]
+    )
     statement = _made(connection, tenant, period, cut)
     late, known = _late(connection, tenant, period, kept)
     return with_late(statement, late, known)
@@ -341,7 +343,7 @@ def _usages(
 ) -> tuple[list[Usage], list[str]]:
     """The month's usage by term, and the hashes of its events."""
     usages = [new_usage(term) for term in terms]
-    starts = [_ns(term.start) for term in terms]
+    starts = [start_of_day_ns(term.start) for term in terms]
     query = select(*READ).where(*in_month(tenant, period)).execution_options(yield_per=_FETCH)
     hashes: list[str] = []
     grains: dict[tuple[Any, ...], Grain] = {}
@@ -378,11 +380,3 @@ def grain_of_row(row: Any, unit: str, rate_pico: int | None, variant: str = "") 
             "variant": variant,
         },
     )
-
-
-def _day(time_ns: int) -> date:
-    return datetime.fromtimestamp(time_ns // 10**9, UTC).date()
-
-
-def _ns(day: date) -> int:
-    return (day - date(1970, 1, 1)).days * 86_400 * 10**9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -23,6 +22,7 @@ from metering.settlement.ledger.rows import decode_amounts
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.line_events import Priced
 from metering.settlement.statements import read_terms
+from metering.settlement.utc import start_of_day_ns
 from metering.usage import TOKEN_CLASSES, TOOL_UNITS
 
 _EVENT = tables.usage_event.c
@@ -55,7 +55,7 @@ def unpriced_of(connection: Connection, tenant: str, period: str, terms: Sequenc
         .execution_options(yield_per=_FETCH)
     )
     priced = [Priced(term) for term in terms]
-    starts = [_ns(term.start) for term in terms]
+    starts = [start_of_day_ns(term.start) for term in terms]
     count = 0
     for row in connection.execute(query):
         if _is_missing(row, priced[bisect_right(starts, row.occurred_at) - 1]):
@@ -72,7 +72,3 @@ def _is_missing(row: Any, priced: Priced) -> bool:
         and priced.is_at_list_price(grain_of_row(row, unit, rate))
         for unit, (_, rate, *_) in decode_amounts(row.amounts).items()
     )
-
-
-def _ns(day: date) -> int:
-    return (day - date(1970, 1, 1)).days * 86_400 * 10**9
