@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from metering.settlement.crossings import read_report
 from metering.settlement.ledger.plan_books import GRACE_NS
 from metering.settlement.redis_stream import StreamStanding
+from metering.settlement.utc import utc_text
 
 FRESH_MS = 60_000
 """A process that lives reports every ten seconds; its disk may hold other than an older report."""
@@ -46,7 +46,7 @@ def lacking(seen: Seen, end_ns: int, now_ns: int) -> list[str]:
         if records and at_ms - oldest_s * 1_000 < border_ms:
             found.append(_spooled(proxy_id, records))
         elif 0 < at_ms < end_ns // _MS and proxy_id not in seen.here:
-            found.append(f"proxy {proxy_id} was last heard of at {_time(at_ms)}")
+            found.append(f"proxy {proxy_id} was last heard of at {utc_text(at_ms * 1_000_000)}")
     for proxy_id, records in sorted(seen.here.items()):
         if records and proxy_id not in fresh:
             found.append(_spooled(proxy_id, records))
@@ -60,12 +60,8 @@ def _in_streams(standings: Sequence[StreamStanding], border_ms: int) -> list[str
     waiting = sum(each.waiting for each in late)
     oldest_ms = min(each.since_ms or 0 for each in late)
     many = f"{waiting:,} event{'s wait' if waiting != 1 else ' waits'}"
-    return [f"{many} for the ledger, the oldest since {_time(oldest_ms)}"]
+    return [f"{many} for the ledger, the oldest since {utc_text(oldest_ms * 1_000_000)}"]
 
 
 def _spooled(proxy_id: str, records: int) -> str:
     return f"{records:,} commit{'' if records == 1 else 's'} in the spool of proxy {proxy_id}"
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,12 +14,12 @@ import hmac
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from metering.money import format_usd
+from metering.settlement.utc import utc_text
 from metering.webhook_settings import WebhookFormat
 
 HOUR_NS = 3_600_000_000_000
@@ -59,8 +59,8 @@ def usage_data(
     total = sum(line["sell_nano"] for line in found)
     return {
         "tenant": tenant,
-        "hour": iso(hour),
-        "until": iso(hour + HOUR_NS),
+        "hour": utc_text(hour),
+        "until": utc_text(hour + HOUR_NS),
         "revision": revision,
         "lines": told,
         "amount_usd": format_usd(total, places=9),
@@ -93,7 +93,7 @@ def message_id(kind: str, subject: str, about: str, *, revision: int, digest: st
 
 def body_of(message: Message, written: WebhookFormat, *, source: str) -> tuple[str, bytes]:
     """The content type and the bytes that are sent. `source` names the ledger."""
-    data, at = orjson.Fragment(message.data), iso(message.created_at)
+    data, at = orjson.Fragment(message.data), utc_text(message.created_at)
     if written is WebhookFormat.STANDARD:
         body = {"type": message.type, "timestamp": at, "data": data}
         return "application/json", orjson.dumps(body)
@@ -123,8 +123,3 @@ def headers_of(message_id: str, body: bytes, key: bytes, *, at_s: int) -> dict[s
 def pause_ns(attempts: int) -> int:
     """After so many attempts: twice as long each time, up to an hour."""
     return int(min(RETRY_FIRST_NS * 2 ** min(attempts, 20), RETRY_MAX_NS))
-
-
-def iso(time_ns: int) -> str:
-    """RFC 3339, to the second."""
-    return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
