@@ -181,7 +181,7 @@ async def test_a_ledger_that_takes_no_writes(
     settled: Path, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock that somebody keeps is named."""
-    monkeypatch.setattr("metering.settlement.ledger.doctor_reading.WRITE_S", 0.05)
+    monkeypatch.setattr("metering.settlement.ledger.doctor_reading.WRITE_MS", 50)
     with closing(open_ledger(site.ledger_url)) as ledger, ledger.write():
         found = await diagnose(settled)
 
