@@ -18,7 +18,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -137,9 +137,7 @@ def serve(
             opened = open_all(settings, stack)
             names = [proxy_name(index) for index in range(settings.server.workers)]
             lines = {name: Line(name) for name in [*names, *([WORKER] if with_worker else [])]}
-            begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
-            registry = RegistryReloads(read_again, loaded.text, loaded.registry.left_out)
-            reloads = begun(opened, lines, Metrics(), read, complete, registry=registry)
+            reloads = _reloads(loaded, read_again)(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
                 reloads,
@@ -161,6 +159,13 @@ def serve(
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _reloads(loaded: Loaded, read_again: ReadAgain | None) -> Callable[..., Reloads]:
+    """Reloads that begin with what was read."""
+    registry = RegistryReloads(read_again, loaded.text, loaded.registry.left_out)
+    known = {"sha256": loaded.sha256, "told": loaded.told, "registry": registry}
+    return partial(Reloads, begin=ReadApart, **known)
 
 
 class _Supervisor:
