@@ -281,6 +281,8 @@ class Settings:
     """How long the ledger keeps what events came as; for ever without the section."""
     telemetry: Telemetry | None = None
     """Where traces go; nothing is traced without the section."""
+    registry: str = ""
+    """The version of the registry that `tenants` have in them; empty where there is none."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

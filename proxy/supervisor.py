@@ -18,7 +18,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ from proxy import banner, children, embedded_redis, sockets, telemetry
 from proxy import data_dir as data_dirs
 from proxy import metrics_catalogue as catalogue
 from proxy.config_leaves import Told
-from proxy.config_reading import Read, ReadApart
+from proxy.config_reading import Read, ReadAgain, ReadApart
+from proxy.config_registry import Registered
 from proxy.family import (
     DRAIN_S,
     Family,
@@ -43,6 +44,7 @@ from proxy.family import (
 from proxy.metrics import Metrics
 from proxy.metrics_report import write_report
 from proxy.preload import preload
+from proxy.registry_reloads import RegistryReloads
 from proxy.reloading import Reloads
 from proxy.settings import Settings
 from proxy.settings_line import Line
@@ -89,6 +91,14 @@ class Loaded(Protocol):
     def told(self) -> Told | None:
         """Its values without secrets, where they were asked for."""
 
+    @property
+    def text(self) -> str:
+        """The file itself; empty where there is none."""
+
+    @property
+    def registry(self) -> Registered:
+        """What became of the tenants that stand in no file."""
+
 
 def serve(
     loaded: Loaded,
@@ -99,6 +109,7 @@ def serve(
     workers: int | None = None,
     with_worker: bool = True,
     read: Read | None = None,
+    read_again: ReadAgain | None = None,
     run_proxy: RunProxy | None = None,
     run_worker: RunWorker | None = None,
     run_simulator: RunSimulator | None = None,
@@ -108,7 +119,7 @@ def serve(
     """Run until SIGTERM or Ctrl-C; returns the exit code. None keeps what the file says.
 
     Blocks, forks, and writes to stdout only once requests are answered. `read` reads the file
-    again, for a reload.
+    again, for a reload, and `read_again` what lies beside it.
     """
     telemetry.configure()
     for warning in loaded.warnings:
@@ -126,8 +137,7 @@ def serve(
             opened = open_all(settings, stack)
             names = [proxy_name(index) for index in range(settings.server.workers)]
             lines = {name: Line(name) for name in [*names, *([WORKER] if with_worker else [])]}
-            begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
-            reloads = begun(opened, lines, Metrics(), read, complete)
+            reloads = _reloads(loaded, read_again)(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
                 reloads,
@@ -149,6 +159,13 @@ def serve(
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _reloads(loaded: Loaded, read_again: ReadAgain | None) -> Callable[..., Reloads]:
+    """Reloads that begin with what was read."""
+    registry = RegistryReloads(read_again, loaded.text, loaded.registry.left_out)
+    begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
+    return partial(begun, registry=registry)
 
 
 class _Supervisor:
