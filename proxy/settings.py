@@ -195,7 +195,8 @@ class AdminKey:
 
     id: str
     sha256: str
-    role: Literal["viewer", "billing", "admin"]
+    role: str
+    """`viewer`, `billing` or `admin`."""
 
 
 @dataclass(frozen=True, slots=True)
