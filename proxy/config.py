@@ -18,6 +18,7 @@ from proxy.config_decode import Findings, decode
 from proxy.config_files import digest
 from proxy.config_leaves import Told, leaves
 from proxy.config_registry import (
+    NOBODY,
     Built,
     ReadRegistry,
     Registered,
@@ -60,7 +61,7 @@ class Loaded:
     """Its values without secrets, where they were asked for."""
     text: str = field(default="", repr=False)
     """The file itself, to be read again with another registry."""
-    registry: Registered = Registered()
+    registry: Registered = NOBODY
 
 
 class ConfigFaults(Exception):

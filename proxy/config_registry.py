@@ -57,6 +57,10 @@ class Registered:
         return found
 
 
+NOBODY = Registered()
+"""Of an installation whose tenants all stand in its file."""
+
+
 def read_registry(data_dir: FilePath, read: ReadRegistry) -> tuple[Snapshot, str | None]:
     """The registry, or nothing and why."""
     try:
