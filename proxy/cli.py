@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from proxy.cli_admin_keys import keys_admin
 from proxy.cli_archive import archive, erase_user
 from proxy.cli_backup import backup
 from proxy.cli_config import config_diff, config_explain, config_schema, config_show
@@ -107,6 +108,7 @@ for each in (stop, allow, pause, resume, flags):
 @weir.command()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0 picks one.")
+@click.option("--admin-port", type=click.IntRange(0, 65_535), help="Port of the admin API.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Proxy processes.")
 @click.option("--no-worker", is_flag=True, help="Do not start the settlement worker.")
 @shared_options
@@ -114,6 +116,7 @@ def serve(
     *,
     host: str | None,
     port: int | None,
+    admin_port: int | None,
     workers: int | None,
     no_worker: bool,
     config_file: str | None,
@@ -140,6 +143,7 @@ def serve(
             loaded,
             host=host,
             port=port,
+            admin_port=admin_port,
             data_dir=absolute_dir,
             workers=workers,
             with_worker=not no_worker,
@@ -208,6 +212,7 @@ def config() -> None:
 
 for each in (config_schema, config_show, config_explain, config_diff):
     config.add_command(each)
+keys.add_command(keys_admin)
 for each in (init, import_):
     weir.add_command(each)
 

@@ -34,10 +34,12 @@ from proxy.config_registry import Registered
 from proxy.family import (
     DRAIN_S,
     Family,
+    RunConsole,
     RunMetrics,
     RunProxy,
     RunSimulator,
     RunWorker,
+    console_child,
     make_family,
     metrics_child,
 )
@@ -49,6 +51,7 @@ from proxy.reloading import Reloads
 from proxy.settings import Settings
 from proxy.settings_line import Line
 from proxy.supervisor_open import (
+    CONSOLE,
     REFUSALS,
     SUPERVISOR,
     WORKER,
@@ -107,6 +110,7 @@ def serve(
     port: int | None = None,
     data_dir: Path | None = None,
     workers: int | None = None,
+    admin_port: int | None = None,
     with_worker: bool = True,
     read: Read | None = None,
     read_again: ReadAgain | None = None,
@@ -114,6 +118,7 @@ def serve(
     run_worker: RunWorker | None = None,
     run_simulator: RunSimulator | None = None,
     run_metrics: RunMetrics | None = None,
+    run_console: RunConsole | None = None,
     drain_s: float = DRAIN_S,
 ) -> int:
     """Run until SIGTERM or Ctrl-C; returns the exit code. None keeps what the file says.
@@ -126,7 +131,7 @@ def serve(
         _log.warning("configuration", detail=str(warning))
 
     def complete(found: Settings) -> Settings:
-        found = overridden(found, host, port, data_dir, workers)
+        found = overridden(found, host, port, data_dir, workers, admin_port=admin_port)
         return replace(found, settles=with_worker and loaded.settings.settles)
 
     settings = complete(loaded.settings)
@@ -136,7 +141,8 @@ def serve(
         with contextlib.ExitStack() as stack:
             opened = open_all(settings, stack)
             names = [proxy_name(index) for index in range(settings.server.workers)]
-            lines = {name: Line(name) for name in [*names, *([WORKER] if with_worker else [])]}
+            names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
+            lines = {name: Line(name) for name in names}
             reloads = _reloads(loaded, read_again)(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
@@ -146,9 +152,7 @@ def serve(
                 run_simulator or _imported("proxy.simulator", "serve_simulator"),
                 drain_s=drain_s,
             )
-            if opened.metrics:
-                run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
-                family.metrics.append(metrics_child(opened, reloads, run))
+            _add_lookers(family, opened, reloads, run_metrics, run_console)
             preload(settings)
             hints = banner.options(settings, data_dir=data_dir)
             return _Supervisor(opened, family, reloads, hints, drain_s).run()
@@ -159,6 +163,22 @@ def serve(
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _add_lookers(
+    family: Family,
+    opened: Opened,
+    reloads: Reloads,
+    run_metrics: RunMetrics | None,
+    run_console: RunConsole | None,
+) -> None:
+    """The processes that people look at, where they are asked for."""
+    if opened.metrics:
+        run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
+        family.metrics.append(metrics_child(opened, reloads, run))
+    if opened.console:
+        start = run_console or _imported("proxy.console", "run_console")
+        family.console.append(console_child(opened, reloads, start))
 
 
 def _reloads(loaded: Loaded, read_again: ReadAgain | None) -> Callable[..., Reloads]:
@@ -254,7 +274,7 @@ class _Supervisor:
             return
         opened = self._opened
         try:
-            data_dirs.write_state(opened.settings.data_dir, opened.url)
+            data_dirs.write_state(opened.settings.data_dir, opened.url, opened.admin_url)
         except OSError as failure:
             if not self._has_complained:
                 self._has_complained = True
@@ -301,7 +321,7 @@ class _Supervisor:
             patience_s = children.HURRY_S  # the worker goes on where it was at the next start
         children.stop(family.worker, timeout_s=patience_s, hurry=children.asked_again)
         children.stop(
-            [*family.simulator, *family.metrics],
+            [*family.simulator, *family.metrics, *family.console],
             timeout_s=SIDE_STOP_S,
             hurry=children.asked_again,
         )
