@@ -55,6 +55,7 @@ from proxy.cli_reload import reload
 from proxy.cli_rerate import rerate
 from proxy.cli_review import review
 from proxy.cli_stripe import stripe
+from proxy.cli_top import top
 from proxy.cli_upstreams import upstreams
 from proxy.cli_verify import verify
 from proxy.cli_webhooks import webhooks
@@ -96,7 +97,7 @@ for each in (archive, backup, erase_user):
     ledger.add_command(each)
 for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
-for each in (jobs, payments, webhooks):
+for each in (jobs, payments, top, webhooks):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)
