@@ -20,6 +20,7 @@ import click
 
 from proxy.cli_archive import archive, erase_user
 from proxy.cli_backup import backup
+from proxy.cli_completion import VARIABLE, completion, take_over
 from proxy.cli_config import config_diff, config_explain, config_schema, config_show
 from proxy.cli_credits import credit
 from proxy.cli_dead import dead
@@ -74,6 +75,8 @@ class _Weir(click.Group):
     """The group of all commands. With --json its usage errors are one line of JSON, like any."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        if VARIABLE in os.environ:
+            take_over()
         words = list(sys.argv[1:] if args is None else args)
         if "--json" not in words:
             return super().main(words, *more, **options)
@@ -97,7 +100,7 @@ for each in (archive, backup, erase_user):
     ledger.add_command(each)
 for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
-for each in (jobs, payments, top, webhooks):
+for each in (completion, jobs, payments, top, webhooks):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

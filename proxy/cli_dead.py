@@ -5,7 +5,6 @@ Nothing here deletes a dead letter: what became of it is noted beside it, with w
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -114,6 +113,8 @@ def dead_replay(
     as_json: bool,
 ) -> NoReturn:
     """Send dead letters into the ledger once more; nothing is booked twice."""
+    import asyncio
+
     if (number is None) is not every:
         raise click.UsageError("name one dead letter with --id, or all of them with --all")
     if number is None and (mended is not None or force):

@@ -6,7 +6,6 @@ settlement worker finishes. Repeating a decision changes nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -185,6 +184,8 @@ def _seen_nano(ledger: Ledger, item: Item) -> int:
 
 def _lift(settings: Settings, ledger: Ledger, number: int) -> bool:
     """Lift what the decision lets go; whether that is left to the worker, Redis being away."""
+    import asyncio
+
     from redis.exceptions import RedisError
 
     from metering.clock import now_ns

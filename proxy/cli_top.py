@@ -5,7 +5,6 @@ Nothing is written, and no proxy is asked: it shows all machines that share the 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -19,6 +18,8 @@ import click
 from proxy.cli_options import FAILED, echo_json, fail, load_config, shared_options
 
 if TYPE_CHECKING:
+    import asyncio
+
     from rich.console import Console
 
     from proxy.cli_top_tables import TopLook
@@ -63,6 +64,8 @@ def top(
 
     With --json a line of JSON at each look, until Ctrl-C.
     """
+    import asyncio
+
     settings = load_config(config_file, data_dir, as_json).settings
     from redis.exceptions import RedisError
 
@@ -81,6 +84,8 @@ def top(
 async def _printed(
     settings: Settings, every_s: float, sort: str, *, once: bool, as_json: bool
 ) -> None:
+    import asyncio
+
     from proxy.cli_tables import console
     from proxy.cli_top_tables import top_body, top_picture
 
@@ -101,6 +106,8 @@ async def _printed(
 
 
 async def _live(settings: Settings, every_s: float, sort: str) -> None:
+    import asyncio
+
     from proxy.cli_tables import console
 
     pressed: asyncio.Queue[str] = asyncio.Queue()
@@ -148,6 +155,8 @@ async def watch(
 
 
 async def _key(pressed: asyncio.Queue[str], wait_s: float) -> str | None:
+    import asyncio
+
     try:
         async with asyncio.timeout(wait_s):
             return await pressed.get()
@@ -157,6 +166,8 @@ async def _key(pressed: asyncio.Queue[str], wait_s: float) -> str | None:
 
 @contextlib.asynccontextmanager
 async def _looking(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[TopLook]]]:
+    import asyncio
+
     from proxy.cli_limits import client_of
     from proxy.cli_top_reading import TopReader
 
@@ -173,6 +184,7 @@ async def _looking(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[T
 @contextlib.contextmanager
 def _each_key(pressed: asyncio.Queue[str]) -> Iterator[None]:
     """Keys as they are pressed, without Enter; the terminal is as before afterwards."""
+    import asyncio
     import termios
     import tty
 
