@@ -25,6 +25,7 @@ from proxy.cli_completion import VARIABLE, completion, take_over
 from proxy.cli_config import config_diff, config_explain, config_schema, config_show
 from proxy.cli_credits import credit
 from proxy.cli_dead import dead
+from proxy.cli_demo import demo
 from proxy.cli_doctor import doctor
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
@@ -101,7 +102,7 @@ for each in (archive, backup, erase_user):
     ledger.add_command(each)
 for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
-for each in (completion, jobs, payments, top, webhooks):
+for each in (completion, demo, jobs, payments, top, webhooks):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from metering.caps import BALANCE, Cap, Scope, ScopeKind
+from metering.caps import Cap, Scope, ScopeKind
 from metering.events import decode
 from metering.live_rates import MINUTE_S, LiveRates
 from metering.scope_reading import ScopeReading, read_scope
@@ -129,7 +129,7 @@ class TopReader:
                 continue
             windows = list(dict.fromkeys(cap.window for cap in caps))
             reading = read_scope(windows, fields, dict(expiries), now_ms)
-            looks.append(_fullest_of(tenant, caps, reading, flags))
+            looks.append(_looked(tenant, caps, reading, flags))
         looks.sort(key=lambda look: (-look.share, look.tenant))
         return looks
 
@@ -148,10 +148,11 @@ class TopReader:
             totals, balance = answers[2 * place : 2 * place + 2]
             caps = _money_caps(tenant, int(balance or 0))
             held, *spent = (max(0, int(value or 0)) for value in totals)
-            share = max(
-                (nano + held) / max(1, cap.limit.nano or 1)
-                for cap, nano in zip(caps, spent, strict=True)
-            )
+            used = [
+                CapLook(tenant.id, *each, held)
+                for each in zip(caps, _limits(caps), spent, strict=True)
+            ]
+            share = _tightest(used).share
             shares.append((tenant.id in active, share, tenant))
         shares.sort(key=lambda each: (-each[0], -each[1], each[2].id))
         first = {each[2].id: each[2] for each in shares[:_CAPS]}
@@ -194,16 +195,25 @@ def _money_caps(tenant: Tenant, balance_nano: int | None) -> list[Cap]:
     return [cap for cap in caps if cap.limit.nano is not None]
 
 
-def _fullest_of(
+def _looked(
     tenant: Tenant, caps: Sequence[Cap], reading: ScopeReading, flags: Mapping[bytes, bytes]
 ) -> CapLook:
-    looks = []
-    for cap in caps:
-        limit, spent = cap.limit.nano or 0, reading.windows[cap.window.label].spent.nano
-        if cap.window == BALANCE:  # of a sum of all time what is left says more
-            limit, spent = max(0, limit - spent), 0
-        looks.append(CapLook(tenant.id, cap, limit, spent, reading.held.nano, _flag(flags)))
-    return max(looks, key=lambda look: look.share)
+    held, flag = reading.held.nano, _flag(flags)
+    return _tightest(
+        [
+            CapLook(tenant.id, cap, limit, reading.windows[cap.window.label].spent.nano, held, flag)
+            for cap, limit in zip(caps, _limits(caps), strict=True)
+        ]
+    )
+
+
+def _tightest(looks: Sequence[CapLook]) -> CapLook:
+    """The cap with the least left: of a balance, all that was ever credited says little."""
+    return min(looks, key=lambda look: look.limit_nano - look.spent_nano - look.held_nano)
+
+
+def _limits(caps: Sequence[Cap]) -> list[int]:
+    return [cap.limit.nano or 0 for cap in caps]
 
 
 def _flag(flags: Mapping[bytes, bytes]) -> str | None:

@@ -33,7 +33,7 @@ _WIDTH_MAX = 120
 
 @dataclass(frozen=True, slots=True)
 class CapLook:
-    """The fullest money cap of a tenant."""
+    """The money cap that leaves a tenant the least."""
 
     tenant: str
     cap: Cap
