@@ -22,8 +22,10 @@ from proxy.cli_options import (
     shared_options,
     user_name,
 )
+from proxy.cli_progress import progress
 
 if TYPE_CHECKING:
+    from metering.progress import Tell
     from metering.settlement.ledger.dead_letters import DeadLetter
     from metering.settlement.ledger.store import Ledger
     from metering.settlement.replay import Replay
@@ -130,11 +132,12 @@ def dead_replay(
     else:
         letters = ask_ledger(settings, lambda ledger: dead_letters(ledger, reason=reason), as_json)
     request = Replay(by or user_name(as_json), None if mended is None else _read(mended), force)
-    results = ask_ledger(
-        settings,
-        lambda ledger: asyncio.run(_replay(settings, ledger, letters, request)),
-        as_json,
-    )
+    with progress("Replaying dead letters", as_json=as_json) as tell:
+        results = ask_ledger(
+            settings,
+            lambda ledger: asyncio.run(_replay(settings, ledger, letters, request, tell)),
+            as_json,
+        )
     refused = sum(1 for each in results if each["outcome"] == "refused")
     if as_json:
         echo_json({"replayed": results, "refused": refused})
@@ -188,7 +191,11 @@ def dead_close(
 
 
 async def _replay(
-    settings: Settings, ledger: Ledger, letters: Sequence[DeadLetter], request: Replay
+    settings: Settings,
+    ledger: Ledger,
+    letters: Sequence[DeadLetter],
+    request: Replay,
+    tell: Tell,
 ) -> list[dict[str, Any]]:
     from metering.settlement.redis_client import connect
     from proxy.admin.replaying import replay_letters
@@ -198,7 +205,8 @@ async def _replay(
     url = settings.redis.url
     client = connect(redis_url(settings.data_dir) if url is None else url.reveal())
     try:
-        return await replay_letters(ledger, client, redis_keys(settings), letters, request)
+        keys = redis_keys(settings)
+        return await replay_letters(ledger, client, keys, letters, request, tell=tell)
     finally:
         await client.aclose()
 

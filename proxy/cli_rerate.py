@@ -18,6 +18,7 @@ from proxy.cli_options import (
     shared_options,
     user_name,
 )
+from proxy.cli_progress import progress
 
 if TYPE_CHECKING:
     from metering.settlement.ledger.rerate_books import Outlook
@@ -79,13 +80,22 @@ def rerate(
     def act(ledger: Ledger) -> Outlook:
         eras, bodies = target_of(ledger, settings.prices, versions)
         if not applies:
-            return books.outlook(ledger, chosen, eras)
+            return books.outlook(ledger, chosen, eras, tell=tell)
         return books.apply(
-            ledger, keys, chosen, eras, bodies=bodies, by=who, reason=reason or "", now_ns=now
+            ledger,
+            keys,
+            chosen,
+            eras,
+            bodies=bodies,
+            by=who,
+            reason=reason or "",
+            now_ns=now,
+            tell=tell,
         )
 
     try:
-        found = asked(settings, books.knows_reratings, act, as_json=as_json)
+        with progress("Rating events", as_json=as_json) as tell:
+            found = asked(settings, books.knows_reratings, act, as_json=as_json)
     except BookNotFoundError as error:
         fail(NOT_FOUND, str(error), as_json)
     except ValueError as error:
