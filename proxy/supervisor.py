@@ -18,7 +18,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ from proxy import banner, children, embedded_redis, sockets, telemetry
 from proxy import data_dir as data_dirs
 from proxy import metrics_catalogue as catalogue
 from proxy.config_leaves import Told
-from proxy.config_reading import Read, ReadApart
+from proxy.config_reading import Read, ReadAgain, ReadApart
+from proxy.config_registry import Registered
 from proxy.family import (
     DRAIN_S,
     Family,
@@ -45,6 +46,7 @@ from proxy.family import (
 from proxy.metrics import Metrics
 from proxy.metrics_report import write_report
 from proxy.preload import preload
+from proxy.registry_reloads import RegistryReloads
 from proxy.reloading import Reloads
 from proxy.settings import Settings
 from proxy.settings_line import Line
@@ -92,6 +94,14 @@ class Loaded(Protocol):
     def told(self) -> Told | None:
         """Its values without secrets, where they were asked for."""
 
+    @property
+    def text(self) -> str:
+        """The file itself; empty where there is none."""
+
+    @property
+    def registry(self) -> Registered:
+        """What became of the tenants that stand in no file."""
+
 
 def serve(
     loaded: Loaded,
@@ -103,6 +113,7 @@ def serve(
     admin_port: int | None = None,
     with_worker: bool = True,
     read: Read | None = None,
+    read_again: ReadAgain | None = None,
     run_proxy: RunProxy | None = None,
     run_worker: RunWorker | None = None,
     run_simulator: RunSimulator | None = None,
@@ -113,7 +124,7 @@ def serve(
     """Run until SIGTERM or Ctrl-C; returns the exit code. None keeps what the file says.
 
     Blocks, forks, and writes to stdout only once requests are answered. `read` reads the file
-    again, for a reload.
+    again, for a reload, and `read_again` what lies beside it.
     """
     telemetry.configure()
     for warning in loaded.warnings:
@@ -132,8 +143,7 @@ def serve(
             names = [proxy_name(index) for index in range(settings.server.workers)]
             names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
             lines = {name: Line(name) for name in names}
-            begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
-            reloads = begun(opened, lines, Metrics(), read, complete)
+            reloads = _reloads(loaded, read_again)(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
                 reloads,
@@ -142,12 +152,7 @@ def serve(
                 run_simulator or _imported("proxy.simulator", "serve_simulator"),
                 drain_s=drain_s,
             )
-            if opened.metrics:
-                run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
-                family.metrics.append(metrics_child(opened, reloads, run))
-            if opened.console:
-                start = run_console or _imported("proxy.console", "run_console")
-                family.console.append(console_child(opened, reloads, start))
+            _add_lookers(family, opened, reloads, run_metrics, run_console)
             preload(settings)
             hints = banner.options(settings, data_dir=data_dir)
             return _Supervisor(opened, family, reloads, hints, drain_s).run()
@@ -158,6 +163,29 @@ def serve(
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _add_lookers(
+    family: Family,
+    opened: Opened,
+    reloads: Reloads,
+    run_metrics: RunMetrics | None,
+    run_console: RunConsole | None,
+) -> None:
+    """The processes that people look at, where they are asked for."""
+    if opened.metrics:
+        run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
+        family.metrics.append(metrics_child(opened, reloads, run))
+    if opened.console:
+        start = run_console or _imported("proxy.console", "run_console")
+        family.console.append(console_child(opened, reloads, start))
+
+
+def _reloads(loaded: Loaded, read_again: ReadAgain | None) -> Callable[..., Reloads]:
+    """Reloads that begin with what was read."""
+    registry = RegistryReloads(read_again, loaded.text, loaded.registry.left_out)
+    known = {"sha256": loaded.sha256, "told": loaded.told, "registry": registry}
+    return partial(Reloads, begin=ReadApart, **known)
 
 
 class _Supervisor:
