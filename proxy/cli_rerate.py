@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,17 +82,8 @@ def rerate(
         eras, bodies = target_of(ledger, settings.prices, versions)
         if not applies:
             return books.outlook(ledger, chosen, eras, tell=tell)
-        return books.apply(
-            ledger,
-            keys,
-            chosen,
-            eras,
-            bodies=bodies,
-            by=who,
-            reason=reason or "",
-            now_ns=now,
-            tell=tell,
-        )
+        booked = partial(books.apply, by=who, reason=reason or "", now_ns=now, tell=tell)
+        return booked(ledger, keys, chosen, eras, bodies=bodies)
 
     try:
         with progress("Rating events", as_json=as_json) as tell:
