@@ -108,6 +108,8 @@ def demo(
         if running:
             place = _found(config_file, data_dir, model, as_json)
         else:
+            if not as_json:
+                click.echo("Starting Tokenweir and its simulator ...", err=True)
             place = stack.enter_context(_started(absolute_path(data_dir), port, as_json))
         if not as_json:
             click.echo(_where(place, is_own=not running))
