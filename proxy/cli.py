@@ -21,9 +21,11 @@ import click
 from proxy.cli_admin_keys import keys_admin
 from proxy.cli_archive import archive, erase_user
 from proxy.cli_backup import backup
+from proxy.cli_completion import VARIABLE, completion, take_over
 from proxy.cli_config import config_diff, config_explain, config_schema, config_show
 from proxy.cli_credits import credit
 from proxy.cli_dead import dead
+from proxy.cli_demo import demo
 from proxy.cli_doctor import doctor
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
@@ -58,6 +60,7 @@ from proxy.cli_rerate import rerate
 from proxy.cli_review import review
 from proxy.cli_stripe import stripe
 from proxy.cli_tenants import tenants
+from proxy.cli_top import top
 from proxy.cli_upstreams import upstreams
 from proxy.cli_verify import verify
 from proxy.cli_webhooks import webhooks
@@ -76,6 +79,8 @@ class _Weir(click.Group):
     """The group of all commands. With --json its usage errors are one line of JSON, like any."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        if VARIABLE in os.environ:
+            take_over()
         words = list(sys.argv[1:] if args is None else args)
         if "--json" not in words:
             return super().main(words, *more, **options)
@@ -99,7 +104,7 @@ for each in (archive, backup, erase_user):
     ledger.add_command(each)
 for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
-for each in (jobs, keys, payments, tenants, webhooks):
+for each in (completion, demo, jobs, keys, payments, tenants, top, webhooks):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)

@@ -6,7 +6,6 @@ is ended at its next renewal. Nothing here needs the proxy or the worker to be u
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -185,6 +184,8 @@ def _read(tenant: str, options: dict[str, Any]) -> tuple[Settings, Scope, bool]:
 
 def ask_redis(settings: Settings, work: _Work[_Answer], as_json: bool) -> _Answer:
     """What Redis answers, or the end of the process."""
+    import asyncio
+
     from redis.exceptions import RedisError
 
     try:
@@ -194,6 +195,8 @@ def ask_redis(settings: Settings, work: _Work[_Answer], as_json: bool) -> _Answe
 
 
 async def _with_redis(settings: Settings, work: _Work[_Answer]) -> _Answer:
+    import asyncio
+
     from metering.settlement.redis_client import connect
     from proxy.embedded_redis import redis_url
     from proxy.settings import redis_keys

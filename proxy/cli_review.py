@@ -6,7 +6,6 @@ settlement worker finishes. Repeating a decision changes nothing.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -174,6 +173,8 @@ def _level_nano(level: str) -> int:
 
 def _lift(settings: Settings, ledger: Ledger, number: int) -> bool:
     """Lift what the decision lets go; whether that is left to the worker, Redis being away."""
+    import asyncio
+
     from redis.exceptions import RedisError
 
     from metering.settlement.redis_client import connect

@@ -5,7 +5,6 @@ Nothing is written, and nobody is asked but Redis.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import re
@@ -100,6 +99,8 @@ def upstreams(
 
 
 def _read(settings: Settings, as_json: bool) -> UpstreamsLook:
+    import asyncio
+
     from redis.exceptions import RedisError
 
     try:
@@ -109,6 +110,8 @@ def _read(settings: Settings, as_json: bool) -> UpstreamsLook:
 
 
 async def _look(settings: Settings) -> UpstreamsLook:
+    import asyncio
+
     from metering.settlement.redis_client import connect
     from proxy.embedded_redis import redis_url
 

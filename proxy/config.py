@@ -6,7 +6,6 @@ raises once, with every fault of the file; a file with warnings only is a sound 
 
 from __future__ import annotations
 
-import contextlib
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from proxy.config_build import build
 from proxy.config_decode import Findings, decode
 from proxy.config_files import digest
 from proxy.config_leaves import Told, leaves
+from proxy.config_place import ConfigNotFound, find_config
 from proxy.config_registry import (
     NOBODY,
     Built,
@@ -42,9 +42,6 @@ __all__ = [
 
 AFTER_ALL_NS = 2**63 - 1
 """A time after every date that a rule may have."""
-
-WEIR_CONFIG = "WEIR_CONFIG"
-"""The environment variable that names the file."""
 
 
 @dataclass(frozen=True)
@@ -74,29 +71,6 @@ class ConfigFaults(Exception):
         self.faults = tuple(faults)
         self.warnings = tuple(warnings)
         super().__init__(f"{source}: {len(self.faults)} faults, first: {self.faults[0].message}")
-
-
-class ConfigNotFound(Exception):
-    """There is no configuration file; `tried` holds the paths in the order of looking."""
-
-    def __init__(self, tried: Sequence[FilePath]) -> None:
-        self.tried = tuple(tried)
-        super().__init__("no configuration file; tried " + ", ".join(map(str, self.tried)))
-
-
-def find_config(explicit: str | None, env: Mapping[str, str], cwd: FilePath) -> FilePath:
-    """The file to load; ConfigNotFound names the paths tried.
-
-    A path that was named (by --config or $WEIR_CONFIG) is the only one tried: falling back to
-    another file would start with settings that nobody asked for.
-    """
-    named = explicit or env.get(WEIR_CONFIG)
-    tried = [cwd / named] if named else [cwd / "config.yaml", *_usual_places(env)]
-    for path in tried:
-        with contextlib.suppress(OSError, ValueError):  # a name too long, say, is no file either
-            if path.is_file():
-                return path
-    raise ConfigNotFound(tried)
 
 
 def load(
@@ -198,12 +172,6 @@ def _is_open_to_all(path: FilePath) -> bool:
         return bool(path.stat().st_mode & stat.S_IROTH)
     except OSError:  # gone since it was read
         return False
-
-
-def _usual_places(env: Mapping[str, str]) -> list[FilePath]:
-    home = env.get("HOME")
-    own = [FilePath(home) / ".config" / "tokenweir" / "config.yaml"] if home else []
-    return [*own, FilePath("/etc/tokenweir/config.yaml")]
 
 
 def _data_dir(config: FilePath, written: str, env: Mapping[str, str]) -> FilePath:

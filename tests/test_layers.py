@@ -95,6 +95,7 @@ PURE = [
     "metering.window",
     "metering.events",
     "metering.fullness",
+    "metering.live_rates",
     "metering.recovery",
     "metering.caps_model",
     "metering.ownership",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from metering.progress import Tell, quiet
 from metering.redis_keys import RedisKeys
 from metering.settlement.ledger.dead_letters import DeadLetter
 from metering.settlement.ledger.store import Ledger
@@ -12,7 +13,13 @@ from metering.settlement.replay import Replay, ReplayRefusedError, replay
 
 
 async def replay_letters(
-    ledger: Ledger, client: Any, keys: RedisKeys, letters: Sequence[DeadLetter], request: Replay
+    ledger: Ledger,
+    client: Any,
+    keys: RedisKeys,
+    letters: Sequence[DeadLetter],
+    request: Replay,
+    *,
+    tell: Tell = quiet,
 ) -> list[dict[str, Any]]:
     """What became of each; nothing is booked twice."""
     results = []
@@ -25,4 +32,5 @@ async def replay_letters(
         except ReplayRefusedError as error:
             because = str(error)
         results.append({"id": letter.id, "outcome": outcome, "because": because})
+        tell(len(results), len(letters))
     return results
