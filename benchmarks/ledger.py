@@ -37,8 +37,8 @@ from metering.settlement import worker
 from metering.settlement.batches import Batch, Booking
 from metering.settlement.entries import Arrival, Entry, read_entry
 from metering.settlement.ledger.chain import GENESIS
-from metering.settlement.ledger.rows import event_row
-from metering.settlement.ledger.store import Ledger, insert_rows, open_ledger
+from metering.settlement.ledger.rows import COLUMNS, event_values
+from metering.settlement.ledger.store import Ledger, insert_values, open_ledger
 from metering.settlement.ledger.tables import usage_event
 from metering.settlement.ledger.verify import examine
 from metering.settlement.ledger.writer import write_batch
@@ -193,7 +193,7 @@ def inserted(ledger: Ledger, made: list[Batch]) -> float:
     bare = Table("bare", MetaData(), *columns)
     rows = [
         [
-            event_row(each, txn_id=1, seq=1, prev_hash=GENESIS, received_at=NOW_NS)
+            event_values(each, txn_id=1, seq=1, prev_hash=GENESIS, received_at=NOW_NS)
             for each in batch.bookings
         ]
         for batch in made
@@ -203,7 +203,7 @@ def inserted(ledger: Ledger, made: list[Batch]) -> float:
     began = time.perf_counter()
     for batch in rows:
         with ledger.write() as connection:
-            insert_rows(connection, bare, batch)
+            insert_values(connection, bare, COLUMNS, batch)
     return sum(map(len, rows)) / (time.perf_counter() - began)
 
 

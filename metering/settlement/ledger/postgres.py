@@ -91,18 +91,19 @@ def lock_migrations(connection: Connection) -> None:
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
 
-def copy_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Append rows by COPY; all have the same keys. It fails with SQLAlchemy's errors."""
+def copy_values(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Append the values of these columns by COPY. It fails with SQLAlchemy's errors."""
     import psycopg  # noqa: PLC0415 - an extra; this is reached with a connection of it only
 
-    names = ", ".join(rows[0])
-    statement = f"COPY {table.name} ({names}) FROM STDIN"
+    statement = f"COPY {table.name} ({', '.join(names)}) FROM STDIN"
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             for row in rows:
-                copy.write_row(tuple(row.values()))
+                copy.write_row(row)
     except psycopg.Error as error:
         gone = driver.closed or error.sqlstate in _GONE
         if gone:

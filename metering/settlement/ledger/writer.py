@@ -36,10 +36,10 @@ from metering.settlement.ledger.dead_letters import keep_dead_letters
 from metering.settlement.ledger.exchanges import incomplete_exchanges, reversals_due
 from metering.settlement.ledger.outbox import put_alerts
 from metering.settlement.ledger.posted import post
-from metering.settlement.ledger.rows import event_row
+from metering.settlement.ledger.rows import COLUMNS, HASH, event_values
 from metering.settlement.ledger.store import (
     Ledger,
-    insert_rows,
+    insert_values,
     keep_rows,
 )
 from metering.settlement.rating import RatedEvent
@@ -183,16 +183,17 @@ def _insert_events(
     rows = []
     for booking in fresh:
         head = heads[booking.arrival.entry.shard]
-        row = event_row(
+        head["events"] += 1
+        row = event_values(
             booking,
             txn_id=txn_of[booking.rated.event.tenant],
-            seq=head["events"] + 1,
+            seq=head["events"],
             prev_hash=head["chain_hash"],
             received_at=now_ns,
         )
-        head["events"], head["chain_hash"] = row["seq"], row["hash"]
+        head["chain_hash"] = row[HASH]
         rows.append(row)
-    insert_rows(connection, tables.usage_event, rows)
+    insert_values(connection, tables.usage_event, COLUMNS, rows)
 
 
 def _keep_conflicts(connection: Connection, found: Sorted, now_ns: int) -> None:
