@@ -43,7 +43,7 @@ from metering.settlement.ledger.tables import usage_event
 from metering.settlement.ledger.verify import examine
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.rating import RateCards
-from metering.settlement.redis_stream import BATCH_MAX
+from metering.settlement.worker_booking import TRANSACTION_MAX
 
 BOOK = PriceBook((PriceRule(model="*", input_rate_pico=2_500_000, output_rate_pico=10_000_000),))
 PRICES = {BOOK.cost_version: BOOK.body(sell=False), BOOK.sell_version: BOOK.body(sell=True)}
@@ -99,8 +99,8 @@ def batches(made: list[UsageEvent]) -> list[Batch]:
         assert isinstance(arrival, Arrival)
         bookings.append(Booking(arrival, cards.rate(arrival.event)))
     return [
-        Batch(bookings[start : start + BATCH_MAX], ())
-        for start in range(0, len(bookings), BATCH_MAX)
+        Batch(bookings[start : start + TRANSACTION_MAX], ())
+        for start in range(0, len(bookings), TRANSACTION_MAX)
     ]
 
 
@@ -323,7 +323,7 @@ def main() -> None:
             for _ in range(options.rounds)
         ]
     print(
-        f"{options.events} events of {options.tenants} tenants, batches of {BATCH_MAX}; "
+        f"{options.events} events of {options.tenants} tenants, batches of {TRANSACTION_MAX}; "
         f"events per second, median of {options.rounds}"
     )
     print(f"{'':<14}" + "".join(f"{title:>12}       " for title in urls))

@@ -19,6 +19,7 @@ WRONG_HASH = "the body does not hash to the entry's h"
 
 NO_BODY = "the entry has no field `e`, or an empty one: no proxy wrote it"
 
+
 @dataclass(slots=True)
 class Entry:
     """One entry of a stream as it was read; `body` is None when Redis no longer had it.

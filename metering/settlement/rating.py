@@ -189,9 +189,7 @@ class RateCards:
             found = self._look_up(event, question)
         return rate_at(event, *found)
 
-    def _look_up(
-        self, event: UsageEvent, question: _Question
-    ) -> tuple[Rates | None, Rates | None]:
+    def _look_up(self, event: UsageEvent, question: _Question) -> tuple[Rates | None, Rates | None]:
         if len(self._found) >= self.FOUND_MAX:
             self._found.clear()
         cost, sell = (

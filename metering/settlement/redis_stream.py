@@ -20,7 +20,7 @@ from metering.settlement.entries import Entry, Malformed
 from metering.settlement.redis_client import servers
 
 BATCH_MAX = 256
-"""Entries per stream and read, and events per transaction: larger ones gain little (measured)."""
+"""Entries per stream and read: a transaction may hold those of several streams."""
 
 KEEP_MS = 3_600_000
 """Settled entries stay this long, for live dashboards and for rebuilding windows."""

@@ -59,7 +59,7 @@ def _learn(body: bytes, shape: tuple[type, ...]) -> UsageEvent | None:
 def _is_within(event: UsageEvent) -> bool:
     """What the types of the fields do not say: every check that looks at a value."""
     return (
-        (event.schema == SCHEMA or event.schema == LATER)
+        event.schema in (SCHEMA, LATER)
         and 0 < event.occurred_at <= INT64_MAX
         and 0 < event.completed_at <= INT64_MAX
         and 0 < event.emitted_at <= INT64_MAX

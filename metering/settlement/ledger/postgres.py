@@ -9,6 +9,7 @@ again. Loaded only where a ledger is on PostgreSQL.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,16 +95,28 @@ def lock_migrations(connection: Connection) -> None:
 def copy_values(
     connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Append the values of these columns by COPY. It fails with SQLAlchemy's errors."""
+    """Append the values of these columns by COPY. It fails with SQLAlchemy's errors.
+
+    In binary: as text, a payload is written in hexadecimal here and read back there, which was a
+    third of the server's work for an event and more than half of ours.
+    """
     import psycopg  # noqa: PLC0415 - an extra; this is reached with a connection of it only
 
-    statement = f"COPY {table.name} ({', '.join(names)}) FROM STDIN"
+    statement = f"COPY {table.name} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
+    types = [table.c[name].type.compile(connection.dialect).lower() for name in names]
+    for place, name in enumerate(names):
+        if types[place] == "integer":
+            _need_four_bytes(name, [row[place] for row in rows])
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(row)
+            copy.set_types(types)
+            try:
+                for row in rows:
+                    copy.write_row(row)
+            except (TypeError, struct.error) as error:  # a value that is not of its column's type
+                raise psycopg.DataError(str(error)) from None
     except psycopg.Error as error:
         gone = driver.closed or error.sqlstate in _GONE
         if gone:
@@ -117,6 +130,13 @@ def copy_values(
             connection_invalidated=gone,
             dialect=connection.dialect,
         ) from error
+
+
+def _need_four_bytes(name: str, values: Sequence[Any]) -> None:
+    """OverflowError for what the driver would write without its upper half, and say nothing."""
+    numbers = [value for value in values if type(value) is int]
+    if numbers and not -(2**31) <= min(numbers) <= max(numbers) < 2**31:
+        raise OverflowError(f"{name} has a number that does not fit into four bytes")
 
 
 def add_rows(
