@@ -7,7 +7,7 @@ worker reports, never something that is quietly put right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -174,6 +174,11 @@ class RateCards:
     def missing(self, event: UsageEvent) -> tuple[str, ...]:
         """The versions that the event needs and that are not here yet."""
         return tuple(name for name in versions_needed(event) if name not in self._versions)
+
+    def lacking(self, events: Iterable[UsageEvent]) -> set[str]:
+        """What is `missing` of all of these; they need few versions between them."""
+        needed = {(each.cost_version, each.sell_version, each.billable): each for each in events}
+        return {name for each in needed.values() for name in self.missing(each)}
 
     def rate(self, event: UsageEvent) -> RatedEvent:
         """The event at its own versions' prices, all of which must be here."""
