@@ -20,7 +20,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix clients bench bench-ledger bench-scopes streams slow-sockets overshoot soak simulate faults lock clean
+.PHONY: help run test check fix clients bench bench-ledger bench-sustained bench-scopes streams slow-sockets overshoot soak simulate faults lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make fix    mend what the formatter and the linter can'
 	@echo 'make clients  install the clients that the suite runs (openai, anthropic, LangChain, ...)'
 	@echo 'make bench  measure against a bare relay (bench-ledger: both databases, bench-scopes: caps)'
+	@echo 'make bench-sustained  a minute and more of full streams into the ledger, on both databases'
 	@echo 'make streams  thousands of open streams, through one process and two'
 	@echo 'make slow-sockets  what thousands of clients that never finish cost the others'
 	@echo 'make overshoot  by how much streams at the edge of a cap pass it'
@@ -64,6 +65,9 @@ bench: $(DEV_STAMP)
 
 bench-ledger: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.ledger $(ARGS)
+
+bench-sustained: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks.ledger_sustained $(ARGS)
 
 bench-scopes: $(DEV_STAMP)
 	@$(BIN)/python -m benchmarks.scopes $(ARGS)

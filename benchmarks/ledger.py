@@ -37,13 +37,13 @@ from metering.settlement import worker
 from metering.settlement.batches import Batch, Booking
 from metering.settlement.entries import Arrival, Entry, read_entry
 from metering.settlement.ledger.chain import GENESIS
-from metering.settlement.ledger.rows import event_row
-from metering.settlement.ledger.store import Ledger, insert_rows, open_ledger
+from metering.settlement.ledger.rows import COLUMNS, event_values
+from metering.settlement.ledger.store import Ledger, insert_values, open_ledger
 from metering.settlement.ledger.tables import usage_event
 from metering.settlement.ledger.verify import examine
 from metering.settlement.ledger.writer import write_batch
 from metering.settlement.rating import RateCards
-from metering.settlement.redis_stream import BATCH_MAX
+from metering.settlement.worker_booking import TRANSACTION_MAX
 
 BOOK = PriceBook((PriceRule(model="*", input_rate_pico=2_500_000, output_rate_pico=10_000_000),))
 PRICES = {BOOK.cost_version: BOOK.body(sell=False), BOOK.sell_version: BOOK.body(sell=True)}
@@ -99,8 +99,8 @@ def batches(made: list[UsageEvent]) -> list[Batch]:
         assert isinstance(arrival, Arrival)
         bookings.append(Booking(arrival, cards.rate(arrival.event)))
     return [
-        Batch(bookings[start : start + BATCH_MAX], ())
-        for start in range(0, len(bookings), BATCH_MAX)
+        Batch(bookings[start : start + TRANSACTION_MAX], ())
+        for start in range(0, len(bookings), TRANSACTION_MAX)
     ]
 
 
@@ -193,7 +193,7 @@ def inserted(ledger: Ledger, made: list[Batch]) -> float:
     bare = Table("bare", MetaData(), *columns)
     rows = [
         [
-            event_row(each, txn_id=1, seq=1, prev_hash=GENESIS, received_at=NOW_NS)
+            event_values(each, txn_id=1, seq=1, prev_hash=GENESIS, received_at=NOW_NS)
             for each in batch.bookings
         ]
         for batch in made
@@ -203,7 +203,7 @@ def inserted(ledger: Ledger, made: list[Batch]) -> float:
     began = time.perf_counter()
     for batch in rows:
         with ledger.write() as connection:
-            insert_rows(connection, bare, batch)
+            insert_values(connection, bare, COLUMNS, batch)
     return sum(map(len, rows)) / (time.perf_counter() - began)
 
 
@@ -323,7 +323,7 @@ def main() -> None:
             for _ in range(options.rounds)
         ]
     print(
-        f"{options.events} events of {options.tenants} tenants, batches of {BATCH_MAX}; "
+        f"{options.events} events of {options.tenants} tenants, batches of {TRANSACTION_MAX}; "
         f"events per second, median of {options.rounds}"
     )
     print(f"{'':<14}" + "".join(f"{title:>12}       " for title in urls))

@@ -87,14 +87,15 @@ class Status(StrEnum):
     """The client left before the end was received from the upstream."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class UsageEvent:
     """One attempt of one exchange. Times are UTC nanoseconds, amounts nano-USD, latencies ms.
 
     `admission_nano` is the sell amount, rated at admission's prices, that the caps count;
     `cost_nano` is what the provider charges us. `units` are billed, `counted` is our own count.
     Never changed once made, yet not frozen: a frozen dataclass sets each of its fields through
-    `object.__setattr__`, which is 28 us for every request.
+    `object.__setattr__`, which is 28 us for every request. Made by names, but where all fields are
+    read in their order: Python compares 57 names one by one, which costs more than their JSON.
     """
 
     event_id: str
@@ -169,7 +170,10 @@ class UsageEvent:
     """How many events that record of the spool has: it is confirmed when all are in the ledger."""
 
 
-_FIELDS = frozenset(entry.name for entry in fields(UsageEvent))
+FIELDS = tuple(entry.name for entry in fields(UsageEvent))
+"""The fields of an event, in the order in which they are written."""
+
+_FIELDS = frozenset(FIELDS)
 _REQUIRED = (
     "event_id",
     "exchange_id",
@@ -222,6 +226,8 @@ def decode(body: bytes) -> UsageEvent:
     if not isinstance(raw, dict):
         raise ValueError("an event is a JSON object")
     _check(raw)
+    if tuple(raw) == FIELDS:
+        return UsageEvent(*raw.values())
     return UsageEvent(**{name: raw[name] for name in raw.keys() & _FIELDS})
 
 

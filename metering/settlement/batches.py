@@ -16,9 +16,9 @@ REPORTED_MAX = 20
 """How many event ids one alert names; the rest is in the ledger."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Booking:
-    """An arrival with its rating, ready to be booked if it is new."""
+    """An arrival with its rating, ready to be booked if it is new. Never changed, see `Entry`."""
 
     arrival: Arrival
     rated: RatedEvent

@@ -10,49 +10,23 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metering.events import Kind, UnknownSchemaError, UsageEvent, decode
-
-INT64_MAX = 2**63 - 1
-QUANTITY_MAX = 2**53 - 1
-"""Largest quantity of a unit, and largest amount, in one event: more is nonsense, not usage."""
+from metering.events import UnknownSchemaError, UsageEvent, decode
+from metering.settlement.event_checks import check_event
+from metering.settlement.usual_events import read_usual
 
 WRONG_HASH = "the body does not hash to the entry's h"
 """The reason for bytes that are not those the proxy wrote; a replay asks twice about them."""
 
 NO_BODY = "the entry has no field `e`, or an empty one: no proxy wrote it"
 
-_TEXTS = (
-    "event_id",
-    "exchange_id",
-    "tenant",
-    "project",
-    "api_key_id",
-    "request_id",
-    "kind",
-    "provider",
-    "model_requested",
-    "model_upstream",
-    "usage_source",
-    "status",
-    "reason_code",
-    "proxy_id",
-)
-_OPTIONAL_TEXTS = (
-    "corrects",
-    "session",
-    "run",
-    "feature",
-    "model_version",
-    "cost_version",
-    "sell_version",
-    "cache_status",
-)
-_TIMES = ("occurred_at", "completed_at", "emitted_at")
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """One entry of a stream as it was read; `body` is None when Redis no longer had it."""
+    """One entry of a stream as it was read; `body` is None when Redis no longer had it.
+
+    Never changed, as little as an arrival or a booking; to be frozen is what each field of a frozen
+    dataclass takes a microsecond for, and there are some 25 of them on an event's way.
+    """
 
     shard: int
     stream_id: str
@@ -71,7 +45,7 @@ class Entry:
         return int(ms), int(n)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
     """A well-formed event with the entry that carried it."""
 
@@ -100,9 +74,11 @@ def read_entry(entry: Entry) -> Arrival | Malformed:
         return Malformed(entry, NO_BODY)
     if hashlib.sha256(entry.body).hexdigest() != entry.digest:
         return Malformed(entry, WRONG_HASH)
+    if (usual := read_usual(entry.body)) is not None:
+        return Arrival(entry, usual, entry.body)
     try:
         event = decode(entry.body)
-        _check(event)
+        check_event(event)
     except UnknownSchemaError as error:
         return Malformed(entry, str(error), is_newer=True)
     except ValueError as error:
@@ -121,43 +97,3 @@ def sort_entries(entries: Sequence[Entry]) -> tuple[list[Arrival], list[Malforme
             case Malformed() as dead:
                 malformed.append(dead)
     return arrivals, malformed
-
-
-def _check(event: UsageEvent) -> None:
-    """ValueError for what decodes but cannot be stored."""
-    for name in _TEXTS:
-        _check_text(name, getattr(event, name))
-    for name in _OPTIONAL_TEXTS:
-        if (value := getattr(event, name)) is not None:
-            _check_text(name, value)
-    for name in _TIMES:
-        if not 0 < getattr(event, name) <= INT64_MAX:
-            raise ValueError(f"{name} {getattr(event, name)} is no time in UTC nanoseconds")
-    _check_int("attempt", event.attempt, 2**31 - 1)
-    _check_int("latency_ms", event.latency_ms, QUANTITY_MAX)
-    _check_int("cost_nano", event.cost_nano, QUANTITY_MAX)
-    _check_int("admission_nano", event.admission_nano, QUANTITY_MAX)
-    _check_int("sla_credit_nano", event.sla_credit_nano, QUANTITY_MAX)
-    if event.spool_seq is not None:
-        _check_int("spool_seq", event.spool_seq, QUANTITY_MAX)
-    if event.spool_events is not None:
-        _check_int("spool_events", event.spool_events, 2**31 - 1)
-    for unit, quantity in event.units.items():
-        _check_text("a unit", unit)
-        _check_int(unit, quantity, QUANTITY_MAX)
-    if type(event.billable) is not bool:
-        raise ValueError(f"billable is {event.billable!r}, not a boolean")
-    if (event.kind == Kind.CORRECTION) != (event.corrects is not None):
-        raise ValueError("`corrects` belongs to events of kind correction, and to those only")
-
-
-def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is {value!r}, not a string")
-    if "\0" in value:  # PostgreSQL stores no NUL in text
-        raise ValueError(f"{name} holds a NUL character")
-
-
-def _check_int(name: str, value: object, limit: int) -> None:
-    if type(value) is not int or abs(value) > limit:
-        raise ValueError(f"{name} is {value!r}, not an integer of at most {limit}")

@@ -39,7 +39,7 @@ class PriceShelf:
 
     async def split(self, arrivals: Sequence[Arrival]) -> tuple[list[Arrival], list[Arrival]]:
         """The arrivals that can be rated now, and those whose prices are not to be had yet."""
-        wanted = {name for arrival in arrivals for name in self.cards.missing(arrival.event)}
+        wanted = self.cards.lacking(arrival.event for arrival in arrivals)
         if not wanted:
             return list(arrivals), []
         await self._find(wanted)

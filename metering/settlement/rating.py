@@ -7,22 +7,28 @@ worker reports, never something that is quietly put right.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from metering.events import Reason, UsageEvent, served_model
 from metering.money import PICO_PER_NANO, amount_nano
 from metering.prices import Rates, RatesByModel
-from metering.settlement.entries import QUANTITY_MAX
+from metering.settlement.event_checks import QUANTITY_MAX
 from metering.usage import TOKEN_CLASSES, TOOL_UNITS
+
+_NO_RATES: Mapping[str, int] = MappingProxyType({})
 
 SLA_CREDIT = "sla_credit"
 """The unit under which an invoice shows what late answers cost less; no unit of an event."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class UnitAmount:
-    """One unit of one event, rated. `sell_rate_pico` is None where there was no rate to apply."""
+    """One unit of one event, rated. `sell_rate_pico` is None where there was no rate to apply.
+
+    Never changed; not frozen for the sake of speed, see `entries.Entry`.
+    """
 
     quantity: int
     sell_rate_pico: int | None
@@ -32,7 +38,7 @@ class UnitAmount:
     """Which of the model's rates these are, in words; None for the list price."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RatedEvent:
     """An event with what it comes to. `unpriced` names the units that found no rate."""
 
@@ -79,31 +85,41 @@ def rate(event: UsageEvent, cost: RatesByModel | None, sell: RatesByModel | None
 def rate_at(event: UsageEvent, cost: Rates | None, sell: Rates | None) -> RatedEvent:
     """`rate` with the rates of the event's model already found, at its tier, region and length."""
     cost, sell = _at(event, cost), _at(event, sell)
+    is_billable, variant = event.billable, None if sell is None else sell.variant
+    cost_rates = _NO_RATES if cost is None else cost.rates_pico
+    sell_rates = _NO_RATES if sell is None or not is_billable else sell.rates_pico
     amounts: dict[str, UnitAmount] = {}
     unpriced: list[str] = []
-    is_kept = event.reason_code == Reason.CACHE_HIT  # it was given again: nobody was paid for it
+    sell_nano = cost_nano = 0
     for unit, quantity in event.units.items():
         if quantity:
-            cost_rate = _rate_of(unit, cost)
-            sell_rate = _rate_of(unit, sell) if event.billable else None
-            missing_cost = cost_rate is None and not is_kept and _must_have_rate(unit, cost)
-            missing_sell = sell_rate is None and _must_have_rate(unit, sell) and event.billable
-            if missing_cost or missing_sell:
-                unpriced.append(unit)
-            amounts[unit] = UnitAmount(
-                quantity,
-                sell_rate,
-                0 if sell_rate is None else amount_nano(quantity, sell_rate),
-                0 if cost_rate is None else amount_nano(quantity, cost_rate),
-                sell.variant if sell is not None and unit in TOKEN_CLASSES else None,
-            )
-    if event.billable and event.sla_credit_nano:
+            cost_rate, sell_rate = cost_rates.get(unit), sell_rates.get(unit)
+            if cost_rate is None or sell_rate is None:
+                unpriced += _lacking(event, unit, cost=cost, sell=sell)
+            unit_cost = 0 if cost_rate is None else amount_nano(quantity, cost_rate)
+            unit_sell = unit_cost
+            if sell_rate != cost_rate:
+                unit_sell = 0 if sell_rate is None else amount_nano(quantity, sell_rate)
+            words = variant if variant is None or unit in TOKEN_CLASSES else None
+            amounts[unit] = UnitAmount(quantity, sell_rate, unit_sell, unit_cost, words)
+            sell_nano += unit_sell
+            cost_nano += unit_cost
+    if is_billable and event.sla_credit_nano:
         amounts[SLA_CREDIT] = _sla_credit(event, amounts)
-    sell_nano = sum([one.sell_nano for one in amounts.values()])
-    cost_nano = sum([one.cost_nano for one in amounts.values()])
-    if max(abs(sell_nano), abs(cost_nano)) > QUANTITY_MAX:
+        sell_nano += amounts[SLA_CREDIT].sell_nano
+    if not -QUANTITY_MAX <= sell_nano <= QUANTITY_MAX >= abs(cost_nano):
         raise ValueError(f"an event that sells for {sell_nano} nano-USD is not usage")
     return RatedEvent(event, amounts, sell_nano, cost_nano, tuple(unpriced))
+
+
+def _lacking(
+    event: UsageEvent, unit: str, *, cost: Rates | None, sell: Rates | None
+) -> tuple[str, ...]:
+    """The unit, where a rate that it must have was not found."""
+    is_kept = event.reason_code == Reason.CACHE_HIT  # it was given again: nobody was paid for it
+    lacks_cost = _rate_of(unit, cost) is None and not is_kept and _must_have_rate(unit, cost)
+    lacks_sell = _rate_of(unit, sell) is None and event.billable and _must_have_rate(unit, sell)
+    return (unit,) if lacks_cost or lacks_sell else ()
 
 
 def _at(event: UsageEvent, rates: Rates | None) -> Rates | None:
@@ -134,6 +150,10 @@ def _must_have_rate(unit: str, rates: Rates | None) -> bool:
     return rates is None or unit in TOKEN_CLASSES or unit in TOOL_UNITS
 
 
+_Question = tuple[str | None, str | None, str, str, str]
+"""What an event's rates depend on: versions of cost and sell, provider, upstream model, model."""
+
+
 class RateCards:
     """The price versions at hand, and the rates found in them.
 
@@ -145,7 +165,7 @@ class RateCards:
 
     def __init__(self) -> None:
         self._versions: dict[str, RatesByModel] = {}
-        self._found: dict[tuple[str, str, str, str], Rates | None] = {}
+        self._found: dict[_Question, tuple[Rates | None, Rates | None]] = {}
 
     def add(self, card: RatesByModel) -> None:
         """Take a version in."""
@@ -155,20 +175,34 @@ class RateCards:
         """The versions that the event needs and that are not here yet."""
         return tuple(name for name in versions_needed(event) if name not in self._versions)
 
+    def lacking(self, events: Iterable[UsageEvent]) -> set[str]:
+        """What is `missing` of all of these; they need few versions between them."""
+        needed = {(each.cost_version, each.sell_version, each.billable): each for each in events}
+        return {name for each in needed.values() for name in self.missing(each)}
+
     def rate(self, event: UsageEvent) -> RatedEvent:
         """The event at its own versions' prices, all of which must be here."""
-        sell = self._rates(event, event.sell_version) if event.billable else None
-        return rate_at(event, self._rates(event, event.cost_version), sell)
+        question = (
+            event.cost_version,
+            event.sell_version if event.billable else None,
+            event.provider,
+            event.model_upstream,
+            event.model_public or event.model_requested,  # `served_model`
+        )
+        found = self._found.get(question)
+        if found is None:
+            found = self._look_up(event, question)
+        return rate_at(event, *found)
 
-    def _rates(self, event: UsageEvent, version: str | None) -> Rates | None:
-        if version is None:
-            return None
-        key = (version, event.provider, event.model_upstream, served_model(event))
-        if key not in self._found:
-            if len(self._found) >= self.FOUND_MAX:
-                self._found.clear()
-            self._found[key] = _find(event, self._versions[version])
-        return self._found[key]
+    def _look_up(self, event: UsageEvent, question: _Question) -> tuple[Rates | None, Rates | None]:
+        if len(self._found) >= self.FOUND_MAX:
+            self._found.clear()
+        cost, sell = (
+            None if version is None else _find(event, self._versions[version])
+            for version in question[:2]
+        )
+        self._found[question] = (cost, sell)
+        return cost, sell
 
 
 def _find(event: UsageEvent, card: RatesByModel | None) -> Rates | None:

@@ -6,6 +6,7 @@ before, and trimming stays behind everything that is unread, unsettled, or recen
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -20,7 +21,7 @@ from metering.settlement.entries import Entry, Malformed
 from metering.settlement.redis_client import servers
 
 BATCH_MAX = 256
-"""Entries per stream and read, and events per transaction: larger ones gain little (measured)."""
+"""Entries per stream and read: a transaction may hold those of several streams."""
 
 KEEP_MS = 3_600_000
 """Settled entries stay this long, for live dashboards and for rebuilding windows."""
@@ -48,7 +49,10 @@ class StreamReader:
         self._keys = keys
         self._consumer = consumer
         self.shards = tuple(shards)
-        self._shard_of = {keys.stream(shard).encode(): shard for shard in shards}
+        # Two workers that began with the same shard would wait for each other's locks on and on.
+        first = zlib.crc32(consumer.encode()) % max(len(self.shards), 1)
+        turned = self.shards[first:] + self.shards[:first]
+        self._shard_of = {keys.stream(shard).encode(): shard for shard in turned}
 
     async def ensure_groups(self) -> None:
         """Make the streams and their group where they are missing; reads from the very first."""
@@ -369,10 +373,10 @@ def _script(name: str) -> str:
 
 def make_entry(shard: int, stream_id: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
     """An entry as read; an entry that Redis no longer has comes without fields."""
+    at = str(stream_id, "ascii")
     if not fields:
-        return Entry(shard, _text(stream_id), None, "")
-    digest = fields.get(b"h", b"").decode(errors="replace")
-    return Entry(shard, _text(stream_id), fields.get(b"e", b""), digest)
+        return Entry(shard, at, None, "")
+    return Entry(shard, at, fields.get(b"e", b""), str(fields.get(b"h", b""), "utf-8", "replace"))
 
 
 def _by_shard(entries: Iterable[Entry]) -> dict[int, list[str]]:

@@ -34,6 +34,10 @@ from metering.settlement.went_back import Position, leave_stale_windows
 from metering.settlement.worker_lane import Lane
 from metering.settlement.worker_tally import Tally
 
+TRANSACTION_MAX = 1_024
+"""Events per transaction: a commit costs as much for 1,024 as for 256 (measured), and other writers
+wait for it no longer than a tenth of a second."""
+
 _UPGRADE = "upgraded the worker to the schema of its events"
 
 
@@ -69,8 +73,8 @@ class Booker:
 
     async def settle(self, reader: StreamReader, lane: Lane, entries: Sequence[Entry]) -> None:
         """Settle entries that nobody was given before, a batch at a time."""
-        for start in range(0, len(entries), BATCH_MAX):
-            await self._settle_batch(reader, lane, entries[start : start + BATCH_MAX])
+        for start in range(0, len(entries), TRANSACTION_MAX):
+            await self._settle_batch(reader, lane, entries[start : start + TRANSACTION_MAX])
 
     async def settle_again(
         self, reader: StreamReader, lane: Lane, entries: Sequence[Entry]

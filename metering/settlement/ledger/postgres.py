@@ -9,6 +9,7 @@ again. Loaded only where a ledger is on PostgreSQL.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,18 +92,31 @@ def lock_migrations(connection: Connection) -> None:
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
 
-def copy_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Append rows by COPY; all have the same keys. It fails with SQLAlchemy's errors."""
+def copy_values(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Append the values of these columns by COPY. It fails with SQLAlchemy's errors.
+
+    In binary: as text, a payload is written in hexadecimal here and read back there, which was a
+    third of the server's work for an event and more than half of ours.
+    """
     import psycopg  # noqa: PLC0415 - an extra; this is reached with a connection of it only
 
-    names = ", ".join(rows[0])
-    statement = f"COPY {table.name} ({names}) FROM STDIN"
+    statement = f"COPY {table.name} ({', '.join(names)}) FROM STDIN (FORMAT BINARY)"
+    types = [table.c[name].type.compile(connection.dialect).lower() for name in names]
+    for place, name in enumerate(names):
+        if types[place] == "integer":
+            _need_four_bytes(name, [row[place] for row in rows])
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in rows:
-                copy.write_row(tuple(row.values()))
+            copy.set_types(types)
+            try:
+                for row in rows:
+                    copy.write_row(row)
+            except (TypeError, struct.error) as error:  # a value that is not of its column's type
+                raise psycopg.DataError(str(error)) from None
     except psycopg.Error as error:
         gone = driver.closed or error.sqlstate in _GONE
         if gone:
@@ -116,6 +130,13 @@ def copy_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any
             connection_invalidated=gone,
             dialect=connection.dialect,
         ) from error
+
+
+def _need_four_bytes(name: str, values: Sequence[Any]) -> None:
+    """OverflowError for what the driver would write without its upper half, and say nothing."""
+    numbers = [value for value in values if type(value) is int]
+    if numbers and not -(2**31) <= min(numbers) <= max(numbers) < 2**31:
+        raise OverflowError(f"{name} has a number that does not fit into four bytes")
 
 
 def add_rows(

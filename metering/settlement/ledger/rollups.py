@@ -104,7 +104,7 @@ def _is_behind(connection: Connection, shard: int) -> bool:
 
 
 def _units(rows: Iterable[Any]) -> list[dict[str, Any]]:
-    sums: dict[_Key, list[int]] = {}
+    sums: dict[_Key, dict[str, list[int]]] = {}
     for row in rows:
         dimensions = (
             row.tenant,
@@ -119,11 +119,24 @@ def _units(rows: Iterable[Any]) -> list[dict[str, Any]]:
             row.cache_status or "",
             row.billable,
         )
-        _add(sums, (*dimensions, ATTEMPT), (_attempts(row), 0, 0))
+        units = sums.get(dimensions)
+        if units is None:
+            units = sums[dimensions] = {ATTEMPT: [0, 0, 0]}
+        units[ATTEMPT][0] += _attempts(row)
         for unit, (quantity, _, sell_nano, cost_nano, *_) in decode_amounts(row.amounts).items():
-            _add(sums, (*dimensions, unit), (quantity, sell_nano, cost_nano))
+            found = units.get(unit)
+            if found is None:
+                units[unit] = [quantity, sell_nano, cost_nano]
+            else:
+                found[0] += quantity
+                found[1] += sell_nano
+                found[2] += cost_nano
     names = (*tables.ROLLUP_DIMENSIONS, *_MEASURES)
-    return [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
+    return [
+        dict(zip(names, (*dimensions, unit, *sums[dimensions][unit]), strict=True))
+        for dimensions in sorted(sums)
+        for unit in sorted(sums[dimensions])
+    ]
 
 
 def _attempts(row: Row[Any]) -> int:

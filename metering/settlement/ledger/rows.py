@@ -15,7 +15,7 @@ from metering.settlement.ledger.tables import quantity_column
 from metering.settlement.rating import RatedEvent
 from metering.usage import TOKEN_CLASSES
 
-_QUANTITIES = tuple((unit, quantity_column(unit)) for unit in TOKEN_CLASSES)
+_TOKENS = frozenset(TOKEN_CLASSES)
 COPIED = (
     "event_id",
     "kind",
@@ -51,19 +51,46 @@ copied = attrgetter(*COPIED)
 """Their values, of an event or of a row."""
 
 
-def event_row(
+COLUMNS = (
+    *COPIED,
+    *[quantity_column(unit) for unit in TOKEN_CLASSES],
+    "shard",
+    "seq",
+    "prev_hash",
+    "hash",
+    "txn_id",
+    "schema_version",
+    "user_scope",
+    "received_at",
+    "stream_id",
+    "stream_ms",
+    "q_other",
+    "sell_nano",
+    "cost_nano",
+    "event_cost_nano",
+    "amounts",
+    "unpriced",
+    "payload",
+    "payload_hash",
+)
+"""The columns of an event's row, in the order of `event_values`."""
+
+HASH = COLUMNS.index("hash")
+
+
+def event_values(
     booking: Booking, *, txn_id: int, seq: int, prev_hash: str, received_at: int
-) -> dict[str, Any]:
+) -> tuple[Any, ...]:
     """The row of an event that is booked by transaction `txn_id` as number `seq` of its shard."""
-    event, rated, entry = booking.rated.event, booking.rated, booking.arrival.entry
-    amounts = encode_amounts(rated)
-    row: dict[str, Any] = dict(zip(COPIED, copied(event), strict=True))
-    row.update({column: event.units.get(unit) for unit, column in _QUANTITIES})
-    row.update(
-        shard=entry.shard,
-        seq=seq,
-        prev_hash=prev_hash,
-        hash=link(
+    rated, entry = booking.rated, booking.arrival.entry
+    event, amounts = rated.event, encode_amounts(rated)
+    return (
+        *copied(event),
+        *map(event.units.get, TOKEN_CLASSES),
+        entry.shard,
+        seq,
+        prev_hash,
+        link(
             prev_hash,
             shard=entry.shard,
             seq=seq,
@@ -72,22 +99,21 @@ def event_row(
             txn_id=txn_id,
             amounts=amounts,
         ),
-        txn_id=txn_id,
-        schema_version=event.schema,
-        user_scope=user_scope(event),
-        received_at=received_at,
-        stream_id=entry.stream_id,
-        stream_ms=entry.position[0],
-        q_other=_other_units(event),
-        sell_nano=rated.sell_nano,
-        cost_nano=rated.cost_nano,
-        event_cost_nano=event.cost_nano,
-        amounts=amounts,
-        unpriced=bool(rated.unpriced),
-        payload=booking.arrival.body,
-        payload_hash=entry.digest,
+        txn_id,
+        event.schema,
+        user_scope(event) if event.user else None,
+        received_at,
+        entry.stream_id,
+        entry.position[0],
+        None if _TOKENS.issuperset(event.units) else _other_units(event),
+        rated.sell_nano,
+        rated.cost_nano,
+        event.cost_nano,
+        amounts,
+        bool(rated.unpriced),
+        booking.arrival.body,
+        entry.digest,
     )
-    return row
 
 
 def encode_amounts(rated: RatedEvent) -> str:
@@ -109,6 +135,6 @@ def decode_amounts(text: str) -> dict[str, tuple[Any, ...]]:
     return dict(orjson.loads(text))
 
 
-def _other_units(event: UsageEvent) -> str | None:
-    other = {unit: n for unit, n in event.units.items() if unit not in TOKEN_CLASSES}
-    return orjson.dumps(other, option=orjson.OPT_SORT_KEYS).decode() if other else None
+def _other_units(event: UsageEvent) -> str:
+    other = {unit: n for unit, n in event.units.items() if unit not in _TOKENS}
+    return orjson.dumps(other, option=orjson.OPT_SORT_KEYS).decode()

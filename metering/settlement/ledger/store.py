@@ -131,20 +131,27 @@ def insert_into(connection: Connection, table: Table) -> Insert:
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Append rows, straight to the driver; nothing when there are none.
+    """Append rows, straight to the driver; nothing when there are none. All have the same keys."""
+    if rows:
+        insert_values(connection, table, tuple(rows[0]), [tuple(row.values()) for row in rows])
 
-    All rows have the same keys. SQLAlchemy's handling of 50 parameters takes longer than SQLite's
-    insert, so values must be what the driver takes as they are: integers, text, bytes, None.
+
+def insert_values(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Append rows that are the values of these columns; nothing when there are none.
+
+    SQLAlchemy's handling of 50 parameters takes longer than SQLite's insert, so values must be what
+    the driver takes as they are: integers, text, bytes, None.
     """
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        _postgres().copy_rows(connection, table, rows)
+        _postgres().copy_values(connection, table, names, rows)
         return
-    names = tuple(rows[0])
     marks = ", ".join("?" * len(names))
     statement = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - names of ours
-    connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
+    connection.exec_driver_sql(statement, rows)
 
 
 def add_rows(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, text, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from metering.events import Kind
 from metering.seq_ranges import SeqRanges
@@ -36,10 +36,10 @@ from metering.settlement.ledger.dead_letters import keep_dead_letters
 from metering.settlement.ledger.exchanges import incomplete_exchanges, reversals_due
 from metering.settlement.ledger.outbox import put_alerts
 from metering.settlement.ledger.posted import post
-from metering.settlement.ledger.rows import event_row
+from metering.settlement.ledger.rows import COLUMNS, HASH, event_values
 from metering.settlement.ledger.store import (
     Ledger,
-    insert_rows,
+    insert_values,
     keep_rows,
 )
 from metering.settlement.rating import RatedEvent
@@ -71,7 +71,7 @@ def _write(
         heads = _lock_shards(connection, shards)
         if len(heads) < len(shards):
             return None
-        known = _known_hashes(connection, {booking.event_id for booking in batch.bookings})
+        known = _known_hashes(connection, [booking.event_id for booking in batch.bookings])
         found = sort_bookings(batch.bookings, known)
         reversals = reversals_due(connection, found.fresh)
         found = replace(found, fresh=found.fresh + reversals)
@@ -141,14 +141,21 @@ def _make_watermarks(ledger: Ledger, shards: Sequence[int], now_ns: int) -> None
         keep_rows(connection, tables.watermark, rows)
 
 
-def _known_hashes(connection: Connection, event_ids: set[str]) -> dict[str, str]:
-    event = tables.usage_event.c
-    query = select(event.event_id, event.payload_hash)
-    if connection.dialect.name == "postgresql":  # one array costs a third of 256 parameters
-        query = query.where(text("event_id = ANY(:ids)").bindparams(ids=list(event_ids)))
+def _known_hashes(connection: Connection, event_ids: Sequence[str]) -> dict[str, str]:
+    """The hashes of the bodies that stand, of those of these events that are in the ledger.
+
+    Straight to the driver, as in `insert_values`: SQLAlchemy takes longer for a thousand parameters
+    than the database, and PostgreSQL takes an array in a third of the time.
+    """
+    if not event_ids:
+        return {}
+    start = "SELECT event_id, payload_hash FROM usage_event WHERE event_id "
+    if connection.dialect.name == "postgresql":
+        found = connection.exec_driver_sql(f"{start} = ANY(%s)", (list(event_ids),))
     else:
-        query = query.where(event.event_id.in_(event_ids))
-    return {row.event_id: row.payload_hash for row in connection.execute(query)}
+        marks = ", ".join("?" * len(event_ids))
+        found = connection.exec_driver_sql(f"{start} IN ({marks})", tuple(event_ids))
+    return {row.event_id: row.payload_hash for row in found}
 
 
 def _keep_prices(connection: Connection, prices: Mapping[str, bytes], now_ns: int) -> None:
@@ -183,16 +190,17 @@ def _insert_events(
     rows = []
     for booking in fresh:
         head = heads[booking.arrival.entry.shard]
-        row = event_row(
+        head["events"] += 1
+        row = event_values(
             booking,
             txn_id=txn_of[booking.rated.event.tenant],
-            seq=head["events"] + 1,
+            seq=head["events"],
             prev_hash=head["chain_hash"],
             received_at=now_ns,
         )
-        head["events"], head["chain_hash"] = row["seq"], row["hash"]
+        head["chain_hash"] = row[HASH]
         rows.append(row)
-    insert_rows(connection, tables.usage_event, rows)
+    insert_values(connection, tables.usage_event, COLUMNS, rows)
 
 
 def _keep_conflicts(connection: Connection, found: Sorted, now_ns: int) -> None:

@@ -14,9 +14,10 @@ import pytest
 from fixtures_ledger import book, make_event
 from fixtures_postgres import PostgresServer
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 
 from metering.settlement.ledger import tables
+from metering.settlement.ledger.dead_letters import is_data_failure
 from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.rollups import rebuild_rollups, update_rollups
 from metering.settlement.ledger.store import Ledger, insert_rows, open_ledger
@@ -178,6 +179,23 @@ def test_a_copy_that_loses_its_connection_fails_like_any_statement(postgres_url:
         with pytest.raises(DBAPIError, match="violates not-null"), ledger.write() as connection:
             insert_rows(connection, tables.rollup_watermark, [{"shard": 1, "seq": None}])
 
+        assert book(ledger, [make_event()]).settled == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "booked_at", "error"),
+    [(2**31, 1, OverflowError), (1, 2**63, OverflowError), ("7", 1, DataError)],
+)
+def test_a_copy_refuses_what_its_column_cannot_hold(
+    postgres_url: str, events: object, booked_at: int, error: type[Exception]
+) -> None:
+    """In binary, the driver would cut a number to four bytes without a word."""
+    row = {"id": 1, "tenant": "t", "kind": "usage", "idem_key": "k", "events": events}
+    with closing(open_ledger(postgres_url)) as ledger:
+        with pytest.raises(error) as refused, ledger.write() as connection:
+            insert_rows(connection, tables.txn, [{**row, "booked_at": booked_at}])
+
+        assert is_data_failure(refused.value)
         assert book(ledger, [make_event()]).settled == 1
 
 
