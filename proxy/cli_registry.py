@@ -99,5 +99,5 @@ def _publish(settings: Settings, ledger: Ledger) -> bool:
 def when(published: bool) -> str:
     """When it holds, for people."""
     if published:
-        return "It holds within two seconds, on every machine."
+        return "It holds within seconds, on every machine."
     return "Redis cannot be reached: it holds once the worker can tell it, or at the next start."
