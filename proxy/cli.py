@@ -323,3 +323,7 @@ def usage(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     report(lambda: cli_reports.usage(settings, asked), as_json)
+
+
+if __name__ == "__main__":
+    main()
