@@ -159,10 +159,14 @@ def add_rows(
     if connection.dialect.name == "postgresql":
         _postgres().add_rows(connection, table, rows, measures)
         return
-    insert = insert_into(connection, table)
-    summed = {name: table.c[name] + insert.excluded[name] for name in measures}
-    keys = [column.name for column in table.primary_key]
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=summed), rows)
+    names = tuple(rows[0])
+    keys = ", ".join(column.name for column in table.primary_key)
+    summed = ", ".join(f"{name} = {name} + excluded.{name}" for name in measures)
+    statement = (  # straight to the driver, as in `insert_rows`
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608 - names of ours
+        f"ON CONFLICT ({keys}) DO UPDATE SET {summed}"
+    )
+    connection.exec_driver_sql(statement, [tuple(row.values()) for row in rows])
 
 
 def keep_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -184,6 +184,8 @@ def _verify_event(row: Row[Any], moved: Moved) -> Iterator[str]:
                 yield f"{where}: column {name} is not what the payload says"
     if row.user_scope not in (None, user_scope(event)):  # None: booked before there was a column
         yield f"{where}: column user_scope is not what the payload says"
+    if row.ttft_ms not in (None, event.ttft_ms):  # as above
+        yield f"{where}: column ttft_ms is not what the payload says"
     yield from _verify_amounts(row, where)
 
 
