@@ -9,10 +9,11 @@ is, so what was counted at an earlier attempt is taken back when a later one com
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import add
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, case, delete, func, select, text, update
+from sqlalchemy import Connection, Table, case, delete, func, literal_column, select, text, update
 
 from metering.events import Kind, Reason, Status
 from metering.settlement.histograms import bucket_of
@@ -20,19 +21,17 @@ from metering.settlement.ledger import tables
 from metering.settlement.ledger.analytics_tables import (
     DERIVED,
     DIMENSIONS,
-    FULL,
     HISTOGRAMS,
     LEVELS,
     MEASURES,
     PERIODS,
     QUANTITIES,
     SUMS,
-    TIMES,
     usage_mark,
     usage_series,
 )
 from metering.settlement.ledger.rollups import CHUNK, HOUR_NS, attempts_of
-from metering.settlement.ledger.store import Ledger, add_rows, keep_rows
+from metering.settlement.ledger.store import Ledger, add_tuples, keep_rows
 
 TURN = 50_000
 """Events summed at most before other work has its turn: about two seconds."""
@@ -46,31 +45,25 @@ _NAMED_MAX = 500
 _HOURS = {"hour": 1, "day": 24}
 
 _EVENT = tables.usage_event.c
+_NAMES = tuple("model_upstream" if name == "model" else name for name in DIMENSIONS)
 _READ = (
+    *(func.coalesce(_EVENT[name], literal_column("''")).label(name) for name in _NAMES),
     _EVENT.seq,
     _EVENT.kind,
     _EVENT.exchange_id,
     _EVENT.attempt,
     _EVENT.event_id,
     _EVENT.occurred_at,
-    _EVENT.tenant,
-    _EVENT.project,
-    _EVENT.api_key_id,
-    _EVENT.feature,
-    _EVENT.provider,
-    _EVENT.model_upstream,
-    _EVENT.model_version,
-    _EVENT.status,
-    _EVENT.reason_code,
-    _EVENT.cache_status,
     _EVENT.latency_ms,
     _EVENT.ttft_ms,
+    case((_EVENT.ttft_ms.is_(None), _EVENT.payload)).label("payload"),  # of old events, and failed
     _EVENT.sell_nano,
     _EVENT.cost_nano,
     *(_EVENT[name] for name in QUANTITIES),
-    case((_EVENT.ttft_ms.is_(None), _EVENT.payload)).label("payload"),  # of old events, and failed
 )
-_COLUMNS = ", ".join(column.name for column in _READ[:-1])
+"""The dimensions first and the quantities last, so that either is a slice."""
+_DIMS = slice(len(DIMENSIONS))
+_QUANTITIES = slice(-len(QUANTITIES), None)
 _FIRST = len(MEASURES) - len(QUANTITIES)
 _PLACES = {
     name: tuple(DIMENSIONS.index(each) for each in level.dimensions)
@@ -78,7 +71,11 @@ _PLACES = {
 }
 
 _Dims = tuple[str, ...]
+_Numbers = tuple[int, ...]
+"""The numbers of an event's series, one for each level."""
 _Sums = dict[tuple[Any, ...], list[int]]
+"""By numbers, hour and (of times) bucket."""
+_Folded = dict[tuple[int, ...], list[int]]
 
 
 class Summing:
@@ -86,7 +83,7 @@ class Summing:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._known: dict[tuple[str, _Dims], int] = {}
+        self._known: dict[_Dims, _Numbers] = {}
 
     def update(self, events_max: int | None = TURN) -> int:
         """Sum what is in the ledger and not in the tables yet; how many events that were."""
@@ -112,7 +109,7 @@ class Summing:
 
     def _sum_up(self, shard: int) -> int:
         """A chunk of a shard, in one transaction."""
-        learned: dict[tuple[str, _Dims], int] = {}
+        learned: dict[_Dims, _Numbers] = {}
         with self._ledger.write() as connection:
             keep_rows(connection, usage_mark, [{"shard": shard, "seq": 0}])  # a row to lock
             mark = usage_mark.c
@@ -127,10 +124,16 @@ class Summing:
             rows = connection.execute(events).all()
             if not rows:
                 return 0
-            sums, times = _summed(rows)
-            for dims, hour, sign, row in _requests(rows, _earlier(connection, rows, after)):
-                _count_request(sums[dims, hour], row, sign)
-            self._write(connection, sums, times, learned)
+            numbers = self._numbers(connection, {row[_DIMS] for row in rows}, learned)
+            earlier = _earlier(connection, rows, after)
+            if earlier:
+                numbers = {
+                    **numbers,
+                    **self._numbers(connection, [row[_DIMS] for row in earlier], learned),
+                }
+            sums, times = _summed(rows, numbers)
+            _count_requests(sums, rows, earlier, numbers)
+            _write(connection, sums, times)
             moved = update(usage_mark).where(mark.shard == shard).values(seq=rows[-1].seq)
             connection.execute(moved)
         if len(self._known) + len(learned) > _SERIES_MAX:
@@ -138,53 +141,15 @@ class Summing:
         self._known |= learned  # only what is committed
         return len(rows)
 
-    def _write(
-        self,
-        connection: Connection,
-        sums: _Sums,
-        times: _Sums,
-        learned: dict[tuple[str, _Dims], int],
-    ) -> None:
-        all_sums: dict[tuple[str, str], _Sums] = {}
-        all_times: dict[tuple[str, str], _Sums] = {}
-        for name, level in LEVELS.items():
-            for period in PERIODS:
-                all_sums[name, period] = _folded(sums, name, period)
-                if period in level.times:
-                    all_times[name, period] = _folded(times, name, period)
-        series = {(name, dims) for (name, _), each in all_sums.items() for dims, *_ in each}
-        numbers = self._numbers(connection, series, learned)
-        for period in PERIODS:
-            for tables_of, found, names in (
-                (SUMS, all_sums, MEASURES),
-                (HISTOGRAMS, all_times, TIMES),
-            ):
-                table = tables_of[period]
-                keys = [column.name for column in table.primary_key]
-                rows = sorted(
-                    ((numbers[name, dims], *rest), amounts)
-                    for (name, each), folded in found.items()
-                    if each == period
-                    for (dims, *rest), amounts in folded.items()
-                )
-                made = [
-                    dict(zip((*keys, *names), (*key, *more), strict=True)) for key, more in rows
-                ]
-                add_rows(connection, table, made, measures=names)
-
     def _numbers(
-        self,
-        connection: Connection,
-        series: Iterable[tuple[str, _Dims]],
-        learned: dict[tuple[str, _Dims], int],
-    ) -> Mapping[tuple[str, _Dims], int]:
-        """The numbers of these series; those that are new get one."""
-        missing = sorted(each for each in series if each not in self._known)
+        self, connection: Connection, series: Iterable[_Dims], learned: dict[_Dims, _Numbers]
+    ) -> Mapping[_Dims, _Numbers]:
+        """The numbers of these series at every level; those that are new get some."""
+        wanted = set(series)
+        missing = wanted - self._known.keys() - learned.keys()
         if missing:
-            rows = [{"level": name, **_spread(name, dims)} for name, dims in missing]
-            keep_rows(connection, usage_series, rows)
-            learned.update(_numbers_of(connection, {row["tenant"] for row in rows}))
-        return {**self._known, **learned} if learned else self._known
+            learned.update(_numbered(connection, missing))
+        return {dims: self._known.get(dims) or learned[dims] for dims in wanted}
 
 
 def update_analytics(ledger: Ledger) -> int:
@@ -210,66 +175,52 @@ def behind_by_shard(connection: Connection) -> list[tuple[int, int]]:
     return [(row[0], int(row[1])) for row in connection.execute(query)]
 
 
-def _spread(level: str, dims: _Dims) -> dict[str, str]:
-    found = dict.fromkeys(DIMENSIONS, "")
-    found.update(zip(LEVELS[level].dimensions, dims, strict=True))
-    return found
-
-
-def _numbers_of(
-    connection: Connection, tenants: Iterable[str]
-) -> Iterable[tuple[tuple[str, _Dims], int]]:
-    """All series of these tenants; the empty one has those of everybody."""
-    names = sorted(tenants)
-    for start in range(0, len(names), _NAMED_MAX):
-        some = names[start : start + _NAMED_MAX]
+def _numbered(connection: Connection, missing: Iterable[_Dims]) -> dict[_Dims, _Numbers]:
+    """Their numbers at every level, which they may be the first to need."""
+    keys = {dims: [_key_of(level, dims) for level in LEVELS] for dims in missing}
+    wanted = sorted({key for each in keys.values() for key in each})
+    names = ("level", *DIMENSIONS)
+    keep_rows(connection, usage_series, [dict(zip(names, key, strict=True)) for key in wanted])
+    numbers: dict[tuple[str, ...], int] = {}
+    tenants = sorted({key[1] for key in wanted})
+    for start in range(0, len(tenants), _NAMED_MAX):
+        some = tenants[start : start + _NAMED_MAX]
         query = select(usage_series).where(
             usage_series.c.level.in_(list(LEVELS)), usage_series.c.tenant.in_(some)
         )
-        for number, level, *dims in connection.execute(query):
-            yield (level, tuple(dims[place] for place in _PLACES[level])), number
+        for number, *key in connection.execute(query):
+            numbers[tuple(key)] = number
+    return {dims: tuple([numbers[key] for key in each]) for dims, each in keys.items()}
 
 
-def _summed(rows: Sequence[Any]) -> tuple[_Sums, _Sums]:
-    """By dimensions and hour, what the events come to, and their times by bucket."""
+def _key_of(level: str, dims: _Dims) -> tuple[str, ...]:
+    kept = _PLACES[level]
+    return (level, *[each if place in kept else "" for place, each in enumerate(dims)])
+
+
+def _summed(rows: Sequence[Any], numbers: Mapping[_Dims, _Numbers]) -> tuple[_Sums, _Sums]:
+    """By series and hour, what the events come to, and their times by bucket."""
     sums: _Sums = {}
     times: _Sums = {}
     for row in rows:
-        key = place_of(row)
-        found = sums.get(key)
+        series, hour = numbers[row[_DIMS]], row.occurred_at // HOUR_NS
+        found = sums.get((series, hour))
         if found is None:
-            found = sums[key] = [0] * len(MEASURES)
+            found = sums[series, hour] = [0] * len(MEASURES)
         sign = attempts_of(row.kind)
         found[1] += sign
         if row.status in ERRORS:
             found[3] += sign
         found[5] += row.sell_nano
         found[6] += row.cost_nano
-        for place, quantity in enumerate(row[20:-1], _FIRST):
+        for place, quantity in enumerate(row[_QUANTITIES], _FIRST):
             if quantity:
                 found[place] += quantity
         if sign and (row.latency_ms or row.kind != Kind.CUSTOM):  # what is reported may have none
-            _add(times, (*key, bucket_of(row.latency_ms)), 0, sign)
+            _add(times, (series, hour, bucket_of(row.latency_ms)), 0, sign)
         if sign and (ttft_ms := _ttft_ms(row)) is not None:
-            _add(times, (*key, bucket_of(ttft_ms)), 1, sign)
+            _add(times, (series, hour, bucket_of(ttft_ms)), 1, sign)
     return sums, times
-
-
-def place_of(row: Any) -> tuple[_Dims, int]:
-    """The dimensions and the hour of an event."""
-    dims = (
-        row.tenant,
-        row.project,
-        row.api_key_id,
-        row.feature or "",
-        row.provider,
-        row.model_upstream,
-        row.model_version or "",
-        row.status,
-        row.reason_code,
-        row.cache_status or "",
-    )
-    return dims, row.occurred_at // HOUR_NS
 
 
 def _ttft_ms(row: Any) -> int | None:
@@ -282,28 +233,29 @@ def _ttft_ms(row: Any) -> int | None:
 def _add(times: _Sums, key: tuple[Any, ...], place: int, count: int) -> None:
     found = times.get(key)
     if found is None:
-        found = times[key] = [0] * len(TIMES)
+        found = times[key] = [0, 0]
     found[place] += count
 
 
-def _count_request(found: list[int], row: Any, sign: int) -> None:
-    found[0] += sign
-    if row.status in ERRORS:
-        found[2] += sign
-    if row.reason_code == Reason.CACHE_HIT:
-        found[4] += sign
-
-
-def _requests(rows: Sequence[Any], earlier: Sequence[Any]) -> Iterable[tuple[_Dims, int, int, Any]]:
-    """Where requests are to be counted, and where not any more."""
-    before, last = _last_attempts(earlier), _last_attempts(rows)
-    for exchange, row in last.items():
+def _count_requests(
+    sums: _Sums,
+    rows: Sequence[Any],
+    earlier: Sequence[Any],
+    numbers: Mapping[_Dims, _Numbers],
+) -> None:
+    """Count requests where they ended, and take back where they had seemed to."""
+    before = _last_attempts(earlier)
+    for exchange, row in _last_attempts(rows).items():
         known = before.get(exchange)
-        if known is not None:
-            if _rank(known) > _rank(row):
-                continue
-            yield (*place_of(known), -1, known)
-        yield (*place_of(row), 1, row)
+        if known is not None and _rank(known) > _rank(row):
+            continue
+        for one, sign in ((known, -1), (row, 1)):
+            if one is not None:
+                place = (numbers[one[_DIMS]], one.occurred_at // HOUR_NS)
+                found = sums.setdefault(place, [0] * len(MEASURES))
+                found[0] += sign
+                found[2] += sign * (one.status in ERRORS)
+                found[4] += sign * (one.reason_code == Reason.CACHE_HIT)
 
 
 def _last_attempts(rows: Sequence[Any]) -> dict[tuple[str, str], Any]:
@@ -326,27 +278,39 @@ def _earlier(connection: Connection, rows: Sequence[Any], after: int) -> Sequenc
     if not after:
         return ()
     ids = sorted({row.exchange_id for row in rows if row.kind == Kind.USAGE})
-    asked = f"SELECT {_COLUMNS} FROM usage_event WHERE seq <= "  # noqa: S608 - columns of ours
     if connection.dialect.name == "postgresql":
-        query = text(f"{asked} :after AND exchange_id = ANY(:ids)")
-        return connection.execute(query, {"after": after, "ids": ids}).all()
-    marks = ", ".join("?" * len(ids))
-    statement = f"{asked} ? AND exchange_id IN ({marks})"
-    return connection.exec_driver_sql(statement, (after, *ids)).all()
+        known = text("exchange_id = ANY(:ids)").bindparams(ids=ids)
+    else:  # a list of so many takes SQLAlchemy longer than SQLite
+        known = text("exchange_id IN (SELECT value FROM json_each(:ids))").bindparams(
+            ids=orjson.dumps(ids).decode()
+        )
+    return connection.execute(select(*_READ).where(_EVENT.seq <= after, known)).all()
 
 
-def _folded(sums: _Sums, level: str, period: str) -> _Sums:
-    """The same, with less told apart."""
-    if level == FULL and period == "hour":
-        return sums
-    places, hours = _PLACES[level], _HOURS[period]
-    folded: _Sums = {}
-    for (dims, hour, *rest), amounts in sums.items():
-        key = (tuple([dims[place] for place in places]), hour // hours, *rest)
-        found = folded.get(key)
-        if found is None:
-            folded[key] = list(amounts)
-        else:
-            for place, amount in enumerate(amounts):
-                found[place] += amount
+def _write(connection: Connection, sums: _Sums, times: _Sums) -> None:
+    """Add what was summed to every table."""
+    for period in PERIODS:
+        levels = [place for place, level in enumerate(LEVELS.values()) if period in level.sums]
+        _add_rows(connection, SUMS[period], _folded(sums, levels, _HOURS[period]))
+        levels = [place for place, level in enumerate(LEVELS.values()) if period in level.times]
+        _add_rows(connection, HISTOGRAMS[period], _folded(times, levels, _HOURS[period]))
+
+
+def _add_rows(connection: Connection, table: Table, folded: _Folded) -> None:
+    rows = [(*key, *folded[key]) for key in sorted(folded)]
+    names = table.c.keys()
+    add_tuples(connection, table, names, rows, measures=names[len(table.primary_key) :])
+
+
+def _folded(sums: _Sums, levels: Sequence[int], hours: int) -> _Folded:
+    """By number of a series and period, at these levels."""
+    folded: _Folded = {}
+    for (series, hour, *rest), amounts in sums.items():
+        for level in levels:
+            key = (series[level], hour // hours, *rest)
+            found = folded.get(key)
+            if found is None:
+                folded[key] = amounts
+            else:
+                folded[key] = list(map(add, found, amounts))
     return folded

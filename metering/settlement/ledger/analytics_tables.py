@@ -47,21 +47,23 @@ TIMES = ("latency", "ttft")
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What the series of a level tell apart, and for which periods their times are kept."""
+    """What the series of a level tell apart, and by which periods they are summed."""
 
     dimensions: tuple[str, ...]
+    sums: tuple[str, ...]
     times: tuple[str, ...]
 
 
 FULL, TENANT, UPSTREAM, FEATURE = "full", "tenant", "upstream", "feature"
 LEVELS: Mapping[str, Level] = {
-    TENANT: Level(("tenant",), ("day",)),
-    FEATURE: Level(("feature",), ("hour", "day")),
+    TENANT: Level(("tenant",), ("day",), ("day",)),
+    FEATURE: Level(("feature",), ("hour", "day"), ("hour", "day")),
     UPSTREAM: Level(
         ("provider", "model", "model_version", "status", "reason_code", "cache_status"),
         ("hour", "day"),
+        ("hour", "day"),
     ),
-    FULL: Level(DIMENSIONS, ("hour",)),
+    FULL: Level(DIMENSIONS, ("hour", "day"), ("hour",)),
 }
 """The coarsest first, which is how they are chosen."""
 
