@@ -139,7 +139,7 @@ def _page(connection: Connection, asked: Question) -> tuple[_Page, bool]:
             said["start"] = rfc3339(start_of_bin_ns(asked.interval, int(row["bin"]), asked))
         said |= {name: row[f"by_{name}"] or None for name in asked.by}
         place = [*([] if asked.sort == "start" else [int(row["worth"])]), *key]
-        found.append((said | figures(row, times.get(key, {})), place))
+        found.append((said | figures(dict(row), times.get(key, {})), place))
     return found, len(rows) > asked.limit
 
 
@@ -190,7 +190,7 @@ def _added(
     for segment in segments:
         table = tables_of[segment.period]
         at = table.c[segment.period]
-        keys = [bin_of(asked, at, segment.period).label("bin")]
+        keys: list[Any] = [bin_of(asked, at, segment.period).label("bin")]
         keys += [usage_series.c[COLUMN[name]].label(f"by_{name}") for name in asked.by]
         if by_bucket:
             keys.append(table.c.le_ms)
@@ -226,11 +226,11 @@ def bin_of(asked: Question, at: ColumnElement[Any], period: str) -> ColumnElemen
         return at // literal_column(str(DAY_HOURS))
     per = {"hour": 1, "day": DAY_HOURS}[period]
     months = months_between(asked.start_ns, asked.end_ns)
-    later = [
+    later: list[Any] = [
         (at >= literal_column(str(hour // per)), literal_column(str(number)))
         for number, hour in reversed(months[1:])
     ]
-    first = literal_column(f"({months[0][0]} + 0)")
+    first: ColumnElement[Any] = literal_column(f"({months[0][0]} + 0)")
     return case(*later, else_=first) if later else first
 
 

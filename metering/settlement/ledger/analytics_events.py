@@ -45,7 +45,7 @@ Bin = Callable[[Question, ColumnElement[Any], str], ColumnElement[Any]]
 def filtered(name: str, values: Sequence[str], column: ColumnElement[Any]) -> ColumnElement[bool]:
     """One of these values; '' is none at all. A name is an event's column."""
     named = [value for value in values if value]
-    found = [column.in_(named)] if named else []
+    found: list[ColumnElement[bool]] = [column.in_(named)] if named else []
     if len(named) < len(values):
         found.append(column.is_(None))
         found.append(column == "")
@@ -69,7 +69,7 @@ def in_range(asked: Question) -> list[ColumnElement[bool]]:
 def grouped_events(connection: Connection, asked: Question, bin_of: Bin) -> Select[Any]:
     """The same columns as sums have; ValueError when too many events would have to be read."""
     shared = [*in_range(asked), *chosen_by(asked, OF_EXCHANGE)]
-    some = select(literal_column("1").label("one")).select_from(usage_event).where(*shared)
+    some: Select[Any] = select(literal_column("1").label("one")).select_from(usage_event).where(*shared)
     counted = select(func.count()).select_from(some.limit(EVENTS_MAX + 1).subquery())
     if connection.execute(counted).scalar_one() > EVENTS_MAX:
         raise ValueError(
