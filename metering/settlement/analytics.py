@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import orjson
 
+from metering.money import format_usd
 from metering.settlement.histograms import percentiles
 from metering.usage import TOKEN_CLASSES
 
@@ -226,13 +227,7 @@ def figures(sums: Mapping[str, int], times: Mapping[str, Mapping[int, int]]) -> 
 
 
 def _amounts(name: str, nano: int) -> dict[str, Any]:
-    return {f"{name}_usd": usd(nano), f"{name}_nano": nano}
-
-
-def usd(nano: int) -> str:
-    """Nano-USD as USD, exactly."""
-    whole, rest = divmod(abs(nano), 10**9)
-    return f"{'-' if nano < 0 else ''}{whole}.{rest:09d}"
+    return {f"{name}_usd": format_usd(nano, places=9), f"{name}_nano": nano}
 
 
 def share(part: int, whole: int) -> float | None:
