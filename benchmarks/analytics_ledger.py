@@ -25,7 +25,7 @@ _NUMBERS = {
     ),
     "postgresql": "WITH numbers AS (SELECT generate_series({first}, {last} - 1)::bigint AS n)",
 }
-_CHOSEN = """,
+DICE = """,
 dice AS (
   SELECT n, n % 16 AS shard, n / 16 + 1 AS seq,
     (n * 2654435761 + 12345) % 1000003 AS a, (n * 40503 + 977) % 999983 AS b,
@@ -37,14 +37,16 @@ chosen AS (
   SELECT *, (a % 63) * (b % 63) / 62 * 16 + shard AS tenant_no, a % 2 AS key_no,
     b % 3 AS feature_no, c % 3 AS model_no,
     CASE WHEN d % 50 = 0 THEN 1 ELSE 0 END AS failed,
-    CASE WHEN (n - 16) % 50 = 0 AND n >= 16 THEN 1 ELSE 0 END AS again
+    CASE WHEN n / 16 % 50 = 0 AND n >= 16 THEN 1 ELSE 0 END AS again
   FROM dice
 )
+"""
+"""`n - 16` is the event before it in its chain: one in fifty there is a second attempt."""
+
+_INSERTED = """
 INSERT INTO usage_event ({columns})
 SELECT {values} FROM chosen
 """
-"""`n - 16` is the event before it in the chain; 16 and 50 share a factor, so an eighth of the shards
-has second attempts and the others none."""
 
 _VALUES = {
     "event_id": "{id}",
@@ -75,7 +77,7 @@ _VALUES = {
     "q_input_cache_read": "CASE WHEN c % 3 = 0 THEN 1024 END",
     "q_output_text": "50 + b % 700",
     "usage_source": "'provider'",
-    "sell_nano": "CASE failed WHEN 1 THEN 0 ELSE 2000 * (400 + a % 900) + 8000 * (50 + b % 700) END",
+    "sell_nano": "(1 - failed) * (2000 * (400 + a % 900) + 8000 * (50 + b % 700))",
     "cost_nano": "1600 * (400 + a % 900) + 6400 * (50 + b % 700)",
     "admission_nano": "2000 * (400 + a % 900) + 8000 * (50 + b % 700)",
     "event_cost_nano": "1600 * (400 + a % 900) + 6400 * (50 + b % 700)",
@@ -117,7 +119,7 @@ _SPELLED = {
         "payload": f"convert_to('{_PAYLOAD}', 'UTF8')",
     },
 }
-_STEP = 500_000
+STEP = 1_000_000
 
 
 def fill(ledger: Ledger, events: int) -> None:
@@ -134,24 +136,28 @@ def fill(ledger: Ledger, events: int) -> None:
         indexes = sorted(usage_event.indexes, key=lambda each: str(each.name))
         for index in indexes:
             index.drop(connection)
-        statement = _NUMBERS[dialect] + _CHOSEN
         spelled = _SPELLED[dialect]
         values = {name: text.format(zeros="0" * 64, **spelled) for name, text in _VALUES.items()}
-        for first in range(0, events, _STEP):
-            made = statement.format(
-                first=first,
-                last=min(first + _STEP, events),
-                first_ns=FIRST_NS,
-                step_ns=DAYS * 86_400 * 10**9 // events,
-                columns=", ".join(values),
-                values=", ".join(values.values()),
-            )
+        dice = DICE.format(first_ns=FIRST_NS, step_ns=step_ns(events))
+        into = _INSERTED.format(columns=", ".join(values), values=", ".join(values.values()))
+        for first in range(0, events, STEP):
+            made = numbers(dialect, first, min(first + STEP, events)) + dice + into
             connection.exec_driver_sql(made.replace("%", "%%") if dialect != "sqlite" else made)
         for index in indexes:
             index.create(connection)
         connection.execute(delete(watermark))
         for shard in range(SHARDS):
             connection.execute(insert(watermark).values(**_head(shard, events)))
+
+
+def numbers(dialect: str, first: int, last: int) -> str:
+    """The numbers of these events, the last one excluded, as the beginning of a statement."""
+    return _NUMBERS[dialect].format(first=first, last=last)
+
+
+def step_ns(events: int) -> int:
+    """From one event to the next."""
+    return DAYS * 86_400 * 10**9 // events
 
 
 def _head(shard: int, events: int) -> dict[str, object]:

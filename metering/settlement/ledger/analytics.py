@@ -119,6 +119,13 @@ def usage_rows(ledger: Ledger, question: Question) -> Iterator[Answer]:
         asked = replace(asked, after=cursor_of(rows[-1][1]))
 
 
+def total_attempts(connection: Connection, question: Question) -> int:
+    """How many attempts sums know of; the range is widened to whole hours."""
+    asked = replace(checked(question), by=(), interval="none")
+    query = _added(asked, segments_of(asked, KNOWN), SUMS, ("attempts",)).subquery()
+    return int(connection.execute(select(func.sum(query.c.attempts))).scalar() or 0)
+
+
 _Page = list[tuple[Answer, list[Any]]]
 
 

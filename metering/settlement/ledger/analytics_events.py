@@ -69,7 +69,9 @@ def in_range(asked: Question) -> list[ColumnElement[bool]]:
 def grouped_events(connection: Connection, asked: Question, bin_of: Bin) -> Select[Any]:
     """The same columns as sums have; ValueError when too many events would have to be read."""
     shared = [*in_range(asked), *chosen_by(asked, OF_EXCHANGE)]
-    some: Select[Any] = select(literal_column("1").label("one")).select_from(usage_event).where(*shared)
+    some: Select[Any] = (
+        select(literal_column("1").label("one")).select_from(usage_event).where(*shared)
+    )
     counted = select(func.count()).select_from(some.limit(EVENTS_MAX + 1).subquery())
     if connection.execute(counted).scalar_one() > EVENTS_MAX:
         raise ValueError(

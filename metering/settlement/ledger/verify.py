@@ -31,6 +31,7 @@ from metering.settlement.ledger.verify_invoices import verify_invoices
 from metering.settlement.ledger.verify_payments import verify_payments
 from metering.settlement.ledger.verify_plans import verify_plans
 from metering.settlement.ledger.verify_rerates import verify_rerates
+from metering.settlement.ledger.verify_usage import verify_usage
 
 FINDINGS_MAX = 1_000
 """Findings that are told; of a ledger that was changed all over, the rest is a number."""
@@ -105,6 +106,7 @@ def _examine(connection: Connection, found: Examination, archive: Path | None) -
     yield from verify_invoices(connection)
     yield from verify_payments(connection)
     yield from verify_credits(connection)
+    yield from verify_usage(connection)
     if _has_archive(connection):
         yield from verify_archive(connection, moved, archive)
 
