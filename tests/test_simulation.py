@@ -79,8 +79,8 @@ def test_an_amount_that_is_rounded_otherwise_is_found(
 
 def test_rollups_that_count_twice_are_found(ready: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The simulation can fail: here an attempt is summed as two."""
-    attempts = rollups._attempts
-    monkeypatch.setattr(rollups, "_attempts", lambda row: 2 * attempts(row))
+    attempts = rollups.attempts_of
+    monkeypatch.setattr(rollups, "attempts_of", lambda row: 2 * attempts(row))
 
     assert any(each.startswith("rollup") for each in ready.run(0, size=12).findings)
 
