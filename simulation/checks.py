@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from fractions import Fraction
 from functools import cached_property
 from typing import Any, cast
@@ -29,9 +29,9 @@ from metering.settlement.recount import Recount
 from metering.usage import TOKEN_CLASSES
 from simulation.delivery import KEYS, Course
 from simulation.memory_redis import Client
-from simulation.naive_credit import Purse, purse_of
+from simulation.naive_credit import Bill, Purse, purse_of
 from simulation.naive_prices import Amount, event_amounts, totals
-from simulation.naive_statements import Sums, items_of, month_sums
+from simulation.naive_statements import Item, Sums, items_of, month_sums
 from simulation.world import World
 
 MONTHS = {"2026-11": date(2026, 11, 1), "2026-12": date(2026, 12, 1)}
@@ -72,15 +72,33 @@ class Expected:
 
     def sums(self, tenant: str, month: str, *, with_late: bool) -> Sums:
         """A tenant's month by the naive computation."""
-        items = [
+        assignments = self.world.assignments[tenant]
+        items = self._items(tenant, with_late=with_late)
+        return month_sums(MONTHS[month], self.world.plans, assignments, items)
+
+    def _items(self, tenant: str, *, with_late: bool) -> list[Item]:
+        return [
             item
             for name, event in self.events.items()
             if event.tenant == tenant and event.billable
             if with_late or name not in self.late_ids
             for item in items_of(event, self.amounts[name])
         ]
-        assignments = self.world.assignments[tenant]
-        return month_sums(MONTHS[month], self.world.plans, assignments, items)
+
+    def bills(self, tenant: str) -> dict[str, list[Bill]]:
+        """What each close says: of its own month, and before it of those that changed since."""
+
+        def bill(month: str, *, with_late: bool) -> Bill:
+            total = sum(self.sums(tenant, month, with_late=with_late).values())
+            items = self._items(tenant, with_late=with_late)
+            listed = sum(each.listed for each in items if f"{each.day:%Y-%m}" == month)
+            after = (MONTHS[month] + timedelta(days=31)).replace(day=1)
+            last_ns = (after - date(1970, 1, 1)).days * 24 * HOUR_NS - 1
+            return Bill(month, last_ns, total, total - listed)
+
+        first, again = (bill("2026-11", with_late=late) for late in (False, True))
+        more = replace(again, beside=again.beside - first.beside)
+        return {"2026-11": [first], "2026-12": [more, bill("2026-12", with_late=True)]}
 
 
 def _taken_back(event: UsageEvent) -> UsageEvent:
@@ -260,7 +278,7 @@ def _purses(course: Course, expected: Expected) -> dict[str, Purse]:
             if (event := expected.events.get(row.event_id)) is not None and event.tenant == tenant
         ]
         acts = [(through.get(shard, 0), act) for through, act in course.acts]
-        found[tenant] = purse_of(tenant, events, acts)
+        found[tenant] = purse_of(tenant, events, acts, expected.bills(tenant))
     return found
 
 

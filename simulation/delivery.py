@@ -237,6 +237,8 @@ class Course:
                 close_month(worker.ledger, tenant, period, terms, now_ns=LATER_NS)
 
             await self._settled(f"close {tenant} {period}", close)
+            # whoever has grants was drawn for up to the end before it
+            self.acts.append((drawn_through(self.ledger), Act("close", closes=(tenant, period))))
 
     def _bodies(self, events: Iterable[UsageEvent], *, once: bool = False) -> list[bytes]:
         """Each event, some of them more than once."""

@@ -30,11 +30,23 @@ class Given:
 
 @dataclass(frozen=True)
 class Act:
-    """Something that is done to a grant; `expire` to all of them, as of a time."""
+    """Something that is done to a grant; `expire` to all of them, as of a time. `close` is the
+    close of a tenant's month, which the course does itself."""
 
-    what: Literal["grant", "void", "take", "again", "expire"]
+    what: Literal["grant", "void", "take", "again", "expire", "close"]
     given: Given | None = None
     settled_ns: int = 0
+    closes: tuple[str, str] = ("", "")
+    """Whose month, and which."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose grants it is about; empty for everybody's."""
+        return self.given.tenant if self.given is not None else self.closes[0]
+
+    @property
+    def month(self) -> str:
+        return self.closes[1]
 
 
 def make_grants(seed: int, sold: Mapping[str, int], start_ns: int) -> list[Given]:

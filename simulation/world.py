@@ -95,10 +95,9 @@ class _Maker:
         if chance.random() < 0.4:
             newest = world.prices[-1].book
             world.withheld = {newest.cost_version, newest.sell_version}
-        # grants and plans together are settled at a close, which is not computed apart yet
-        sold = {each: 0 for each in world.tenants if not world.assignments[each]}
+        sold = dict.fromkeys(world.tenants, 0)
         for event in world.events:
-            if event.tenant in sold and event.billable:
+            if event.billable:
                 sold[event.tenant] += event.admission_nano
         world.grants = make_grants(world.seed, sold, START_NS)
         return world
