@@ -66,6 +66,11 @@ class Purse:
     paid: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     """By such an event, and by month: what each grant paid of it. A month has what its events have,
     and what its closes moved beside that."""
+    shown: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    """By month, what its invoice shows of each grant: what goes back to whoever had paid, and not
+    to the grant, is no less credit on it."""
+    invoices: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By month, the credits of its invoice."""
 
     def in_order(self) -> list[Pot]:
         """Priority, earliest end, given before paid, earliest beginning, name."""
@@ -91,9 +96,9 @@ class Purse:
         over = sum(paid.values()) - max(self.sold[root], 0)
         if sell > 0:
             want = min(sell, self.sold[root] - sum(paid.values()))
-            self._pay([paid, month], want, event.occurred_at)
+            self._pay(_month_of(event.occurred_at), [paid, month], want, event.occurred_at)
         elif over > 0:
-            self._give_back([paid, month], over)
+            self._give_back(_month_of(event.occurred_at), [paid, month], over)
 
     def close(self, bill: Bill) -> None:
         """No more was paid for the month than it comes to; what is beside the list prices is paid
@@ -101,21 +106,32 @@ class Purse:
         month = self.paid[bill.month]
         room = max(bill.total, 0) - sum(month.values())
         if room < 0:
-            self._give_back([month], -room)
+            self._give_back(bill.month, [month], -room)
         elif bill.beside > 0:
-            self._pay([month], min(room, bill.beside), bill.last_ns)
+            self._pay(bill.month, [month], min(room, bill.beside), bill.last_ns)
 
-    def _pay(self, paid: list[dict[str, int]], want: int, time_ns: int) -> None:
+    def invoice(self, month: str) -> None:
+        """Its invoice shows what was paid of it and of the months before, less what those say."""
+        found: dict[str, int] = defaultdict(int)
+        for earlier, shown in self.shown.items():
+            for name, amount in shown.items() if earlier <= month else ():
+                found[name] += amount
+        for said in self.invoices.values():
+            for name, amount in said.items():
+                found[name] -= amount
+        self.invoices[month] = {name: amount for name, amount in found.items() if amount}
+
+    def _pay(self, month: str, paid: list[dict[str, int]], want: int, time_ns: int) -> None:
         for pot in self.in_order():
             given = pot.given
             if time_ns < given.since_ns or (given.until_ns and time_ns >= given.until_ns):
                 continue
             part = max(min(want, pot.left), 0)
             pot.left, pot.drawn, want = pot.left - part, pot.drawn + part, want - part
-            for each in paid:
+            for each in (*paid, self.shown[month]):
                 each[given.name] = each.get(given.name, 0) + part
 
-    def _give_back(self, paid: list[dict[str, int]], over: int) -> None:
+    def _give_back(self, month: str, paid: list[dict[str, int]], over: int) -> None:
         for pot in reversed(self.in_order()):
             # a close may have given back before what its event gives back now: never twice
             part = min(over, paid[0].get(pot.given.name, 0), pot.drawn)
@@ -127,6 +143,8 @@ class Purse:
             pot.drawn -= part
             for each in paid:
                 each[pot.given.name] = each.get(pot.given.name, 0) - part
+            shown = self.shown[month]
+            shown[pot.given.name] = shown.get(pot.given.name, 0) - part + debt
             over -= part
 
     def act(self, act: Act) -> None:
@@ -182,6 +200,7 @@ def purse_of(
         elif purse.pots:
             for bill in bills[act.month]:
                 purse.close(bill)
+            purse.invoice(act.month)
     return purse
 
 
