@@ -25,11 +25,12 @@ from metering.settlement.document_rows import (
     totals_of,
 )
 from metering.settlement.documents import document_bytes
+from metering.settlement.ledger.credit_books import knows_credits, tenant_grants
 from metering.settlement.ledger.invoice_books import draft, issued, knows_invoices
 from metering.settlement.ledger.plan_books import Terms, knows_plans
 from metering.settlement.ledger.queries import knows
 from metering.settlement.ledger.store import Ledger
-from proxy.cli_reports import LedgerError, NotFoundError
+from proxy.cli_reports import LedgerError, NotFoundError, Report, read_ledger
 from proxy.settings import Settings
 
 FORMATS = ("table", "json", "csv", "html", "pdf", "focus")
@@ -50,6 +51,40 @@ def document_of(
                 raise NotFoundError(f"no tenant {tenant!r}, neither in the ledger nor in {where}")
     terms = Terms(settings.plans, settings.assignments.get(tenant, ()))
     return draft(ledger, tenant, period, terms, settings.invoicing, now_ns=now_ns)
+
+
+def with_credits(
+    settings: Settings, found: Report, tenant: str, period: str, *, now_ns: int
+) -> Report:
+    """A month's report with what grants pay of it and what is left to pay, where there are any."""
+    document = read_ledger(
+        settings, lambda ledger: _credited(ledger, settings, tenant, period, now_ns=now_ns)
+    )
+    if document is None:
+        return found
+    body, table = found
+    names = ("credits", "credits_nano", "due_nano", "due")
+    totals = totals_of(document)
+    rows = totals[[name for name, _ in totals].index("Total") + 1 :]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(justify="right")
+    for name, amount in rows:
+        grid.add_row(Text(name), amount)
+    return {**body, **{name: document[name] for name in names}}, Group(table, grid)
+
+
+def _credited(
+    ledger: Ledger, settings: Settings, tenant: str, period: str, *, now_ns: int
+) -> dict[str, Any] | None:
+    """The document, where a grant pays a part of it."""
+    if not knows_plans(ledger) or not knows_credits(ledger):
+        return None
+    with ledger.read() as connection:
+        if not tenant_grants(connection, [tenant]):
+            return None
+    document = document_of(ledger, settings, tenant, period, now_ns=now_ns)
+    return document if document["credits"] else None
 
 
 def rendered(

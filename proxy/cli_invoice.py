@@ -51,14 +51,17 @@ def invoice(
         raise click.UsageError(f"--out needs a --format: {', '.join(FORMATS[1:])}")
     month = parsed_month(period, "--period")
     settings = load_config(config_file, data_dir, as_json).settings
-    from proxy import cli_reports
+    from metering.clock import now_ns
+    from proxy import cli_documents, cli_reports
 
     if how is None and not simple:
-        report(lambda: cli_reports.invoice(settings, tenant, month), as_json)
-        return
-    from metering.clock import now_ns
-    from proxy import cli_documents
 
+        def made() -> tuple[dict[str, Any], Any]:
+            found = cli_reports.invoice(settings, tenant, month)
+            return cli_documents.with_credits(settings, found, tenant, month, now_ns=now_ns())
+
+        report(made, as_json)
+        return
     try:
         document = cli_reports.read_ledger(
             settings,

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import date
 from fractions import Fraction
-from functools import cached_property
 from typing import Any, cast
 
 from redis.asyncio import Redis
 from sqlalchemy import select
 
-from metering.events import RECOVERED, Kind, UsageEvent, encode, payload_hash
-from metering.ids import derived_id
+from metering.events import RECOVERED, Kind, UsageEvent, decode, encode, payload_hash
 from metering.money import format_cents
 from metering.settlement.counting import DAILY, NO_RULES
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.credit_tables import grant_standing
+from metering.settlement.ledger.invoice_books import all_issued
 from metering.settlement.ledger.plan_books import Terms, closed_statement, statement_of
 from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.rows import decode_amounts
@@ -28,74 +26,13 @@ from metering.settlement.ledger.verify import verify
 from metering.settlement.recount import Recount
 from metering.usage import TOKEN_CLASSES
 from simulation.delivery import KEYS, Course
+from simulation.expected import HOUR_NS, MONTHS, Expected
 from simulation.memory_redis import Client
 from simulation.naive_credit import Purse, purse_of
-from simulation.naive_prices import Amount, event_amounts, totals
-from simulation.naive_statements import Sums, items_of, month_sums
-from simulation.world import World
+from simulation.naive_prices import totals
+from simulation.naive_statements import Sums, items_of
 
-MONTHS = {"2026-11": date(2026, 11, 1), "2026-12": date(2026, 12, 1)}
-HOUR_NS = 3_600 * 10**9
 _INVOICED = ("usage", "fee", "discount", "credit", "adjustment")
-
-
-class Expected:
-    """What a world comes to, whatever became of it on the way."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.events = {each.event_id: each for each in world.events}
-        true = {
-            each.exchange_id
-            for each in world.events
-            if each.kind == Kind.USAGE and each.usage_source != RECOVERED
-        }
-        for each in world.events:
-            if each.usage_source == RECOVERED and each.exchange_id in true and not each.corrects:
-                back = _taken_back(each)
-                self.events.setdefault(back.event_id, back)
-
-    @cached_property
-    def amounts(self) -> dict[str, dict[str, Amount]]:
-        """By event id."""
-        return {name: self._amounts(event) for name, event in self.events.items()}
-
-    def _amounts(self, event: UsageEvent) -> dict[str, Amount]:
-        prices = self.world.prices_at(event.occurred_at)
-        return event_amounts(event, prices.of(event.model_upstream))
-
-    @cached_property
-    def late_ids(self) -> set[str]:
-        """Events that came after November was closed, what the ledger made of them included."""
-        late = {each.event_id for each in self.world.late}
-        return late | {name for name, event in self.events.items() if event.corrects in late}
-
-    def sums(self, tenant: str, month: str, *, with_late: bool) -> Sums:
-        """A tenant's month by the naive computation."""
-        items = [
-            item
-            for name, event in self.events.items()
-            if event.tenant == tenant and event.billable
-            if with_late or name not in self.late_ids
-            for item in items_of(event, self.amounts[name])
-        ]
-        assignments = self.world.assignments[tenant]
-        return month_sums(MONTHS[month], self.world.plans, assignments, items)
-
-
-def _taken_back(event: UsageEvent) -> UsageEvent:
-    """The correction that the ledger makes of a recovered event whose true one came."""
-    return replace(
-        event,
-        event_id=derived_id(event.event_id, "superseded"),
-        kind=Kind.CORRECTION,
-        corrects=event.event_id,
-        correction_reason="superseded",
-        units={unit: -n for unit, n in event.units.items()},
-        counted={},
-        admission_nano=-event.admission_nano,
-        cost_nano=-event.cost_nano,
-    )
 
 
 async def examine(course: Course) -> Iterator[str]:
@@ -108,6 +45,7 @@ async def examine(course: Course) -> Iterator[str]:
     found += _check_statements(course, expected)
     purses = _purses(course, expected)
     found += _check_grants(course.ledger, purses)
+    found += _check_issued(course, expected, purses)
     found += _check_balances(course.ledger, expected, purses)
     found += _check_leftovers(course)
     found += await _check_windows(course, expected)
@@ -127,7 +65,9 @@ def _check_events(course: Course, expected: Expected) -> Iterator[str]:
         yield f"event {name} is in the ledger, and nobody sent it"
     for name in sorted(rows.keys() & expected.events.keys()):
         event, row = expected.events[name], rows[name]
-        if row.payload_hash != payload_hash(encode(event)):
+        if name in expected.adjustments:
+            yield from _check_adjustment(decode(bytes(row.payload)), event)
+        elif row.payload_hash != payload_hash(encode(event)):
             yield f"event {name} was booked with another body"
         theirs = {
             unit: (one.quantity, one.rate, one.sell, one.cost, *([one.variant] * bool(one.variant)))
@@ -136,6 +76,23 @@ def _check_events(course: Course, expected: Expected) -> Iterator[str]:
         ours = {unit: tuple(each) for unit, each in decode_amounts(row.amounts).items()}
         if ours != theirs:
             yield f"event {name} is booked as {ours}, and comes to {theirs}"
+
+
+def _check_adjustment(ours: UsageEvent, wanted: UsageEvent) -> Iterator[str]:
+    """An adjustment stands where its event stands and names the prices that it goes by."""
+    for name in _PLACE:
+        if getattr(ours, name) != getattr(wanted, name):
+            yield f"adjustment {wanted.event_id} has another {name} than {getattr(wanted, name)}"
+    if ours.units or ours.admission_nano:
+        yield f"adjustment {wanted.event_id} counts something"
+
+
+_PLACE = (
+    *("tenant", "project", "api_key_id", "feature", "user", "session", "run", "request_id"),
+    *("provider", "model_requested", "model_upstream", "model_version", "region", "price_tier"),
+    *("status", "cache_status", "billable", "occurred_at", "cost_version", "sell_version"),
+    *("kind", "corrects"),
+)
 
 
 def _check_rollups(ledger: Ledger, expected: Expected) -> Iterator[str]:
@@ -154,7 +111,8 @@ def _check_rollups(ledger: Ledger, expected: Expected) -> Iterator[str]:
             event.cache_status or "",
             event.billable,
         )
-        sums[*place, "attempt"][0] += -1 if event.corrects else 1
+        if event.kind != Kind.ADJUSTMENT:
+            sums[*place, "attempt"][0] += -1 if event.corrects else 1
         for unit, one in expected.amounts[name].items():
             for index, more in enumerate((one.quantity, one.sell, one.cost)):
                 sums[*place, unit][index] += more
@@ -202,7 +160,7 @@ def _invoice_lines(
             one = amounts[item.unit]
             if one.rate is None or (item.day.year, item.day.month) != (first.year, first.month):
                 continue
-            kind = "adjustment" if event.corrects else "usage"
+            kind = "usage" if event.kind == Kind.USAGE else "adjustment"
             kind = "credit" if item.unit == "sla_credit" else kind
             key = (kind, event.project, event.model_upstream, item.unit, event.sell_version)
             total = sums[*key, one.rate, one.variant or ""]
@@ -255,13 +213,43 @@ def _purses(course: Course, expected: Expected) -> dict[str, Purse]:
     for tenant in expected.world.tenants:
         shard = KEYS.shard(tenant)
         events = [
-            (row.seq, event, totals(expected.amounts[row.event_id])[0])
+            (row.seq, expected.paid_with(event), totals(expected.amounts[row.event_id])[0])
             for row in rows
             if (event := expected.events.get(row.event_id)) is not None and event.tenant == tenant
         ]
         acts = [(through.get(shard, 0), act) for through, act in course.acts]
-        found[tenant] = purse_of(tenant, events, acts)
+        found[tenant] = purse_of(tenant, events, acts, expected.bills(tenant))
     return found
+
+
+def _check_issued(course: Course, expected: Expected, purses: dict[str, Purse]) -> Iterator[str]:
+    """Invoices as they were sent: numbered without a gap, over the whole of their statement, with
+    the credits that were drawn by then; nobody is asked for less than nothing for these."""
+    invoices = all_issued(course.ledger)
+    numbers = [each.number for each in invoices]
+    if numbers != [str(number) for number in range(1, len(numbers) + 1)]:
+        yield f"invoices are numbered {numbers}"
+    sent = {(one.document["tenant"], one.document["period"]): one.document for one in invoices}
+    if len(sent) != len(invoices):
+        yield f"{len(invoices)} invoices were issued for {len(sent)} months"
+    for tenant in course.world.tenants:
+        bills = expected.bills(tenant)
+        for month in MONTHS:
+            wanted = sum(bill.total for bill in bills[month])
+            if month == "2026-12":  # of November what is new
+                wanted -= bills["2026-11"][0].total
+            applied = purses[tenant].invoices.get(month, {})
+            if (made := sent.get((tenant, month))) is None:
+                if wanted or applied:
+                    yield f"invoice {tenant} {month} was not issued"
+                continue
+            ours = {each["grant"]: each["amount_nano"] for each in made["credits"]}
+            due = wanted - sum(applied.values())
+            if (made["total_nano"], ours, made["due_nano"]) != (wanted, applied, due):
+                yield (
+                    f"invoice {tenant} {month} comes to {made['total_nano']} less {ours}, "
+                    f"and should come to {wanted} less {applied}"
+                )
 
 
 def _check_grants(ledger: Ledger, purses: dict[str, Purse]) -> Iterator[str]:

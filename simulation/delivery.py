@@ -17,9 +17,11 @@ from typing import Any, cast
 from redis.asyncio import Redis
 
 from metering.events import UsageEvent, encode, payload_hash
+from metering.invoice_settings import Invoicing
 from metering.redis_keys import GROUP, RedisKeys
 from metering.settlement.ledger.analytics_rollup import update_analytics
 from metering.settlement.ledger.credit_draws import draw_credits
+from metering.settlement.ledger.invoice_books import issue
 from metering.settlement.ledger.plan_books import Terms, close_month
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import settled_positions
@@ -32,6 +34,7 @@ from simulation.credit_acts import drawn_through, perform
 from simulation.fate import Fate, Killed, MortalLedger
 from simulation.grants import Act, make_acts
 from simulation.memory_redis import Client, MemoryRedis, waiting
+from simulation.rerate_acts import perform as rate_again
 from simulation.world import DAY_NS, START_NS, World
 
 KEYS = RedisKeys(prefix="sim", shards=4)
@@ -40,6 +43,7 @@ PATIENT, SUSPICIOUS = Timing(tries_alone=9, tries_max=10**6), Timing(tries_max=1
 """Here it is never the entry that kills the worker. Some courses try each by itself all the same,
 after two deaths, as production does: that takes many times as long."""
 IDLE_MS = 60_000
+NUMBERED = Invoicing(number_format="{seq}")
 WORKERS = ("w1", "w2")
 LATER_NS = START_NS + 100 * DAY_NS
 """When months are closed and credit is booked: after all that happens."""
@@ -97,6 +101,7 @@ class Worker:
             await self.booker.settle_again(self.reader, self.lane, entries)
 
     async def keep_up(self) -> None:
+        await self.booker.confirming.say_what_is_owed(self.reader)
         update_rollups(self.ledger)
         update_analytics(self.ledger)
         draw_credits(self.ledger, self.reader.shards, now_ns=LATER_NS)
@@ -139,10 +144,13 @@ class Course:
     async def run(self) -> None:
         self._publish(withheld=False)
         await self._phase([*self._bodies(self.world.first), *self.world.malformed])
+        self._rate_again("before")
         await self._close("2026-11")
+        self._rate_again("between")
         late = [*self._bodies(self.world.late), *self._bodies(self.world.conflicts, once=True)]
         late += [encode(e) for e in self.world.first if self.order.random() < 0.1]
         await self._phase(late)
+        self._rate_again("after")
         await self._close("2026-12")
         while self.undone:
             self._act()
@@ -223,6 +231,20 @@ class Course:
         self.trace.append(f"{act.what} {act.given.name if act.given else act.settled_ns}")
         self.acts.append((through, act))
 
+    def _rate_again(self, stage: str) -> None:
+        """What is rated again now, over as many deaths of the command as it takes."""
+        for asked in self.world.reratings:
+            while asked.stage == stage:
+                try:
+                    ledger = MortalLedger(self.ledger, self.fate)
+                    changed = rate_again(ledger, KEYS, asked, now_ns=LATER_NS)
+                except Killed as killed:
+                    self.trace.append(f"rerate: killed {killed}")
+                    self.ledger.close()
+                else:
+                    self.trace.append(f"rerate {stage}: {changed}")
+                    break
+
     async def _settled(
         self, what: str, step: Callable[[Worker], Awaitable[None]], name: str = WORKERS[0]
     ) -> None:
@@ -231,14 +253,18 @@ class Course:
             pass
 
     async def _close(self, period: str) -> None:
-        """Close a month for everybody, over as many deaths as it takes."""
+        """Close a month for everybody and issue the invoices, over as many deaths as it takes."""
         for tenant in self.order.sample(self.world.tenants, len(self.world.tenants)):
             terms = Terms(self.world.plans, self.world.assignments[tenant])
 
             async def close(worker: Worker, tenant: str = tenant, terms: Terms = terms) -> None:
-                close_month(worker.ledger, tenant, period, terms, now_ns=LATER_NS)
+                made = issue(worker.ledger, tenant, period, terms, NUMBERED, now_ns=LATER_NS)
+                if made is None:  # nothing to pay for: no invoice, and a statement all the same
+                    close_month(worker.ledger, tenant, period, terms, now_ns=LATER_NS)
 
             await self._settled(f"close {tenant} {period}", close)
+            # whoever has grants was drawn for up to the end before it
+            self.acts.append((drawn_through(self.ledger), Act("close", closes=(tenant, period))))
 
     def _bodies(self, events: Iterable[UsageEvent], *, once: bool = False) -> list[bytes]:
         """Each event, some of them more than once."""

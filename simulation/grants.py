@@ -30,24 +30,37 @@ class Given:
 
 @dataclass(frozen=True)
 class Act:
-    """Something that is done to a grant; `expire` to all of them, as of a time."""
+    """Something that is done to a grant; `expire` to all of them, as of a time. `close` is the
+    close of a tenant's month, which the course does itself."""
 
-    what: Literal["grant", "void", "take", "again", "expire"]
+    what: Literal["grant", "void", "take", "again", "expire", "close"]
     given: Given | None = None
     settled_ns: int = 0
+    closes: tuple[str, str] = ("", "")
+    """Whose month, and which."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose grants it is about; empty for everybody's."""
+        return self.given.tenant if self.given is not None else self.closes[0]
+
+    @property
+    def month(self) -> str:
+        return self.closes[1]
 
 
 def make_grants(seed: int, sold: Mapping[str, int], start_ns: int) -> list[Given]:
-    """Grants for some tenants, of the size of what they use."""
+    """Grants for some tenants, of the size of what they use; some pay for a plan's fees, too."""
     chance = random.Random(f"grants {seed}")  # its own: the rest of the world is what it was
     found = []
     for tenant, nano in sorted(sold.items()):
         if chance.random() < 0.3:
             continue
         for number in range(chance.choice([1, 2, 2, 4])):
-            amount = chance.randrange(1, max(2, nano // chance.choice([1, 3, 10])))
+            most = nano * chance.choice([1, 10, 30, 300]) // chance.choice([1, 3, 10])
+            amount = chance.randrange(1, max(2, most))
             since_ns = start_ns + chance.choice([0, 0, chance.randrange(50)]) * DAY_NS
-            length_ns = chance.choice([None, 1, chance.randrange(1, 45 * DAY_NS)])
+            length_ns = chance.choice([None, None, 1, chance.randrange(1, 45 * DAY_NS)])
             part = chance.randrange(1, amount + 1)
             found.append(
                 Given(

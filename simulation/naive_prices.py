@@ -48,6 +48,12 @@ def event_amounts(event: UsageEvent, price: ModelPrice) -> dict[str, Amount]:
     return found
 
 
+def has_price(event: UsageEvent, price: ModelPrice) -> bool:
+    """Whether nothing of the event lacks a price that must have one. Tokens always have theirs
+    here; a search that the list does not name has none."""
+    return not event.units.get("web_search") or _listed(price, "web_search") is not None
+
+
 def _rate(event: UsageEvent, price: ModelPrice, unit: str, times: Fraction) -> int | None:
     """The list's rate is scaled first, then what holds at a tier, length and region is applied."""
     rate = _listed(price, unit)

@@ -57,7 +57,7 @@ def make_plans(chance: random.Random, first: date) -> list[Plan]:
 
 def make_assignments(chance: random.Random, plans: list[Plan], first: date) -> list[Assignment]:
     """None, one, or a change in the middle of a month; a first one may come late."""
-    count = chance.choice([0, 0, 0, 1, 1, 2, 2, 3])
+    count = chance.choice([0, 0, 1, 1, 1, 2, 2, 3])
     days = sorted(chance.sample(range(-20, 55), count))
     found = []
     for day in days:
@@ -103,7 +103,7 @@ def _plan(chance: random.Random, name: str, since: date) -> Plan:
         components,
         tuple(METERS[each] for each in sorted(used)),
         tuple(coupons),
-        minimum_nano=chance.choice([0, 0, chance.randrange(10**9)]),
+        minimum_nano=chance.choice([0, 0, 0, chance.randrange(10**6), chance.randrange(10**9)]),
         trial_days=chance.choice([0, 0, 0, 3, 40]),
         other_usage=chance.choice(["list_price", "included"]),
         effective_from=since,
@@ -115,7 +115,8 @@ def _component(chance: random.Random, name: str, kind: ChargeKind) -> Component:
     meter: str | None = chance.choice(_WHOLE)
     match kind:
         case ChargeKind.FLAT:
-            meter, fields["amount_nano"] = None, chance.randrange(10**9)
+            most = chance.choice([10**6, 10**6, 10**9])  # less than usage comes to, or more
+            meter, fields["amount_nano"] = None, chance.randrange(most)
         case ChargeKind.PER_UNIT:
             fields["rate_pico"] = chance.randrange(10**7)
         case ChargeKind.GRADUATED | ChargeKind.VOLUME:

@@ -19,6 +19,7 @@ from simulation.grants import Given, make_grants
 from simulation.naive_prices import event_amounts, totals
 from simulation.plans import make_assignments, make_plans
 from simulation.prices import TOKENS, Prices, make_prices
+from simulation.rerates import Rerating, make_reratings
 
 FIRST = date(2026, 11, 1)
 DAY_NS = 86_400 * 10**9
@@ -47,6 +48,8 @@ class World:
     spooled: dict[str, int] = field(default_factory=dict)
     """How many records each proxy's spool has."""
     grants: list[Given] = field(default_factory=list)
+    reratings: list[Rerating] = field(default_factory=list)
+    """In the order in which they are done."""
 
     @property
     def events(self) -> list[UsageEvent]:
@@ -74,6 +77,7 @@ class _Maker:
         )
         since = [0, *sorted(chance.randrange(*NOVEMBER) for _ in range(chance.randrange(3)))]
         world.prices = [make_prices(chance, each) for each in since]
+        world.reratings = make_reratings(world.seed, world.tenants, world.prices, START_NS)
         world.plans = make_plans(chance, FIRST)
         world.assignments = {
             tenant: make_assignments(chance, world.plans, FIRST) for tenant in world.tenants
@@ -95,10 +99,9 @@ class _Maker:
         if chance.random() < 0.4:
             newest = world.prices[-1].book
             world.withheld = {newest.cost_version, newest.sell_version}
-        # grants and plans together are settled at a close, which is not computed apart yet
-        sold = {each: 0 for each in world.tenants if not world.assignments[each]}
+        sold = dict.fromkeys(world.tenants, 0)
         for event in world.events:
-            if event.tenant in sold and event.billable:
+            if event.billable:
                 sold[event.tenant] += event.admission_nano
         world.grants = make_grants(world.seed, sold, START_NS)
         return world
@@ -144,6 +147,8 @@ class _Maker:
         prices = self.world.prices_at(occurred_at)
         model = chance.choice(MODELS)
         took = chance.randrange(1, 90_000)
+        # booked at list prices, as no proxy writes it; other prices would take their dearest tier
+        unknown = None if self.world.reratings else "unheard-of"
         event = UsageEvent(
             event_id=self.new_id(occurred_at),
             exchange_id=self.new_id(occurred_at),
@@ -163,7 +168,7 @@ class _Maker:
             model_upstream=model,
             model_version=chance.choice([None, "2026-01"]),
             region=chance.choice([None, "eu", "us"]),
-            price_tier=chance.choice([None, None, "batch", "priority", "unheard-of"]),
+            price_tier=chance.choice([None, None, "batch", "priority", unknown]),
             units=self.units(),
             usage_source=chance.choice(["provider", "counted", "mixed"]),
             cost_version=prices.book.cost_version,

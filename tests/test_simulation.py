@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from metering.money import PICO_PER_NANO
-from metering.settlement import rating, statements, worker_booking
+from metering.settlement import rating, rerating, statements, worker_booking
 from metering.settlement.batches import Batch
-from metering.settlement.ledger import rollups
+from metering.settlement.ledger import credit_closing, rollups
 from simulation.runs import Runs, runs
 
 SEEDS = range(8)
@@ -63,7 +63,7 @@ def test_an_event_that_is_acknowledged_unbooked_is_found(
 
     monkeypatch.setattr(worker_booking, "write_parts", losing)
 
-    assert any("is not in the ledger" in each for each in ready.run(0, size=12).findings)
+    assert any("is not in the ledger" in each for each in ready.run(1, size=12).findings)
 
 
 def test_an_amount_that_is_rounded_otherwise_is_found(
@@ -94,3 +94,24 @@ def test_a_coupon_that_is_taken_twice_is_found(
 
     outcomes = [ready.run(seed, size=12) for seed in range(4)]
     assert any(each.startswith("statement") for one in outcomes for each in one.findings)
+
+
+def test_a_close_that_draws_too_much_is_found(ready: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulation can fail: here a plan's fee takes a nano-USD more from the grants."""
+    settle = credit_closing.settle
+
+    def greedy(*args: Any, more_nano: int, **kwargs: Any) -> Any:
+        return settle(*args, more_nano=more_nano + 1, **kwargs)
+
+    monkeypatch.setattr(credit_closing, "settle", greedy)
+
+    found = ready.run(1, size=10).findings
+    assert any(each.startswith(("grant", "invoice")) for each in found)
+
+
+def test_a_rating_again_that_is_off_is_found(ready: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulation can fail: here every adjustment is a nano-USD too dear."""
+    amount = rerating._amount
+    monkeypatch.setattr(rerating, "_amount", lambda *args: amount(*args) + 1)
+
+    assert any(each.startswith("event") for each in ready.run(0, size=10).findings)

@@ -14,8 +14,16 @@ from datetime import date
 from typing import Any
 
 from metering.money import format_short
+from metering.plans import Term
 from metering.settlement.charges import Line
-from metering.settlement.statements import Charged, Statement
+from metering.settlement.statements import (
+    MINIMUM,
+    MINIMUM_NAME,
+    Charged,
+    Statement,
+    coupon_component,
+    coupon_name,
+)
 
 
 @dataclass(slots=True)
@@ -26,6 +34,8 @@ class Known:
     entries: dict[str, int] = field(default_factory=dict)
     list_nano: int = 0
     event_count: int = 0
+    names: Mapping[str, str] = field(default_factory=dict)
+    """What the month's charges are called (`names_of`)."""
 
     def add(self, found: Mapping[str, Any]) -> None:
         """Take in a statement's body, or what a later one said of the month."""
@@ -59,6 +69,18 @@ def late_of(known: Known, again: Statement) -> dict[str, Any] | None:
     }
 
 
+def names_of(terms: Iterable[Term]) -> dict[str, str]:
+    """By plan version and component, what a person knows a charge as: its name, or its coupon."""
+    found: dict[str, str] = {}
+    for plan in {term.plan.version: term.plan for term in terms if term.plan}.values():
+        for component in plan.components:
+            found[f"{plan.version}:{component.id}"] = component.name
+        for coupon in plan.coupons:
+            found[f"{plan.version}:{coupon_component(coupon)}"] = coupon_name(coupon)
+        found[f"{plan.version}:{MINIMUM}"] = MINIMUM_NAME
+    return found
+
+
 def _difference(known: Mapping[str, int], again: Mapping[str, int]) -> dict[str, int]:
     keys = sorted(known.keys() | again.keys())
     found = {key: again.get(key, 0) - known.get(key, 0) for key in keys}
@@ -84,7 +106,7 @@ def _charged(month: str, key: str, amount: int, known: Known, days: tuple[date, 
     line = Line(
         component,
         "adjustment",
-        component or "Usage at list price",
+        known.names.get(key) or component or "Usage at list price",
         1,
         amount,
         f"{month} comes to {format_short(before + amount)} USD, billed {format_short(before)} USD",

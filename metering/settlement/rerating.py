@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from metering.events import Kind, Reason, UsageEvent, encode, payload_hash, served_model
 from metering.ids import uuid7
@@ -39,7 +39,8 @@ class Era:
 class Standing:
     """A booked event with its adjustments: what it comes to by now, by unit.
 
-    `adjusted` is how many adjustments there are, the versions are those of the last of them.
+    `adjusted` is how many adjustments there are, the versions are those of the last of them, and
+    `booked` is what the event itself was booked at.
     """
 
     event: UsageEvent
@@ -48,6 +49,7 @@ class Standing:
     adjusted: int = 0
     cost_version: str | None = None
     sell_version: str | None = None
+    booked: Mapping[str, UnitAmount] = field(default_factory=dict)
 
     @property
     def sell_nano(self) -> int:
@@ -136,7 +138,7 @@ def stand(
             )
     last = adjustments[-1][0] if adjustments else event
     return Standing(
-        event, sums, is_unpriced, len(adjustments), last.cost_version, last.sell_version
+        event, sums, is_unpriced, len(adjustments), last.cost_version, last.sell_version, amounts
     )
 
 
@@ -157,11 +159,13 @@ def rerate(standing: Standing, era: Era) -> Change | Unpriced | None:
     for unit, quantity in event.units.items():
         held = standing.amounts.get(unit, UnitAmount(quantity, None, 0, 0))
         rate = held.sell_rate_pico if sell is None else sell.rates_pico.get(unit)
+        if rate is None and held.sell_nano:
+            rate = 0  # free from now on: without a rate it would be on no line
         sell_nano = held.sell_nano if sell is None else _amount(quantity, sell, unit)
         cost_nano = held.cost_nano if cost is None else _amount(quantity, cost, unit)
         variant = held.variant if sell is None or unit not in TOKEN_CLASSES else sell.variant
         found[unit] = UnitAmount(0, rate, sell_nano, cost_nano, variant)
-    if SLA_CREDIT in standing.amounts:
+    if SLA_CREDIT in standing.booked:
         found[SLA_CREDIT] = _credit(standing, found)
     changed = {unit: _less(each, standing.amounts.get(unit)) for unit, each in found.items()}
     changed = {unit: each for unit, each in changed.items() if each.sell_nano or each.cost_nano}
@@ -257,7 +261,7 @@ def _takes_sell(standing: Standing, era: Era) -> bool:
 
 def _rates(event: UsageEvent, card: RatesByModel | None) -> Rates | None:
     """The rates for this event: at the tier it was billed at, where this book has it, else at the
-    one that the provider reported."""
+    one that the provider reported. The book that it was booked by makes the same of it again."""
     if card is None:
         return None
     rates = card.find(
@@ -266,7 +270,8 @@ def _rates(event: UsageEvent, card: RatesByModel | None) -> Rates | None:
     if rates is None or rates.variants is None:
         return rates
     tier = event.price_tier
-    if tier not in rates.variants.tiers:
+    is_own = card.version in (event.cost_version, event.sell_version)
+    if tier not in rates.variants.tiers and not is_own:
         tier = choose_tier(
             rates.variants, rates.rates_pico, reported=event.service_tier, asked=tier, usual=None
         ).tier
@@ -285,9 +290,10 @@ def _amount(quantity: int, rates: Rates, unit: str) -> int:
 
 
 def _credit(standing: Standing, found: Mapping[str, UnitAmount]) -> UnitAmount:
-    """What was taken off for a late answer: the same share of the sale."""
-    held = standing.amounts[SLA_CREDIT]
-    before = standing.sell_nano - held.sell_nano
+    """What was taken off for a late answer: the same share of the sale as when it was booked, so
+    that nothing is left of prices in between."""
+    held = standing.booked[SLA_CREDIT]
+    before = sum(each.sell_nano for each in standing.booked.values()) - held.sell_nano
     after = sum(each.sell_nano for each in found.values())
     sign = -1 if before < 0 else 1
     sell_nano = divide_half_even(sign * held.sell_nano * after, abs(before)) if before else 0

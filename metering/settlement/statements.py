@@ -36,6 +36,9 @@ from metering.settlement.metered import Cells, Grain, Usage, fits, reduced
 LIST_PRICE = "list_price"
 """The entry that takes back what covered usage was booked at."""
 
+MINIMUM, MINIMUM_NAME = "minimum", "Minimum"
+"""What stands in the place of a charge on the line of a minimum, and what that is called."""
+
 _LIST = "list price"
 
 REST = ("kind", "project", "model", "type", "price_version", "rate_pico", "variant")
@@ -298,8 +301,18 @@ def _discount(coupon: Coupon, base: int, off: int) -> Line:
         if coupon.percent_ppm
         else f"{format_short(coupon.amount_nano)} USD off, at most what is due"
     )
-    name = f"Coupon {coupon.id}"
-    return Line(f"coupon:{coupon.id}", "discount", name, 1, -off, what, unit="coupon")
+    name = coupon_name(coupon)
+    return Line(coupon_component(coupon), "discount", name, 1, -off, what, unit="coupon")
+
+
+def coupon_component(coupon: Coupon) -> str:
+    """What stands in the place of a charge on a coupon's line."""
+    return f"coupon:{coupon.id}"
+
+
+def coupon_name(coupon: Coupon) -> str:
+    """What a coupon's line is called."""
+    return f"Coupon {coupon.id}"
 
 
 def _is_running(coupon: Coupon, since: date, period: str) -> bool:
@@ -321,7 +334,7 @@ def _minimum(terms: Sequence[Term], of_days: int, charged: Sequence[Charged]) ->
     if least <= due:
         return []
     formula = f"{format_short(least)} USD at least, {format_short(due)} USD due"
-    line = Line("minimum", "fee", "Minimum", 1, least - due, formula, unit="minimum")
+    line = Line(MINIMUM, "fee", MINIMUM_NAME, 1, least - due, formula, unit="minimum")
     return [_charged(last, line)]
 
 

@@ -206,3 +206,23 @@ def test_the_report_of_a_planned_month_counts_what_the_plan_leaves(config: Path)
 
 def test_an_empty_list(config: Path) -> None:
     assert run(config, "invoices", "list").stdout.strip() == "no invoices were issued"
+
+
+def test_the_plain_report_shows_what_credit_pays(config: Path) -> None:
+    """Without --format, too: each grant that paid, and what is left to pay."""
+    granted = run(
+        config, "credits", "grant", "--tenant", "acme", "--usd", "0.05", "--kind", "paid",
+        "--from", "2020-10-01T00:00:00Z", "--id", "po-1", "--reference", "PO 1",
+    )  # fmt: skip
+    before = json.loads(run(config, "invoice", *ACME, "--json").stdout)
+    run(config, *ISSUE)
+
+    shown = run(config, "invoice", *ACME)
+
+    document = json.loads(run(config, "invoice", *ACME, "--format", "json").stdout)
+    assert granted.exit_code == 0
+    assert (before["credits"], before["due"]) == (document["credits"], document["due"])
+    assert document["credits_nano"] == 50_000_000
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    assert ["Prepaid", "credit,", "PO", "1", "-0.05"] in rows
+    assert ["Amount", "due", document["due"], "USD"] in rows

@@ -61,3 +61,34 @@ async def test_what_could_not_be_said_is_owed(confirming: Confirming) -> None:
     await confirming.say_what_is_owed(cast("Any", told))
 
     assert told.said == [{"p1": "1-1", "p2": "2-2"}]
+
+
+@dataclass
+class Slow(List):
+    """While it is told the first time, another worker books one more and says so."""
+
+    ledger: Ledger | None = None
+    other: Confirming | None = None
+
+    async def confirm(self, confirmed: dict[str, str]) -> None:
+        if self.ledger is not None and self.other is not None:
+            ledger, self.ledger = self.ledger, None
+            body = encode(make_event(proxy_id="p1", spool_seq=2))
+            book(ledger, [Entry(0, "9-0", body, payload_hash(body))])
+            await self.other.confirm(cast("Any", self), {"p1"})
+        await super().confirm(confirmed)
+
+
+async def test_whoever_spoke_last_with_less_says_it_again(
+    ledger: Ledger, confirming: Confirming
+) -> None:
+    """Two workers read and tell; the slower one overwrote the newer word, and looks at it again."""
+    common = CommonKeys("confirmed", is_cluster=False, log=CollectingLog())
+    told = Slow(ledger=ledger, other=Confirming(ledger, common=common))
+
+    await confirming.confirm(cast("Any", told), {"p1"})
+    stale = told.said[-1]
+    for _ in range(3):
+        await confirming.say_what_is_owed(cast("Any", told))
+
+    assert (stale, told.said[2:]) == ({"p1": "1-1"}, [{"p1": "1-2"}])

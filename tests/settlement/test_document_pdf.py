@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 from dataclasses import replace
@@ -99,3 +100,12 @@ def test_markup_in_names_is_text() -> None:
 
 def test_a_month_of_nothing_is_a_page() -> None:
     assert document_pdf(document()).count(b"/Type /Page\n") <= 1
+
+
+def test_the_licence_beside_the_fonts_is_whole() -> None:
+    """Both notices and both permissions, as upstream has them: they have to go with the fonts."""
+    text = (FONTS / "LICENSE-DejaVu.txt").read_bytes()
+
+    assert hashlib.sha256(text).hexdigest() == (
+        "b76eadf190012cb0794051b4d8caaa8491f4c54560a55e6bf94672ccd1ff611a"
+    )

@@ -9,8 +9,8 @@ from charge_samples import WORKED_EXAMPLE, portion
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.plans import Assignment, Term
-from metering.settlement.lateness import known_of, late_of, with_late
+from metering.plans import Assignment, Coupon, Term
+from metering.settlement.lateness import known_of, late_of, names_of, with_late
 from metering.settlement.metered import Portion
 from metering.settlement.statements import Statement, make_statement, new_usage
 
@@ -89,3 +89,26 @@ def test_nothing_late_is_nothing_to_say() -> None:
     october = _made(_OCTOBER, [portion("api_call", 1)])
 
     assert late_of(known_of(_OCTOBER, [october.body()]), october) is None
+
+
+def test_a_late_line_is_called_as_its_charge_is() -> None:
+    """A charge by its name, a coupon and a minimum as on the month's own lines; never by an id."""
+    october = _made(_OCTOBER, [portion("api_call", 1)])
+    coupon = Coupon("launch", percent_ppm=100_000)
+    plan = replace(WORKED_EXAMPLE, coupons=(coupon,))
+    names = names_of([replace(october.terms[0], plan=plan)])
+
+    found = {key.partition(":")[2]: name for key, name in names.items()}
+    assert found == {
+        **{each.id: each.name for each in WORKED_EXAMPLE.components},
+        "coupon:launch": "Coupon launch",
+        "minimum": "Minimum",
+    }
+
+    known = known_of(_OCTOBER, [october.body()])
+    known.names = {f"{plan.version}:coupon:launch": "Coupon launch"}
+    late = late_of(known, _made(_OCTOBER, [portion("api_call", 1), portion("api_call", 2)]))
+    assert late is not None
+    late["sums"] = {f"{plan.version}:coupon:launch": -1_000}
+    lines = with_late(_made(_NOVEMBER, []), {_OCTOBER: late}, {_OCTOBER: known}).body()["lines"]
+    assert [line["name"] for line in lines if line["reference"]] == ["Coupon launch"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from fixtures_ledger import BOOK, CARDS, NOVEMBER_NS, make_event
@@ -9,6 +10,7 @@ from fixtures_ledger import BOOK, CARDS, NOVEMBER_NS, make_event
 from metering.events import UsageEvent, decode
 from metering.price_variants import ContextTier, Overlay, Variants
 from metering.prices import PriceBook
+from metering.settlement.rating import SLA_CREDIT, UnitAmount, rate
 from metering.settlement.rerating import (
     Change,
     Standing,
@@ -105,3 +107,53 @@ def test_an_era_is_that_of_the_time() -> None:
     found = [era_at(eras, at).effective_from_ns for at in (0, 5, NOVEMBER_NS - 1, NOVEMBER_NS)]
 
     assert found == [5, 5, 5, NOVEMBER_NS]
+
+
+def test_a_late_answer_has_its_share_again_after_prices_in_between() -> None:
+    """Three nano-USD off are one and none at other prices; back at its own they are three."""
+    event = make_event(sla_credit_nano=3)
+    first = _stands(event)
+    cheap, free = (
+        PriceBook((replace(GPT, multiplier_ppm=factor), CHEAP)) for factor in (400_000, 0)
+    )
+    adjustments: list[tuple[UsageEvent, Mapping[str, UnitAmount]]] = []
+    for book in (cheap, free, BOOK):
+        standing = stand(event, first.amounts, is_unpriced=False, adjustments=adjustments)
+        change = rerate(standing, eras_of(book)[0])
+        assert isinstance(change, Change)
+        adjustments.append((decode(booking(change, 0).arrival.body), change.amounts))
+
+    last = stand(event, first.amounts, is_unpriced=False, adjustments=adjustments)
+
+    assert (last.sell_nano, last.amounts[SLA_CREDIT].sell_nano) == (first.sell_nano, -3)
+
+
+def test_what_becomes_free_has_the_rate_zero() -> None:
+    """A call had a price and the other book names none: without a rate it would be on no line."""
+    called = PriceBook((replace(GPT, class_rates_pico={"api_call": 2_000_000}), CHEAP))
+    era = eras_of(called)[0]
+    event = make_event(
+        units={"input_uncached": 10, "api_call": 1}, sell_version=called.sell_version
+    )
+    assert era.sell is not None
+    rated = rate(event, era.cost, era.sell)
+
+    change = rerate(stand(event, rated.amounts, is_unpriced=False), eras_of(BOOK)[0])
+
+    assert isinstance(change, Change)
+    found = change.amounts["api_call"]
+    assert (found.sell_rate_pico, found.sell_nano) == (0, -rated.amounts["api_call"].sell_nano)
+
+
+def test_the_book_that_an_event_was_booked_by_makes_the_same_of_it() -> None:
+    """Also at a service tier that this book does not have: at its list prices, as it was booked."""
+    dearer = Variants(tiers={"priority": Overlay(None, 2_000_000, 2_000_000)})
+    book = PriceBook((replace(GPT, variants=dearer), CHEAP))
+    era = eras_of(book)[0]
+    assert era.sell is not None
+    event = make_event(
+        price_tier="gone", cost_version=book.cost_version, sell_version=book.sell_version
+    )
+    rated = rate(event, era.cost, era.sell)
+
+    assert rerate(stand(event, rated.amounts, is_unpriced=False), era) is None

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, func, select
 from metering.plans import Assignment, Plan, Term, read_plan, terms_of_month
 from metering.settlement.invoices import events_digest, line_kind, period_bounds_ns
 from metering.settlement.journal import adjustment_transaction
-from metering.settlement.lateness import Known, known_of, late_of, with_late
+from metering.settlement.lateness import Known, known_of, late_of, names_of, with_late
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.credit_books import knows_credits
 from metering.settlement.ledger.credit_closing import (
@@ -295,6 +295,7 @@ def _late(
         if _count(connection, tenant, month) == known[month].event_count:
             continue
         again = _made(connection, tenant, month, read_terms(body["terms"], plans))
+        known[month].names = names_of(again.terms)
         found = late_of(known[month], again)
         if found is not None:
             late[month] = found

@@ -70,7 +70,8 @@ def _verify_standing(
     connection: Connection, standing: Standing, cards: dict[str, RatesByModel | None]
 ) -> Iterator[str]:
     event_id = standing.event.event_id
-    versions = standing.cost_version, standing.sell_version
+    # what is not billable names a price that nobody needed, so that it may not be kept
+    versions = standing.cost_version, standing.sell_version if standing.event.billable else None
     for version in versions:
         if version is not None and version not in cards:
             body = connection.execute(select(_BODY.body).where(_BODY.version == version)).scalar()

@@ -39,6 +39,24 @@ def test_what_was_rated_again_holds(rated: Ledger) -> None:
     assert verify(rated) == []
 
 
+def test_what_is_not_billable_needs_no_price_of_sale(ledger: Ledger) -> None:
+    """It names one that nobody was ever billed by: the ledger has no copy, and lacks none."""
+    book(ledger, [make_event(billable=False, sell_version="0" * 12)])
+    dearer = PriceBook((replace(BOOK.rules[0], input_rate_pico=9_000_000), BOOK.rules[1]))
+    done = apply(
+        ledger,
+        KEYS,
+        Asked(0, 2**63 - 1),
+        [replace(eras_of(dearer)[0], sell=None)],
+        bodies=dearer.bodies,
+        by="ann",
+        reason="",
+        now_ns=NOVEMBER_NS,
+    )
+
+    assert (done.changed, verify(ledger)) == (1, [])
+
+
 @pytest.mark.parametrize(
     ("table", "change", "finding"),
     [
