@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from proxy.cli_admin_keys import keys_admin
 from proxy.cli_archive import archive, erase_user
 from proxy.cli_backup import backup
+from proxy.cli_completion import VARIABLE, completion, take_over
 from proxy.cli_config import config_diff, config_explain, config_schema, config_show
 from proxy.cli_credits import credit
 from proxy.cli_dead import dead
+from proxy.cli_demo import demo
 from proxy.cli_doctor import doctor
 from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
@@ -31,6 +34,7 @@ from proxy.cli_init import init
 from proxy.cli_invoice import invoice, report
 from proxy.cli_invoices import invoices
 from proxy.cli_jobs import jobs
+from proxy.cli_keys import keys
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
 from proxy.cli_margins import margins
@@ -55,6 +59,8 @@ from proxy.cli_reload import reload
 from proxy.cli_rerate import rerate
 from proxy.cli_review import review
 from proxy.cli_stripe import stripe
+from proxy.cli_tenants import tenants
+from proxy.cli_top import top
 from proxy.cli_upstreams import upstreams
 from proxy.cli_verify import verify
 from proxy.cli_webhooks import webhooks
@@ -73,6 +79,8 @@ class _Weir(click.Group):
     """The group of all commands. With --json its usage errors are one line of JSON, like any."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        if VARIABLE in os.environ:
+            take_over()
         words = list(sys.argv[1:] if args is None else args)
         if "--json" not in words:
             return super().main(words, *more, **options)
@@ -96,7 +104,7 @@ for each in (archive, backup, erase_user):
     ledger.add_command(each)
 for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
-for each in (jobs, payments, webhooks):
+for each in (completion, demo, jobs, keys, payments, tenants, top, webhooks):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)
@@ -105,6 +113,7 @@ for each in (stop, allow, pause, resume, flags):
 @weir.command()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0 picks one.")
+@click.option("--admin-port", type=click.IntRange(0, 65_535), help="Port of the admin API.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Proxy processes.")
 @click.option("--no-worker", is_flag=True, help="Do not start the settlement worker.")
 @shared_options
@@ -112,6 +121,7 @@ def serve(
     *,
     host: str | None,
     port: int | None,
+    admin_port: int | None,
     workers: int | None,
     no_worker: bool,
     config_file: str | None,
@@ -127,7 +137,8 @@ def serve(
 
     file = find_config_file(config_file, as_json).absolute()
     absolute_dir = absolute_path(data_dir)
-    read = partial(load_now, file, dict(os.environ), data_dir=absolute_dir, salt=salt)
+    env = dict(os.environ)
+    read = partial(load_now, file, env, data_dir=absolute_dir, salt=salt)
 
     if no_worker:
         _warn_unsettled()
@@ -137,10 +148,12 @@ def serve(
             loaded,
             host=host,
             port=port,
+            admin_port=admin_port,
             data_dir=absolute_dir,
             workers=workers,
             with_worker=not no_worker,
             read=read,
+            read_again=lambda text: load_now(file, env, data_dir=absolute_dir, text=text),
         )
     )
 
@@ -204,6 +217,7 @@ def config() -> None:
 
 for each in (config_schema, config_show, config_explain, config_diff):
     config.add_command(each)
+keys.add_command(keys_admin)
 for each in (init, import_):
     weir.add_command(each)
 
@@ -271,53 +285,6 @@ def _echo_check(
         f"{count_of(summary['tenants'], 'tenant')}, "
         f"prices cost {summary['cost_version']} sell {summary['sell_version']}"
     )
-
-
-@weir.group()
-def keys() -> None:
-    """Make keys for clients."""
-
-
-@keys.command("new")
-@click.option("--tenant", required=True, help="Whose key it is.")
-@click.option("--project", help="A project of the tenant; `default` if left out.")
-@click.option("--id", "key_id", help="Id of the key in events; made up if left out.")
-@shared_options
-def keys_new(
-    *,
-    tenant: str,
-    project: str | None,
-    key_id: str | None,
-    config_file: str | None,
-    data_dir: Path | None,
-    as_json: bool,
-) -> None:
-    """Make a key, show it once, and print the line for the configuration."""
-    from metering.ids import is_id
-    from proxy.api_keys import key_sha256, new_key, public_id
-
-    settings = load_config(config_file, data_dir, as_json).settings
-    if tenant not in settings.tenants:
-        fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}", as_json)
-    owner = settings.tenants[tenant]
-    if project is not None and project not in owner.projects:
-        fail(NOT_FOUND, f"tenant {tenant!r} has no project {project!r}", as_json)
-    key = new_key()
-    if not is_id(key_id := public_id(key) if key_id is None else key_id):
-        fail(BAD_CONFIG, f"{key_id!r} cannot be an id: letters, digits, . _ - only", as_json)
-    if any(each.id == key_id for each in owner.keys):
-        fail(BAD_CONFIG, f"tenant {tenant!r} has a key {key_id!r} already", as_json)
-    sha256 = key_sha256(key)
-    where = "" if project is None else f', project: "{project}"'
-    line = f'- {{id: "{key_id}"{where}, sha256: "{sha256}"}}'
-    if as_json:
-        echo_json(
-            {"tenant": tenant, "project": project, "id": key_id, "key": key}
-            | {"sha256": sha256, "config": line}
-        )
-        return
-    click.echo(f"The key, shown this once:\n\n  {key}\n")
-    click.echo(f"Add to `keys` of tenant {tenant!r} in {settings.source}:\n\n  {line}")
 
 
 @weir.command()

@@ -19,6 +19,7 @@ from proxy.cli_options import (
     shared_options,
     user_name,
 )
+from proxy.cli_progress import progress
 
 if TYPE_CHECKING:
     from metering.settlement.ledger.erasing import Erased
@@ -43,11 +44,13 @@ def archive(*, config_file: str | None, data_dir: Path | None, as_json: bool) ->
         at_ns = now_ns()
         before_ns = at_ns - kept.events_days * DAY_NS
         try:
-            return move(books, Path(kept.folder), before_ns=before_ns, now_ns=at_ns), ""
+            folder = Path(kept.folder)
+            return move(books, folder, before_ns=before_ns, now_ns=at_ns, tell=tell), ""
         except ArchiveError as error:
             return Archived(), str(error)
 
-    found, trouble = asked(settings, knows_archive, ask, as_json=as_json)
+    with progress("Archiving events", as_json=as_json) as tell:
+        found, trouble = asked(settings, knows_archive, ask, as_json=as_json)
     if trouble:
         fail(FAILED, trouble, as_json)
     if as_json:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from proxy.cli_options import BAD_CONFIG, FAILED, echo_json, fail, load_config, shared_options
+from proxy.cli_progress import progress, watched
 
 _SQLITE = "sqlite:///"
 
@@ -17,13 +18,22 @@ _SQLITE = "sqlite:///"
 def backup(file: Path, *, config_file: str | None, data_dir: Path | None, as_json: bool) -> None:
     """Copy the SQLite ledger to FILE, as it is at one moment. Everything may go on running."""
     settings = load_config(config_file, data_dir, as_json).settings
-    from metering.settlement.ledger.backup import BackupError, back_up
+    from metering.settlement.ledger.backup import UNFINISHED, BackupError, back_up
 
     if not settings.ledger_url.startswith(_SQLITE):
         fail(BAD_CONFIG, "the ledger is no SQLite file: back it up with pg_dump", as_json)
     ledger = Path(settings.ledger_url.removeprefix(_SQLITE).partition("?")[0])
+    unfinished = file.with_name(file.name + UNFINISHED)
+
+    def copied() -> tuple[int, int | None]:
+        try:
+            return unfinished.stat().st_size, ledger.stat().st_size
+        except OSError:  # not begun yet, or done
+            return 0, None
+
     try:
-        size = back_up(ledger, file)
+        with progress("Copying bytes", as_json=as_json) as tell, watched(copied, tell):
+            size = back_up(ledger, file)
     except BackupError as error:
         fail(FAILED, str(error), as_json)
     if as_json:

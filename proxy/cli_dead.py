@@ -5,7 +5,6 @@ Nothing here deletes a dead letter: what became of it is noted beside it, with w
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +22,10 @@ from proxy.cli_options import (
     shared_options,
     user_name,
 )
+from proxy.cli_progress import progress
 
 if TYPE_CHECKING:
+    from metering.progress import Tell
     from metering.settlement.ledger.dead_letters import DeadLetter
     from metering.settlement.ledger.store import Ledger
     from metering.settlement.replay import Replay
@@ -114,6 +115,8 @@ def dead_replay(
     as_json: bool,
 ) -> NoReturn:
     """Send dead letters into the ledger once more; nothing is booked twice."""
+    import asyncio
+
     if (number is None) is not every:
         raise click.UsageError("name one dead letter with --id, or all of them with --all")
     if number is None and (mended is not None or force):
@@ -129,11 +132,12 @@ def dead_replay(
     else:
         letters = ask_ledger(settings, lambda ledger: dead_letters(ledger, reason=reason), as_json)
     request = Replay(by or user_name(as_json), None if mended is None else _read(mended), force)
-    results = ask_ledger(
-        settings,
-        lambda ledger: asyncio.run(_replay(settings, ledger, letters, request)),
-        as_json,
-    )
+    with progress("Replaying dead letters", as_json=as_json) as tell:
+        results = ask_ledger(
+            settings,
+            lambda ledger: asyncio.run(_replay(settings, ledger, letters, request, tell)),
+            as_json,
+        )
     refused = sum(1 for each in results if each["outcome"] == "refused")
     if as_json:
         echo_json({"replayed": results, "refused": refused})
@@ -187,29 +191,24 @@ def dead_close(
 
 
 async def _replay(
-    settings: Settings, ledger: Ledger, letters: Sequence[DeadLetter], request: Replay
+    settings: Settings,
+    ledger: Ledger,
+    letters: Sequence[DeadLetter],
+    request: Replay,
+    tell: Tell,
 ) -> list[dict[str, Any]]:
     from metering.settlement.redis_client import connect
-    from metering.settlement.replay import ReplayRefusedError, replay
+    from proxy.admin.replaying import replay_letters
     from proxy.embedded_redis import redis_url
     from proxy.settings import redis_keys
 
     url = settings.redis.url
     client = connect(redis_url(settings.data_dir) if url is None else url.reveal())
-    results = []
     try:
-        for letter in letters:
-            outcome, because = "refused", None
-            try:
-                outcome = await replay(ledger, client, redis_keys(settings), letter, request)
-                if letter.outcome is not None:
-                    because = f"resolved before, by {letter.resolved_by}"
-            except ReplayRefusedError as error:
-                because = str(error)
-            results.append({"id": letter.id, "outcome": outcome, "because": because})
+        keys = redis_keys(settings)
+        return await replay_letters(ledger, client, keys, letters, request, tell=tell)
     finally:
         await client.aclose()
-    return results
 
 
 def _find(settings: Settings, number: int, as_json: bool) -> DeadLetter:
@@ -249,28 +248,15 @@ def _current(ledger: Ledger, ask: Callable[[Ledger], _Answer]) -> _Answer:
     return ask(ledger)
 
 
-def _row(letter: DeadLetter) -> dict[str, Any]:
-    from proxy.cli_times import rfc3339
-
-    resolved_at = None if letter.resolved_at is None else rfc3339(letter.resolved_at)
-    return {
-        "id": letter.id,
-        "received_at": rfc3339(letter.received_at),
-        "shard": letter.shard,
-        "stream_id": letter.stream_id,
-        "bytes": len(letter.raw),
-        "deliveries": letter.deliveries,
-        "reason": letter.reason,
-        "outcome": letter.outcome,
-        "event_id": letter.event_id,
-        "resolved_at": resolved_at,
-        "resolved_by": letter.resolved_by,
-    }
-
-
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         body = file.read(BYTES_MAX + 1)
     if len(body) > BYTES_MAX:
         raise click.BadParameter(f"{path} is larger than an event can be", param_hint="--file")
     return body.strip()
+
+
+def _row(letter: DeadLetter) -> dict[str, Any]:
+    from proxy.admin.rows import letter_row
+
+    return letter_row(letter)

@@ -5,7 +5,6 @@ Reads the configuration, and of a running installation what is in Redis; writes 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import Iterable
@@ -183,6 +182,8 @@ def _seen(
 ) -> tuple[Seen, Health | None, History | None]:
     """What Redis has of the caps, the breakers, and how upstreams did; why not, where it cannot be
     read."""
+    import asyncio
+
     from redis.exceptions import RedisError
 
     from proxy.explain import Seen
@@ -198,6 +199,8 @@ def _seen(
 
 async def _upstreams(settings: Settings) -> tuple[Health, History]:
     """The breakers as proxies tell each other of them, and how upstreams did, likewise."""
+    import asyncio
+
     from metering.clock import monotonic_s
     from proxy.settings import redis_keys
     from routing.health import Health

@@ -6,7 +6,6 @@ is ended at its next renewal. Nothing here needs the proxy or the worker to be u
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,7 +24,7 @@ from proxy.cli_options import (
 
 if TYPE_CHECKING:
     from metering.caps import Scope
-    from metering.flags import Call, Flag, FlagKind
+    from metering.flags import Call, Flag
     from metering.redis_keys import RedisKeys
     from proxy.settings import Settings
 
@@ -185,6 +184,8 @@ def _read(tenant: str, options: dict[str, Any]) -> tuple[Settings, Scope, bool]:
 
 def ask_redis(settings: Settings, work: _Work[_Answer], as_json: bool) -> _Answer:
     """What Redis answers, or the end of the process."""
+    import asyncio
+
     from redis.exceptions import RedisError
 
     try:
@@ -194,6 +195,8 @@ def ask_redis(settings: Settings, work: _Work[_Answer], as_json: bool) -> _Answe
 
 
 async def _with_redis(settings: Settings, work: _Work[_Answer]) -> _Answer:
+    import asyncio
+
     from metering.settlement.redis_client import connect
     from proxy.embedded_redis import redis_url
     from proxy.settings import redis_keys
@@ -223,10 +226,6 @@ def _name(tenant: str, scope: Scope) -> str:
 
 
 def _row(flag: Flag, tenant: str) -> dict[str, Any]:
-    from metering.scope_names import scope_text
-    from proxy.cli_times import rfc3339
+    from proxy.admin.rows import flag_row
 
-    at = rfc3339(flag.at_ms * 1_000_000) if flag.at_ms else None
-    kind: FlagKind = flag.kind
-    scope = scope_text(flag.scope, tenant)
-    return {"scope": scope, "flag": str(kind), "by": flag.by, "why": flag.why, "at": at}
+    return flag_row(flag, tenant)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +75,8 @@ def variables_of(text: str) -> list[str]:
 
 def faults_of(text: str) -> tuple[Fault, ...]:
     """What `weir config check` would have against it, with every variable set to something."""
+    import tempfile
+
     from proxy.config import ConfigFaults
     from proxy.config_now import load_now
 

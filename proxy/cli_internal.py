@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -62,6 +61,8 @@ def internal(
 
 def _compare(ledger: Ledger, settings: Settings, month: str) -> tuple[Books, str | None]:
     """All of it, and why the streams could not be read, if so."""
+    import asyncio
+
     from metering.settlement.internal import IDS_MAX, Books
     from metering.settlement.ledger import internal_sums as sums
     from metering.settlement.ledger.plan_books import Terms
@@ -82,6 +83,8 @@ def _compare(ledger: Ledger, settings: Settings, month: str) -> tuple[Books, str
 
 
 async def _read_streams(ledger: Ledger, settings: Settings, month: str, books: Books) -> str | None:
+    import asyncio
+
     from redis.exceptions import RedisError
 
     from metering.settlement.internal_stream import events_in_streams

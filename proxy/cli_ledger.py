@@ -18,6 +18,7 @@ from proxy.cli_options import (
     load_config,
     shared_options,
 )
+from proxy.cli_progress import progress
 
 if TYPE_CHECKING:
     from metering.settlement.ledger.verify import Examination
@@ -43,7 +44,8 @@ def verify(*, config_file: str | None, data_dir: Path | None, as_json: bool) -> 
     folder = None if settings.retention is None else Path(settings.retention.folder)
     began_s = monotonic_s()
     try:
-        found = cli_reports.read_ledger(settings, lambda books: examine(books, folder))
+        with progress("Verifying events", as_json=as_json) as tell:
+            found = cli_reports.read_ledger(settings, lambda books: examine(books, folder, tell))
     except cli_reports.NotFoundError as error:
         fail(NOT_FOUND, str(error), as_json)
     except cli_reports.LedgerError as error:

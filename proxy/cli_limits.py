@@ -5,7 +5,6 @@ Nothing is written: what has lapsed is left for admission and the worker to drop
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +76,7 @@ def holds(
     from proxy import cli_tables
     from proxy.limits_report import holds_table
 
-    rows, unreadable = _reading(_holds(settings, tenant_id), as_json)
+    rows, unreadable = _reading(read_holds(settings, tenant_id), as_json)
     rows.sort(key=lambda row: (row["created_at"], row["exchange_id"]))
     shown, more = rows[:limit], max(0, len(rows) - limit)
     if as_json:
@@ -123,6 +122,8 @@ def scopes_named(
 
 def _reading(work: Any, as_json: bool) -> Any:
     """Run it; a Redis that cannot be read ends the command with what is the matter."""
+    import asyncio
+
     from redis.exceptions import RedisError
 
     try:
@@ -148,6 +149,8 @@ async def now_ms_of(client: Any) -> int:
 
 async def read_limits(settings: Settings, tenant: Tenant, scopes: tuple[Scope, ...]) -> Look:
     """What Redis has of these scopes now."""
+    import asyncio
+
     from metering.caps import Scope, ScopeKind
     from metering.scope_reading import read_scope
     from metering.tenant_caps import caps_under
@@ -175,8 +178,10 @@ async def read_limits(settings: Settings, tenant: Tenant, scopes: tuple[Scope, .
     return Look(*looked, balance_nano=balance_nano)
 
 
-async def _holds(settings: Settings, tenant_id: str | None) -> tuple[list[dict[str, Any]], int]:
+async def read_holds(settings: Settings, tenant_id: str | None) -> tuple[list[dict[str, Any]], int]:
     """Every record of a hold that is indexed, and how many could not be read."""
+    import asyncio
+
     from proxy.limits_report import hold_row
     from proxy.settings import redis_keys
 

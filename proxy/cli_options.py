@@ -35,7 +35,13 @@ def shared_options(command: _Command) -> _Command:
             envvar="WEIR_DATA_DIR",
             help="Where state is kept ($WEIR_DATA_DIR); goes before data_dir in the file.",
         ),
-        click.option("--config", "config_file", metavar="FILE", help="The configuration file."),
+        click.option(
+            "--config",
+            "config_file",
+            type=click.Path(),  # nothing is checked; shells complete it as a file
+            metavar="FILE",
+            help="The configuration file.",
+        ),
     ):
         command = option(command)
     return command

@@ -22,6 +22,7 @@ from proxy.cli_options import (
     shared_options,
     user_name,
 )
+from proxy.cli_progress import progress
 
 if TYPE_CHECKING:
     from metering.settlement.ledger.provider_books import Run
@@ -81,14 +82,16 @@ def run_command(
     by = user_name(as_json)
 
     def compare(ledger: Ledger) -> dict[str, Run | str]:
-        return {
-            name: reconciling.compare(
+        done: dict[str, Run | str] = {}
+        for name in names:
+            tell(len(done), len(names))
+            done[name] = reconciling.compare(
                 ledger, settings, name, since=since, until=until, by=by, fetches=not stored
             )
-            for name in names
-        }
+        return done
 
-    found = _asked(settings, compare, as_json=as_json)
+    with progress("Asking providers", as_json=as_json) as tell:
+        found = _asked(settings, compare, as_json=as_json)
     runs = [each for each in found.values() if not isinstance(each, str)]
     failed = {name: each for name, each in found.items() if isinstance(each, str)}
     _show(runs, html=html, everything=everything, as_json=as_json, failed=failed)

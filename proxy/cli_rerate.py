@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from proxy.cli_options import (
     shared_options,
     user_name,
 )
+from proxy.cli_progress import progress
 
 if TYPE_CHECKING:
     from metering.settlement.ledger.rerate_books import Outlook
@@ -79,13 +81,13 @@ def rerate(
     def act(ledger: Ledger) -> Outlook:
         eras, bodies = target_of(ledger, settings.prices, versions)
         if not applies:
-            return books.outlook(ledger, chosen, eras)
-        return books.apply(
-            ledger, keys, chosen, eras, bodies=bodies, by=who, reason=reason or "", now_ns=now
-        )
+            return books.outlook(ledger, chosen, eras, tell=tell)
+        booked = partial(books.apply, by=who, reason=reason or "", now_ns=now, tell=tell)
+        return booked(ledger, keys, chosen, eras, bodies=bodies)
 
     try:
-        found = asked(settings, books.knows_reratings, act, as_json=as_json)
+        with progress("Rating events", as_json=as_json) as tell:
+            found = asked(settings, books.knows_reratings, act, as_json=as_json)
     except BookNotFoundError as error:
         fail(NOT_FOUND, str(error), as_json)
     except ValueError as error:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from metering.money import format_usd
 from metering.usage import INPUT_CACHE_READ, INPUT_CLASSES, OUTPUT_CLASSES
+from proxy.cli_narrow import fitted
 
 _UNITS = {
     "input_uncached": "input",
@@ -38,9 +39,17 @@ _PIPED_WIDTH = 260
 """Wide enough for every column when nobody's terminal says otherwise."""
 
 
+class _Fitting(Console):
+    """Turns tables that are wider than the terminal, rather than to cut their numbers."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(fitted(each, self) for each in objects), **options)
+
+
 def console() -> Console:
-    """Standard output, never narrower than the tables when it is a pipe."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    """Standard output, never narrower than the tables when it is a pipe. Without colours where
+    $NO_COLOR is set."""
+    return _Fitting(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def usage(report: Mapping[str, Any]) -> RenderableType:

@@ -15,6 +15,7 @@ from metering.money import format_short, to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
+from proxy.config_admin import build_admin, build_admin_keys
 from proxy.config_alerts import build_sinks
 from proxy.config_anomalies import build_tolerances
 from proxy.config_cache import build_cache, build_cache_url
@@ -119,10 +120,19 @@ def build(
         cache=build_cache(shape, findings),
         cache_url=build_cache_url(shape, findings),
         **_billing(shape, findings, directory),
-        jobs=build_jobs(shape, findings),
-        retention=build_retention(shape.retention, findings, directory),
-        telemetry=build_telemetry(shape.telemetry, findings),
+        **_beside(shape, findings, directory),
     )
+
+
+def _beside(shape: FileShape, findings: Findings, directory: FilePath) -> dict[str, Any]:
+    """What goes on beside requests: the worker's clock, traces, the console."""
+    return {
+        "jobs": build_jobs(shape, findings),
+        "retention": build_retention(shape.retention, findings, directory),
+        "telemetry": build_telemetry(shape.telemetry, findings),
+        "admin": build_admin(shape, findings),
+        "admin_keys": build_admin_keys(shape, findings),
+    }
 
 
 def _billing(shape: FileShape, findings: Findings, directory: FilePath) -> dict[str, Any]:
@@ -210,15 +220,18 @@ def _check_priced(
     """
     capped: dict[Upstream, list[str]] = {}
     uncapped: dict[Upstream, list[str]] = {}
+    registered: dict[Upstream, list[str]] = {}
     for tenant in tenants.values():
         unpriced = capped if tenant.has_money_cap else uncapped
+        if tenant.has_money_cap and tenant.is_registered:  # nobody who edits a file can mend it
+            unpriced = registered
         for upstream in _reachable(tenant, models):
             price = prices.find(
                 provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
             )
             if price is None and upstream.provider in providers and upstream.model:
                 unpriced.setdefault(upstream, []).append(tenant.id)
-    for upstream in {**capped, **uncapped}:
+    for upstream in {**capped, **registered, **uncapped}:
         index = models[upstream.public_name].upstreams.index(upstream)
         path = ("models", upstream.public_name, "upstreams", index, "model")
         hint = (
@@ -229,6 +242,10 @@ def _check_priced(
             who = _who(capped[upstream])
             message = f"no price for {upstream.label}, which {who} may use under a money cap"
             findings.fault(path, message, hint)
+        elif upstream in registered:
+            who = _who(registered[upstream])
+            message = f"no price for {upstream.label}: {who}, of the registry, is refused there"
+            findings.warn(path, message, hint)
         else:
             who = _who(uncapped[upstream])
             message = (

@@ -18,7 +18,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,24 +29,29 @@ from proxy import banner, children, embedded_redis, sockets, telemetry
 from proxy import data_dir as data_dirs
 from proxy import metrics_catalogue as catalogue
 from proxy.config_leaves import Told
-from proxy.config_reading import Read, ReadApart
+from proxy.config_reading import Read, ReadAgain, ReadApart
+from proxy.config_registry import Registered
 from proxy.family import (
     DRAIN_S,
     Family,
+    RunConsole,
     RunMetrics,
     RunProxy,
     RunSimulator,
     RunWorker,
+    console_child,
     make_family,
     metrics_child,
 )
 from proxy.metrics import Metrics
 from proxy.metrics_report import write_report
 from proxy.preload import preload
+from proxy.registry_reloads import RegistryReloads
 from proxy.reloading import Reloads
 from proxy.settings import Settings
 from proxy.settings_line import Line
 from proxy.supervisor_open import (
+    CONSOLE,
     REFUSALS,
     SUPERVISOR,
     WORKER,
@@ -89,6 +94,14 @@ class Loaded(Protocol):
     def told(self) -> Told | None:
         """Its values without secrets, where they were asked for."""
 
+    @property
+    def text(self) -> str:
+        """The file itself; empty where there is none."""
+
+    @property
+    def registry(self) -> Registered:
+        """What became of the tenants that stand in no file."""
+
 
 def serve(
     loaded: Loaded,
@@ -97,25 +110,28 @@ def serve(
     port: int | None = None,
     data_dir: Path | None = None,
     workers: int | None = None,
+    admin_port: int | None = None,
     with_worker: bool = True,
     read: Read | None = None,
+    read_again: ReadAgain | None = None,
     run_proxy: RunProxy | None = None,
     run_worker: RunWorker | None = None,
     run_simulator: RunSimulator | None = None,
     run_metrics: RunMetrics | None = None,
+    run_console: RunConsole | None = None,
     drain_s: float = DRAIN_S,
 ) -> int:
     """Run until SIGTERM or Ctrl-C; returns the exit code. None keeps what the file says.
 
     Blocks, forks, and writes to stdout only once requests are answered. `read` reads the file
-    again, for a reload.
+    again, for a reload, and `read_again` what lies beside it.
     """
     telemetry.configure()
     for warning in loaded.warnings:
         _log.warning("configuration", detail=str(warning))
 
     def complete(found: Settings) -> Settings:
-        found = overridden(found, host, port, data_dir, workers)
+        found = overridden(found, host, port, data_dir, workers, admin_port=admin_port)
         return replace(found, settles=with_worker and loaded.settings.settles)
 
     settings = complete(loaded.settings)
@@ -125,9 +141,9 @@ def serve(
         with contextlib.ExitStack() as stack:
             opened = open_all(settings, stack)
             names = [proxy_name(index) for index in range(settings.server.workers)]
-            lines = {name: Line(name) for name in [*names, *([WORKER] if with_worker else [])]}
-            begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
-            reloads = begun(opened, lines, Metrics(), read, complete)
+            names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
+            lines = {name: Line(name) for name in names}
+            reloads = _reloads(loaded, read_again)(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
                 reloads,
@@ -136,9 +152,7 @@ def serve(
                 run_simulator or _imported("proxy.simulator", "serve_simulator"),
                 drain_s=drain_s,
             )
-            if opened.metrics:
-                run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
-                family.metrics.append(metrics_child(opened, reloads, run))
+            _add_lookers(family, opened, reloads, run_metrics, run_console)
             preload(settings)
             hints = banner.options(settings, data_dir=data_dir)
             return _Supervisor(opened, family, reloads, hints, drain_s).run()
@@ -149,6 +163,29 @@ def serve(
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _add_lookers(
+    family: Family,
+    opened: Opened,
+    reloads: Reloads,
+    run_metrics: RunMetrics | None,
+    run_console: RunConsole | None,
+) -> None:
+    """The processes that people look at, where they are asked for."""
+    if opened.metrics:
+        run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
+        family.metrics.append(metrics_child(opened, reloads, run))
+    if opened.console:
+        start = run_console or _imported("proxy.console", "run_console")
+        family.console.append(console_child(opened, reloads, start))
+
+
+def _reloads(loaded: Loaded, read_again: ReadAgain | None) -> Callable[..., Reloads]:
+    """Reloads that begin with what was read."""
+    registry = RegistryReloads(read_again, loaded.text, loaded.registry.left_out)
+    begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
+    return partial(begun, registry=registry)
 
 
 class _Supervisor:
@@ -237,7 +274,7 @@ class _Supervisor:
             return
         opened = self._opened
         try:
-            data_dirs.write_state(opened.settings.data_dir, opened.url)
+            data_dirs.write_state(opened.settings.data_dir, opened.url, opened.admin_url)
         except OSError as failure:
             if not self._has_complained:
                 self._has_complained = True
@@ -284,7 +321,7 @@ class _Supervisor:
             patience_s = children.HURRY_S  # the worker goes on where it was at the next start
         children.stop(family.worker, timeout_s=patience_s, hurry=children.asked_again)
         children.stop(
-            [*family.simulator, *family.metrics],
+            [*family.simulator, *family.metrics, *family.console],
             timeout_s=SIDE_STOP_S,
             hurry=children.asked_again,
         )

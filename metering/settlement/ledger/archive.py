@@ -18,6 +18,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 
+from metering.progress import Tell, quiet
 from metering.settlement.counting import scope_of
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.archive_files import (
@@ -74,10 +75,12 @@ def archive(
     before_ns: int,
     now_ns: int,
     is_over: Callable[[], bool] = lambda: False,
+    tell: Tell = quiet,
 ) -> Archived:
     """Move what came to the ledger before this time; ArchiveError for a folder that takes nothing.
 
-    `is_over` is asked between two files. Another that archives at the same time does no harm.
+    `is_over` is asked between two files, and the events so far are told. Another that archives at
+    the same time does no harm.
     """
     done = Archived()
     with ledger.read() as connection:
@@ -94,6 +97,7 @@ def archive(
                 done.events += len(rows)
                 done.files += 1
                 done.bytes += len(data[1])
+                tell(done.events, None)
     return done
 
 

@@ -12,6 +12,9 @@ import os
 import sqlite3
 from pathlib import Path
 
+UNFINISHED = ".part"
+"""What the name of a copy ends with until it is whole."""
+
 
 class BackupError(Exception):
     """There is no backup; the message says why and what to do."""
@@ -23,7 +26,7 @@ def back_up(ledger: Path, target: Path) -> int:
         raise BackupError(f"there is no ledger at {ledger}")
     if target.exists():
         raise BackupError(f"{target} is there already: choose another name, or move it away")
-    unfinished = target.with_name(target.name + ".part")
+    unfinished = target.with_name(target.name + UNFINISHED)
     try:
         os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:

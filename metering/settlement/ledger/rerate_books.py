@@ -19,6 +19,7 @@ import orjson
 from sqlalchemy import Connection, or_, select
 
 from metering.events import Kind, decode
+from metering.progress import EVERY, Tell, quiet
 from metering.redis_keys import RedisKeys
 from metering.settlement.batches import Batch
 from metering.settlement.ledger import tables
@@ -112,11 +113,13 @@ def knows_reratings(ledger: Ledger) -> bool:
     return (ledger.revision() or "") >= "0018"
 
 
-def outlook(ledger: Ledger, asked: Asked, eras: Sequence[Era]) -> Outlook:
-    """What it would come to. Nothing is written."""
+def outlook(ledger: Ledger, asked: Asked, eras: Sequence[Era], *, tell: Tell = quiet) -> Outlook:
+    """What it would come to. Nothing is written; the events so far are told."""
     found = Outlook()
     with ledger.read() as connection:
-        for standing in standings(connection, asked):
+        for count, standing in enumerate(standings(connection, asked), start=1):
+            if count % EVERY == 0:
+                tell(count, None)
             found.add(standing, rerate(standing, era_at(eras, standing.event.occurred_at)))
     return found
 
@@ -131,9 +134,10 @@ def apply(
     by: str,
     reason: str,
     now_ns: int,
+    tell: Tell = quiet,
 ) -> Outlook:
     """Book the adjustments; `bodies` are of the versions that they name. A repeat books nothing."""
-    planned = outlook(ledger, asked, eras)
+    planned = outlook(ledger, asked, eras, tell=tell)
     if not planned.changed:
         return planned
     _note(ledger, asked, eras, planned, by=by, reason=reason, now_ns=now_ns)
@@ -148,6 +152,7 @@ def apply(
             if len(waiting) >= BATCH:
                 _book(ledger, keys, waiting, bodies, now_ns)
                 waiting = []
+                tell(done.changed, planned.changed)
     if waiting:
         _book(ledger, keys, waiting, bodies, now_ns)
     return done

@@ -17,9 +17,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, func, inspect, literal, or_, select, text
 
 from metering.events import decode
+from metering.progress import EVERY, Tell, quiet
 from metering.settlement.counting import user_scope
 from metering.settlement.journal import Account
 from metering.settlement.ledger import tables
+from metering.settlement.ledger.admin_books import verify_audits
 from metering.settlement.ledger.archive_tables import event_erasure
 from metering.settlement.ledger.chain import GENESIS, link
 from metering.settlement.ledger.faults import LedgerDamagedError
@@ -67,22 +69,24 @@ def verify(ledger: Ledger) -> list[str]:
     return examination.findings + more
 
 
-def examine(ledger: Ledger, archive: Path | None = None) -> Examination:
+def examine(ledger: Ledger, archive: Path | None = None, tell: Tell = quiet) -> Examination:
     """Look at everything, in one consistent view. Others may go on writing meanwhile.
 
-    With the folder of its archives, at what is in them, too.
+    With the folder of its archives, at what is in them, too. Tells how many events it has seen.
     """
     found = Examination()
     try:
         with ledger.read() as connection:
-            for finding in _examine(connection, found, archive):
+            for finding in _examine(connection, found, archive, tell):
                 found.find(finding)
     except LedgerDamagedError as error:
         found.find(f"the database itself is damaged: {error.how}")
     return found
 
 
-def _examine(connection: Connection, found: Examination, archive: Path | None) -> Iterator[str]:
+def _examine(
+    connection: Connection, found: Examination, archive: Path | None, tell: Tell
+) -> Iterator[str]:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SET LOCAL statement_timeout = 0"))
     else:
@@ -96,7 +100,7 @@ def _examine(connection: Connection, found: Examination, archive: Path | None) -
         for held in moved.segments.values()
         for each in held
     )
-    yield from _verify_chains(connection, found, moved)
+    yield from _verify_chains(connection, found, moved, tell)
     yield from _verify_sums(connection)
     yield from _verify_postings(connection)
     yield from _verify_balances(connection)
@@ -105,6 +109,7 @@ def _examine(connection: Connection, found: Examination, archive: Path | None) -
     yield from verify_invoices(connection)
     yield from verify_payments(connection)
     yield from verify_credits(connection)
+    yield from verify_audits(connection)
     if _has_archive(connection):
         yield from verify_archive(connection, moved, archive)
 
@@ -129,8 +134,11 @@ def _kept_hash(connection: Connection) -> Any:
     return query.scalar_subquery().label("kept_hash")
 
 
-def _verify_chains(connection: Connection, found: Examination, moved: Moved) -> Iterator[str]:
+def _verify_chains(
+    connection: Connection, found: Examination, moved: Moved, tell: Tell
+) -> Iterator[str]:
     heads = {row.shard: row for row in connection.execute(select(tables.watermark))}
+    total = sum(head.events for head in heads.values())
     query = (
         select(tables.usage_event, _kept_hash(connection))
         .order_by(_EVENT.shard, _EVENT.seq)
@@ -146,6 +154,8 @@ def _verify_chains(connection: Connection, found: Examination, moved: Moved) -> 
         yield from _verify_event(row, moved)
         ends[row.shard] = (row.seq, row.hash)
         found.events += 1
+        if found.events % EVERY == 0:
+            tell(found.events, total)
     for shard, end in ends.items():
         if shard not in heads or end != (heads[shard].events, heads[shard].chain_hash):
             yield f"shard {shard}: the chain does not end where its watermark says"

@@ -97,6 +97,28 @@ def test_only_what_is_old_goes_and_a_repeat_moves_nothing(ledger: Ledger, folder
     assert examine(ledger, folder).findings == []
 
 
+def test_long_work_tells_how_far_it_is(
+    ledger: Ledger, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Archiving tells the events of its files so far, and verifying those of all there are."""
+    use(ledger)
+    archived: list[tuple[int, int | None]] = []
+    verified: list[tuple[int, int | None]] = []
+    monkeypatch.setattr("metering.settlement.ledger.verify.EVERY", 2)
+
+    archive(
+        ledger,
+        folder,
+        before_ns=LATER,
+        now_ns=LATER,
+        tell=lambda done, total: archived.append((done, total)),
+    )
+    examine(ledger, folder, lambda done, total: verified.append((done, total)))
+
+    assert (len(archived), archived[-1]) == (4, (6, None))
+    assert verified == [(2, 6), (4, 6), (6, 6)]
+
+
 def test_what_may_be_turned_round_keeps_its_payload(ledger: Ledger, folder: Path) -> None:
     """Usage of a dead process: its true event takes it back, from what it said."""
     book(ledger, [make_event(usage_source="recovered"), make_event()])
