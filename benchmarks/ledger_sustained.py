@@ -19,7 +19,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -139,7 +139,7 @@ def settle(title: str, url: str, redis_url: str, *, workers: int, count: int, te
     )
 
 
-def _rates(crowd: list[multiprocessing.process.BaseProcess], url: str) -> Iterator[float]:
+def _rates(crowd: Sequence[multiprocessing.process.BaseProcess], url: str) -> Iterator[float]:
     """Events per second of every whole slice, while the workers work."""
     at, had = time.perf_counter(), 0
     while any(each.is_alive() for each in crowd):

@@ -94,6 +94,7 @@ def test_shapes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usual_events, "SHAPES_MAX", 2)
     monkeypatch.setattr(usual_events, "_SOUND", set())
 
+    odd: object
     for odd in (None, 1, "x", 1.0, [], {}):
         assert read_usual(_body(step=odd)) is not None
         assert len(usual_events._SOUND) <= 2
