@@ -1,51 +1,61 @@
-"""The paths of the dashboard's pages and files; the admin API answers the rest."""
+"""The paths of the dashboard's pages and files; the admin API answers the rest.
+
+The pages hold no numbers and are for anybody; who may see what is the API's business.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 
-from aiohttp import web
-
+from proxy.admin.errors import NotFound
+from proxy.admin.routes import Answer, Call, Role, Route
 from proxy.dashboard.assets import FOREVER, HEADERS, Asset, Assets, load_assets
 
-PAGES = {"/dashboard": "index.html", "/dashboard/login": "login.html"}
+
+@cache
+def assets() -> Assets:
+    """The files, read when they are first asked for."""
+    return load_assets()
 
 
-def add_pages(app: web.Application) -> None:
-    """Serve them; who may see numbers is the API's business, the pages hold none."""
-    assets = load_assets()
+def page(name: str) -> Callable[[Call], Awaitable[Answer]]:
+    """The handler of one page."""
 
-    async def asset(request: web.Request) -> web.Response:
-        found = assets.files.get(request.match_info["path"])
-        if found is None or request.match_info["digest"] != assets.digest:
-            return web.Response(
-                status=404, text="Reload the page: this file is of another version.\n"
-            )
-        return _answer(request, found, {"Cache-Control": FOREVER})
-
-    for path, name in PAGES.items():
-        app.router.add_get(path, _page(assets, name))
-    app.router.add_get("/dashboard/", _to_dashboard)
-    app.router.add_get("/dashboard/assets/{digest}/{path:.*}", asset)
-
-
-def _page(assets: Assets, name: str):  # type: ignore[no-untyped-def] # aiohttp has no name for it
-    page = assets.page(name)
-
-    async def answer(request: web.Request) -> web.Response:
-        return _answer(request, page, {"Cache-Control": "no-cache"})
+    async def answer(call: Call) -> Answer:
+        return _answer(call, assets().page(name), {"Cache-Control": "no-cache"})
 
     return answer
 
 
-async def _to_dashboard(request: web.Request) -> web.Response:
-    return web.Response(status=308, headers={"Location": "/dashboard", **HEADERS})
+async def asset(call: Call) -> Answer:
+    """One file of this version; a page of another version is to be loaded anew."""
+    found = assets().files.get(f"{call.path['folder']}/{call.path['file']}")
+    if found is None or call.path["digest"] != assets().digest:
+        raise NotFound("There is no such file in this version; load the page again.")
+    return _answer(call, found, {"Cache-Control": FOREVER})
 
 
-def _answer(request: web.Request, asset: Asset, more: Mapping[str, str]) -> web.Response:
-    headers = {**HEADERS, **more, "ETag": asset.etag}
-    if request.headers.get("If-None-Match") == asset.etag:
-        return web.Response(status=304, headers=headers)
-    return web.Response(
-        body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers
-    )
+async def to_dashboard(call: Call) -> Answer:
+    """From where people come by guessing."""
+    return Answer(raw=b"", status=308, headers={"Location": "/dashboard"})
+
+
+def _answer(call: Call, found: Asset, more: Mapping[str, str]) -> Answer:
+    headers = {**HEADERS, **more, "ETag": found.etag}
+    if call.request.headers.get("If-None-Match") == found.etag:
+        return Answer(raw=b"", status=304, headers=headers, content_type=found.content_type)
+    return Answer(raw=found.body, headers=headers, content_type=found.content_type)
+
+
+def _open(path: str, handler: Callable[[Call], Awaitable[Answer]], summary: str) -> Route:
+    return Route("GET", path, Role.ANYBODY, handler, summary=summary, tag="dashboard")
+
+
+ROUTES = (
+    _open("/", to_dashboard, "Leads to the dashboard"),
+    _open("/dashboard", page("index.html"), "The dashboard"),
+    _open("/dashboard/", to_dashboard, "Leads to the dashboard"),
+    _open("/dashboard/login", page("login.html"), "Where people log in"),
+    _open("/dashboard/assets/{digest}/{folder}/{file}", asset, "A file of the dashboard"),
+)
