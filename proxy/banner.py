@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.admin_key_file import admin_key_path, is_minted
 from proxy.settings import Secret, Settings
 from proxy.sockets import display, url
 
@@ -40,6 +41,7 @@ def render(started: Started) -> str:
     if server.metrics_port:
         port = url(server.metrics_host, server.metrics_port)
         lines += [f"  Metrics: {port}/metrics, and {port}/readyz with details", ""]
+    lines += _console(started)
     lines += [
         "Then:",
         "",
@@ -52,6 +54,17 @@ def render(started: Started) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _console(started: Started) -> list[str]:
+    """Where the admin API is, and where the key to it lies; the key itself is not printed."""
+    admin = started.settings.admin
+    if admin is None:
+        return []
+    lines = [f"  Admin API: {url(admin.host, admin.port)}/admin/v1/"]
+    if is_minted(started.settings):
+        lines += [f"  Its key lies in {admin_key_path(started.settings.data_dir)}"]
+    return [*lines, ""]
 
 
 def _keys(started: Started) -> list[str]:

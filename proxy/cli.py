@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from proxy.cli_admin_keys import keys_admin
 from proxy.cli_archive import archive, erase_user
 from proxy.cli_backup import backup
 from proxy.cli_config import config_diff, config_explain, config_schema, config_show
@@ -105,6 +106,7 @@ for each in (stop, allow, pause, resume, flags):
 @weir.command()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0 picks one.")
+@click.option("--admin-port", type=click.IntRange(0, 65_535), help="Port of the admin API.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Proxy processes.")
 @click.option("--no-worker", is_flag=True, help="Do not start the settlement worker.")
 @shared_options
@@ -112,6 +114,7 @@ def serve(
     *,
     host: str | None,
     port: int | None,
+    admin_port: int | None,
     workers: int | None,
     no_worker: bool,
     config_file: str | None,
@@ -137,6 +140,7 @@ def serve(
             loaded,
             host=host,
             port=port,
+            admin_port=admin_port,
             data_dir=absolute_dir,
             workers=workers,
             with_worker=not no_worker,
@@ -275,7 +279,10 @@ def _echo_check(
 
 @weir.group()
 def keys() -> None:
-    """Make keys for clients."""
+    """Make keys."""
+
+
+keys.add_command(keys_admin)
 
 
 @keys.command("new")

@@ -15,6 +15,7 @@ from metering.money import format_short, to_ppm
 from metering.prices import PriceBook
 from metering.redis_url import parse_redis_url, redis_url_shape
 from metering.tenants import Tenant
+from proxy.config_admin import build_admin, build_admin_keys
 from proxy.config_alerts import build_sinks
 from proxy.config_anomalies import build_tolerances
 from proxy.config_cache import build_cache, build_cache_url
@@ -122,6 +123,8 @@ def build(
         jobs=build_jobs(shape, findings),
         retention=build_retention(shape.retention, findings, directory),
         telemetry=build_telemetry(shape.telemetry, findings),
+        admin=build_admin(shape, findings),
+        admin_keys=build_admin_keys(shape, findings),
     )
 
 

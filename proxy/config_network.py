@@ -90,6 +90,22 @@ def build_egress(written: EgressShape, findings: Findings, directory: FilePath) 
     return Egress(forward, ca_file, written.no_proxy)
 
 
+def check_host(path: Path, host: str, findings: Findings) -> None:
+    """One can listen there, as far as its writing tells."""
+    if findings.is_broken(path):
+        return
+    if not host:
+        findings.fault(path, "must not be empty", "0.0.0.0 listens everywhere")
+    elif not _is_host(host):
+        findings.fault(
+            path,
+            f"{host!r} is neither an address nor the name of a host",
+            "write it without brackets"
+            if host.startswith("[")
+            else "write it like 127.0.0.1, ::1 or localhost, the port apart",
+        )
+
+
 def check_listening(server: ServerShape, findings: Findings) -> None:
     """Both addresses to listen on can be such, and do not take each other's port.
 
@@ -97,19 +113,7 @@ def check_listening(server: ServerShape, findings: Findings) -> None:
     """
     hosts = {"host": server.host, "metrics_host": server.metrics_host}
     for name, host in hosts.items():
-        path: Path = ("server", name)
-        if findings.is_broken(path):
-            continue
-        if not host:
-            findings.fault(path, "must not be empty", "0.0.0.0 listens everywhere")
-        elif not _is_host(host):
-            findings.fault(
-                path,
-                f"{host!r} is neither an address nor the name of a host",
-                "write it without brackets"
-                if host.startswith("[")
-                else "write it like 127.0.0.1, ::1 or localhost, the port apart",
-            )
+        check_host(("server", name), host, findings)
     if server.metrics_port and server.metrics_host not in {*_LOCAL, "localhost"}:
         findings.warn(
             ("server", "metrics_host"),

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
+from proxy.config_admin_shape import AdminShape
 from proxy.config_anomalies_shape import USUAL, AnomaliesShape
 from proxy.config_cache_shape import NO_CACHE, CacheShape
 from proxy.config_cost_shape import NO_SLA, CostToServeShape, SlaShape
@@ -311,6 +312,8 @@ class FileShape:
     """How long the ledger keeps events as they came; for ever without the section."""
     telemetry: TelemetryShape | None = None
     """Traces for an OpenTelemetry collector; none without the section."""
+    admin: AdminShape | None = None
+    """The [admin API](admin-api.md) and the dashboard; none without the section."""
     stripe: StripeShape | None = None
     """Usage that is told to Stripe's meters; none without the section."""
     webhooks: tuple[WebhookShape, ...] = ()

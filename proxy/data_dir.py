@@ -120,14 +120,14 @@ def worker_name(data_dir: Path) -> Iterator[str]:
 
 
 def state_path(data_dir: Path) -> Path:
-    """Written while somebody serves: {pid, url, started_at}."""
+    """Written while somebody serves: {pid, url, admin, started_at}."""
     return data_dir / "serve.json"
 
 
-def write_state(data_dir: Path, url: str) -> None:
+def write_state(data_dir: Path, url: str, admin: str | None = None) -> None:
     """For tools: who serves this directory and where. Appears whole, goes when we go."""
     started_at = datetime.fromtimestamp(now_ns() / 1e9, UTC).isoformat(timespec="seconds")
-    state = {"pid": os.getpid(), "url": url, "started_at": started_at}
+    state = {"pid": os.getpid(), "url": url, "admin": admin, "started_at": started_at}
     path = state_path(data_dir)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_bytes(orjson.dumps(state) + b"\n")

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from metering.tenants import ApiKey, Tenant
@@ -40,7 +41,8 @@ def mint(settings: Settings) -> tuple[Settings, list[Secret]]:
         tenant = tenants.get(wanted.tenant)
         if tenant is None:
             continue  # `config` has said so
-        key = _read_or_write(key_path(settings.data_dir, wanted.tenant, wanted.key_id))
+        path = key_path(settings.data_dir, wanted.tenant, wanted.key_id)
+        key = read_or_write(path, new_key, _KEY)
         minted.append(Secret(key))
         tenants[tenant.id] = _with_key(tenant, wanted, key)
     return dataclasses.replace(settings, tenants=tenants), minted
@@ -52,16 +54,17 @@ def _with_key(tenant: Tenant, wanted: MintedKey, key: str) -> Tenant:
     return dataclasses.replace(tenant, keys=(*others, made))
 
 
-def _read_or_write(path: Path) -> str:
+def read_or_write(path: Path, make: Callable[[], str], form: re.Pattern[str]) -> str:
+    """The key in this file, which is made with one when it is not there."""
     try:
         if not path.exists():  # where it does, a disk that is full is no reason not to read it
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
-                _write_once(path, new_key())
+                _write_once(path, make())
         key = path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as failure:
         raise KeyFileError(f"cannot use the key file {path}: {failure.strerror}") from failure
-    if _KEY.fullmatch(key) is None:
+    if form.fullmatch(key) is None:
         raise KeyFileError(f"{path} holds no key: remove it and a new one is made")
     return key
 

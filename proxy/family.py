@@ -19,7 +19,7 @@ from proxy.pulse import Pulse
 from proxy.reloading import Reloads
 from proxy.settings import Settings
 from proxy.settings_line import ChildLine
-from proxy.supervisor_open import WORKER, Opened, proxy_name
+from proxy.supervisor_open import CONSOLE, WORKER, Opened, proxy_name
 
 DRAIN_S = 20.0
 """How long exchanges may go on after a stop; then they are cut, and billed as far as they came."""
@@ -58,9 +58,19 @@ class ProxyProcess:
                 os.write(self.ready_fd, b"1")
 
 
+@dataclass(frozen=True, slots=True)
+class ConsoleProcess:
+    """All that the console needs."""
+
+    settings: Settings
+    sockets: Sequence[socket.socket]
+    line: ChildLine | None = None
+
+
 RunProxy = Callable[[ProxyProcess], int]
 RunWorker = Callable[[Settings, Board | None, ChildLine | None], int]
 RunSimulator = Callable[[socket.socket], int]
+RunConsole = Callable[[ConsoleProcess], int]
 RunMetrics = Callable[[Sequence[socket.socket], Mapping[str, Board]], int]
 
 
@@ -72,10 +82,11 @@ class Family:
     worker: list[children.Child]
     simulator: list[children.Child]
     metrics: list[children.Child]
+    console: list[children.Child]
 
     def all(self) -> list[children.Child]:
         """In the order in which they are started."""
-        return [*self.metrics, *self.simulator, *self.proxies, *self.worker]
+        return [*self.metrics, *self.simulator, *self.proxies, *self.worker, *self.console]
 
 
 def make_family(
@@ -87,13 +98,14 @@ def make_family(
     *,
     drain_s: float,
 ) -> Family:
-    """All but the metrics server, none of them started yet; without `run_worker` no worker."""
+    """All but the metrics server and the console, none started yet; without `run_worker` no
+    worker."""
     simulator = opened.simulator
     pulses = [Pulse() for _ in range(opened.settings.server.workers)]
 
     def proxy(index: int) -> int:
         sockets.close_all(each for at, each in enumerate(opened.listening) if at != index)
-        sockets.close_all([opened.metrics])
+        sockets.close_all([opened.metrics, opened.console])
         proxy_id = f"{opened.proxy_id}-{index}"
         own = tuple(opened.listening[index])
         wait_s = READY_WAIT_S if run_worker is not None else 0.0
@@ -137,6 +149,7 @@ def make_family(
         else [],
         simulator=[children.Child("simulator", simulate)] if simulator is not None else [],
         metrics=[],
+        console=[],
     )
 
 
@@ -144,8 +157,19 @@ def metrics_child(opened: Opened, reloads: Reloads, run: RunMetrics) -> children
     """The process that is asked for metrics; it reads the boards of the others."""
 
     def serve_metrics() -> int:
-        sockets.close_all(opened.listening)
+        sockets.close_all([*opened.listening, opened.console])
         reloads.leave()
         return run(opened.metrics, opened.boards)
 
     return children.Child("metrics", serve_metrics)
+
+
+def console_child(opened: Opened, reloads: Reloads, run: RunConsole) -> children.Child:
+    """The process of the admin API and the dashboard."""
+
+    def serve_console() -> int:
+        sockets.close_all([*opened.listening, opened.metrics])
+        line = reloads.taken_by(CONSOLE)
+        return run(ConsoleProcess(opened.settings, opened.console, line))
+
+    return children.Child(CONSOLE, serve_console, prepare=reloads.before(CONSOLE))

@@ -216,6 +216,9 @@ class Reloads:
         if settings.redis.url is None and opened.redis is not None:
             url = opened.settings.redis.url
             settings = replace(settings, redis=replace(settings.redis, url=url))
+        if settings.admin is not None and settings.admin.port == 0 and opened.settings.admin:
+            port = opened.settings.admin.port
+            settings = replace(settings, admin=replace(settings.admin, port=port))
         if settings.server.port == 0:
             port = opened.settings.server.port
             settings = replace(settings, server=replace(settings.server, port=port))

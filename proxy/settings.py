@@ -190,6 +190,23 @@ class Telemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminKey:
+    """A key of the admin API, by its hash, and the role that it has."""
+
+    id: str
+    sha256: str
+    role: Literal["viewer", "billing", "admin"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminPort:
+    """Where the console listens: the admin API and the dashboard."""
+
+    host: str = "127.0.0.1"
+    port: int = 8081
+
+
+@dataclass(frozen=True, slots=True)
 class RedisSettings:
     """`url` is None for the embedded server."""
 
@@ -281,6 +298,10 @@ class Settings:
     """How long the ledger keeps what events came as; for ever without the section."""
     telemetry: Telemetry | None = None
     """Where traces go; nothing is traced without the section."""
+    admin: AdminPort | None = None
+    """Where the console listens; there is none without the section."""
+    admin_keys: tuple[AdminKey, ...] = ()
+    """Who may use it; where the file has none, the one that `serve` makes is among them."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

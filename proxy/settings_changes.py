@@ -42,6 +42,7 @@ AT_ONCE: Mapping[str, str] = {
     "jobs": "jobs",
     "retention": "retention",
     "cache": "cache",
+    "admin_keys": "admin.keys",
     "server.metrics_tenants": "server.metrics_tenants",
     "server.max_body_mb": "server.max_body_mb",
     "server.max_connections": "server.max_connections",
@@ -81,6 +82,7 @@ AFTER_A_RESTART: Mapping[str, str] = {
     "redis.timeout_ms": "redis.timeout_ms",
     "cache_url": "cache.url",
     "telemetry": "telemetry",
+    "admin": "admin",
     "metering.queue": "metering.queue",
     "metering.spool": "metering.spool",
 }

@@ -33,10 +33,12 @@ from proxy.config_reading import Read, ReadApart
 from proxy.family import (
     DRAIN_S,
     Family,
+    RunConsole,
     RunMetrics,
     RunProxy,
     RunSimulator,
     RunWorker,
+    console_child,
     make_family,
     metrics_child,
 )
@@ -47,6 +49,7 @@ from proxy.reloading import Reloads
 from proxy.settings import Settings
 from proxy.settings_line import Line
 from proxy.supervisor_open import (
+    CONSOLE,
     REFUSALS,
     SUPERVISOR,
     WORKER,
@@ -97,12 +100,14 @@ def serve(
     port: int | None = None,
     data_dir: Path | None = None,
     workers: int | None = None,
+    admin_port: int | None = None,
     with_worker: bool = True,
     read: Read | None = None,
     run_proxy: RunProxy | None = None,
     run_worker: RunWorker | None = None,
     run_simulator: RunSimulator | None = None,
     run_metrics: RunMetrics | None = None,
+    run_console: RunConsole | None = None,
     drain_s: float = DRAIN_S,
 ) -> int:
     """Run until SIGTERM or Ctrl-C; returns the exit code. None keeps what the file says.
@@ -115,7 +120,7 @@ def serve(
         _log.warning("configuration", detail=str(warning))
 
     def complete(found: Settings) -> Settings:
-        found = overridden(found, host, port, data_dir, workers)
+        found = overridden(found, host, port, data_dir, workers, admin_port=admin_port)
         return replace(found, settles=with_worker and loaded.settings.settles)
 
     settings = complete(loaded.settings)
@@ -125,7 +130,8 @@ def serve(
         with contextlib.ExitStack() as stack:
             opened = open_all(settings, stack)
             names = [proxy_name(index) for index in range(settings.server.workers)]
-            lines = {name: Line(name) for name in [*names, *([WORKER] if with_worker else [])]}
+            names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
+            lines = {name: Line(name) for name in names}
             begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
             reloads = begun(opened, lines, Metrics(), read, complete)
             family = make_family(
@@ -139,6 +145,9 @@ def serve(
             if opened.metrics:
                 run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
                 family.metrics.append(metrics_child(opened, reloads, run))
+            if opened.console:
+                start = run_console or _imported("proxy.console", "run_console")
+                family.console.append(console_child(opened, reloads, start))
             preload(settings)
             hints = banner.options(settings, data_dir=data_dir)
             return _Supervisor(opened, family, reloads, hints, drain_s).run()
@@ -237,7 +246,7 @@ class _Supervisor:
             return
         opened = self._opened
         try:
-            data_dirs.write_state(opened.settings.data_dir, opened.url)
+            data_dirs.write_state(opened.settings.data_dir, opened.url, opened.admin_url)
         except OSError as failure:
             if not self._has_complained:
                 self._has_complained = True
@@ -284,7 +293,7 @@ class _Supervisor:
             patience_s = children.HURRY_S  # the worker goes on where it was at the next start
         children.stop(family.worker, timeout_s=patience_s, hurry=children.asked_again)
         children.stop(
-            [*family.simulator, *family.metrics],
+            [*family.simulator, *family.metrics, *family.console],
             timeout_s=SIDE_STOP_S,
             hurry=children.asked_again,
         )

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from proxy import data_dir as data_dirs
 from proxy import demo_keys, embedded_redis, first_start, sockets, telemetry
+from proxy.admin_key_file import with_admin_key
 from proxy.metrics_board import Board
 from proxy.settings import Secret, Settings
 from proxy.settings_changes import is_simulated
 
 SUPERVISOR = "supervisor"
 WORKER = "worker"
+CONSOLE = "console"
 
 _log = telemetry.logger("supervisor")
 
@@ -52,6 +54,8 @@ class Opened:
     ready_fd: int
     ready_write_fd: int
     metrics: list[socket.socket] = dataclasses.field(default_factory=list)
+    console: list[socket.socket] = dataclasses.field(default_factory=list)
+    """Where the admin API listens; nowhere when nobody asked for it."""
     boards: dict[str, Board] = dataclasses.field(default_factory=dict)
     """Where processes report, by their names; none when nobody asked for metrics."""
 
@@ -62,9 +66,15 @@ class Opened:
         return sockets.url(server.host, server.port, is_tls=server.tls is not None)
 
     @property
+    def admin_url(self) -> str | None:
+        """Where the console is reached; None without one."""
+        admin = self.settings.admin
+        return None if admin is None else sockets.url(admin.host, admin.port)
+
+    @property
     def everything_listening(self) -> list[list[socket.socket]]:
         """What a child that serves none of it closes."""
-        return [*self.listening, self.metrics]
+        return [*self.listening, self.metrics, self.console]
 
 
 def open_all(settings: Settings, stack: contextlib.ExitStack) -> Opened:
@@ -76,6 +86,7 @@ def open_all(settings: Settings, stack: contextlib.ExitStack) -> Opened:
     stack.callback(sockets.close_all, listening)
     port = listening[0][0].getsockname()[1]
     settings = dataclasses.replace(settings, server=dataclasses.replace(server, port=port))
+    settings, console = _open_console(settings, stack)
     settings, keys, refused = mint_keys(settings)
     settings, simulator = _open_simulator(settings)
     if simulator is not None:
@@ -88,6 +99,7 @@ def open_all(settings: Settings, stack: contextlib.ExitStack) -> Opened:
     opened = Opened(
         settings, listening, simulator, None, keys, refused, proxy_id, ready_fd, ready_write_fd
     )
+    opened.console = console
     if server.metrics_port:
         _open_metrics(opened, stack)
     if settings.redis.url is None:
@@ -106,6 +118,20 @@ def _stop_redis(opened: Opened) -> None:
             "the embedded Redis is still writing, or stands still: it ends by itself when it can, "
             "and until then the next start takes it over"
         )
+
+
+def _open_console(
+    settings: Settings, stack: contextlib.ExitStack
+) -> tuple[Settings, list[socket.socket]]:
+    """The sockets of the admin API, and the settings with the port that it really has."""
+    admin = settings.admin
+    if admin is None:
+        return settings, []
+    remedy = "Another port: --admin-port N, or admin.port"
+    [bound] = sockets.listen(admin.host, admin.port, remedy=remedy)
+    stack.callback(sockets.close_all, [bound])
+    admin = dataclasses.replace(admin, port=bound[0].getsockname()[1])
+    return dataclasses.replace(settings, admin=admin), bound
 
 
 def _open_metrics(opened: Opened, stack: contextlib.ExitStack) -> None:
@@ -127,6 +153,8 @@ def overridden(
     port: int | None,
     data_dir: Path | None,
     workers: int | None,
+    *,
+    admin_port: int | None = None,
 ) -> Settings:
     """The settings with what the command line says instead; None keeps what the file says."""
     server = settings.server
@@ -136,12 +164,17 @@ def overridden(
         port=server.port if port is None else port,
         workers=server.workers if workers is None else workers,
     )
+    admin = settings.admin
+    if admin is not None and admin_port is not None:
+        admin = dataclasses.replace(admin, port=admin_port)
     directory = (settings.data_dir if data_dir is None else data_dir).resolve()
-    return dataclasses.replace(settings, server=server, data_dir=directory)
+    return dataclasses.replace(settings, server=server, data_dir=directory, admin=admin)
 
 
 def mint_keys(settings: Settings) -> tuple[Settings, list[Secret], bool]:
-    """The settings with the keys that we make ourselves, those, and whether they are refused."""
+    """The settings with the keys that we make ourselves, those of tenants, and whether they are
+    refused."""
+    settings = with_admin_key(settings)
     if settings.minted_keys and not sockets.is_loopback(settings.server.host):
         _log.warning(
             "minted keys are not accepted: the address can be reached from other machines",

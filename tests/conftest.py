@@ -28,4 +28,5 @@ pytest_plugins = [
     "fixtures_weir",
     "fixtures_worker",
     "fixtures_outage",
+    "fixtures_console",
 ]

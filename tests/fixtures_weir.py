@@ -33,6 +33,8 @@ class Weir:
     url: str
     key: str
     banner: str
+    admin_url: str = ""
+    """Of the admin API, where there is one."""
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """One `weir` command against the same configuration and data."""
@@ -97,6 +99,8 @@ def serving(
                 str(data_dir),
                 "--port",
                 "0",
+                "--admin-port",
+                "0",
                 *words,
             ],
             stdout=subprocess.PIPE,
@@ -111,7 +115,7 @@ def serving(
         key = keys[0].read_text().strip() if keys else ""
         if settles:
             _wait_for_ledger(data_dir / "ledger.db")
-        yield Weir(process, config, data_dir, state["url"], key, banner)
+        yield Weir(process, config, data_dir, state["url"], key, banner, state["admin"] or "")
     finally:
         if process.poll() is None:
             process.terminate()

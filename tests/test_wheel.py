@@ -169,11 +169,14 @@ def test_the_wheel_finds_its_data(weir):
     assert told.stdout.strip() == "200019"
 
 
+PORTS = ("--port", "0", "--admin-port", "0")
+
+
 @contextlib.contextmanager
 def serving(weir):
     """URL and demo key of `weir serve` from the wheel, ready to be asked; stopped afterwards."""
     data_dir, config = weir.home / "data", ROOT / "config.yaml"
-    process = weir.start("serve", "--config", config, "--data-dir", data_dir, "--port", "0")
+    process = weir.start("serve", "--config", config, "--data-dir", data_dir, *PORTS)
     try:
         banner = "".join(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
         url = re.search(r"listens on (\S+)", banner)[1]

@@ -121,7 +121,7 @@ def test_serve_json_says_who_serves_while_somebody_does(serve):
     state = json.loads((run.data_dir / "serve.json").read_text())
 
     assert state["pid"] == run.process.pid
-    assert set(state) == {"pid", "url", "started_at"}
+    assert set(state) == {"pid", "url", "admin", "started_at"}
     assert run.stop() == 0
     assert not (run.data_dir / "serve.json").exists()
 

@@ -15,6 +15,7 @@ from metering.settlement.ledger import (
     payment_tables,
     price_tables,
     provider_tables,
+    registry_tables,
     webhook_tables,
 )
 from metering.settlement.ledger import job_tables as _job_tables  # its tables are metadata's
@@ -32,6 +33,7 @@ _PARTS = (
     archive_tables,
     invoice_tables,
     price_tables,
+    registry_tables,
 )
 """Where else tables are named that are append-only."""
 
