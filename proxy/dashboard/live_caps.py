@@ -80,7 +80,7 @@ class CapsSweep:
 
 
 def fullest(tenant: Tenant, states: Iterable[CapState]) -> tuple[int, dict[str, Any]] | None:
-    """The share in ppm and the row of the money cap that is nearest to its limit; None: has none."""
+    """Share in ppm and row of the money cap that is nearest to its limit; None where none is."""
     best: tuple[int, CapState] | None = None
     for state in states:
         limit = state.cap.limit.nano

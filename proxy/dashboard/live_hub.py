@@ -27,10 +27,7 @@ STREAM_S = 300.0
 LINGER_S = 20.0
 """The reader goes on so long after the last browser left: a page that is loaded again finds it."""
 VIEWERS_MAX = 200
-
-
-class TooManyViewersError(Exception):
-    """More browsers look than one console serves."""
+"""Browsers that one console serves; its port takes a few more connections than that."""
 
 
 class Source(Protocol):
@@ -75,21 +72,16 @@ class LiveHub:
         self._news.set()
         self._news = asyncio.Event()
 
-    def enter(self) -> None:
-        """Count a browser before it is answered; TooManyViewersError when there are too many."""
-        if self.viewers >= VIEWERS_MAX:
-            raise TooManyViewersError
+    @property
+    def is_full(self) -> bool:
+        """Whether one more would be too many."""
+        return self.viewers >= VIEWERS_MAX
+
+    async def stream(self, *, for_s: float = STREAM_S) -> AsyncIterator[bytes]:
+        """The server-sent events of one browser, for so long."""
         self.viewers += 1
         if self._reader is None or self._reader.done():
             self._reader = spawn(self._read(), name="live-reader")
-
-    def leave(self) -> None:
-        """It has gone."""
-        self.viewers -= 1
-        self._left_s = monotonic_s()
-
-    async def stream(self, *, for_s: float = STREAM_S) -> AsyncIterator[bytes]:
-        """The server-sent events of one browser, which must have entered; leaves by itself."""
         try:
             until_s = monotonic_s() + for_s
             yield b"retry: 1500\n\n"
@@ -114,7 +106,8 @@ class LiveHub:
                 except TimeoutError:
                     yield b": still here\n\n"
         finally:
-            self.leave()
+            self.viewers -= 1
+            self._left_s = monotonic_s()
 
     async def close(self) -> None:
         """Stop reading."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -84,9 +83,3 @@ class LiveSource:
     async def _clock_ms(self) -> int:
         seconds, microseconds = await self._link.call("TIME")
         return int(seconds) * 1000 + int(microseconds) // 1000
-
-
-async def no_alerts() -> list[dict[str, Any]]:
-    """For an installation that has no ledger yet."""
-    await asyncio.sleep(0)
-    return []

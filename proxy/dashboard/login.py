@@ -23,7 +23,9 @@ async def log_in(call: Call) -> Answer:
     who, token = await call.console.begin_session(call.body["key"], call.request.remote or "")
     cookie = _cookie(call, token, int(SESSION_S))
     return Answer(
-        {"id": who.id, "role": who.role}, headers={"Set-Cookie": cookie}, target=f"admin_key:{who.id}"
+        {"id": who.id, "role": who.role},
+        headers={"Set-Cookie": cookie},
+        target=f"admin_key:{who.id}",
     )
 
 

@@ -17,19 +17,25 @@ export function show({ host, live }) {
     const value = h("span", {}, "–");
     const small = h("small", {}, tile.unit);
     const chart = h("div", { class: "chart" });
-    return { ...tile, value, small, chart, node: h("section", { class: "card tile" }, h("h2", { class: "label" }, tile.label), h("div", { class: "value" }, value, small), chart) };
+    const peak = h("span", { class: "peak", title: "Highest of the last ten minutes" });
+    return { ...tile, value, small, peak, chart, node: h("section", { class: "card tile" }, h("div", { class: "tile-head" }, h("h2", { class: "label" }, tile.label), peak), h("div", { class: "value" }, value, small), chart) };
   });
   const parts = Object.fromEntries(["caps", "models", "steps", "alerts", "ups"].map((name) => [name, h("div", {}, waiting())]));
   const asides = Object.fromEntries(["caps", "models", "steps", "alerts", "ups"].map((name) => [name, h("span")]));
   const part = (name, text, cls, flush) => card(text, { aside: asides[name], body: parts[name], cls, flush });
   put(host, h("h1", { class: "unseen" }, "Now"), h("div", { class: "tiles" }, tiles.map((tile) => tile.node)),
     h("div", { class: "now" },
-      part("caps", "Nearest to their caps", "caps"), part("models", "Models, last minute", "models"),
-      part("steps", "Stepped down, last 10 minutes", "steps", true), part("alerts", "Alerts", "alerts", true), part("ups", "Upstreams, last hour", "ups", true)));
+      h("div", { class: "now-left" }, part("caps", "Nearest to their caps", "caps"),
+        part("steps", "Stepped down, last 10 minutes", "steps", true), part("alerts", "Alerts", "alerts", true)),
+      h("div", { class: "now-right" }, part("models", "Models, last minute", "models"), part("ups", "Upstreams, last hour", "ups", true))));
   const charts = tiles.map((tile) => spark(tile.chart, { place: tile.place, floor: tile.floor, text: tile.text, label: `${tile.label}, the last ten minutes` }));
   const data = { at: [], tokens_per_s: [], spend: [], requests_per_s: [], in_flight: [] };
 
-  const draw = () => TILES.forEach(({ name }, at) => charts[at].set([data.at, data[name]]));
+  const draw = () => TILES.forEach(({ name, big }, at) => {
+    charts[at].set([data.at, data[name]]);
+    const peak = data[name].reduce((most, value) => Math.max(most, value ?? 0), 0);
+    tiles[at].peak.textContent = peak ? `peak ${big(peak)}` : "";
+  });
   const stops = [
     live.on("history", (body) => {
       data.at = [...body.at_s];
@@ -59,7 +65,7 @@ export function show({ host, live }) {
   return { close: () => { stops.forEach((stop) => stop()); charts.forEach((chart) => chart.drop()); } };
 }
 
-const share = (part, whole) => whole > 0 ? Math.min(100, (part / whole) * 100) : 100;
+const barShare = (part, whole) => whole > 0 ? Math.min(100, (part / whole) * 100) : 100;
 
 // Rows are kept by their name, so that a bar moves and does not blink, and the focus stays.
 function keyed(host, rows, key, make, update) {
@@ -89,8 +95,8 @@ function caps(host, aside, body) {
   }, (made, row) => {
     made.left.textContent = usd(row.remaining_usd, 2);
     made.of.textContent = ` left of ${usd(row.cap_usd, 2)} · ${percent(row.share, 0)}`;
-    made.spent.style.setProperty("width", `${share(row.spent_nano, row.cap_nano)}%`);
-    made.held.style.setProperty("width", `${share(row.held_nano, row.cap_nano)}%`);
+    made.spent.style.setProperty("width", `${barShare(row.spent_nano, row.cap_nano)}%`);
+    made.held.style.setProperty("width", `${barShare(row.held_nano, row.cap_nano)}%`);
     made.bar.className = row.share >= 1 ? "bar bad" : row.share >= 0.8 ? "bar warn" : "bar";
     made.bar.title = `${usd(row.spent_usd)} spent, ${usd(row.held_usd)} held, ${words(row.window)}`;
     made.told.textContent = made.bar.title;
@@ -107,9 +113,9 @@ function models(host, aside, tick) {
       h("span", { class: "figures" }, made.spend, made.rate), h("div", { class: "bar" }, made.bar));
     return made;
   }, (made, row) => {
-    made.spend.textContent = usd(row.spend_usd_per_min);
+    made.spend.textContent = shortUsd(row.spend_nano_per_min / 1e9);
     made.rate.textContent = `/min · ${short(row.tokens_per_s)} tok/s`;
-    made.bar.style.setProperty("width", `${share(row.spend_nano_per_min, most)}%`);
+    made.bar.style.setProperty("width", `${barShare(row.spend_nano_per_min, most)}%`);
   });
 }
 
