@@ -38,7 +38,7 @@ _TYPES = {
     ".css": "text/css",
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
-    ".LICENSE": "text/plain",
+    "LICENSE.uplot": "text/plain",
 }
 _PLACE = b"{{assets}}"
 

@@ -60,6 +60,7 @@ class LiveHub:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _reader: asyncio.Task[None] | None = None
     _left_s: float = 0.0
+    _calls: int = 0
 
     def publish(self, kind: str, body: Any) -> None:
         """The newest of its kind, for all; what stands already is not said again."""
@@ -89,7 +90,8 @@ class LiveHub:
             if greeting is not None:
                 yield _message(greeting[0], self._version, orjson.dumps(greeting[1]))
             seen = 0
-            while monotonic_s() < until_s:
+            calls = self._calls
+            while monotonic_s() < until_s and calls == self._calls:
                 news = self._news
                 fresh = sorted(
                     (version, kind, body)
@@ -109,8 +111,14 @@ class LiveHub:
             self.viewers -= 1
             self._left_s = monotonic_s()
 
+    def hang_up(self) -> None:
+        """End every stream; browsers come again by themselves."""
+        self._calls += 1
+        self._news.set()
+
     async def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and end what is still told."""
+        self.hang_up()
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])

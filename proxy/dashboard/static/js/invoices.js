@@ -37,8 +37,8 @@ function shown(rows) {
     { label: "Invoice", cell: (row) => h("code", {}, row.number ?? row.id) , foot: () => "Together" },
     { label: "Month", cell: (row) => row.month ?? row.period },
     { label: "Tenant", cls: "name", cell: (row) => h("a", { href: `#/tenants/${segment(row.tenant)}` }, row.tenant) },
-    { label: "Kind", cell: (row) => [row.kind ?? (row.corrects ? "correction" : "invoice"), row.corrects ? h("span", { class: "muted" }, ` of ${row.corrects}`) : null] },
-    { label: "Issued", cell: (row) => moment(row.issued_at ?? row.at) },
+    { label: "Kind", cls: "fold", cell: (row) => [row.corrects ? "correction" : "invoice", row.corrects ? h("span", { class: "muted" }, ` of ${row.corrects}`) : null] },
+    { label: "Issued", cell: (row) => row.issued_on ?? moment(row.issued_at) },
     { label: "Total", num: true, cell: (row) => usd(total(row), 2), foot: (sum) => usd(sum, 2) },
     { label: "Open", cell: (row) => [file(row, "html", "page"), " · ", file(row, "pdf", "PDF"), " · ", file(row, "json", "JSON")] },
   ], rows, { foot: rows.reduce((sum, row) => sum + (nano(total(row)) ?? 0n), 0n) });

@@ -114,7 +114,7 @@ function models(host, aside, tick) {
     return made;
   }, (made, row) => {
     made.spend.textContent = shortUsd(row.spend_nano_per_min / 1e9);
-    made.rate.textContent = `/min · ${short(row.tokens_per_s)} tok/s`;
+    made.rate.textContent = `/min · ${count(row.tokens_per_s)} tok/s`;
     made.bar.style.setProperty("width", `${barShare(row.spend_nano_per_min, most)}%`);
   });
 }
