@@ -30,6 +30,7 @@ Layout (P = `redis.prefix`, {sN} = hash tag, N = crc32(tenant) mod `redis.shards
     P:proxies                         hash    proxy id -> what that process reports of itself (JSON)
     P:crossings                       hash    what is over its mark -> since when, Unix ms
     P:config                          string  which configuration was announced to all, and when
+    P:registry                        hash    version and body of the tenants made while running
     P:health                          hash    upstream -> until when proxies pass it over, Unix ms
     P:trial:UPSTREAM                  string  which process may ask an upstream that has cooled
     P:meta                            hash    the names of this data and of the ledger it goes to
@@ -181,6 +182,11 @@ class RedisKeys:
     def callbacks(self) -> str:
         """What payment providers have called us back with, until the ledger has it."""
         return f"{self.prefix}:callbacks"
+
+    @property
+    def registry(self) -> str:
+        """The tenants that stand in the ledger, as proxies read them."""
+        return f"{self.prefix}:registry"
 
     @property
     def announced(self) -> str:

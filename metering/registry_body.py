@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -37,10 +37,13 @@ class Snapshot:
 
     number: int = 0
     tenants: tuple[Json, ...] = ()
+    read_from: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def body(self) -> bytes:
         """As it travels."""
+        if self.read_from is not None:
+            return self.read_from
         whole = {"schema": SCHEMA, "number": self.number, "tenants": list(self.tenants)}
         return canonical(whole).encode()
 
@@ -77,7 +80,7 @@ def read_snapshot(version: str, body: bytes) -> Snapshot:
         raise BrokenRegistryError("it has no list of tenants")
     if found.get("schema") != SCHEMA:
         raise BrokenRegistryError(f"its schema is not {SCHEMA}: a newer version has written it")
-    return Snapshot(int(number), tuple(tenants))
+    return Snapshot(int(number), tuple(tenants), body)
 
 
 def parse(text: bytes | str) -> Any:

@@ -88,6 +88,8 @@ class ApiKey:
     says itself; without a pin these are cooperative."""
     act_for: frozenset[str] = frozenset()
     """Other tenants, by id, in whose name this key may report and ask."""
+    expires_ns: int | None = None
+    """When it opens the door no more, Unix ns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class Tenant:
     """Whether a late answer costs less by a target that the request itself has named."""
     prepaid: Prepaid | None = None
     """Whether it pays in advance; with a hard stop `cap_rules` have BALANCE_RULE."""
+    is_registered: bool = False
+    """Whether it was made while everything runs, and stands in the ledger and in no file."""
 
     @property
     def has_money_cap(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from metering.tenants import Principal, Tenant
 
@@ -29,9 +29,13 @@ def bare_key(authorization: str) -> str:
 
 
 class Authenticator:
-    """Every key of every tenant, by hash; immutable, replaced as a whole on reload."""
+    """Every key of every tenant, by hash; immutable, replaced as a whole on reload.
 
-    def __init__(self, tenants: Iterable[Tenant]) -> None:
+    `now_ns` is asked for keys that expire, and for no other.
+    """
+
+    def __init__(self, tenants: Iterable[Tenant], now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
         self._principals: dict[str, Principal] = {
             key.sha256: Principal(tenant, key) for tenant in tenants for key in tenant.keys
         }
@@ -55,5 +59,8 @@ class Authenticator:
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         principal = self._principals.get(digest)
         if principal is None or not hmac.compare_digest(principal.key.sha256, digest):
+            return None
+        expires_ns = principal.key.expires_ns
+        if expires_ns is not None and self._now_ns() >= expires_ns:
             return None
         return principal

@@ -32,6 +32,7 @@ from proxy.cli_init import init
 from proxy.cli_invoice import invoice, report
 from proxy.cli_invoices import invoices
 from proxy.cli_jobs import jobs
+from proxy.cli_keys import keys
 from proxy.cli_ledger import ledger
 from proxy.cli_limits import holds, limits
 from proxy.cli_margins import margins
@@ -56,6 +57,7 @@ from proxy.cli_reload import reload
 from proxy.cli_rerate import rerate
 from proxy.cli_review import review
 from proxy.cli_stripe import stripe
+from proxy.cli_tenants import tenants
 from proxy.cli_upstreams import upstreams
 from proxy.cli_verify import verify
 from proxy.cli_webhooks import webhooks
@@ -97,7 +99,7 @@ for each in (archive, backup, erase_user):
     ledger.add_command(each)
 for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
-for each in (jobs, payments, webhooks):
+for each in (jobs, keys, payments, tenants, webhooks):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)
@@ -130,7 +132,8 @@ def serve(
 
     file = find_config_file(config_file, as_json).absolute()
     absolute_dir = absolute_path(data_dir)
-    read = partial(load_now, file, dict(os.environ), data_dir=absolute_dir, salt=salt)
+    env = dict(os.environ)
+    read = partial(load_now, file, env, data_dir=absolute_dir, salt=salt)
 
     if no_worker:
         _warn_unsettled()
@@ -145,6 +148,7 @@ def serve(
             workers=workers,
             with_worker=not no_worker,
             read=read,
+            read_again=lambda text: load_now(file, env, data_dir=absolute_dir, text=text),
         )
     )
 
@@ -208,6 +212,7 @@ def config() -> None:
 
 for each in (config_schema, config_show, config_explain, config_diff):
     config.add_command(each)
+keys.add_command(keys_admin)
 for each in (init, import_):
     weir.add_command(each)
 
@@ -275,56 +280,6 @@ def _echo_check(
         f"{count_of(summary['tenants'], 'tenant')}, "
         f"prices cost {summary['cost_version']} sell {summary['sell_version']}"
     )
-
-
-@weir.group()
-def keys() -> None:
-    """Make keys."""
-
-
-keys.add_command(keys_admin)
-
-
-@keys.command("new")
-@click.option("--tenant", required=True, help="Whose key it is.")
-@click.option("--project", help="A project of the tenant; `default` if left out.")
-@click.option("--id", "key_id", help="Id of the key in events; made up if left out.")
-@shared_options
-def keys_new(
-    *,
-    tenant: str,
-    project: str | None,
-    key_id: str | None,
-    config_file: str | None,
-    data_dir: Path | None,
-    as_json: bool,
-) -> None:
-    """Make a key, show it once, and print the line for the configuration."""
-    from metering.ids import is_id
-    from proxy.api_keys import key_sha256, new_key, public_id
-
-    settings = load_config(config_file, data_dir, as_json).settings
-    if tenant not in settings.tenants:
-        fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}", as_json)
-    owner = settings.tenants[tenant]
-    if project is not None and project not in owner.projects:
-        fail(NOT_FOUND, f"tenant {tenant!r} has no project {project!r}", as_json)
-    key = new_key()
-    if not is_id(key_id := public_id(key) if key_id is None else key_id):
-        fail(BAD_CONFIG, f"{key_id!r} cannot be an id: letters, digits, . _ - only", as_json)
-    if any(each.id == key_id for each in owner.keys):
-        fail(BAD_CONFIG, f"tenant {tenant!r} has a key {key_id!r} already", as_json)
-    sha256 = key_sha256(key)
-    where = "" if project is None else f', project: "{project}"'
-    line = f'- {{id: "{key_id}"{where}, sha256: "{sha256}"}}'
-    if as_json:
-        echo_json(
-            {"tenant": tenant, "project": project, "id": key_id, "key": key}
-            | {"sha256": sha256, "config": line}
-        )
-        return
-    click.echo(f"The key, shown this once:\n\n  {key}\n")
-    click.echo(f"Add to `keys` of tenant {tenant!r} in {settings.source}:\n\n  {line}")
 
 
 @weir.command()

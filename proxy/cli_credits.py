@@ -228,65 +228,10 @@ def _no(text: str) -> int:
     raise ValueError(f"{text!r} is no RFC 3339 time")
 
 
-def _new_id() -> str:
-    import os
-
-    from metering.clock import now_ns
-    from metering.ids import uuid7
-
-    return f"gr-{uuid7(now_ns() // 1_000_000, os.urandom(10))}"
-
-
 def _usd(nano: int) -> str:
     from metering.money import format_usd
 
     return format_usd(nano)
-
-
-def _grant_row(standing: Standing) -> dict[str, Any]:
-    from proxy.cli_times import rfc3339
-
-    made = standing.grant
-    return {
-        "id": made.id,
-        "tenant": made.tenant,
-        "kind": made.kind,
-        "priority": made.priority,
-        "usd": _usd(made.amount_nano),
-        "left_usd": _usd(standing.left_nano),
-        "drawn_usd": _usd(standing.drawn_nano),
-        "expired_usd": _usd(standing.expired_nano),
-        "taken_usd": _usd(standing.taken_nano),
-        "owed_usd": _usd(standing.owed_nano),
-        "from": rfc3339(made.effective_at),
-        "expires": None if made.expires_at is None else rfc3339(made.expires_at),
-        "source": made.source,
-        "note": made.note,
-    }
-
-
-def _balance_row(found: Balance) -> dict[str, Any]:
-    return {
-        "tenant": found.tenant,
-        "left_usd": _usd(found.left_nano),
-        "granted_usd": _usd(found.granted_nano),
-        "spent_usd": _usd(found.spent_nano),
-        "expired_usd": _usd(found.expired_nano),
-    }
-
-
-def _entry_row(row: dict[str, Any]) -> dict[str, Any]:
-    from proxy.cli_times import rfc3339
-
-    return {
-        "number": row["number"],
-        "kind": row["kind"],
-        "usd": _usd(row["amount_nano"]),
-        "owed_usd": _usd(row["owed_nano"]),
-        "event": row["event_id"],
-        "booked_at": rfc3339(row["booked_at"]),
-        "transaction": row["idem_key"],
-    }
 
 
 def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: bool) -> _Answer:
@@ -295,3 +240,27 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
     from proxy.cli_asked import asked
 
     return asked(settings, knows_credits, ask, as_json=as_json)
+
+
+def _grant_row(standing: Standing) -> dict[str, Any]:
+    from proxy.admin.rows import grant_row
+
+    return grant_row(standing)
+
+
+def _balance_row(found: Balance) -> dict[str, Any]:
+    from proxy.admin.rows import balance_row
+
+    return balance_row(found)
+
+
+def _entry_row(row: dict[str, Any]) -> dict[str, Any]:
+    from proxy.admin.rows import entry_row
+
+    return entry_row(row)
+
+
+def _new_id() -> str:
+    from proxy.admin.rows import new_grant_id
+
+    return new_grant_id()

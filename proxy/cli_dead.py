@@ -190,26 +190,16 @@ async def _replay(
     settings: Settings, ledger: Ledger, letters: Sequence[DeadLetter], request: Replay
 ) -> list[dict[str, Any]]:
     from metering.settlement.redis_client import connect
-    from metering.settlement.replay import ReplayRefusedError, replay
+    from proxy.admin.replaying import replay_letters
     from proxy.embedded_redis import redis_url
     from proxy.settings import redis_keys
 
     url = settings.redis.url
     client = connect(redis_url(settings.data_dir) if url is None else url.reveal())
-    results = []
     try:
-        for letter in letters:
-            outcome, because = "refused", None
-            try:
-                outcome = await replay(ledger, client, redis_keys(settings), letter, request)
-                if letter.outcome is not None:
-                    because = f"resolved before, by {letter.resolved_by}"
-            except ReplayRefusedError as error:
-                because = str(error)
-            results.append({"id": letter.id, "outcome": outcome, "because": because})
+        return await replay_letters(ledger, client, redis_keys(settings), letters, request)
     finally:
         await client.aclose()
-    return results
 
 
 def _find(settings: Settings, number: int, as_json: bool) -> DeadLetter:
@@ -249,28 +239,15 @@ def _current(ledger: Ledger, ask: Callable[[Ledger], _Answer]) -> _Answer:
     return ask(ledger)
 
 
-def _row(letter: DeadLetter) -> dict[str, Any]:
-    from proxy.cli_times import rfc3339
-
-    resolved_at = None if letter.resolved_at is None else rfc3339(letter.resolved_at)
-    return {
-        "id": letter.id,
-        "received_at": rfc3339(letter.received_at),
-        "shard": letter.shard,
-        "stream_id": letter.stream_id,
-        "bytes": len(letter.raw),
-        "deliveries": letter.deliveries,
-        "reason": letter.reason,
-        "outcome": letter.outcome,
-        "event_id": letter.event_id,
-        "resolved_at": resolved_at,
-        "resolved_by": letter.resolved_by,
-    }
-
-
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         body = file.read(BYTES_MAX + 1)
     if len(body) > BYTES_MAX:
         raise click.BadParameter(f"{path} is larger than an event can be", param_hint="--file")
     return body.strip()
+
+
+def _row(letter: DeadLetter) -> dict[str, Any]:
+    from proxy.admin.rows import letter_row
+
+    return letter_row(letter)

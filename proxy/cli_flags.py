@@ -25,7 +25,7 @@ from proxy.cli_options import (
 
 if TYPE_CHECKING:
     from metering.caps import Scope
-    from metering.flags import Call, Flag, FlagKind
+    from metering.flags import Call, Flag
     from metering.redis_keys import RedisKeys
     from proxy.settings import Settings
 
@@ -223,10 +223,6 @@ def _name(tenant: str, scope: Scope) -> str:
 
 
 def _row(flag: Flag, tenant: str) -> dict[str, Any]:
-    from metering.scope_names import scope_text
-    from proxy.cli_times import rfc3339
+    from proxy.admin.rows import flag_row
 
-    at = rfc3339(flag.at_ms * 1_000_000) if flag.at_ms else None
-    kind: FlagKind = flag.kind
-    scope = scope_text(flag.scope, tenant)
-    return {"scope": scope, "flag": str(kind), "by": flag.by, "why": flag.why, "at": at}
+    return flag_row(flag, tenant)

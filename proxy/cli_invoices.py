@@ -201,24 +201,15 @@ def _terms(settings: Settings, tenant: str) -> Terms:
     return Terms(settings.plans, settings.assignments.get(tenant, ()))
 
 
-def _row(found: Issued) -> dict[str, Any]:
-    document = found.document
-    names = ("tenant", "period", "correction", "corrects", "issued_on", "due_on", "currency")
-    return {
-        "number": found.number,
-        **{name: document[name] for name in names},
-        "total": document["total"],
-        "total_nano": document["total_nano"],
-        "due": document["due"],
-        "lines": len(document["lines"]),
-        "sha256": found.sha256,
-        "is_new": found.is_new,
-    }
-
-
 def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: bool) -> _Answer:
     """What the ledger answers, or the end of the process with the reason."""
     from metering.settlement.ledger.invoice_books import knows_invoices
     from proxy.cli_asked import asked
 
     return asked(settings, knows_invoices, ask, as_json=as_json)
+
+
+def _row(found: Issued) -> dict[str, Any]:
+    from proxy.admin.rows import invoice_row
+
+    return invoice_row(found)

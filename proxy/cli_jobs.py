@@ -160,32 +160,6 @@ def _time(text: str) -> int:
     return int(found.timestamp()) * 10**9
 
 
-def _job_row(job: JobSettings, last: list[Run], now_ns: int) -> dict[str, Any]:
-    return {
-        "job": job.name,
-        "kind": job.kind.value,
-        "schedule": job.cron.fields,
-        "timezone": job.cron.timezone,
-        "catch_up": job.catch_up.value,
-        "next_ms": _ms(job.cron.next(now_ns)),
-        "last": _run_row(last[0]) if last else None,
-    }
-
-
-def _run_row(run: Run) -> dict[str, Any]:
-    return {
-        "job": run.job,
-        "scheduled_for_ms": _ms(run.scheduled_for),
-        "state": run.state,
-        "attempts": run.attempts,
-        "started_ms": _ms(run.started_at),
-        "ended_ms": _ms(run.ended_at),
-        "next_try_ms": _ms(run.next_at) if run.state == "due" and run.next_at else None,
-        "ran_by": run.ran_by,
-        "message": run.message,
-    }
-
-
 def _ms(time_ns: int | None) -> int | None:
     return None if time_ns is None else time_ns // 1_000_000
 
@@ -196,3 +170,15 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
     from proxy.cli_asked import asked
 
     return asked(settings, knows_jobs, ask, as_json=as_json)
+
+
+def _job_row(job: JobSettings, last: list[Run], now_ns: int) -> dict[str, Any]:
+    from proxy.admin.rows import job_row
+
+    return job_row(job, last, now_ns)
+
+
+def _run_row(run: Run) -> dict[str, Any]:
+    from proxy.admin.rows import run_row
+
+    return run_row(run)

@@ -77,7 +77,7 @@ def holds(
     from proxy import cli_tables
     from proxy.limits_report import holds_table
 
-    rows, unreadable = _reading(_holds(settings, tenant_id), as_json)
+    rows, unreadable = _reading(read_holds(settings, tenant_id), as_json)
     rows.sort(key=lambda row: (row["created_at"], row["exchange_id"]))
     shown, more = rows[:limit], max(0, len(rows) - limit)
     if as_json:
@@ -175,7 +175,7 @@ async def read_limits(settings: Settings, tenant: Tenant, scopes: tuple[Scope, .
     return Look(*looked, balance_nano=balance_nano)
 
 
-async def _holds(settings: Settings, tenant_id: str | None) -> tuple[list[dict[str, Any]], int]:
+async def read_holds(settings: Settings, tenant_id: str | None) -> tuple[list[dict[str, Any]], int]:
     """Every record of a hold that is indexed, and how many could not be read."""
     from proxy.limits_report import hold_row
     from proxy.settings import redis_keys

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from proxy.cli_options import echo_json, load_config, shared_options
-
-if TYPE_CHECKING:
-    from metering.settlement.ledger.store import Ledger
-    from proxy.settings import Settings
 
 BY = ("model", "tenant", "feature", "project")
 
@@ -38,10 +33,11 @@ def margins(
         raise click.BadParameter(str(error), param_hint="--month") from None
     settings = load_config(config_file, data_dir, as_json).settings
     from metering.settlement.ledger.provider_books import knows_exports
+    from proxy.admin.margin_report import margins_body
     from proxy.cli_asked import asked
 
     body = asked(
-        settings, knows_exports, lambda it: _ask(it, settings, period, by), as_json=as_json
+        settings, knows_exports, lambda it: margins_body(it, settings, period, by), as_json=as_json
     )
     if as_json:
         echo_json(body)
@@ -50,20 +46,3 @@ def margins(
     from proxy.cli_tables import console
 
     console().print(table(body))
-
-
-def _ask(ledger: Ledger, settings: Settings, month: str, by: str) -> dict[str, Any]:
-    from metering.settlement.ledger import margin_sums
-    from metering.settlement.margins import report
-
-    beside = {
-        tenant: margin_sums.beside_list_prices(
-            ledger, month, tenant, settings.plans, settings.assignments.get(tenant, ())
-        )
-        for tenant in margin_sums.with_statements(ledger, month, settings.assignments)
-    }
-    runs = margin_sums.comparisons(ledger, month)
-    found = report(by, month, margin_sums.earned(ledger, month, by), beside, runs)
-    wanted = {name for name, each in settings.providers.items() if each.reconcile is not None}
-    never = sorted(wanted - {run.provider for run in runs})
-    return {"month": month, **found, "not_compared": never}

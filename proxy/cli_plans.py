@@ -164,19 +164,6 @@ def close(
     sys.exit(FAILED if failed else 0)
 
 
-def _closed_row(tenant: str, found: Closed) -> dict[str, Any]:
-    body = found.body
-    return {
-        "tenant": tenant,
-        "total": body["total"],
-        "total_nano": body["total_nano"],
-        "list_nano": body["list_nano"],
-        "event_count": body["event_count"],
-        "sha256": found.sha256,
-        "is_new": found.is_new,
-    }
-
-
 def _whole_month(plan: str, period: str) -> Any:
     from datetime import date
 
@@ -212,28 +199,9 @@ def _versions(settings: Settings, as_json: bool) -> list[tuple[Plan, list[str]]]
         kept = {}
     except cli_reports.LedgerError as error:
         fail(FAILED, str(error), as_json)
-    written = {plan.version: plan for plan in settings.plans}
-    found = [
-        (plan, [name for name, held in (("file", written), ("ledger", kept)) if version in held])
-        for version, plan in {**kept, **written}.items()
-    ]
-    return sorted(found, key=lambda each: (each[0].id, each[0].effective_from, each[0].version))
+    from proxy.admin.rows import plan_versions
 
-
-def _row(plan: Plan, kept_in: list[str], settings: Settings) -> dict[str, Any]:
-    return {
-        "plan": plan.id,
-        "name": plan.name,
-        "version": plan.version,
-        "effective_from": plan.effective_from.isoformat(),
-        "charges": [component.id for component in plan.components],
-        "tenants": sorted(
-            tenant
-            for tenant, assigned in settings.assignments.items()
-            if any(each.plan == plan.id for each in assigned)
-        ),
-        "kept_in": kept_in,
-    }
+    return plan_versions(settings.plans, kept)
 
 
 def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: bool) -> _Answer:
@@ -242,3 +210,15 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
     from proxy.cli_asked import asked
 
     return asked(settings, knows_plans, ask, as_json=as_json)
+
+
+def _row(plan: Plan, kept_in: list[str], settings: Settings) -> dict[str, Any]:
+    from proxy.admin.rows import plan_row
+
+    return plan_row(plan, kept_in, settings)
+
+
+def _closed_row(tenant: str, found: Closed) -> dict[str, Any]:
+    from proxy.admin.rows import closed_row
+
+    return closed_row(tenant, found)

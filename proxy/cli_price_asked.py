@@ -18,7 +18,7 @@ from metering.price_diff import compare
 from metering.prices import PriceBook, RatesByModel
 from metering.settlement.ledger.price_books import Eras, publications
 from metering.settlement.ledger.provider_books import list_runs
-from metering.settlement.ledger.rerate_books import Asked, Outlook, outlook
+from metering.settlement.ledger.rerate_books import Asked, Outlook, list_reratings, outlook
 from metering.settlement.ledger.standing import price_bodies
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.usage_report import Asked as AskedUsage
@@ -105,6 +105,23 @@ def outlook_rows(found: Outlook) -> list[dict[str, Any]]:
         {"tenant": tenant, "model": model, **asdict(sums)}
         for (tenant, model), sums in sorted(found.by_model.items())
     ]
+
+
+def price_history(ledger: Ledger) -> dict[str, Any]:
+    """What was published, and what was rated again; newest first."""
+    published = [
+        {
+            "id": each.id,
+            "at": rfc3339(each.published_at),
+            "cost_version": each.cost_version,
+            "sell_version": each.sell_version,
+            "by": each.by,
+            "note": each.note,
+        }
+        for each in reversed(publications(ledger))
+    ]
+    rated = [{"at": rfc3339(each.pop("begun_at")), **each} for each in list_reratings(ledger)]
+    return {"published": published, "rated_again": rated}
 
 
 def reviewed(ledger: Ledger, settings: Settings, since_ns: int, now_ns: int) -> dict[str, Any]:

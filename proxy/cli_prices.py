@@ -193,26 +193,9 @@ def _refuse_past(ledger: Ledger, book: PriceBook, now: int) -> None:
 def history(*, config_file: str | None, data_dir: Path | None, as_json: bool) -> None:
     """What was published, and what was rated again; newest first."""
     settings = load_config(config_file, data_dir, as_json).settings
-    from metering.settlement.ledger.price_books import publications
-    from metering.settlement.ledger.rerate_books import list_reratings
-    from proxy.cli_times import rfc3339
+    from proxy.cli_price_asked import price_history
 
-    def ask(ledger: Ledger) -> dict[str, Any]:
-        published = [
-            {
-                "id": each.id,
-                "at": rfc3339(each.published_at),
-                "cost_version": each.cost_version,
-                "sell_version": each.sell_version,
-                "by": each.by,
-                "note": each.note,
-            }
-            for each in reversed(publications(ledger))
-        ]
-        rated = [{"at": rfc3339(each.pop("begun_at")), **each} for each in list_reratings(ledger)]
-        return {"published": published, "rated_again": rated}
-
-    body = _asked(settings, ask, as_json=as_json)
+    body = _asked(settings, price_history, as_json=as_json)
     if as_json:
         echo_json(body)
         return

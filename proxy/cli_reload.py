@@ -6,9 +6,6 @@ this command is what the report is about.
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -28,8 +25,6 @@ if TYPE_CHECKING:
     from proxy.reload_report import ReloadReport
     from proxy.settings import Settings
 
-_POLL_S = 0.05
-
 
 @click.command("reload")
 @click.option("--all", "everywhere", is_flag=True, help="Tell the other machines, too.")
@@ -48,8 +43,10 @@ def reload(
     """Have the running `weir serve` read its configuration again; no stream is dropped."""
     settings = load_config(config_file, data_dir, as_json).settings
     report = _reloaded(settings.data_dir, timeout_s, as_json)
+    from proxy.reload_asked import report_body
+
     if as_json:
-        echo_json({**_body(report), "announced": everywhere and report.ok})
+        echo_json({**report_body(report), "announced": everywhere and report.ok})
     else:
         _print(report)
     if report.faults:
@@ -63,24 +60,14 @@ def reload(
 
 def _reloaded(data_dir: Path, timeout_s: float, as_json: bool) -> ReloadReport:
     """The report of a reload that began after we asked for it."""
-    from metering.clock import monotonic_s, now_ns
-    from proxy.data_dir import serving_pid
-    from proxy.reload_report import read_report
+    from proxy.reload_asked import NobodyServesError, ReloadFailedError, ask_reload
 
-    pid = serving_pid(data_dir)
-    if pid is None:
-        fail(NOT_FOUND, f"nobody serves {data_dir}: start `weir serve`", as_json)
-    asked_ns, deadline_s = now_ns(), monotonic_s() + timeout_s
     try:
-        os.kill(pid, signal.SIGHUP)
-    except OSError as error:
-        fail(FAILED, f"cannot signal `weir serve` (pid {pid}): {error.strerror}", as_json)
-    while (report := read_report(data_dir)) is None or report.started_ns < asked_ns:
-        if monotonic_s() > deadline_s:
-            late = f"`weir serve` (pid {pid}) has not answered within {timeout_s:g} s"
-            fail(FAILED, late, as_json)
-        time.sleep(_POLL_S)
-    return report
+        return ask_reload(data_dir, timeout_s)
+    except NobodyServesError as error:
+        fail(NOT_FOUND, str(error), as_json)
+    except ReloadFailedError as error:
+        fail(FAILED, str(error), as_json)
 
 
 def _announce(settings: Settings, report: ReloadReport, as_json: bool) -> None:
@@ -90,19 +77,6 @@ def _announce(settings: Settings, report: ReloadReport, as_json: bool) -> None:
 
     word = f"{now_ms()}:{report.sha256[:16]}"
     ask_redis(settings, lambda call, keys: call("SET", keys.announced, word), as_json)
-
-
-def _body(report: ReloadReport) -> dict[str, object]:
-    return {
-        "ok": report.ok,
-        "generation": report.generation,
-        "sha256": report.sha256,
-        "applied": report.applied,
-        "needs_a_restart": report.waiting,
-        "faults": report.faults,
-        "processes": report.processes,
-        "before": report.before,
-    }
 
 
 def _since(report: ReloadReport) -> str:

@@ -142,7 +142,9 @@ def _decide(
 
     item = _find(settings, number, as_json)
     if verdict == Verdict.REBASE and level_nano is None:
-        level_nano = _ask(settings, lambda ledger: _seen_nano(ledger, item), as_json)
+        from proxy.admin.deciding import seen_nano
+
+        level_nano = _ask(settings, lambda ledger: seen_nano(ledger, item), as_json)
     decision = Decision(Verdict(verdict), level_nano, by.strip(), reason.strip(), now_ns())
     try:
         is_new = _ask(settings, lambda ledger: decide(ledger, number, decision), as_json)
@@ -170,42 +172,20 @@ def _level_nano(level: str) -> int:
     return nano
 
 
-def _seen_nano(ledger: Ledger, item: Item) -> int:
-    """The highest of what was seen since the alarm began, in the units of its cause."""
-    from metering.settlement.ledger.velocities import highest_minute
-    from metering.settlement.velocity import Cause
-
-    if item.finding.cause is Cause.UNIT_COST:
-        return item.finding.seen_nano
-    highest = highest_minute(
-        ledger, item.shard, item.tenant, key=item.api_key_id, since=item.since_min
-    )
-    return max(highest.nano, item.finding.seen_nano)
-
-
 def _lift(settings: Settings, ledger: Ledger, number: int) -> bool:
     """Lift what the decision lets go; whether that is left to the worker, Redis being away."""
     from redis.exceptions import RedisError
 
-    from metering.clock import now_ns
-    from metering.settlement.anomaly_watch import settle_flags
-    from metering.settlement.ledger.reviews import find_item
     from metering.settlement.redis_client import connect
+    from proxy.admin.deciding import lift
     from proxy.embedded_redis import redis_url
-    from proxy.settings import redis_keys
 
-    item = find_item(ledger, number)
-    assert item is not None, "it was found a moment ago, and nothing deletes it"
-    stage = settings.tolerances.of(item.tenant).degrade_stage
     url = settings.redis.url
 
     async def settle() -> None:
         client = connect(redis_url(settings.data_dir) if url is None else url.reveal())
         try:
-            async for _ in settle_flags(
-                ledger, client, redis_keys(settings), item, stage=stage, now_ns=now_ns()
-            ):
-                pass
+            await lift(settings, ledger, client, number)
         finally:
             await client.aclose()
 
@@ -233,31 +213,6 @@ def _ask(settings: Settings, ask: Callable[[Ledger], _Answer], as_json: bool) ->
 
 
 def _row(item: Item) -> dict[str, Any]:
-    from metering.settlement.anomalies import is_waiting
-    from proxy.cli_times import rfc3339
+    from proxy.admin.rows import review_row
 
-    finding = item.finding
-    return {
-        "id": item.id,
-        "tenant": item.tenant,
-        "api_key_id": item.api_key_id or None,
-        "mode": item.mode.value,
-        "cause": finding.cause.value,
-        "since": rfc3339(item.since_min * 60_000_000_000),
-        "seen_nano": finding.seen_nano,
-        "usual_nano": finding.usual_nano,
-        "bound_nano": finding.bound_nano,
-        "judged_by": finding.judged_by,
-        "waits": is_waiting(item.case),
-        "steps": {step.value: rfc3339(at) for step, at in item.steps.items()},
-        "decisions": [
-            {
-                "verdict": each.verdict.value,
-                "level_nano": each.level_nano,
-                "by": each.by,
-                "reason": each.reason,
-                "at": rfc3339(each.at_ns),
-            }
-            for each in item.decisions
-        ],
-    }
+    return review_row(item)

@@ -111,16 +111,23 @@ def _read(settings: Settings, as_json: bool) -> UpstreamsLook:
 async def _look(settings: Settings) -> UpstreamsLook:
     from metering.settlement.redis_client import connect
     from proxy.embedded_redis import redis_url
+
+    url = settings.redis.url
+    client: Any = connect(redis_url(settings.data_dir) if url is None else url.reveal())
+    async with client, asyncio.timeout(_TIMEOUT_S):
+        return await read_upstreams(settings, client)
+
+
+async def read_upstreams(settings: Settings, client: Any) -> UpstreamsLook:
+    """What processes have told of upstreams, and the last probes."""
     from proxy.settings import redis_keys
     from proxy.upstreams_report import UpstreamsLook
 
-    url, keys = settings.redis.url, redis_keys(settings)
-    client: Any = connect(redis_url(settings.data_dir) if url is None else url.reveal())
-    async with client, asyncio.timeout(_TIMEOUT_S):
-        seconds, microseconds = await client.time()
-        notes = await client.hgetall(keys.history)
-        health = await client.hgetall(keys.health)
-        probes = await client.hgetall(keys.probes)
+    keys = redis_keys(settings)
+    seconds, microseconds = await client.time()
+    notes = await client.hgetall(keys.history)
+    health = await client.hgetall(keys.health)
+    probes = await client.hgetall(keys.probes)
     now_ms = int(seconds) * 1000 + int(microseconds) // 1000
     read = [_note(raw, now_ms) for raw in notes.values()]
     return UpstreamsLook(

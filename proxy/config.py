@@ -9,13 +9,22 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 
+from metering.registry_body import NOTHING
 from proxy.config_build import build
 from proxy.config_decode import Findings, decode
 from proxy.config_files import digest
 from proxy.config_leaves import Told, leaves
+from proxy.config_registry import (
+    NOBODY,
+    Built,
+    ReadRegistry,
+    Registered,
+    build_with,
+    read_registry,
+)
 from proxy.config_schema import config_schema
 from proxy.config_yaml import TEXT_BYTES_MAX, Document, Fault, Path, parse
 from proxy.settings import Settings
@@ -50,6 +59,9 @@ class Loaded:
     """Of the file, as it was right before it was read."""
     told: Told | None = None
     """Its values without secrets, where they were asked for."""
+    text: str = field(default="", repr=False)
+    """The file itself, to be read again with another registry."""
+    registry: Registered = NOBODY
 
 
 class ConfigFaults(Exception):
@@ -94,34 +106,41 @@ def load(
     data_dir: FilePath | None = None,
     now_ns: int = AFTER_ALL_NS,
     salt: bytes | None = None,
+    text: str | None = None,
+    registry: ReadRegistry | None = None,
 ) -> Loaded:
     """The settings in the file at `path`, variables from `env`; ConfigFaults says what is wrong.
 
     `data_dir` (absolute) goes before the file's own, and the default ledger follows it. The prices
     are those of `now_ns`, with the others beside; without it, those of the newest rules. With
-    `salt` its values are told, too, to be compared with those of another file.
+    `salt` its values are told, too, to be compared with those of another file. `text` stands for
+    what lies at `path`. The tenants of `registry` come behind those of the file.
     """
     before = digest((path,))
-    text = _read(path)
+    text = _read(path) if text is None else text
     document = parse(text, env)
     if document.tree is None and document.faults:
         raise ConfigFaults(path, document.faults)
-    findings = Findings(document)
-    shape = decode(findings)
-    settings = build(
-        shape,
-        findings,
-        source=path,
-        now_ns=now_ns,
-        data_dir=data_dir or _data_dir(path, shape.data_dir, env),
-    )
+    first = Findings(document)
+    shape = decode(first)
+    folder = data_dir or _data_dir(path, shape.data_dir, env)
+    snapshot, failed = (NOTHING, None) if registry is None else read_registry(folder, registry)
+
+    def built(whole: Document) -> Built:
+        findings = Findings(whole)
+        decoded = shape if whole is document and not first.faults else decode(findings)
+        return build(decoded, findings, source=path, now_ns=now_ns, data_dir=folder), findings
+
+    settings, findings, registered = build_with(document, snapshot, built)
+    registered = replace(registered, failed=failed)
     if findings.has_secrets and _is_open_to_all(path):
         findings.warn((), "every user of this machine can read the secrets here", "chmod o-r it")
-    warnings = _in_order(findings.warnings)
+    warnings = (*_in_order(findings.warnings), *registered.warnings)
     if findings.faults:
         raise ConfigFaults(path, _in_order(findings.faults), warnings)
     told = None if salt is None else Told(salt, leaves(shape, document, salt))
-    return Loaded(settings, warnings, unenforced_keys(document), before, told)
+    unenforced = unenforced_keys(document)
+    return Loaded(settings, warnings, unenforced, before, told, text, registered)
 
 
 def unenforced_keys(document: Document) -> tuple[Fault, ...]:

@@ -213,15 +213,18 @@ def _check_priced(
     """
     capped: dict[Upstream, list[str]] = {}
     uncapped: dict[Upstream, list[str]] = {}
+    registered: dict[Upstream, list[str]] = {}
     for tenant in tenants.values():
         unpriced = capped if tenant.has_money_cap else uncapped
+        if tenant.has_money_cap and tenant.is_registered:  # nobody who edits a file can mend it
+            unpriced = registered
         for upstream in _reachable(tenant, models):
             price = prices.find(
                 provider=upstream.provider, model=upstream.model, public_name=upstream.public_name
             )
             if price is None and upstream.provider in providers and upstream.model:
                 unpriced.setdefault(upstream, []).append(tenant.id)
-    for upstream in {**capped, **uncapped}:
+    for upstream in {**capped, **registered, **uncapped}:
         index = models[upstream.public_name].upstreams.index(upstream)
         path = ("models", upstream.public_name, "upstreams", index, "model")
         hint = (
@@ -232,6 +235,10 @@ def _check_priced(
             who = _who(capped[upstream])
             message = f"no price for {upstream.label}, which {who} may use under a money cap"
             findings.fault(path, message, hint)
+        elif upstream in registered:
+            who = _who(registered[upstream])
+            message = f"no price for {upstream.label}: {who}, of the registry, is refused there"
+            findings.warn(path, message, hint)
         else:
             who = _who(uncapped[upstream])
             message = (

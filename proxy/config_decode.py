@@ -30,16 +30,22 @@ class Findings:
         self.warnings: list[Fault] = []
         self.has_secrets = False
         """Whether the file itself holds a secret, and not just the name of a variable."""
+        self.blamed: dict[Path, Fault] = {}
+        """The faults by where they are, the first of each place."""
         self._broken: set[Path] = set()
 
     def fault(self, path: Path, message: str, suggestion: str | None = None) -> None:
         """Report a fault, unless it follows from one at or around `path`."""
         if not self.is_broken(path):
-            self.faults.append(self.document.fault(path, message, suggestion))
+            self._blame(path, self.document.fault(path, message, suggestion))
 
     def unknown_key(self, path: Path, suggestion: str | None) -> None:
         """Report a key that no section knows, at the key rather than at its value."""
-        self.faults.append(self.document.fault(path, "unknown key", suggestion, at_key=True))
+        self._blame(path, self.document.fault(path, "unknown key", suggestion, at_key=True))
+
+    def _blame(self, path: Path, found: Fault) -> None:
+        self.blamed.setdefault(path, found)
+        self.faults.append(found)
 
     def warn(self, path: Path, message: str, suggestion: str | None = None) -> None:
         """Note something that works but is hardly meant."""

@@ -201,6 +201,8 @@ class KeyShape:
     """What every request with this key belongs to; a request that says otherwise is refused."""
     act_for: tuple[Text, ...] = ()
     """Other tenants, by id, that this key may report events for and ask about."""
+    expires_at: Text | None = None
+    """When it opens the door no more, RFC 3339; never if left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

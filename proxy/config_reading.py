@@ -14,7 +14,7 @@ import contextlib
 import os
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,6 +39,10 @@ class Found:
     warnings: tuple[str, ...] = ()
     faults: list[dict[str, Any]] = field(default_factory=list)
     told: Told | None = None
+    text: str = field(default="", repr=False)
+    """The file that was read."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Tenants of the registry that are not served, and why."""
 
 
 class Reading(Protocol):
@@ -54,6 +58,8 @@ class Reading(Protocol):
 
 
 Read = Callable[[], Loaded]
+ReadAgain = Callable[[str], Loaded]
+"""Reads what lies beside the file again, with the text that the file had."""
 Begin = Callable[[Read, Callable[[], None]], Reading]
 """Begins to read; the second is done first in whatever other process does so."""
 
@@ -70,7 +76,8 @@ def look(read: Read) -> Found:
         cause = f"it cannot be read, by a fault of ours: {failure!r}"
         return Found(faults=[{"message": cause}])
     warnings = tuple(str(each) for each in loaded.warnings)
-    return Found(loaded.settings, warnings, told=loaded.told)
+    left_out = loaded.registry.left_out
+    return Found(loaded.settings, warnings, told=loaded.told, text=loaded.text, left_out=left_out)
 
 
 class ReadHere:

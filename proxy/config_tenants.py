@@ -34,6 +34,7 @@ from proxy.config_limits import (
 from proxy.config_limits_shape import FeatureShape, KeyShape, TenantLimitsShape, TenantShape
 from proxy.config_prepaid import balance_rules, build_prepaid
 from proxy.config_shape import FileShape
+from proxy.config_values import moment_ns
 from proxy.config_yaml import Path
 from proxy.settings import MintedKey
 
@@ -82,6 +83,7 @@ def build_tenants(shape: FileShape, findings: Findings) -> Tenants:
             may_decline_steps=top.allows_no_degrade(written),
             targets_earn_credit=top.client_targets(written) == "credit",
             prepaid=prepaid,
+            is_registered=findings.document.is_added(path),
         )
         places[path] = tenant
         all_caps += [(written.id, cap) for cap in caps]
@@ -275,8 +277,8 @@ def _known(tenants: Sequence[TenantShape]) -> Known:
 
 
 def _check_act_for(shape: FileShape, tenant: TenantShape, path: Path, findings: Findings) -> None:
-    known = [each.id for each in shape.tenants]
     for number, key in enumerate(tenant.keys):
+        known = [each.id for each in shape.tenants] if key.act_for else []
         if key.mint and key.act_for:
             findings.fault(
                 (*path, "keys", number, "act_for"),
@@ -327,8 +329,17 @@ def _keys(
             source, sha256 = hashed
             pins = build_pins((*at, "pin"), key.pin, findings)
             project, act_for = key.project or DEFAULT_PROJECT, frozenset(key.act_for)
-            keys.append((source, ApiKey(key.id, sha256, project, pins, act_for)))
+            expires_ns = _expires_ns(key.expires_at, (*at, "expires_at"), findings)
+            keys.append((source, ApiKey(key.id, sha256, project, pins, act_for, expires_ns)))
     return keys
+
+
+def _expires_ns(text: str | None, path: Path, findings: Findings) -> int | None:
+    try:
+        return None if text is None else moment_ns(text)
+    except ValueError:
+        findings.fault(path, f"{text!r} is no RFC 3339 time", "write 2026-01-31T00:00:00Z")
+        return None
 
 
 def _sha256(key: KeyShape, path: Path, findings: Findings) -> tuple[Path, str] | None:

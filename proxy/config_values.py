@@ -7,6 +7,7 @@ read as the type of its field.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 
@@ -63,6 +64,18 @@ def flag(value: object) -> object:
     if isinstance(value, bool):
         return value
     raise ValueError("must be true or false")
+
+
+def moment_ns(written: str) -> int:
+    """Unix nanoseconds of a date or an RFC 3339 time, UTC where it names no zone; ValueError for
+    what is neither, and for what is before 1970."""
+    moment = datetime.fromisoformat(written)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    found = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
+    if found < 0:
+        raise ValueError("before 1970")
+    return found
 
 
 Text = Annotated[str, BeforeValidator(text)]

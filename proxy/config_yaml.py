@@ -77,11 +77,21 @@ class Document:
     variables: dict[Path, str] = field(default_factory=dict)
     places: dict[Path, tuple[int, int]] = field(default_factory=dict)
     key_places: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    added: dict[Path, str] = field(default_factory=dict)
+    """What stands in the tree and in no file, and what it is called instead of by its place."""
+
+    def is_added(self, path: Path) -> bool:
+        """Whether `path` leads to something that stands in no file."""
+        return path[:2] in self.added
 
     def fault(
         self, path: Path, message: str, suggestion: str | None = None, *, at_key: bool = False
     ) -> Fault:
         """A fault at the place of `path`, or of the nearest thing around it that was written."""
+        if (called := self.added.get(path[:2])) is not None:
+            rest = format_path(path[2:])
+            dot = "" if rest.startswith("[") or not rest else "."
+            return Fault(f"{called}{dot}{rest}", 0, 0, message, suggestion)
         places = self.key_places if at_key else self.places
         around = path
         while around and around not in places:

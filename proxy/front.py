@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from metering.clock import now_ns
 from proxy.admission import Routes
 from proxy.auth import Authenticator
 from proxy.door import Door
@@ -35,7 +36,7 @@ def open_front(door: Door) -> Front:
     settings = door.settings
     return Front(
         door,
-        Authenticator(settings.tenants.values()),
+        Authenticator(settings.tenants.values(), now_ns),
         Routes(settings),
         Standings(),
         Pace(settings.cost_rules, door.history),

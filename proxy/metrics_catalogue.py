@@ -213,6 +213,15 @@ CONFIG_FAILED = _gauge(
     "config_reload_failed", "1 while the file is not what is in use: faulty, or not taken up."
 )
 CONFIG_RELOADS = _counter("config_reloads", "Times the file was read again, by result.", "result")
+REGISTRY_FAILED = _gauge(
+    "registry_failed", "1 while the tenants that were published last cannot be used here."
+)
+REGISTRY_LEFT_OUT = _gauge(
+    "registry_tenants_left_out", "Tenants of the registry that have a fault and are not served."
+)
+REGISTRY_RELOADS = _counter(
+    "registry_reloads", "Times the registry was taken up, by result.", "result"
+)
 RESTARTS = _counter("child_restarts", "Children started again after they had ended.", "child")
 STUCK = _counter("child_stuck", "Children killed because they stood still.", "child")
 REPORT_AGE = _gauge("process_report_age_seconds", "Since a process last told its numbers.")

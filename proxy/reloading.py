@@ -26,11 +26,13 @@ from proxy.config_leaves import Told
 from proxy.config_reading import Begin, Read, ReadHere, Reading
 from proxy.metrics import Metrics
 from proxy.preload import preload
+from proxy.registry_reloads import WHY as REGISTRY
+from proxy.registry_reloads import RegistryReloads
 from proxy.reload_report import ReloadReport, write_report
 from proxy.running_config import taken_up, write_running
 from proxy.settings import Settings
 from proxy.settings_changes import Replacement, replaced
-from proxy.settings_line import Answer, Change, ChildLine, Line
+from proxy.settings_line import Answer, Change, ChildLine, Hint, Line
 from proxy.supervisor_open import Opened, mint_keys, with_simulator
 
 AGAIN_FIRST_S, AGAIN_MAX_S = 15.0, 300.0
@@ -71,6 +73,7 @@ class Reloads:
     """Of the file that the settings were read from, where that is known."""
     told: Told | None = None
     """The values that run, for `weir config diff`."""
+    registry: RegistryReloads = field(default_factory=RegistryReloads)
     generation: int = 1
     _files: ConfigFiles | None = None
     _asked: str | None = None
@@ -85,6 +88,7 @@ class Reloads:
     """The last reload that applied something, as reports tell it."""
 
     def __post_init__(self) -> None:
+        self.metrics.set(catalogue.REGISTRY_LEFT_OUT, to=len(self.registry.left_out))
         source = self.opened.settings.source
         if self.read is not None and source is not None:
             self._files = ConfigFiles(source, named_files(self.opened.settings))
@@ -126,7 +130,7 @@ class Reloads:
 
     def patience_s(self) -> float | None:
         """How soon a turn is due; None when there is no hurry."""
-        if self._asked is not None:
+        if self._asked is not None or self.registry.is_due:
             return 0.0
         return None if self._attempt is None and self._reading is None else 0.02
 
@@ -138,25 +142,35 @@ class Reloads:
 
     def turn(self) -> None:
         """Everything that is due: hear the children, look at the files, read what is new."""
+        self._hear()
         now_s = monotonic_s()
-        for name, line in self.lines.items():
-            for said in line.heard():
-                if isinstance(said, Answer):
-                    self._answered(name, said)
-                elif said.announced != self._announced:
-                    self._announced = said.announced
-                    self.ask("announced in Redis")
         if self._attempt is not None:
             self._close_if_done(now_s)
         elif self._reading is not None:
             self._take_up(now_s)
+        elif self.registry.is_due:
+            self._begin_registry(now_s)
         elif self._asked is not None:
             why, self._asked = self._asked, None
             self._begin(why, now_s)
         elif self._watches and self._files is not None and self._files.has_changed(now_s):
             self._begin("the file has changed", now_s)
         elif self._again_due_s is not None and now_s >= self._again_due_s:
-            self._begin("not everywhere yet", now_s)
+            if self.registry.is_current:
+                self._begin_registry(now_s)
+            else:
+                self._begin("not everywhere yet", now_s)
+
+    def _hear(self) -> None:
+        for name, line in self.lines.items():
+            for said in line.heard():
+                if isinstance(said, Answer):
+                    self._answered(name, said)
+                elif not isinstance(said, Hint):
+                    self.registry.hear(said.version, self.opened.settings.registry)
+                elif said.announced != self._announced:
+                    self._announced = said.announced
+                    self.ask("announced in Redis")
 
     @property
     def _watches(self) -> bool:
@@ -167,9 +181,17 @@ class Reloads:
         if self.read is None or self._files is None:
             _log.warning("configuration_not_reloaded", cause="it did not come from a file")
             return
-        self._again_due_s = None
+        self._again_due_s, self.registry.is_current = None, False
         self._files.take(self._files.named)
         self._reading = self.begin(self.read, self.leave), report
+        self._take_up(now_s)
+
+    def _begin_registry(self, now_s: float) -> None:
+        if self._files is None:
+            return
+        self._again_due_s, self.registry.is_current = None, True
+        report = ReloadReport(why=REGISTRY, started_ns=now_ns())
+        self._reading = self.begin(self.registry.reader(), self.leave), report
         self._take_up(now_s)
 
     def _take_up(self, now_s: float) -> None:
@@ -192,8 +214,13 @@ class Reloads:
             cause = f"it cannot be read, by a fault of ours: {failure!r}"
             self._refuse(report, [{"message": cause}])
             return
-        for warning in found.warnings:
+        of_file = not self.registry.is_current
+        if of_file and (faults := self.registry.against(found)):
+            self._refuse(report, faults)
+            return
+        for warning in found.warnings if of_file else ():
             _log.warning("configuration", detail=warning)
+        self.registry.take(found, self.metrics)
         if found.told is not None:
             self.told = found.told if self.told is None else taken_up(self.told, found.told)
             self._write_running()
@@ -226,13 +253,14 @@ class Reloads:
 
     def _tell(self, report: ReloadReport, found: Replacement, now_s: float) -> None:
         assert self._files is not None
-        renews = self._files.take(named_files(found.settings))
+        is_of_file = not self.registry.is_current
+        renews = is_of_file and self._files.take(named_files(found.settings))
         report.applied, report.waiting = list(found.applied), list(found.waiting)
         if renews:
             report.applied.append("the files that it names")
         behind = {name for name, begun in self._begun.items() if begun != self.generation}
         if not report.applied and not behind:
-            self.metrics.add(catalogue.CONFIG_RELOADS, "unchanged")
+            self._count("unchanged")
             report.before = self._last
             self._finish(report, is_failed=False)
             return
@@ -249,6 +277,10 @@ class Reloads:
 
     def _refuse(self, report: ReloadReport, faults: list[dict[str, Any]]) -> None:
         report.faults = faults
+        if self.registry.is_current:
+            self.registry.refuse(faults)
+            self._count("refused")
+            return
         for each in faults:
             _log.error("configuration_fault", file=str(self.opened.settings.source), **each)
         _log.error(
@@ -257,7 +289,7 @@ class Reloads:
             faults=len(faults),
             remedy="the last good one stays in use; `weir config check` says what is wrong",
         )
-        self.metrics.add(catalogue.CONFIG_RELOADS, "refused")
+        self._count("refused")
         self._finish(report, is_failed=True)
 
     def _answered(self, name: str, answer: Answer, *, is_new: bool = False) -> None:
@@ -280,7 +312,7 @@ class Reloads:
         failed = {
             name: said for name, said in report.processes.items() if said.startswith("failed")
         }
-        self.metrics.add(catalogue.CONFIG_RELOADS, "failed" if failed else "applied")
+        self._count("failed" if failed else "applied")
         if failed:
             _log.error("configuration_not_everywhere", generation=self.generation, **failed)
             self._again_due_s = now_s + self._again_s
@@ -291,6 +323,11 @@ class Reloads:
 
     def _finish(self, report: ReloadReport, *, is_failed: bool) -> None:
         assert self._files is not None
+        if self.registry.is_current:  # what became of the file is not touched by it
+            version = self.opened.settings.registry
+            self.registry.finish(report.applied, report.processes, version)
+            self.metrics.set(catalogue.CONFIG_GENERATION, to=self.generation)
+            return
         report.ok, report.generation = not is_failed, self.generation
         report.sha256, report.finished_ns = self._files.taken, now_ns()
         if not report.faults:
@@ -313,6 +350,11 @@ class Reloads:
             write_report(self.opened.settings.data_dir, report)
         except OSError as failure:
             _log.error("reload_report_not_written", cause=failure.strerror)
+
+    def _count(self, result: str) -> None:
+        is_registry = self.registry.is_current
+        counter = catalogue.REGISTRY_RELOADS if is_registry else catalogue.CONFIG_RELOADS
+        self.metrics.add(counter, result)
 
     def _show(self, *, is_failed: bool) -> None:
         assert self._files is not None

@@ -20,6 +20,7 @@ from proxy.crowd import connections_bound, memory_bound
 from proxy.front import RECEPTION, open_front
 from proxy.ingress import MEMORY
 from proxy.preload import preload
+from proxy.registry_watch import RegistryWatch
 from proxy.server import Runner
 from proxy.settings import Settings
 from proxy.settings_line import Answer, Change, ChildLine, Hint
@@ -52,7 +53,7 @@ class Replacing:
 
     def tasks(self, *, hears: bool) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs as long as the process; one process of a machine `hears` announcements."""
-        more = {"announcements": self._hear()} if hears else {}
+        more = {"announcements": self._hear(), "registry": self._watch().run()} if hears else {}
         return {"replacing": self._run(), **more}
 
     async def _run(self) -> None:
@@ -105,6 +106,16 @@ class Replacing:
     def _show(self, generation: int) -> None:
         metrics = self._services.door.metrics.metrics
         metrics.set(catalogue.CONFIG_GENERATION, to=generation)
+
+    def _watch(self) -> RegistryWatch:
+        services = self._services
+        return RegistryWatch(
+            services.link,
+            services.keys,
+            data_dir=services.door.settings.data_dir,
+            door=lambda: services.door,
+            say=self._line.say,
+        )
 
     async def _hear(self) -> None:
         """Pass on what is announced in Redis to all machines; a hint, and no configuration."""

@@ -195,7 +195,8 @@ class AdminKey:
 
     id: str
     sha256: str
-    role: Literal["viewer", "billing", "admin"]
+    role: str
+    """`viewer`, `billing` or `admin`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +303,8 @@ class Settings:
     """Where the console listens; there is none without the section."""
     admin_keys: tuple[AdminKey, ...] = ()
     """Who may use it; where the file has none, the one that `serve` makes is among them."""
+    registry: str = ""
+    """The version of the registry that `tenants` have in them; empty where there is none."""
     settles: bool = True
     """False when `serve` starts no settlement worker (`--no-worker`)."""
 

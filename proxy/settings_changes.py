@@ -21,6 +21,7 @@ AT_ONCE: Mapping[str, str] = {
     "models": "models",
     "prices": "pricing",
     "tenants": "tenants",
+    "registry": "tenants.registry",
     "default_output_tokens": "limits.default_output_tokens",
     "default_tool_uses": "limits.default_tool_uses",
     "clamp_max_tokens": "limits.clamp_max_tokens",

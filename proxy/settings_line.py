@@ -56,7 +56,14 @@ class Hint:
     announced: str
 
 
-Said = Answer | Hint
+@dataclass(frozen=True, slots=True)
+class RegistryHint:
+    """Another version of the registry lies beside the file: time to take it up."""
+
+    version: str
+
+
+Said = Answer | Hint | RegistryHint
 
 
 class ChildLine:
@@ -94,6 +101,8 @@ class ChildLine:
         if isinstance(said, Answer):
             cause = None if said.cause is None else said.cause[:CAUSE_LENGTH_MAX]
             body: dict[str, Any] = {"generation": said.generation, "cause": cause}
+        elif isinstance(said, RegistryHint):
+            body = {"registry": said.version}
         else:
             body = {"announced": said.announced}
         with contextlib.suppress(BlockingIOError, ConnectionError):
@@ -144,6 +153,8 @@ class Line:
                 return
             if "announced" in said:
                 yield Hint(str(said["announced"]))
+            elif "registry" in said:
+                yield RegistryHint(str(said["registry"]))
             else:
                 yield Answer(int(said["generation"]), said["cause"])
 

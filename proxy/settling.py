@@ -55,6 +55,7 @@ async def _settle(
 ) -> int:
     from metering.settlement import worker  # noqa: PLC0415 - only the worker loads the ledger
     from metering.settlement.terms import Offer  # noqa: PLC0415
+    from proxy.settling_registry import keep_published  # noqa: PLC0415
     from proxy.settling_terms import follow, follow_hangups, terms_of  # noqa: PLC0415
 
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
@@ -74,8 +75,11 @@ async def _settle(
         offer = Offer(terms_of(settings), log)
         if line is not None:
             spawn(follow(line, offer, metrics, log), name="settings")
-        elif read is not None:
-            spawn(follow_hangups(read, settings, offer, log), name="settings")
+        asked = asyncio.Event()
+        if line is None and read is not None:
+            spawn(follow_hangups(read, settings, offer, log, asked), name="settings")
+        changed = asked.set if line is None and read is not None else None
+        spawn(keep_published(settings, log, changed=changed), name="registry")
         try:
             await worker.run(
                 settings.redis.url.reveal(),

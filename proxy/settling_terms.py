@@ -49,12 +49,15 @@ async def follow(line: ChildLine, offer: Offer, metrics: Metrics, log: Any) -> N
         loop.remove_reader(line.fileno())
 
 
-async def follow_hangups(read: Read, settings: Settings, offer: Offer, log: Any) -> None:
-    """Where the worker runs alone: read the file again at every SIGHUP. Runs until it is cancelled.
+async def follow_hangups(
+    read: Read, settings: Settings, offer: Offer, log: Any, asked: asyncio.Event
+) -> None:
+    """Where the worker runs alone: read the file again at every SIGHUP, and when `asked`, which
+    the registry does. Runs until it is cancelled.
 
     `settings` are those it began with: what needs a restart is told, and stays as it is there.
     """
-    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, asked.set)
     try:
         while True:
@@ -70,7 +73,7 @@ def _take_up(found: Found, began: Settings, offer: Offer, log: Any) -> None:
     if found.settings is None:
         for each in found.faults:
             log.error("configuration_fault", file=str(began.source), **each)
-        log.error("configuration_refused", why="SIGHUP", faults=len(found.faults))
+        log.error("configuration_refused", why="asked for", faults=len(found.faults))
         return
     for warning in found.warnings:
         log.warning("configuration", detail=warning)
@@ -84,7 +87,7 @@ def _take_up(found: Found, began: Settings, offer: Offer, log: Any) -> None:
         log.error("settings_not_replaced", cause=f"{type(error).__name__}: {error}")
         return
     waiting = list(made.waiting)
-    log.info("configuration_reloaded", why="SIGHUP", needs_a_restart=waiting)
+    log.info("configuration_reloaded", why="asked for", needs_a_restart=waiting)
 
 
 def _answer(change: Change, offer: Offer, metrics: Metrics, log: Any) -> Answer:

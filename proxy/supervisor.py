@@ -29,7 +29,8 @@ from proxy import banner, children, embedded_redis, sockets, telemetry
 from proxy import data_dir as data_dirs
 from proxy import metrics_catalogue as catalogue
 from proxy.config_leaves import Told
-from proxy.config_reading import Read, ReadApart
+from proxy.config_reading import Read, ReadAgain, ReadApart
+from proxy.config_registry import Registered
 from proxy.family import (
     DRAIN_S,
     Family,
@@ -45,6 +46,7 @@ from proxy.family import (
 from proxy.metrics import Metrics
 from proxy.metrics_report import write_report
 from proxy.preload import preload
+from proxy.registry_reloads import RegistryReloads
 from proxy.reloading import Reloads
 from proxy.settings import Settings
 from proxy.settings_line import Line
@@ -92,6 +94,14 @@ class Loaded(Protocol):
     def told(self) -> Told | None:
         """Its values without secrets, where they were asked for."""
 
+    @property
+    def text(self) -> str:
+        """The file itself; empty where there is none."""
+
+    @property
+    def registry(self) -> Registered:
+        """What became of the tenants that stand in no file."""
+
 
 def serve(
     loaded: Loaded,
@@ -103,6 +113,7 @@ def serve(
     admin_port: int | None = None,
     with_worker: bool = True,
     read: Read | None = None,
+    read_again: ReadAgain | None = None,
     run_proxy: RunProxy | None = None,
     run_worker: RunWorker | None = None,
     run_simulator: RunSimulator | None = None,
@@ -113,7 +124,7 @@ def serve(
     """Run until SIGTERM or Ctrl-C; returns the exit code. None keeps what the file says.
 
     Blocks, forks, and writes to stdout only once requests are answered. `read` reads the file
-    again, for a reload.
+    again, for a reload, and `read_again` what lies beside it.
     """
     telemetry.configure()
     for warning in loaded.warnings:
@@ -133,7 +144,8 @@ def serve(
             names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
             lines = {name: Line(name) for name in names}
             begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
-            reloads = begun(opened, lines, Metrics(), read, complete)
+            registry = RegistryReloads(read_again, loaded.text, loaded.registry.left_out)
+            reloads = begun(opened, lines, Metrics(), read, complete, registry=registry)
             family = make_family(
                 opened,
                 reloads,

@@ -95,10 +95,7 @@ async def desk(tmp_path: Path, redis_server: RedisServer) -> AsyncIterator[Desk]
     settings = dataclasses.replace(
         loaded(tmp_path, BASE + TENANTS).settings,
         admin=AdminPort(port=0),
-        admin_keys=tuple(
-            AdminKey(role, key_sha256(raw), role)  # type: ignore[arg-type] # they are roles
-            for role, raw in keys.items()
-        ),
+        admin_keys=tuple(AdminKey(role, key_sha256(raw), role) for role, raw in keys.items()),
         ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}",
         data_dir=tmp_path,
     )

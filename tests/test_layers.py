@@ -19,7 +19,13 @@ MAY_IMPORT = {
     "metering": {"metering"},
 }
 
-MAY_IMPORT_SETTLEMENT = ("proxy.cli", "proxy.admin", "proxy.dashboard", "proxy.settling")
+MAY_IMPORT_SETTLEMENT = (
+    "proxy.cli",
+    "proxy.admin",
+    "proxy.dashboard",
+    "proxy.settling",
+    "proxy.registry_changes",
+)
 """Modules that may reach the worker's side, with what lies under them and parts like `cli_x`."""
 
 PURE = [

@@ -8,7 +8,8 @@ audit trail is told as a failure; nothing of a failure is told but its words, th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
 from typing import Any, cast
 
 import orjson
@@ -58,7 +59,7 @@ def _answering(route: Route, console: Console) -> _Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         request_id = fresh_request_id()
         try:
-            answer = await _answer(route, request, console)
+            answer = await _answer(route, request, console, request_id)
             return await _respond(request, answer, request_id)
         except Exception as error:  # noqa: BLE001 - the top: logged, and told in our words
             return _refused(error, route, request_id, console.log)
@@ -66,13 +67,13 @@ def _answering(route: Route, console: Console) -> _Handler:
     return handle
 
 
-async def _answer(route: Route, request: web.Request, console: Console) -> Answer:
+async def _answer(route: Route, request: web.Request, console: Console, request_id: str) -> Answer:
     who = await who_asks(request, route, console)
     path, query = read_path(request, route), read_query(request, route)
     body = None if request.method in SAFE else await read_body(request, route)
     answer = await route.handler(Call(who, path, query, body, console, request))
     if route.audit is not None:
-        await note(console, Changed(who, route.audit, answer, request.remote or ""))
+        await note(console, Changed(who, route.audit, answer, request_id))
     return answer
 
 
@@ -86,7 +87,7 @@ async def _respond(request: web.Request, answer: Answer, request_id: str) -> web
     if answer.stream is None:
         raw = answer.raw
         if raw is None:
-            raw = b"" if answer.status == 204 else orjson.dumps(answer.body)
+            raw = b"" if answer.status == 204 else orjson.dumps(answer.body, default=_written)
         return web.Response(status=answer.status, body=raw, headers=headers)
     response = web.StreamResponse(status=answer.status, headers=headers)
     stream = cast("Any", answer.stream)
@@ -97,6 +98,15 @@ async def _respond(request: web.Request, answer: Answer, request_id: str) -> web
                 await response.write(part)
             await response.write_eof()
     return response
+
+
+def _written(value: Any) -> Any:
+    """Numbers of documents keep their digits."""
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f"))
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def _refused(error: Exception, route: Route, request_id: str, log: Any) -> web.Response:

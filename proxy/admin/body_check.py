@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 Schema = Mapping[str, Any]
@@ -22,12 +23,14 @@ class Fault(NamedTuple):
     message: str
 
 
+_NUMBERS = (int, float, Decimal)
+
 _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "array": lambda value: isinstance(value, list),
     "string": lambda value: isinstance(value, str),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, _NUMBERS) and not isinstance(value, bool),
     "boolean": lambda value: isinstance(value, bool),
     "null": lambda value: value is None,
 }
@@ -121,8 +124,8 @@ _JUDGES: Mapping[str, Callable[[Any, Any, str, Schema], Fault | None]] = {
     "minLength": _judge(str, lambda value, least: len(value) >= least, "is too short (min. {})"),
     "maxLength": _judge(str, lambda value, most: len(value) <= most, "is longer than {} signs"),
     "pattern": _judge(str, lambda value, form: bool(re.search(form, value)), "must be like {}"),
-    "minimum": _judge((int, float), lambda value, least: value >= least, "must be at least {}"),
-    "maximum": _judge((int, float), lambda value, most: value <= most, "must be at most {}"),
+    "minimum": _judge(_NUMBERS, lambda value, least: value >= least, "must be at least {}"),
+    "maximum": _judge(_NUMBERS, lambda value, most: value <= most, "must be at most {}"),
 }
 
 

@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from metering.clock import monotonic_s
+from metering.clock import monotonic_s, now_ns
 from metering.redis_keys import RedisKeys
+from metering.settlement.ledger.admin_books import admin_keys
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.tables import HEAD_REVISION
 from metering.settlement.redis_client import connect
@@ -57,9 +58,13 @@ class Console:
     def redis(self) -> Redis:
         """redis-py's client, opened when it is first asked for."""
         if self._redis is None:
-            assert self.settings.redis.url is not None, "the supervisor fills in the embedded one"
-            self._redis = connect(self.settings.redis.url.reveal())
+            self._redis = self.new_client()
         return self._redis
+
+    def new_client(self) -> Redis:
+        """Another client, for a thread with an event loop of its own; its maker closes it."""
+        assert self.settings.redis.url is not None, "the supervisor fills in the embedded one"
+        return connect(self.settings.redis.url.reveal())
 
     @property
     def keys(self) -> RedisKeys:
@@ -116,8 +121,11 @@ class Console:
         )
 
     async def admin_key(self, sha256: str) -> AdminKey | None:
-        """The admin key of this hash."""
-        return find(self.settings.admin_keys, sha256)
+        """The admin key of this hash, of the file or of the ledger."""
+        written = find(self.settings.admin_keys, sha256)
+        if written is not None:
+            return written
+        return find(await self.ask(_live_keys), sha256)
 
     async def close(self) -> None:
         """Close what was opened."""
@@ -127,6 +135,15 @@ class Console:
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._ledger is not None:
             self._ledger.close()
+
+
+def _live_keys(ledger: Ledger) -> list[AdminKey]:
+    at_ns = now_ns()
+    return [
+        AdminKey(each.id, each.sha256, Role(each.role).value)
+        for each in admin_keys(ledger)
+        if each.revoked_at is None and (each.expires_at is None or at_ns < each.expires_at)
+    ]
 
 
 def _checked(ledger: Ledger) -> Ledger:

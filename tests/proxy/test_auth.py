@@ -18,7 +18,8 @@ def made(*keys: str) -> Authenticator:
                 (ApiKey("k", hashlib.sha256(key.encode()).hexdigest(), "default"),),
             )
             for number, key in enumerate(keys)
-        ]
+        ],
+        lambda: 0,
     )
 
 

@@ -38,4 +38,5 @@ def test_the_port_of_requests_has_no_admin_api(weir: Weir) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(asked, timeout=10)
 
+    refused.value.close()
     assert refused.value.code == 404

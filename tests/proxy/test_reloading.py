@@ -13,7 +13,7 @@ from fixtures_door import settings
 
 from proxy import metrics_catalogue as catalogue
 from proxy import reloading
-from proxy.config import ConfigFaults, Fault
+from proxy.config import ConfigFaults, Fault, Loaded
 from proxy.config_files import digest
 from proxy.config_reading import Found
 from proxy.metrics import Metrics
@@ -97,7 +97,7 @@ def site(tmp_path: Path) -> Site:
     def read() -> Any:
         if isinstance(made.fresh, Exception):
             raise made.fresh
-        return SimpleNamespace(settings=made.fresh, warnings=(), told=None)
+        return Loaded(made.fresh)
 
     reloads = Reloads(cast("Any", opened), cast("Any", lines), Metrics(), read)
     for name in lines:

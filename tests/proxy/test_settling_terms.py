@@ -33,7 +33,7 @@ async def hung_up(read: Callable[[], Loaded], event: str) -> tuple[Offer, dict[s
     """What is on offer after a SIGHUP, and what was said of it."""
     log = CollectingLog()
     offer = Offer(terms_of(BEGAN), log)
-    following = spawn(follow_hangups(read, BEGAN, offer, log), name="settings")
+    following = spawn(follow_hangups(read, BEGAN, offer, log, asyncio.Event()), name="settings")
     try:
         await asyncio.sleep(0)
         os.kill(os.getpid(), signal.SIGHUP)

@@ -14,6 +14,7 @@ from pathlib import Path
 from metering.prices import PriceBook
 from metering.tenants import SpendLimits, Tenant
 from proxy import supervisor
+from proxy.config_registry import NOBODY
 from proxy.settings import (
     Metering,
     MintedKey,
@@ -91,6 +92,8 @@ class Loaded:
     warnings: tuple = ("a warning from the file",)
     sha256: str = ""
     told: None = None
+    text: str = ""
+    registry: object = NOBODY
 
 
 def option(name, default):
