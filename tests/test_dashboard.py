@@ -121,7 +121,7 @@ def test_names_with_html_do_no_harm(page: Any, board: Board) -> None:
 
 
 def test_every_screen_opens_by_key_and_in_both_colours(page: Any, board: Board) -> None:
-    """1 to 8 lead to the screens, ? explains, Tab reaches what it shows; a theme changes colours."""
+    """1 to 8 lead to the screens, ? explains, Tab reaches what is shown; there are two themes."""
     for number, screen in enumerate(SCREENS, start=1):
         page.keyboard.press(str(number))
         page.wait_for_url(re.compile(rf"#/{screen}"))
@@ -153,8 +153,13 @@ def test_a_thousand_tenants_are_found_at_once(page: Any, board: Board) -> None:
     assert page.locator("tbody tr").count() == 50
 
     took_ms = page.evaluate(
-        """() => { const box = document.querySelector('[data-search]'); const began = performance.now();
-        box.value = 'tenant-0777'; box.dispatchEvent(new Event('input')); return performance.now() - began; }"""
+        """() => {
+            const box = document.querySelector('[data-search]');
+            const began = performance.now();
+            box.value = 'tenant-0777';
+            box.dispatchEvent(new Event('input'));
+            return performance.now() - began;
+        }"""
     )
 
     assert page.locator("tbody tr").count() == 1

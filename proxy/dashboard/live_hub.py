@@ -61,6 +61,7 @@ class LiveHub:
     _reader: asyncio.Task[None] | None = None
     _left_s: float = 0.0
     _calls: int = 0
+    _has_begun: bool = False
 
     def publish(self, kind: str, body: Any) -> None:
         """The newest of its kind, for all; what stands already is not said again."""
@@ -86,7 +87,7 @@ class LiveHub:
         try:
             until_s = monotonic_s() + for_s
             yield b"retry: 1500\n\n"
-            greeting = self.source.greeting()
+            greeting = self.source.greeting() if self._has_begun else None
             if greeting is not None:
                 yield _message(greeting[0], self._version, orjson.dumps(greeting[1]))
             seen = 0
@@ -125,21 +126,23 @@ class LiveHub:
             self._reader = None
 
     async def _read(self) -> None:
-        self._left_s, has_begun = monotonic_s(), False
-        self._latest.clear()
+        self._left_s = monotonic_s()
         while self.viewers or monotonic_s() - self._left_s < LINGER_S:
             try:
-                await (self.source.turn if has_begun else self.source.begin)(self.publish)
-                has_begun = True
+                await (self.source.turn if self._has_begun else self.source.begin)(self.publish)
+                self._has_begun = True
                 self._latest.pop("away", None)
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - the top of a task, which goes on looking
-                has_begun = False
+                self._has_begun = False
                 if "away" not in self._latest:
                     self.log.warning("live_cannot_read", cause=repr(error))
                 self.publish("away", {"what": "redis", "cause": type(error).__name__})
             await self.pause(self.turn_s)
+        # whoever comes next is not to be shown what stood when the last one left
+        self._latest.clear()
+        self._has_begun = False
 
 
 def _message(kind: str, version: int, body: bytes) -> bytes:

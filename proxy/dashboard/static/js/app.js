@@ -135,7 +135,7 @@ async function start() {
   addEventListener("hashchange", () => { route(); app_.screen.focus({ preventScroll: true }); scrollTo(0, 0); });
   addEventListener("keydown", shortcuts);
   get("reviews", { limit: 100 }).then((page) => {
-    const waits = page.data.filter((item) => item.waiting ?? true).length;
+    const waits = page.data.length;
     if (waits) put(app_.links[4], h("span", { class: "count" }, waits, unseen(" waiting")));
   }).catch(() => null);
   route();

@@ -23,8 +23,8 @@ export function show({ host }) {
 function draw(host, page, at, load) {
   if (!page.data.length && at === 0) { fill(host, empty("Nothing was changed yet", "Changes of tenants, keys, credits and the like are kept here for good.", false)); return; }
   fill(host, table("Audit records", [
-    { label: "At", cell: (row) => h("button", { class: "row-button", type: "button", onClick: () => open(row) }, moment(row.at)) },
-    { label: "Who", cls: "name", cell: (row) => [row.who ?? row.actor, " ", h("span", { class: "muted" }, row.role ?? "")] },
+    { label: "At", cls: "when", cell: (row) => h("button", { class: "row-button", type: "button", onClick: () => open(row) }, moment(row.at)) },
+    { label: "Who", cls: "name", cell: (row) => [row.who, " ", h("span", { class: "muted" }, row.role ?? "")] },
     { label: "Action", cell: (row) => h("code", {}, row.action) },
     { label: "Target", cls: "fold", cell: (row) => row.target || "–" },
   ], page.data, { onOpen: open }),
@@ -35,7 +35,7 @@ function draw(host, page, at, load) {
 
 function open(row) {
   dialog(words(row.action), () => [
-    h("dl", { class: "facts" }, [["At", moment(row.at)], ["Who", `${row.who ?? row.actor ?? ""} ${row.role ?? ""}`], ["Target", row.target || "–"], ["Request", row.request_id ?? "–"]].map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+    h("dl", { class: "facts" }, [["At", moment(row.at)], ["Who", `${row.who} ${row.role ?? ""}`], ["Target", row.target || "–"], ["Request", row.request_id ?? "–"]].map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     ["before", "after"].filter((name) => row[name] !== null && row[name] !== undefined).map((name) => h("div", { class: "field" }, h("span", {}, name === "before" ? "Before" : "After"),
       h("div", { class: "scroll" }, h("pre", { class: "mono" }, typeof row[name] === "string" ? row[name] : JSON.stringify(row[name], null, 2)))))]);
 }

@@ -9,7 +9,7 @@ const SHOWN = new Set();
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 export const colour = (place) => `var(--chart-${Math.min(place, 7) + 1})`;
 const ink = (place) => css(`--chart-${Math.min(place, 7) + 1}`);
-const FONT = "11.5px system-ui, -apple-system, \"Segoe UI\", Roboto, \"Noto Sans\", sans-serif";
+const FONT = "12px system-ui, -apple-system, \"Segoe UI\", Roboto, \"Noto Sans\", sans-serif";
 
 export function redrawAll() { for (const each of SHOWN) each.rebuild(); }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
@@ -76,7 +76,7 @@ export function spark(host, { place = 0, text, label, floor = 0 }) {
 }
 
 // Bars on top of each other, or lines beside each other, over time. groups: [{name, values}].
-export function overTime(host, { starts, groups, interval, text, axisText, kind, label, onPick }) {
+export function overTime(host, { starts, groups, interval, text, axisText, atText, kind, label, onPick }) {
   const stacked = kind === "bars";
   const tip = h("div", { class: "tip", hidden: true });
   host.classList.add("chart-box");
@@ -96,7 +96,8 @@ export function overTime(host, { starts, groups, interval, text, axisText, kind,
     cursor: { y: false, points: { show: !stacked, size: 7 }, drag: { x: false, y: false } },
     scales: { x: { time: true, range: stacked ? (_, low, high) => [low - interval * .6, high + interval * .6] : undefined },
       y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
-    axes: [axis({ space: 64 }), axis({ size: 58, space: 34, values: (_, ticks) => ticks.map(axisText) })],
+    tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    axes: [axis({ space: 72, size: 34, values: (_, ticks) => ticks.map(atText) }), axis({ size: 58, space: 34, values: (_, ticks) => ticks.map(axisText) })],
     series: [{}, ...order.map((place) => stacked
       ? { stroke: ink(place), fill: ink(place), width: 0, paths: uPlot.paths.bars({ size: [.74, 46], radius: place === groups.length - 1 ? .06 : 0 }), points: { show: false } }
       : { stroke: ink(place), width: 1.8, points: { show: starts.length < 40, size: 5, fill: ink(place) }, spanGaps: true })],

@@ -44,7 +44,14 @@ function lines(event) {
   return Array.isArray(amounts) ? amounts : Object.entries(amounts).map(([unit, row]) => ({ unit, ...row }));
 }
 
-const rate = (pico) => pico === null || pico === undefined ? "–" : `${usd(BigInt(pico), pico % 1000 ? 4 : 3).replace("$", "$")} / M`;
+// Pico-USD of one unit; tokens are so cheap that people think of a million of them.
+const IS_TOKEN = /^(input|output)_/;
+function rate(row) {
+  const pico = row.sell_rate_pico;
+  if (pico === null || pico === undefined) return "–";
+  const of = (nanos) => usd(nanos, nanos % 10000000n ? 4 : 2);
+  return IS_TOKEN.test(row.unit ?? row.class) ? `${of(BigInt(pico) * 1000n)} / M` : `${of(BigInt(pico) / 1000n)} each`;
+}
 
 function money(event, at, many, may) {
   const rows = lines(event);
@@ -53,12 +60,12 @@ function money(event, at, many, may) {
   const columns = [
     { label: "Unit", cell: (row) => words(row.unit ?? row.class), foot: () => "Together" },
     { label: "Quantity", num: true, cell: (row) => count(row.quantity ?? row.count) },
-    { label: "Rate, per million", num: true, cell: (row) => rate(row.sell_rate_pico) },
+    { label: "Rate", num: true, cell: rate },
     { label: "Tenant pays", num: true, cell: (row) => exact(amount(row, "sell")), foot: (sum) => exact(amount(sum, "sell")) },
     ...(may("billing") && amount(event, "cost") !== null ? [{ label: "We pay", num: true, cell: (row) => exact(amount(row, "cost")), foot: (sum) => exact(amount(sum, "cost")) }] : []),
   ];
   return card(name, { aside, flush: true,
     body: rows.length ? table(name, columns, rows, { foot: event, cls: "money" }) : h("p", { class: "state small" }, "No money was moved by this one."),
-    more: h("p", { class: "pager" }, `Quantity times rate, rounded half to even to a billionth of a dollar for each line; the sum is of those.`,
+    more: h("p", { class: "pager" }, `Quantity times rate, rounded half to even to a billionth of a dollar in each line; the sum is of those.`,
       event.sell_version ? h("span", {}, " Prices ", h("code", {}, event.sell_version)) : null) });
 }

@@ -36,7 +36,7 @@ export function show({ host, params, go: goTo, may }) {
 function draw(host, page, { at, load, may }) {
   if (!page.data.length && at === 0) { fill(host, empty("No exchange fits", "Choose a longer range, or fewer filters.", false)); return; }
   const columns = [
-    { label: "At", cell: (row) => h("a", { href: `#/exchanges/${encodeURIComponent(row.exchange_id)}` }, moment(row.at)) },
+    { label: "At", cls: "when", cell: (row) => h("a", { href: `#/exchanges/${encodeURIComponent(row.exchange_id)}` }, moment(row.at)) },
     { label: "Tenant", cls: "name", cell: (row) => row.tenant },
     { label: "Model", cls: "name", cell: (row) => row.model === row.model_requested || !row.model ? row.model_requested : `${row.model_requested} → ${row.model}` },
     { label: "Status", cell: (row) => [status(row.status), row.cache === "hit" ? [" ", h("span", { class: "tag good" }, "cache")] : null, row.degrade_step ? [" ", h("span", { class: "tag warn" }, "stepped down")] : null] },

@@ -51,6 +51,7 @@ export function shortUsd(value) {
   if (size >= 1000) return `$${SHORT.format(value)}`;
   if (size >= 10) return `$${value.toFixed(0)}`;
   if (size >= 1) return `$${value.toFixed(2).replace(/\.?0+$/, "")}`;
+  if (size >= 0.095) return `$${value.toFixed(2)}`;
   return `$${Number(value.toPrecision(2))}`;
 }
 

@@ -102,6 +102,17 @@ function starts(reach) {
   return found;
 }
 
+// Sums are of UTC hours, days and months, so the axis speaks UTC as well.
+function axisTime(reach) {
+  const one = Date.parse(reach.to) - Date.parse(reach.from) <= 26 * 3600000;
+  return (seconds) => {
+    const text = new Date(seconds * 1000).toISOString();
+    if (reach.interval === "month") return text.slice(0, 7);
+    if (reach.interval === "hour") return one ? text.slice(11, 16) : `${text.slice(5, 10)} ${text.slice(11, 16)}`;
+    return text.slice(5, 10);
+  };
+}
+
 const named = (value) => value === null || value === undefined || value === "" ? "none" : String(value);
 
 function draw(host, groups, series, { by, measure, reach, params, go }) {
@@ -125,7 +136,7 @@ function draw(host, groups, series, { by, measure, reach, params, go }) {
   const box = h("div", { class: "chart" });
   fill(host, box, legend(drawn), behind(`${name} by ${by} over time`, xs, drawn, text));
   overTime(box, {
-    starts: xs, groups: drawn, interval: INTERVAL_S[reach.interval], text, axisText: axis, kind,
+    starts: xs, groups: drawn, interval: INTERVAL_S[reach.interval], text, axisText: axis, kind, atText: axisTime(reach),
     label: `${name} by ${by} from ${reach.from} to ${reach.to}; the table below has the numbers`,
     onPick: (at) => {
       const from = xs[at] * 1000;
@@ -142,7 +153,7 @@ function totals(host, groups, { may, through }) {
   const facts = [["Spend", usd(amount(sum, "sell"))],
     ...(may("billing") && amount(sum, "cost") !== null ? [["Cost", usd(amount(sum, "cost"))], ["Margin", usd(amount(sum, "margin"))]] : []),
     ["Requests", count(sum.requests)], ["Tokens", short(sum.tokens?.total)], ["Errors", percent(sum.error_rate)],
-    ["Cache hits", percent(sum.cache_hit_rate)], ["Latency p50 / p95", `${ms(sum.latency_ms?.p50)} / ${ms(sum.latency_ms?.p95)}`]];
+    ["Cache hits", percent(sum.cache_hit_rate)], ["Latency p50", ms(sum.latency_ms?.p50)], ["p95", ms(sum.latency_ms?.p95)]];
   fill(host, h("dl", { class: "card sums" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
 }
 

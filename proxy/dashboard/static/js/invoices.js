@@ -2,7 +2,7 @@
 
 import { all, query, segment } from "./api.js";
 import { card, empty, failed, fill, h, put, select, table, waiting } from "./dom.js";
-import { amount, moment, nano, usd } from "./format.js";
+import { nano, usd } from "./format.js";
 
 export function show({ host, params, go }) {
   const stop = new AbortController();
@@ -29,16 +29,16 @@ function months() {
   return Array.from({ length: 18 }, (_, back) => new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back, 1)).toISOString().slice(0, 7)).map((text) => [text, text]);
 }
 
-const total = (row) => row.total_nano ?? row.total_usd ?? amount(row, "sell");
+const total = (row) => row.total_nano;
 
 function shown(rows) {
-  const file = (row, format, text) => h("a", { href: `/admin/v1/invoices/${segment(row.id ?? row.number)}?format=${format}`, target: "_blank", rel: "noopener" }, text);
+  const file = (row, format, text) => h("a", { href: `/admin/v1/invoices/${segment(row.tenant)}/${segment(row.period)}?format=${format}`, target: "_blank", rel: "noopener" }, text);
   return table("Invoices", [
-    { label: "Invoice", cell: (row) => h("code", {}, row.number ?? row.id) , foot: () => "Together" },
-    { label: "Month", cell: (row) => row.month ?? row.period },
+    { label: "Invoice", cell: (row) => h("code", {}, row.number) , foot: () => "Together" },
+    { label: "Month", cell: (row) => row.period },
     { label: "Tenant", cls: "name", cell: (row) => h("a", { href: `#/tenants/${segment(row.tenant)}` }, row.tenant) },
     { label: "Kind", cls: "fold", cell: (row) => [row.corrects ? "correction" : "invoice", row.corrects ? h("span", { class: "muted" }, ` of ${row.corrects}`) : null] },
-    { label: "Issued", cell: (row) => row.issued_on ?? moment(row.issued_at) },
+    { label: "Issued", cell: (row) => row.issued_on },
     { label: "Total", num: true, cell: (row) => usd(total(row), 2), foot: (sum) => usd(sum, 2) },
     { label: "Open", cell: (row) => [file(row, "html", "page"), " · ", file(row, "pdf", "PDF"), " · ", file(row, "json", "JSON")] },
   ], rows, { foot: rows.reduce((sum, row) => sum + (nano(total(row)) ?? 0n), 0n) });

@@ -26,7 +26,7 @@ export function show({ host, live }) {
   put(host, h("h1", { class: "unseen" }, "Now"), h("div", { class: "tiles" }, tiles.map((tile) => tile.node)),
     h("div", { class: "now" },
       h("div", { class: "now-left" }, part("caps", "Nearest to their caps", "caps"),
-        part("steps", "Stepped down, last 10 minutes", "steps", true), part("alerts", "Alerts", "alerts", true)),
+        part("steps", "Stepped down", "steps", true), part("alerts", "Alerts", "alerts", true)),
       h("div", { class: "now-right" }, part("models", "Models, last minute", "models"), part("ups", "Upstreams, last hour", "ups", true))));
   const charts = tiles.map((tile) => spark(tile.chart, { place: tile.place, floor: tile.floor, text: tile.text, label: `${tile.label}, the last ten minutes` }));
   const data = { at: [], tokens_per_s: [], spend: [], requests_per_s: [], in_flight: [] };
@@ -120,12 +120,12 @@ function models(host, aside, tick) {
 }
 
 function steps(host, aside, body) {
-  aside.textContent = body.total ? `${count(body.total)} requests` : "";
+  aside.textContent = body.total ? `${count(body.total)} in 10 minutes` : "the last 10 minutes";
   if (!body.degradations.length) { fill(host, empty("Everybody is served what they asked for", "Requests that a cap moves to a cheaper model show here.")); return; }
   fill(host, h("ul", { class: "feed" }, body.degradations.slice(0, 7).map((row) => h("li", {},
     h("span", { class: "what" }, row.model_requested, h("span", { class: "arrow", "aria-label": "became" }, "→"), h("b", {}, row.model)),
     h("time", { datetime: row.at }, ago(row.at)),
-    h("span", { class: "sub" }, h("a", { href: `#/tenants/${encodeURIComponent(row.tenant)}` }, row.tenant), ` · ${count(row.count)} ${row.count === 1 ? "request" : "requests"} · ${row.step}`)))));
+    h("span", { class: "sub" }, h("a", { href: `#/tenants/${encodeURIComponent(row.tenant)}` }, row.tenant), ` · ${count(row.count)} ${row.count === 1 ? "request" : "requests"}${row.step === row.model ? "" : ` · ${row.step}`}`)))));
 }
 
 const CALM = new Set(["prices_published", "recovered", "crossing_over"]);

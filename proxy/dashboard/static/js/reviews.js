@@ -28,7 +28,7 @@ export function show({ host, may, params, go }) {
   return { close: () => stop.abort() };
 }
 
-const waits = (row) => row.waits ?? row.waiting ?? true;
+const waits = (row) => row.waits;
 
 function item(row, may, again) {
   const state = waits(row) ? h("span", { class: "tag warn" }, "waits") : h("span", { class: "tag" }, "decided");
@@ -52,7 +52,7 @@ function decide(row, verdict, again) {
     return h("form", { class: "dialog-body", onSubmit: async (event) => {
       event.preventDefault();
       try {
-        await send("POST", `reviews/${segment(row.id)}/${verdict}`, { reason: reason.value.trim() });
+        await send("POST", `reviews/${segment(row.id)}/decide`, { verdict, reason: reason.value.trim() });
         close();
         toast("Your decision is in the books.");
         again();

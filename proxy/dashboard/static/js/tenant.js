@@ -3,7 +3,7 @@
 import { get, segment, send } from "./api.js";
 import { card, dialog, empty, failed, field, fill, h, put, select, table, toast, waiting } from "./dom.js";
 import { moment, percent, usd, words } from "./format.js";
-import { sourceOf } from "./tenants.js";
+import { KEPT } from "./tenants.js";
 
 export function show({ host, id, may }) {
   const stop = new AbortController();
@@ -11,17 +11,17 @@ export function show({ host, id, may }) {
   const tags = h("span", {});
   const [caps, keys, about] = [h("div", {}, waiting()), h("div", {}, waiting()), h("div", {}, waiting())];
   const make = h("span", {});
-  put(host, h("div", { class: "crumbs" }, h("a", { href: "#/tenants" }, "Tenants"), "/", id),
+  put(host, h("div", { class: "crumbs" }, h("a", { href: "#/tenants" }, "Tenants"), "/", h("span", {}, id)),
     h("div", { class: "screen-head" }, head, tags, h("span", { class: "grow" }),
-      h("a", { class: "button", href: `#/history?tenant=${segment(id)}&by=model` }, "Usage"), h("a", { class: "button", href: `#/exchanges?tenant=${segment(id)}` }, "Exchanges"), h("a", { class: "button", href: `#/invoices?tenant=${segment(id)}` }, "Invoices")),
+      h("a", { class: "button", href: `#/history?tenant=${segment(id)}&by=model` }, "Usage"), h("a", { class: "button", href: `#/exchanges?tenant=${segment(id)}` }, "Exchanges"), h("a", { class: "button", href: `/admin/v1/invoices/${segment(id)}/${new Date().toISOString().slice(0, 7)}?format=html`, target: "_blank", rel: "noopener" }, "Month so far"), h("a", { class: "button", href: `#/invoices?tenant=${segment(id)}` }, "Invoices")),
     h("div", { class: "stack" }, h("div", { class: "two" }, card("Caps now", { body: caps }), card("About", { body: about })),
       h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Keys"), h("span", { class: "aside" }, make)), h("div", { class: "card-body flush" }, keys))));
   const load = async () => {
     try {
       const row = await get(`tenants/${segment(id)}`, {}, stop.signal);
-      head.textContent = row.name ?? row.document?.name ?? id;
-      const isOurs = sourceOf(row) !== "config";
-      fill(tags, h("span", { class: "tag" }, `kept in ${sourceOf(row) || "registry"}`));
+      head.textContent = row.name ?? id;
+      const isOurs = row.source === "registry";
+      fill(tags, h("span", { class: "tag" }, KEPT[row.source] ?? row.source));
       fill(about, facts(row));
       fill(make, may("admin") && isOurs && h("button", { class: "button small primary", type: "button", onClick: () => create(id, loadKeys) }, "New key"));
       loadKeys(isOurs);
@@ -45,12 +45,12 @@ export function show({ host, id, may }) {
 }
 
 function facts(row) {
-  const document_ = row.document ?? row;
+  const document_ = row.document ?? {};
   const limits = document_.limits?.tenant ?? {};
-  const pairs = [["Id", h("code", {}, row.id)], ["Daily cap", limits.daily_cap === undefined ? "that of everybody" : usd(String(limits.daily_cap), 2)],
+  const pairs = [["Id", h("code", {}, row.id)], ["Cap of 24 hours", row.daily_cap_usd === null ? "none" : usd(row.daily_cap_usd, 2)],
     ["Steps down to", limits.fallback_model ? `${limits.fallback_model}, from ${percent(limits.burst_threshold ?? 1, 0)} of the cap` : null],
-    ["Projects", (document_.projects ?? []).map((each) => each.id ?? each).join(", ") || null], ["Models", Array.isArray(document_.models) ? document_.models.join(", ") : null],
-    ["Plan", document_.plan ? String(document_.plan.id ?? document_.plan) : null], ["Made", row.created_at ? moment(row.created_at) : null], ["Changed", row.updated_at ? moment(row.updated_at) : null]];
+    ["Projects", (row.projects ?? []).join(", ") || null], ["Models", Array.isArray(row.models) ? row.models.join(", ") : "all"],
+    ["Plan", document_.plan ? String(document_.plan.id ?? document_.plan) : null], ["Changed in", row.source === "file" ? "the configuration file: here it is only shown" : null], ["Made", row.created_at ? moment(row.created_at) : null], ["Changed", row.updated_at ? moment(row.updated_at) : null]];
   return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
@@ -79,18 +79,18 @@ const ends = (row) => row.revoked_at ? [h("span", { class: "tag bad" }, "revoked
 function shown(tenant, rows, changes, again) {
   return table("Keys", [
     { label: "Key", cls: "name", cell: (row) => h("code", {}, row.id) },
-    { label: "Project", cell: (row) => row.project ?? row.document?.project ?? "default" },
+    { label: "Project", cell: (row) => row.project },
     { label: "State", cell: ends },
     { label: "Made", cell: (row) => row.created_at ? moment(row.created_at) : "–" },
     { label: "Rotated from", cell: (row) => row.rotated_from ? h("code", {}, row.rotated_from) : "–" },
-    ...(changes ? [{ label: "", cls: "num", cell: (row) => row.revoked_at || row.source === "config" ? null : [
+    ...(changes ? [{ label: "", cls: "num", cell: (row) => row.state !== "live" ? null : [
       h("button", { class: "button small", type: "button", "aria-label": `Rotate ${row.id}`, onClick: () => rotate(tenant, row, again) }, "Rotate"), " ",
       h("button", { class: "button small danger", type: "button", "aria-label": `Revoke ${row.id}`, onClick: () => revoke(tenant, row, again) }, "Revoke")] }] : []),
   ], rows);
 }
 
 function once(body, close) {
-  const raw = body.secret ?? body.key_value ?? body.raw ?? body.key;
+  const raw = body.key;
   const shownKey = h("input", { readonly: true, value: raw, "aria-label": "The key", onFocus: () => shownKey.select() });
   const copy = h("button", { class: "button primary", type: "button", autofocus: true, onClick: async () => {
     try { await navigator.clipboard.writeText(raw); copy.textContent = "Copied"; } catch { shownKey.focus(); shownKey.select(); copy.textContent = "Ctrl-C"; }
@@ -112,11 +112,11 @@ function asking(title, text, fields, act, tone = "primary") {
 }
 
 function create(tenant, again) {
-  const id = h("input", { required: true, autofocus: true, pattern: "[A-Za-z0-9._\\-]{1,64}", spellcheck: "false", autocomplete: "off" });
+  const id = h("input", { autofocus: true, pattern: "[A-Za-z0-9._\\-]{1,64}", spellcheck: "false", autocomplete: "off" });
   const project = h("input", { autocomplete: "off", placeholder: "default" });
   const days = select([["", "never"], ["7", "in 7 days"], ["30", "in 30 days"], ["90", "in 90 days"], ["365", "in a year"]], "", () => null);
-  asking(`New key of ${tenant}`, "Make it", [field("Id", id, "A name for it: it stands in events and on invoices"), field("Project", project), field("Ends", days)], async (close) => {
-    const made = { id: id.value };
+  asking(`New key of ${tenant}`, "Make it", [field("Id", id, "Stands in events and on invoices; left empty, one is made"), field("Project", project), field("Ends", days)], async (close) => {
+    const made = id.value ? { id: id.value } : {};
     if (project.value.trim()) made.project = project.value.trim();
     if (days.value) made.expires_at = new Date(Date.now() + Number(days.value) * 86400000).toISOString().replace(/\.\d+/, "");
     const body = await send("POST", `tenants/${segment(tenant)}/keys`, made);

@@ -37,18 +37,16 @@ export function show({ host, may, go, params }) {
   return { close: () => stop.abort() };
 }
 
-export const capOf = (row) => row.daily_cap_usd ?? row.document?.limits?.tenant?.daily_cap ?? null;
-export const keysOf = (row) => row.key_count ?? (Array.isArray(row.keys) ? row.keys.length : row.keys) ?? null;
-export const sourceOf = (row) => row.source ?? row.managed_by ?? "";
+export const KEPT = { file: "config file", registry: "registry" };
 
 function columns() {
   return [
     { label: "Tenant", cls: "name", cell: (row) => h("a", { href: `#/tenants/${encodeURIComponent(row.id)}` }, row.id) },
-    { label: "Name", cls: "name", cell: (row) => row.name ?? row.document?.name ?? "" },
-    { label: "Daily cap", num: true, cell: (row) => capOf(row) === null ? "–" : usd(String(capOf(row)), 2) },
-    { label: "Keys", num: true, cell: (row) => count(keysOf(row)) },
-    { label: "Projects", num: true, cell: (row) => count(Array.isArray(row.projects) ? row.projects.length : row.projects) },
-    { label: "Kept in", cell: (row) => h("span", { class: "tag" }, sourceOf(row) || "–") },
+    { label: "Name", cls: "name", cell: (row) => row.name ?? "" },
+    { label: "Daily cap", num: true, cell: (row) => row.daily_cap_usd === null || row.daily_cap_usd === undefined ? h("span", { class: "muted" }, "none") : usd(row.daily_cap_usd, 2) },
+    { label: "Keys", num: true, cell: (row) => count(row.key_count) },
+    { label: "Projects", num: true, cell: (row) => count(row.projects?.length) },
+    { label: "Kept in", cell: (row) => h("span", { class: "tag" }, KEPT[row.source] ?? row.source ?? "–") },
   ];
 }
 
@@ -61,7 +59,7 @@ function create(go) {
     return h("form", { class: "dialog-body", onSubmit: async (event) => {
       event.preventDefault();
       const made = { id: id.value, name: name.value.trim() || id.value };
-      if (cap.value) made.limits = { tenant: { daily_cap: cap.value } };
+      if (cap.value) made.limits = { tenant: { daily_cap: Number(cap.value) } };
       try {
         await send("POST", "tenants", made);
         close();

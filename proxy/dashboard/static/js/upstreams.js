@@ -17,7 +17,7 @@ export function show({ host, live, may }) {
   const load = async () => {
     try {
       const body = await get("upstreams", {}, stop.signal);
-      rows = body.data ?? body.upstreams ?? [];
+      rows = body.data;
       aside.textContent = body.processes === undefined ? "the last hour" : `the last hour, as ${count(body.processes)} ${body.processes === 1 ? "process" : "processes"} saw it`;
       draw();
     } catch (error) { if (!stop.signal.aborted && !rows) fill(list, failed(error, load)); }
