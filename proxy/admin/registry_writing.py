@@ -16,19 +16,17 @@ from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from metering.registry_body import Snapshot
 from metering.settlement.ledger.registry_books import (
     RegistryConflictError,
     RegistryMissingError,
-    snapshot,
 )
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.registry_publishing import publish as publish_snapshot
 from proxy.admin.errors import Conflict, FieldRefused, NotFound, ReadOnly
 from proxy.admin.opened import Console
 from proxy.config import ConfigFaults
-from proxy.config_now import load_now
 from proxy.config_schema import config_schema
+from proxy.registry_changes import ChangeRefusedError, Check, checker
 from proxy.settings import Settings
 
 _Found = TypeVar("_Found")
@@ -44,6 +42,13 @@ async def in_books(console: Console, work: Callable[[Ledger], _Found]) -> _Found
         raise Conflict(f"{error}.") from None
     except RegistryMissingError as error:
         raise NotFound(f"{error}.") from None
+    except ChangeRefusedError as error:
+        place, colon, _ = str(error).partition(": ")
+        raise FieldRefused(f"{error}.", param=place[:128] if colon else None) from None
+    except ConfigFaults as faults:
+        raise Conflict(
+            f"The configuration file has faults, so nothing can be checked beside it: {faults}"
+        ) from None
 
 
 async def publish(console: Console) -> bool:
@@ -66,35 +71,10 @@ def need_registered(settings: Settings, tenant_id: str) -> None:
         )
 
 
-def check_document(settings: Settings, ledger: Ledger, document: Mapping[str, Any]) -> None:
-    """Refuse what would be left out when proxies read it. The document has its keys, with hashes."""
-    tenant_id = str(document["id"])
-    others = [each for each in snapshot(ledger).tenants if each.get("id") != tenant_id]
+def check_of(settings: Settings) -> Check:
+    """Checks what is to be written against the file that is served."""
     assert settings.source is not None, "`weir serve` always reads a file"
-    try:
-        found = load_now(
-            settings.source,
-            os.environ,
-            data_dir=settings.data_dir,
-            registry=lambda _: Snapshot(1, (*others, document)),
-        ).registry
-    except ConfigFaults as faults:
-        raise Conflict(
-            f"The configuration file has faults, so nothing can be checked beside it: {faults}"
-        ) from None
-    if tenant_id in found.overruled:
-        raise ReadOnly(f"The tenant {tenant_id!r} is in the configuration file.")
-    if (why := found.left_out.get(tenant_id)) is not None:
-        place, colon, _ = why.partition(": ")
-        raise FieldRefused(f"{why}.", param=place if colon else None)
-
-
-def keys_in(ledger: Ledger, tenant_id: str) -> list[Any]:
-    """The tenant's live keys, as a document has them."""
-    for each in snapshot(ledger).tenants:
-        if each.get("id") == tenant_id:
-            return list(each.get("keys", ()))
-    return []
+    return checker(settings.source, os.environ, settings.data_dir)
 
 
 def exact(document: Mapping[str, Any], shape: str) -> dict[str, Any]:
@@ -123,6 +103,7 @@ def _exact(value: Any, schema: Mapping[str, Any]) -> Any:
             return Decimal(value) if "." in value else int(value)
         return value
     if isinstance(value, Mapping):
+        others: Mapping[str, Any]
         known = {name: form for each in forms for name, form in each.get("properties", {}).items()}
         others = next((each["additionalProperties"] for each in forms if _is_open(each)), {})
         return {name: _exact(inner, known.get(name, others)) for name, inner in value.items()}

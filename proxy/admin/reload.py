@@ -20,7 +20,7 @@ async def reload(call: Call) -> Answer:
     everywhere = call.body.get("all", False) and report.ok
     if everywhere:
         word = f"{now_ms()}:{report.sha256[:16]}"
-        await console.redis.execute_command("SET", console.keys.announced, word)
+        await console.redis.set(console.keys.announced, word)
     body = {**report_body(report), "announced": everywhere}
     after = {"ok": report.ok, "generation": report.generation, "applied": report.applied}
     return Answer(body, target="config", after=after)

@@ -6,6 +6,7 @@ that its tenant may not: its document is checked as a part of the tenant's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from metering.clock import now_ns
@@ -13,18 +14,17 @@ from metering.settlement.ledger import registry_books as books
 from metering.settlement.ledger.store import Ledger
 from metering.tenants import ApiKey
 from proxy.admin import tenants
-from proxy.admin.errors import FieldRefused, NotFound
+from proxy.admin.errors import FieldRefused
 from proxy.admin.pages import PAGE, TIME, listed, page, time_ns
 from proxy.admin.registry_writing import (
-    check_document,
+    check_of,
     in_books,
-    keys_in,
     need_registered,
     publish,
 )
 from proxy.admin.routes import BASE, Answer, Call, Role, Route
-from proxy.api_keys import key_sha256, new_key, public_id
 from proxy.cli_times import rfc3339
+from proxy.registry_changes import MadeKey, make_key, rotate_key
 
 OVERLAP_HOURS, OVERLAP_HOURS_MAX = 24, 24 * 90
 _HOUR_NS = 3_600 * 10**9
@@ -45,27 +45,30 @@ async def list_keys(call: Call) -> Answer:
 
 async def create_key(call: Call) -> Answer:
     """A new one; its raw key is in this answer and nowhere else."""
-    raw = new_key()
-    wanted = {name: value for name, value in call.body.items() if name != "expires_at"}
-    document = {"id": public_id(raw), **wanted}
-    return await _put(call, raw, document, expires_at=_expiry(call.body.get("expires_at")))
+    settings, tenant_id = call.console.settings, call.path["tenant"]
+    need_registered(settings, tenant_id)
+    wish = {name: value for name, value in call.body.items() if name != "expires_at"}
+    expires_at = _expiry(call.body.get("expires_at"))
+
+    def make(ledger: Ledger) -> MadeKey:
+        check = check_of(settings)
+        return make_key(ledger, check, tenant_id, wish, now_ns=now_ns(), expires_at=expires_at)
+
+    return await _told(call, make)
 
 
-async def rotate_key(call: Call) -> Answer:
+async def rotate(call: Call) -> Answer:
     """A new one in the place of another, which goes on working for a while."""
-    need_registered(call.console.settings, call.path["tenant"])
-    old = await _find(call)
-    raw = new_key()
-    overlap_h = int(call.body.get("overlap_hours", OVERLAP_HOURS))
-    document = {**old.document, "id": call.body.get("id", public_id(raw))}
-    return await _put(
-        call,
-        raw,
-        document,
-        expires_at=_expiry(call.body.get("expires_at")),
-        old=old,
-        old_expires_at=now_ns() + overlap_h * _HOUR_NS,
-    )
+    tenant_id, key_id = call.path["tenant"], call.path["key"]
+    need_registered(call.console.settings, tenant_id)
+    overlap_ns = int(call.body.get("overlap_hours", OVERLAP_HOURS)) * _HOUR_NS
+    expires_at = _expiry(call.body.get("expires_at"))
+
+    def make(ledger: Ledger) -> MadeKey:
+        at = {"now_ns": now_ns(), "overlap_ns": overlap_ns}
+        return rotate_key(ledger, tenant_id, key_id, **at, expires_at=expires_at)
+
+    return await _told(call, make)
 
 
 async def revoke_key(call: Call) -> Answer:
@@ -80,47 +83,12 @@ async def revoke_key(call: Call) -> Answer:
     return Answer(body, target=f"tenants/{tenant_id}/keys/{key_id}", after=row)
 
 
-async def _find(call: Call) -> books.KeyRow:
-    tenant_id, key_id = call.path["tenant"], call.path["key"]
-    found = await call.console.ask(lambda ledger: books.keys(ledger, tenant_id))
-    for each in found:
-        if each.id == key_id:
-            return each
-    raise NotFound(f"Tenant {tenant_id!r} has no key {key_id!r}.")
-
-
-async def _put(
-    call: Call,
-    raw: str,
-    document: dict[str, Any],
-    *,
-    expires_at: int | None,
-    old: books.KeyRow | None = None,
-    old_expires_at: int | None = None,
-) -> Answer:
-    settings, tenant_id = call.console.settings, call.path["tenant"]
-    need_registered(settings, tenant_id)
-    row, sha256 = await tenants.find(call, tenant_id), key_sha256(raw)
-
-    def put(ledger: Ledger) -> books.KeyRow:
-        entry = {**document, "sha256": sha256}
-        whole = {**row.document, "keys": [*keys_in(ledger, tenant_id), entry]}
-        check_document(settings, ledger, whole)
-        return books.put_key(
-            ledger,
-            tenant_id,
-            document,
-            sha256=sha256,
-            now_ns=now_ns(),
-            expires_at=expires_at,
-            rotated_from=None if old is None else old.id,
-            old_expires_at=old_expires_at,
-        )
-
-    made = _row(await in_books(call.console, put))
-    body = {**made, "key": raw, "published": await publish(call.console)}
-    target = f"tenants/{tenant_id}/keys/{made['id']}"
-    return Answer(body, status=201, target=target, after=made)
+async def _told(call: Call, make: Callable[[Ledger], MadeKey]) -> Answer:
+    made = await in_books(call.console, make)
+    row = _row(made.row)
+    body = {**row, "key": made.key, "published": await publish(call.console)}
+    target = f"tenants/{call.path['tenant']}/keys/{row['id']}"
+    return Answer(body, status=201, target=target, after=row)
 
 
 def _expiry(text: str | None) -> int | None:
@@ -202,14 +170,13 @@ ROUTES = (
         "POST",
         f"{_ONE}/rotate",
         Role.ADMIN,
-        rotate_key,
+        rotate,
         summary="Make a key in the place of another, which ends after an overlap",
         tag="keys",
         body={
             "type": "object",
             "additionalProperties": False,
             "properties": {
-                "id": _ID,
                 "overlap_hours": {"type": "integer", "minimum": 0, "maximum": OVERLAP_HOURS_MAX},
                 "expires_at": TIME,
             },

@@ -17,15 +17,15 @@ from metering.tenants import Tenant
 from proxy.admin.errors import FieldRefused, NotFound
 from proxy.admin.pages import PAGE, amounts, exact_usd, listed, page
 from proxy.admin.registry_writing import (
-    check_document,
+    check_of,
     exact,
     in_books,
-    keys_in,
     need_registered,
     publish,
 )
 from proxy.admin.routes import BASE, Answer, Call, Param, Role, Route
 from proxy.cli_times import rfc3339
+from proxy.registry_changes import put_tenant
 
 _VERSION = Param(
     "version",
@@ -106,10 +106,11 @@ async def change_document(
 ) -> books.TenantRow:
     """Check, keep and publish another document of a tenant; its audit is the caller's."""
 
+    settings, version = call.console.settings, row.version
+
     def put(ledger: Ledger) -> books.TenantRow:
-        whole = {**document, "keys": keys_in(ledger, row.id)}
-        check_document(call.console.settings, ledger, whole)
-        return books.put_tenant(ledger, document, now_ns=now_ns(), expected_version=row.version)
+        check = check_of(settings)
+        return put_tenant(ledger, check, document, now_ns=now_ns(), expected_version=version)
 
     made = await in_books(call.console, put)
     await publish(call.console)
@@ -132,8 +133,8 @@ async def _put(
     settings = call.console.settings
 
     def put(ledger: Ledger) -> books.TenantRow:
-        check_document(settings, ledger, {**document, "keys": keys_in(ledger, tenant_id)})
-        return books.put_tenant(ledger, document, now_ns=now_ns(), expected_version=expected)
+        check = check_of(settings)
+        return put_tenant(ledger, check, document, now_ns=now_ns(), expected_version=expected)
 
     made = await in_books(call.console, put)
     body = {**_registered_row(made, None), "published": await publish(call.console)}
