@@ -54,6 +54,8 @@ def _usage(asked: dict[str, str]) -> Any:
     by = asked.get("by", "model")
     values = names.get(by, ["a", "b", NASTY])
     rows = [{by: value, **_measures(3 - at)} for at, value in enumerate(values)]
+    if "by" not in asked:
+        rows = [_measures(6)]
     if asked.get("interval") != "none":
         starts = (asked["from"], asked["from"].replace("T00", "T01"))
         rows = [{"start": start, **row} for start in starts for row in rows]
@@ -79,7 +81,7 @@ def _exchange(number: int) -> dict[str, Any]:
         "model": "gpt-4o-mini" if number % 3 else "gpt-4o",
         "status": "success",
         "http_status": 200,
-        "tokens": 700,
+        "tokens": {"total": 700},
         "sell_usd": "0.003250000",
         "cost_usd": "0.002600000",
         "latency_ms": 900,
@@ -96,26 +98,27 @@ def _explained(asked: dict[str, str]) -> Any:
         "event_id": "e1",
         "kind": "usage",
         "attempt": 1,
-        "reason_code": "served",
+        "reason": "served",
         "billable": True,
         "usage_source": "provider",
-        "sell_version": "sell:0123",
+        "price_versions": {"cost": "cost:0123", "sell": "sell:0123"},
         "provider": "openai",
-        "model_upstream": "gpt-4o",
+        "model": "gpt-4o",
+        "event": {"model_public": "gpt-4o", "finish_reason": "stop"},
         "sell_usd": "0.003250000",
         "cost_usd": "0.002600000",
         "amounts": [
             {
                 "unit": "input_uncached",
                 "quantity": 500,
-                "sell_rate_pico": 2_500_000,
+                "rate_pico": 2_500_000,
                 "sell_usd": "0.001250000",
                 "cost_usd": "0.001000000",
             },
             {
                 "unit": "output_text",
                 "quantity": 200,
-                "sell_rate_pico": 10_000_000,
+                "rate_pico": 10_000_000,
                 "sell_usd": "0.002000000",
                 "cost_usd": "0.001600000",
             },

@@ -21,45 +21,39 @@ const facts = (pairs) => h("dl", { class: "facts" }, pairs.filter(([, value]) =>
 const link = (screen, name, value) => value ? h("a", { href: `#/${screen}?${name}=${encodeURIComponent(value)}&range=30d` }, value) : null;
 
 function draw(host, found, may) {
-  const events = found.events ?? found.attempts_detail ?? (Array.isArray(found.attempts) ? found.attempts : []);
-  const first = events[0] ?? found;
-  const pick = (name) => found[name] ?? first[name];
+  const events = found.events ?? [];
+  const last = events.at(-1) ?? {};
+  const pick = (name) => found[name] ?? last[name] ?? last.event?.[name];
   const stepped = pick("degrade_step");
   fill(host,
     h("dl", { class: "card sums" }, [["Paid by the tenant", usd(amount(found, "sell"))], ...(may("billing") && amount(found, "cost") !== null ? [["Our cost", usd(amount(found, "cost"))]] : []),
       ["Tokens", count(found.tokens?.total ?? found.tokens)], ["Latency", ms(pick("latency_ms"))], ["First token", ms(pick("ttft_ms"))], ["Status", status(pick("status"))]].map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("div", { class: "two" },
-      card("What was asked", { body: facts([["At", moment(pick("at") ?? pick("occurred_at"))], ["Tenant", link("history", "tenant", pick("tenant"))], ["Project", link("history", "project", pick("project"))],
-        ["Key", link("history", "key", pick("key") ?? pick("api_key_id"))], ["Feature", link("history", "feature", pick("feature"))], ["User", link("history", "user", pick("user"))], ["Session", link("history", "session", pick("session"))],
+      card("What was asked", { body: facts([["At", moment(found.at)], ["Tenant", link("history", "tenant", pick("tenant"))], ["Project", link("history", "project", pick("project"))],
+        ["Key", link("history", "key", pick("key"))], ["Feature", link("history", "feature", pick("feature"))], ["User", link("history", "user", pick("user"))], ["Session", link("history", "session", pick("session"))],
         ["Model", pick("model_requested")], ["Request id", h("code", {}, pick("request_id") ?? "")]]) }),
-      card("What was served", { body: facts([["Model", pick("model_public") ?? pick("model")], ["Upstream", [pick("provider"), pick("model_upstream")].filter(Boolean).join(" / ")], ["Answered as", pick("model_answered")], ["Stepped down", stepped ? words(stepped) : null],
-        ["Fallback", pick("fallback_reason")], ["HTTP", pick("http_status")], ["Ended with", pick("finish_reason")], ["Cache", pick("cache_status") ?? pick("cache")], ["Counted by", words(pick("usage_source"))], ["Exchange id", h("code", {}, found.exchange_id ?? "")]]) })),
+      card("What was served", { body: facts([["Model", last.event?.model_public || found.model], ["Upstream", [found.provider, found.model].filter(Boolean).join(" / ")], ["Answered as", pick("model_answered")], ["Stepped down", stepped ? words(stepped) : null],
+        ["Fallback", pick("fallback_reason")], ["HTTP", pick("http_status")], ["Ended with", pick("finish_reason")], ["Cache", found.cache], ["Counted by", words(pick("usage_source"))], ["Exchange id", h("code", {}, found.exchange_id ?? "")]]) })),
     events.map((event, at) => money(event, at, events.length, may)),
     card("Everything that was recorded", { body: h("details", {}, h("summary", {}, `${events.length || 1} ${events.length === 1 ? "event" : "events"} as JSON`), h("div", { class: "scroll" }, h("pre", { class: "mono" }, JSON.stringify(found, null, 2)))) }));
-}
-
-// Amounts may come as a list of rows or as a mapping by class.
-function lines(event) {
-  const amounts = event.amounts ?? event.lines ?? [];
-  return Array.isArray(amounts) ? amounts : Object.entries(amounts).map(([unit, row]) => ({ unit, ...row }));
 }
 
 // Pico-USD of one unit; tokens are so cheap that people think of a million of them.
 const IS_TOKEN = /^(input|output)_/;
 function rate(row) {
-  const pico = row.sell_rate_pico;
+  const pico = row.rate_pico;
   if (pico === null || pico === undefined) return "–";
   const of = (nanos) => usd(nanos, nanos % 10000000n ? 4 : 2);
-  return IS_TOKEN.test(row.unit ?? row.class) ? `${of(BigInt(pico) * 1000n)} / M` : `${of(BigInt(pico) / 1000n)} each`;
+  return IS_TOKEN.test(row.unit) ? `${of(BigInt(pico) * 1000n)} / M` : `${of(BigInt(pico) / 1000n)} each`;
 }
 
 function money(event, at, many, may) {
-  const rows = lines(event);
+  const rows = event.amounts ?? [];
   const name = many > 1 ? `Money of attempt ${event.attempt ?? at + 1}` : "Where the money comes from";
-  const aside = [event.kind && event.kind !== "usage" ? words(event.kind) : null, words(event.reason_code), event.billable === false ? "not billed" : null].filter(Boolean).join(" · ");
+  const aside = [event.kind && event.kind !== "usage" ? words(event.kind) : null, words(event.reason), event.billable === false ? "not billed" : null].filter(Boolean).join(" · ");
   const columns = [
-    { label: "Unit", cell: (row) => words(row.unit ?? row.class), foot: () => "Together" },
-    { label: "Quantity", num: true, cell: (row) => count(row.quantity ?? row.count) },
+    { label: "Unit", cell: (row) => [words(row.unit), row.rate_for ? h("span", { class: "muted" }, ` ${words(row.rate_for)}`) : null], foot: () => "Together" },
+    { label: "Quantity", num: true, cell: (row) => count(row.quantity) },
     { label: "Rate", num: true, cell: rate },
     { label: "Tenant pays", num: true, cell: (row) => exact(amount(row, "sell")), foot: (sum) => exact(amount(sum, "sell")) },
     ...(may("billing") && amount(event, "cost") !== null ? [{ label: "We pay", num: true, cell: (row) => exact(amount(row, "cost")), foot: (sum) => exact(amount(sum, "cost")) }] : []),
@@ -67,5 +61,5 @@ function money(event, at, many, may) {
   return card(name, { aside, flush: true,
     body: rows.length ? table(name, columns, rows, { foot: event, cls: "money" }) : h("p", { class: "state small" }, "No money was moved by this one."),
     more: h("p", { class: "pager" }, `Quantity times rate, rounded half to even to a billionth of a dollar in each line; the sum is of those.`,
-      event.sell_version ? h("span", {}, " Prices ", h("code", {}, event.sell_version)) : null) });
+      event.price_versions?.sell ? h("span", {}, " Prices ", h("code", {}, event.price_versions.sell)) : null) });
 }

@@ -13,14 +13,15 @@ export function show({ host, params, go: goTo, may }) {
   const stop = new AbortController();
   const reach = span(params);
   const list = h("div", {}, waiting());
-  const byId = h("input", { "aria-label": "Exchange id", placeholder: "Exchange id …", spellcheck: "false", autocomplete: "off" });
+  const byId = h("input", { "aria-label": "Exchange or request id", placeholder: "Exchange or request id …", spellcheck: "false", autocomplete: "off" });
   put(host,
     h("div", { class: "screen-head" }, h("h1", {}, "Exchanges"), rangePicker(params, go), h("span", { class: "grow" }),
-      h("form", { onSubmit: (event) => { event.preventDefault(); if (byId.value.trim()) goTo(`#/exchanges/${encodeURIComponent(byId.value.trim())}`); } }, byId),
+      h("form", { onSubmit: (event) => { event.preventDefault(); const id = byId.value.trim();
+        if (id.startsWith("req_")) go(changed(params, { request: id, range: "90d" })); else if (id) goTo(`#/exchanges/${encodeURIComponent(id)}`); } }, byId),
       h("a", { class: "button", href: `#/history?${params}` }, "History")),
     h("div", { class: "tools" }, chips(params, go)),
     card(null, { body: list, flush: true }));
-  const base = { from: reach.from, to: reach.to, ...chosen(params), limit: 50 };
+  const base = { from: reach.from, to: reach.to, ...chosen(params), request: params.get("request"), limit: 50 };
   const pages = [null];
   const load = async (at) => {
     try {

@@ -3,7 +3,7 @@
 import { all } from "./api.js";
 import { dialog, field, fill, h, put, segments, select } from "./dom.js";
 
-export const DIMENSIONS = ["tenant", "project", "key", "feature", "user", "session", "provider", "model", "version", "status", "cache"];
+export const DIMENSIONS = ["tenant", "project", "key", "feature", "user", "session", "provider", "model", "version", "status", "reason", "cache"];
 const HOUR = 3600000;
 const DAY = 24 * HOUR;
 export const RANGES = {

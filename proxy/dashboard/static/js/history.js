@@ -3,7 +3,7 @@
 import { get, query } from "./api.js";
 import { behind, colour, legend, overTime } from "./charts.js";
 import { card, empty, failed, fill, h, put, select, table, waiting } from "./dom.js";
-import { amount, count, dollars, ms, nano, percent, short, shortUsd, usd } from "./format.js";
+import { amount, count, dollars, moment, ms, nano, percent, short, shortUsd, usd } from "./format.js";
 import { changed, chips, chosen, DIMENSIONS, INTERVAL_S, rangePicker, rfc, span } from "./filters.js";
 
 const GROUPS = 7;
@@ -18,7 +18,7 @@ const MEASURES = {
   latency: { name: "Latency p95", kind: "lines", of: (row) => row.latency_ms?.p95 ?? null, text: ms, axis: ms },
   ttft: { name: "First token p95", kind: "lines", of: (row) => row.ttft_ms?.p95 ?? null, text: ms, axis: ms },
 };
-const SORTS = { sell: "sell", requests: "requests", tokens: "tokens", errors: "errors", latency: "latency" };
+const SORTS = { sell: "sell", cost: "cost", margin: "margin", requests: "requests", tokens: "tokens", errors: "errors" };
 
 export function show({ host, params, go: goTo, may }) {
   const go = (search) => goTo(`#/history?${search}`);
@@ -68,22 +68,33 @@ async function read(view) {
   }
   rows(list, groups, view);
   try {
-    const series = await overInterval(groups, view);
-    draw(chart, groups, series, view);
+    draw(chart, groups, await overInterval(groups, view), view);
   } catch (error) {
     if (!signal.aborted) fill(chart, failed(error, again));
   }
 }
 
-async function overInterval(groups, { base, by, reach, signal }) {
+async function pages(params, signal) {
   const found = [];
   let cursor = null;
   do {
-    const page = await get("usage", { ...base, interval: reach.interval, by, limit: 1000, cursor }, signal);
+    const page = await get("usage", { ...params, limit: 1000, cursor }, signal);
     found.push(...page.data);
     cursor = page.next_cursor;
   } while (cursor && found.length < 20000);
   return found;
+}
+
+// The largest groups by time, and the sum of all by time: what is between them are the others.
+async function overInterval(groups, { base, by, reach, signal }) {
+  const top = groups.data.slice(0, GROUPS).map((row) => row[by] ?? "");
+  const only = groups.data.length > GROUPS && !top.some((value) => String(value).includes(","));
+  const params = { ...base, interval: reach.interval };
+  const [series, whole] = await Promise.all([
+    pages({ ...params, by, ...(only ? { [by]: top.join(",") } : {}) }, signal),
+    only ? pages(params, signal) : [],
+  ]);
+  return { series, whole };
 }
 
 function starts(reach) {
@@ -115,7 +126,7 @@ function axisTime(reach) {
 
 const named = (value) => value === null || value === undefined || value === "" ? "none" : String(value);
 
-function draw(host, groups, series, { by, measure, reach, params, go }) {
+function draw(host, groups, { series, whole }, { by, measure, reach, params, go }) {
   const { of, kind, text, axis, name } = MEASURES[measure];
   const xs = starts(reach);
   const place = new Map(xs.map((start, at) => [start, at]));
@@ -129,7 +140,13 @@ function draw(host, groups, series, { by, measure, reach, params, go }) {
     if (at === undefined) continue;
     const values = shown.get(named(row[by]));
     if (values) values[at] = of(row);
-    else if (kind === "bars") { rest[at] += of(row); hasRest = true; }
+    else if (kind === "bars" && !whole.length) { rest[at] += of(row); hasRest = true; }
+  }
+  for (const row of kind === "bars" ? whole : []) {
+    const at = place.get(Date.parse(row.start) / 1000);
+    if (at === undefined) continue;
+    rest[at] = Math.max(0, of(row) - [...shown.values()].reduce((sum, values) => sum + values[at], 0));
+    hasRest ||= rest[at] > 0;
   }
   const drawn = [...shown].map(([value, values]) => ({ name: value, values }));
   if (hasRest) drawn.push({ name: "others", values: rest });
@@ -149,7 +166,7 @@ function draw(host, groups, series, { by, measure, reach, params, go }) {
 
 function totals(host, groups, { may, through }) {
   const sum = groups.totals ?? {};
-  if (groups.settled_through) through.textContent = `settled through ${groups.settled_through.slice(0, 19).replace("T", " ")} UTC`;
+  if (groups.settled_through) through.textContent = `settled through ${moment(groups.settled_through)}`;
   const facts = [["Spend", usd(amount(sum, "sell"))],
     ...(may("billing") && amount(sum, "cost") !== null ? [["Cost", usd(amount(sum, "cost"))], ["Margin", usd(amount(sum, "margin"))]] : []),
     ["Requests", count(sum.requests)], ["Tokens", short(sum.tokens?.total)], ["Errors", percent(sum.error_rate)],
@@ -157,12 +174,12 @@ function totals(host, groups, { may, through }) {
   fill(host, h("dl", { class: "card sums" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
 }
 
-const DEEPER = { tenant: "model", model: "tenant", project: "key", key: "model", provider: "model", feature: "user", user: "session", session: "model", version: "tenant", status: "model", cache: "model" };
+const DEEPER = { tenant: "model", model: "tenant", project: "key", key: "model", provider: "model", feature: "user", user: "session", session: "model", version: "tenant", status: "reason", reason: "model", cache: "model" };
 
 function rows(host, groups, { by, params, go, may }) {
   const whole = nano(amount(groups.totals ?? {}, "sell")) ?? 0n;
   const inside = (row) => go(changed(params, { [by]: row[by], by: DEEPER[by] }));
-  const sort = { by: params.get("sort") ?? "sell", up: false };
+  const sort = { by: params.get("sort") ?? SORTS[params.get("measure")] ?? "sell", up: false };
   const has = (row) => row[by] !== null && row[by] !== undefined && row[by] !== "";
   const columns = [
     { label: by, cls: "name", cell: (row) => [h("i", { class: "swatch", colour: colour(Math.min(groups.data.indexOf(row), GROUPS)) }), has(row) ? h("button", { class: "row-button", type: "button", onClick: () => inside(row) }, String(row[by])) : h("span", { class: "muted" }, "none")], foot: () => "Total" },
