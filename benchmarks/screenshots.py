@@ -1,7 +1,8 @@
 """`make screenshots`: every screen of the dashboard as a picture, over a running installation.
 
-Starts `weir serve` with tenants of its own, reports some days of past usage, drives load through the
-simulator for a while, and takes pictures in a light and a dark window. Needs Chromium and Playwright.
+Starts `weir serve` with tenants of its own, reports some days of past usage, drives load through
+the simulator for a while, and takes pictures in a light and a dark window. Needs Chromium,
+Playwright and Pillow.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import io
 import random
 import secrets
 import shutil
@@ -22,6 +24,8 @@ from typing import Any
 
 import aiohttp
 import orjson
+from PIL import Image
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -58,6 +62,11 @@ pricing:
     - {{model: demo-mini, input_per_mtok: 0.15, output_per_mtok: 0.60, multiplier: 1.2}}
     - {{model: "demo-*", input_per_mtok: 2.50, output_per_mtok: 10.00, multiplier: 1.2}}
 tenants:
+"""
+GO_ON = """
+import asyncio, sys, orjson
+from benchmarks.screenshots import go_on
+asyncio.run(go_on(orjson.loads(sys.argv[1]), 150))
 """
 SCREENS = {
     "now": "now",
@@ -161,8 +170,6 @@ async def make_registered(client: aiohttp.ClientSession, admin_key: str) -> None
 
 def take(folder: Path, admin_key: str) -> None:
     """The pictures."""
-    from playwright.sync_api import sync_playwright
-
     found = shutil.which("chromium")
     if found is None:
         raise SystemExit("Chromium is missing: apt-get install chromium")
@@ -192,10 +199,6 @@ def take(folder: Path, admin_key: str) -> None:
 
 def save(picture: bytes, path: Path) -> None:
     """With few colours, which is a quarter of the size and looks alike."""
-    import io
-
-    from PIL import Image
-
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
     sys.stdout.write(f"{path.relative_to(ROOT)} {path.stat().st_size // 1024} KiB\n")
@@ -244,8 +247,7 @@ def main() -> None:
                 [
                     sys.executable,
                     "-c",
-                    "import asyncio, sys, orjson; from benchmarks.screenshots import go_on; "
-                    "asyncio.run(go_on(orjson.loads(sys.argv[1]), 150))",
+                    GO_ON,
                     orjson.dumps(keys).decode(),
                 ]
             )
