@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from metering.events import UsageEvent, encode, payload_hash
 from metering.redis_keys import GROUP, RedisKeys
+from metering.settlement.ledger.analytics_rollup import update_analytics
 from metering.settlement.ledger.credit_draws import draw_credits
 from metering.settlement.ledger.plan_books import Terms, close_month
 from metering.settlement.ledger.rollups import update_rollups
@@ -97,6 +98,7 @@ class Worker:
 
     async def keep_up(self) -> None:
         update_rollups(self.ledger)
+        update_analytics(self.ledger)
         draw_credits(self.ledger, self.reader.shards, now_ns=LATER_NS)
         await self.reader.trim(settled_positions(self.ledger), keep_ms=IDLE_MS)
 

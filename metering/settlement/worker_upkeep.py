@@ -68,6 +68,7 @@ class Upkeep:
         self._confirming = confirming
         self._log = log
         self._told = told
+        self._summing = Summing(ledger)
         self._reaper = Reaper(ledger, redis, keys, timing=timing, writing=writing, log=log)
         self._drift = DriftWatch(ledger, redis, keys, writing=writing, every_s=timing.drift_every_s)
         self._scopes = ScopeWatch(ledger, redis, keys, rules, writing=writing)
@@ -142,6 +143,8 @@ class Upkeep:
         await self._confirming.say_what_is_owed(reader)
         async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
+        async with self._writing:  # in turns: a ledger that was migrated has years to be summed
+            await asyncio.to_thread(self._summing.update)
         await self.read_what_is_lost(reader)
         settled = await asyncio.to_thread(settled_positions, self._ledger)
         await reader.trim(settled, keep_ms=self._timing.keep_ms)

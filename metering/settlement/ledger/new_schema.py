@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect
 
+from metering.settlement.ledger import analytics_tables as _analytics  # its tables are metadata's
 from metering.settlement.ledger import (
     archive_tables,
     credit_tables,
@@ -24,6 +25,7 @@ from metering.settlement.ledger.tables import APPEND_ONLY, HEAD_REVISION, metada
 
 assert _stripe_tables.stripe_hour.metadata is metadata
 assert webhook_tables.webhook_message.metadata is metadata
+assert _analytics.usage_series.metadata is metadata
 assert _job_tables.job_run.metadata is metadata
 
 _PARTS = (

@@ -118,20 +118,23 @@ def copy_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any
         ) from error
 
 
-def add_rows(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], measures: Sequence[str]
+def add_tuples(
+    connection: Connection,
+    table: Table,
+    names: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    measures: Sequence[str],
 ) -> None:
     """Insert rows or add to those that are there, in one statement: a column is one array."""
-    columns = [table.c[name] for name in rows[0]]
-    names = ", ".join(column.name for column in columns)
+    columns = [table.c[name] for name in names]
     arrays = ", ".join(f"%s::{column.type.compile(connection.dialect)}[]" for column in columns)
     keys = ", ".join(column.name for column in table.primary_key)
     summed = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in measures)
     statement = (
-        f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays}) "  # noqa: S608 - names of ours
+        f"INSERT INTO {table.name} ({', '.join(names)}) SELECT * FROM unnest({arrays}) "  # noqa: S608 - names of ours
         f"ON CONFLICT ({keys}) DO UPDATE SET {summed}"
     )
-    values = tuple([row[column.name] for row in rows] for column in columns)
+    values = tuple(list(column) for column in zip(*rows, strict=True))
     connection.exec_driver_sql(statement, values)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, text, update
+from sqlalchemy import Connection, delete, select, text, update
 
 from metering.events import Kind
 from metering.settlement.ledger import tables
@@ -19,8 +19,6 @@ from metering.settlement.ledger.store import Ledger, add_rows, keep_rows
 
 HOUR_NS = 3_600_000_000_000
 ATTEMPT = "attempt"
-LATENCY_MAX_MS = 2**20
-"""The last latency bucket, about 17 minutes, holds whatever took longer."""
 
 CHUNK = 5_000
 """Events summed in one transaction: bounds how long a settling batch may have to wait."""
@@ -41,7 +39,6 @@ _READ = (
     _EVENT.status,
     _EVENT.cache_status,
     _EVENT.billable,
-    _EVENT.latency_ms,
     _EVENT.amounts,
 )
 """Without the payload, which is most of a row."""
@@ -65,7 +62,7 @@ def rebuild_rollups(ledger: Ledger) -> int:
     with ledger.write() as connection:
         if connection.dialect.name == "postgresql":  # SQLite has locked the whole database already
             connection.execute(text("LOCK TABLE rollup_watermark IN EXCLUSIVE MODE"))
-        for table in (tables.rollup, tables.rollup_latency, tables.rollup_watermark):
+        for table in (tables.rollup, tables.rollup_watermark):
             connection.execute(delete(table))
     return update_rollups(ledger)
 
@@ -89,7 +86,6 @@ def _roll_up(ledger: Ledger, shard: int) -> int:
         if not rows:
             return 0
         add_rows(connection, tables.rollup, _units(rows), measures=_MEASURES)
-        add_rows(connection, tables.rollup_latency, _latencies(rows), measures=("attempts",))
         moved = update(mark).where(mark.c.shard == shard).values(seq=rows[-1].seq)
         connection.execute(moved)
     return len(rows)
@@ -119,34 +115,18 @@ def _units(rows: Iterable[Any]) -> list[dict[str, Any]]:
             row.cache_status or "",
             row.billable,
         )
-        _add(sums, (*dimensions, ATTEMPT), (_attempts(row), 0, 0))
+        _add(sums, (*dimensions, ATTEMPT), (attempts_of(row.kind), 0, 0))
         for unit, (quantity, _, sell_nano, cost_nano, *_) in decode_amounts(row.amounts).items():
             _add(sums, (*dimensions, unit), (quantity, sell_nano, cost_nano))
     names = (*tables.ROLLUP_DIMENSIONS, *_MEASURES)
     return [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
 
 
-def _attempts(row: Row[Any]) -> int:
-    if row.kind == Kind.ADJUSTMENT:
+def attempts_of(kind: str) -> int:
+    """What an event of this kind adds to the number of attempts."""
+    if kind == Kind.ADJUSTMENT:
         return 0
-    return -1 if row.kind == Kind.CORRECTION else 1
-
-
-def _latencies(rows: Iterable[Any]) -> list[dict[str, Any]]:
-    sums: dict[_Key, list[int]] = {}
-    for row in rows:
-        hour = row.occurred_at // HOUR_NS * HOUR_NS
-        if row.kind == Kind.ADJUSTMENT:
-            continue  # nobody waited for it
-        bucket = latency_bucket(row.latency_ms)
-        _add(sums, (row.tenant, hour, row.model_upstream, row.status, bucket), (_attempts(row),))
-    names = ("tenant", "hour", "model", "status", "le_ms", "attempts")
-    return [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
-
-
-def latency_bucket(latency_ms: int) -> int:
-    """The upper bound of the latency's bucket: the next power of two, at most LATENCY_MAX_MS."""
-    return min(1 << max(latency_ms - 1, 0).bit_length(), LATENCY_MAX_MS)
+    return -1 if kind == Kind.CORRECTION else 1
 
 
 def _add(sums: dict[_Key, list[int]], key: _Key, more: tuple[int, ...]) -> None:

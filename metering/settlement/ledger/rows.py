@@ -75,6 +75,7 @@ def event_row(
         txn_id=txn_id,
         schema_version=event.schema,
         user_scope=user_scope(event),
+        ttft_ms=event.ttft_ms,
         received_at=received_at,
         stream_id=entry.stream_id,
         stream_ms=entry.position[0],

@@ -154,15 +154,32 @@ def add_rows(
 
     No two of `rows` have the same; they are locked in their order.
     """
+    if rows:
+        values = [tuple(row.values()) for row in rows]
+        add_tuples(connection, table, list(rows[0]), values, measures=measures)
+
+
+def add_tuples(
+    connection: Connection,
+    table: Table,
+    names: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    measures: Sequence[str],
+) -> None:
+    """The same, of values in the order of `names`; straight to the driver, as in `insert_rows`."""
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        _postgres().add_rows(connection, table, rows, measures)
+        _postgres().add_tuples(connection, table, names, rows, measures)
         return
-    insert = insert_into(connection, table)
-    summed = {name: table.c[name] + insert.excluded[name] for name in measures}
-    keys = [column.name for column in table.primary_key]
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=summed), rows)
+    keys = ", ".join(column.name for column in table.primary_key)
+    summed = ", ".join(f"{name} = {name} + excluded.{name}" for name in measures)
+    statement = (
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "  # noqa: S608 - names of ours
+        f"ON CONFLICT ({keys}) DO UPDATE SET {summed}"
+    )
+    connection.exec_driver_sql(statement, rows)
 
 
 def keep_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from metering.usage import FIRST_CLASSES, LATER_CLASSES
 
-HEAD_REVISION = "0019"
+HEAD_REVISION = "0020"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = (
@@ -49,6 +49,13 @@ _ROW_ID = BigInteger().with_variant(Integer, "sqlite")
 def quantity_column(unit: str) -> str:
     """The column of `usage_event` that holds the quantity of a token class."""
     return f"q_{unit}"
+
+
+def _index_of_some(column: str) -> Index:
+    """Of a column that few events have; in the order of their times."""
+    where = text(f"{column} IS NOT NULL")
+    name = f"ix_usage_event_{column}"
+    return Index(name, column, "occurred_at", sqlite_where=where, postgresql_where=where)
 
 
 usage_event = Table(
@@ -101,11 +108,15 @@ usage_event = Table(
     Column("payload_hash", Text, nullable=False),
     Column("user_scope", Text),  # the id of the user's scope; NULL before migration 0007, too
     *[Column(quantity_column(unit), BigInteger) for unit in LATER_CLASSES],  # at the end, as added
+    Column("ttft_ms", BigInteger),  # NULL before migration 0020, too
     UniqueConstraint("shard", "seq", name="uq_usage_event_chain"),
     CheckConstraint("(kind = 'correction') = (corrects IS NOT NULL)", name="ck_usage_event_kind"),
     Index("ix_usage_event_tenant_time", "tenant", "occurred_at"),
     Index("ix_usage_event_request", "request_id"),
     Index("ix_usage_event_stream", "shard", "stream_ms"),
+    Index("ix_usage_event_exchange", "exchange_id", "seq"),
+    Index("ix_usage_event_time", "occurred_at"),
+    *(_index_of_some(name) for name in ("user_scope", "session")),
     Index(
         "ix_usage_event_corrects",
         "corrects",
@@ -297,18 +308,6 @@ rollup = Table(  # derived from usage_event; '' stands for an absent dimension
     Column("sell_nano", BigInteger, nullable=False),
     Column("cost_nano", BigInteger, nullable=False),
     PrimaryKeyConstraint(*ROLLUP_DIMENSIONS),
-)
-
-rollup_latency = Table(  # derived from usage_event
-    "rollup_latency",
-    metadata,
-    Column("tenant", Text, nullable=False),
-    Column("hour", BigInteger, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("le_ms", BigInteger, nullable=False),  # upper bound of the bucket, a power of two
-    Column("attempts", BigInteger, nullable=False),
-    PrimaryKeyConstraint("tenant", "hour", "model", "status", "le_ms"),
 )
 
 rollup_watermark = Table(

@@ -31,6 +31,7 @@ from metering.settlement.ledger.verify_invoices import verify_invoices
 from metering.settlement.ledger.verify_payments import verify_payments
 from metering.settlement.ledger.verify_plans import verify_plans
 from metering.settlement.ledger.verify_rerates import verify_rerates
+from metering.settlement.ledger.verify_usage import verify_usage
 
 FINDINGS_MAX = 1_000
 """Findings that are told; of a ledger that was changed all over, the rest is a number."""
@@ -105,6 +106,7 @@ def _examine(connection: Connection, found: Examination, archive: Path | None) -
     yield from verify_invoices(connection)
     yield from verify_payments(connection)
     yield from verify_credits(connection)
+    yield from verify_usage(connection)
     if _has_archive(connection):
         yield from verify_archive(connection, moved, archive)
 
@@ -184,6 +186,8 @@ def _verify_event(row: Row[Any], moved: Moved) -> Iterator[str]:
                 yield f"{where}: column {name} is not what the payload says"
     if row.user_scope not in (None, user_scope(event)):  # None: booked before there was a column
         yield f"{where}: column user_scope is not what the payload says"
+    if row.ttft_ms not in (None, event.ttft_ms):  # as above
+        yield f"{where}: column ttft_ms is not what the payload says"
     yield from _verify_amounts(row, where)
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from metering.settlement.ledger import tables
+from metering.settlement.ledger.analytics_rollup import rebuild_analytics
 from metering.settlement.ledger.queries import invoice_report
 from metering.settlement.ledger.rollups import rebuild_rollups, update_rollups
 from metering.settlement.ledger.store import Ledger, insert_rows, open_ledger
@@ -114,7 +115,9 @@ RIGHTS = """
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role};
 GRANT INSERT ON ALL TABLES IN SCHEMA public TO {role};
 GRANT UPDATE ON balance, watermark, spool_confirmed TO {role};
-GRANT UPDATE, DELETE ON rollup, rollup_latency, rollup_watermark TO {role};
+GRANT UPDATE, DELETE ON rollup, rollup_watermark TO {role};
+GRANT UPDATE, DELETE ON usage_hour, usage_day, usage_hour_times, usage_day_times, usage_mark
+TO {role};
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role};
 """
 """As documented."""
@@ -134,7 +137,7 @@ def test_a_role_that_cannot_change_the_books_is_enough(
         ledger.migrate()
         book(ledger, [make_event(), make_event(proxy_id="p", spool_seq=1)])
 
-        assert rebuild_rollups(ledger) == 2
+        assert rebuild_rollups(ledger) == rebuild_analytics(ledger) == 2
         assert invoice_report(ledger, "acme", "2026-11") is not None
         assert verify(ledger) == []
         for statement in ("DROP TRIGGER usage_event_append_only ON usage_event", "DELETE FROM txn"):

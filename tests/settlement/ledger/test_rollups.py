@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from fixtures_ledger import book, make_event
 from sqlalchemy import func, select
 
 from metering.settlement.ledger import tables
-from metering.settlement.ledger.rollups import latency_bucket, rebuild_rollups, update_rollups
+from metering.settlement.ledger.rollups import rebuild_rollups, update_rollups
 from metering.settlement.ledger.spending import measures
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.usage_report import usage_report
@@ -23,12 +22,12 @@ def test_rollups_are_the_same_rebuilt(ledger: Ledger) -> None:
     for number in range(3):
         book(ledger, [make_event(units={"second": number + 1}, latency_ms=5), make_event()])
         update_rollups(ledger)
-    before = sorted(_rows(ledger, "rollup")), sorted(_rows(ledger, "rollup_latency"))
+    before = sorted(_rows(ledger, "rollup"))
 
     count = rebuild_rollups(ledger)
 
     assert count == 6
-    assert (sorted(_rows(ledger, "rollup")), sorted(_rows(ledger, "rollup_latency"))) == before
+    assert sorted(_rows(ledger, "rollup")) == before
     with ledger.read() as connection:
         sell = select(func.sum(tables.rollup.c.sell_nano))
         assert connection.execute(sell).scalar() == 3 * 5_500_000
@@ -72,10 +71,3 @@ def test_a_row_is_one_unit_of_one_hour(ledger: Ledger) -> None:
     assert (output.feature, output.model_version, output.billable) == ("chat", "", True)
     assert rows["default", "attempt"].quantity == 1
     assert update_rollups(ledger) == 0
-
-
-@pytest.mark.parametrize(
-    ("latency_ms", "bucket"), [(0, 1), (1, 1), (2, 2), (3, 4), (1_024, 1_024), (10**9, 2**20)]
-)
-def test_latencies_fall_into_powers_of_two(latency_ms: int, bucket: int) -> None:
-    assert latency_bucket(latency_ms) == bucket
