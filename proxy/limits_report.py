@@ -96,6 +96,7 @@ def _cap_row(look: Look, cap: Cap) -> dict[str, Any]:
         "alert_at": [mark / PPM for mark in cap.marks_ppm],
         "frees_at": None if reset_ms is None else rfc3339_ms(reset_ms),
         "usd": _usd(left, 0 if is_balance else window.spent.nano, held.nano),
+        "nano": _count(left, 0 if is_balance else window.spent.nano, held.nano),
         "tokens": _count(cap.limit.tokens, window.spent.tokens, held.tokens),
         "requests": _count(cap.limit.requests, window.spent.requests, held.requests),
     }

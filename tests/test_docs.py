@@ -15,6 +15,7 @@ from metering.events import Kind, Reason, Status, UsageEvent
 from metering.settlement.journal import Account
 from metering.settlement.ledger import tables
 from metering.usage import UNITS
+from proxy.admin import catalogue
 from proxy.cli import weir
 from proxy.config import UNENFORCED
 from proxy.config_decode import shape_keys
@@ -80,7 +81,20 @@ WRITTEN_LATER: frozenset[str] = frozenset()
 """Pages that are linked before they exist."""
 
 READERS_PATHS = frozenset(
-    {"v1", "healthz", "readyz", "models", "metrics", "webhooks", "etc", "bin", "tmp", "opt", "var"}
+    {
+        "v1",
+        "healthz",
+        "readyz",
+        "models",
+        "metrics",
+        "webhooks",
+        "admin",
+        "etc",
+        "bin",
+        "tmp",
+        "opt",
+        "var",
+    }
 )
 
 
@@ -107,6 +121,20 @@ def test_every_error_is_documented(refusal: type[ApiError]) -> None:
 
     assert f"| `{name}`" in _page("http")
     assert re.search(rf"^\| `{re.escape(name)}[^|]*\| {refusal.status} \|", _page("http"), re.M)
+
+
+def test_every_admin_route_has_a_row() -> None:
+    """Its role, what it does and what the audit trail calls it stand beside it, and none more."""
+    rows = re.findall(
+        r"^\| `([A-Z]+ /admin/v1[^`]*)` \|([^|]*)\|([^|]*)\|([^|]*)\|", _page("admin-api"), re.M
+    )
+    told = {at: (role.strip(), about.strip(), audit.strip(" `")) for at, role, about, audit in rows}
+
+    assert told == {
+        f"{each.method} {each.path}": (each.role.value, each.summary, each.audit or "")
+        for each in catalogue.routes()
+        if each.path.startswith("/admin/v1")
+    }
 
 
 def test_no_error_is_made_up() -> None:

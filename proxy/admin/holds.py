@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from metering.caps import ScopeKind
+import orjson
+
+from metering.caps import Scope, ScopeKind
 from metering.clock import now_ms
 from metering.flags import Flag, FlagKind, put_up
 from metering.ids import is_id
-from metering.scope_names import parse_scope
 from proxy.admin.errors import Conflict, FieldRefused, NotFound
 from proxy.admin.pages import PAGE, REASON, TENANT, listed, page
 from proxy.admin.routes import BASE, Answer, Call, Param, Role, Route
@@ -33,14 +34,13 @@ async def end_hold(call: Call) -> Answer:
     row = next((each for each in rows if each["exchange_id"] == exchange_id), None)
     if row is None:
         raise NotFound(f"Tenant {tenant!r} has no open exchange {exchange_id!r}.")
-    scopes = [parse_scope(each, tenant) for each in row["scopes"]]
-    narrowest = [each for kind in _ENDED_BY for each in scopes if each.kind is kind]
-    if not narrowest:
+    scope = await _narrowest(call, tenant, exchange_id)
+    if scope is None:
         raise Conflict(
             "This exchange belongs to no run and no session, so nothing narrower than its key can "
             f"be stopped: POST {BASE}/tenants/{tenant}/flags with the scope to stop."
         )
-    flag = Flag(FlagKind.KILLED, narrowest[0], call.who.id, call.body["reason"], now_ms())
+    flag = Flag(FlagKind.KILLED, scope, call.who.id, call.body["reason"], now_ms())
     console = call.console
     await put_up(console.redis.execute_command, console.keys, tenant, flag)
     stopped = f"{flag.scope.kind}:{flag.scope.id}"
@@ -50,6 +50,20 @@ async def end_hold(call: Call) -> Answer:
         before={"usd": row["usd"], "upstream": row["upstream"]},
         after={"stopped": stopped, "reason": flag.why},
     )
+
+
+async def _narrowest(call: Call, tenant: str, exchange_id: str) -> Scope | None:
+    """The run, else the session of an exchange, by the facts beside its hold."""
+    console = call.console
+    raw = await console.redis.hget(console.keys.holds(tenant), f"{exchange_id}:facts")
+    try:
+        labels = orjson.loads(raw or b"{}").get("labels", {})
+    except ValueError:
+        labels = {}
+    for kind in _ENDED_BY:
+        if isinstance(name := labels.get(kind.value), str) and is_id(name):
+            return Scope(kind, name)
+    return None
 
 
 async def _read(call: Call, tenant: str | None) -> tuple[list[dict[str, Any]], int]:
