@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import io
 import random
@@ -204,10 +205,23 @@ def save(picture: bytes, path: Path) -> None:
     sys.stdout.write(f"{path.relative_to(ROOT)} {path.stat().st_size // 1024} KiB\n")
 
 
+async def settled(client: aiohttp.ClientSession, admin_key: str) -> None:
+    """Until the worker has made the ledger."""
+    url = f"http://127.0.0.1:{ADMIN_PORT}/admin/v1/reviews"
+    for _ in range(300):
+        with contextlib.suppress(aiohttp.ClientError):
+            async with client.get(url, headers={"Authorization": f"Bearer {admin_key}"}) as said:
+                if said.status == 200:
+                    return
+        await asyncio.sleep(0.2)
+    raise SystemExit("the worker makes no ledger")
+
+
 async def fill(data_dir: Path, keys: dict[str, str], seconds: float) -> None:
     """Everything that there is to see."""
     async with aiohttp.ClientSession() as client:
         admin_key = (data_dir / "admin_key").read_text().strip()
+        await settled(client, admin_key)
         await make_registered(client, admin_key)
         await report_past(client, keys)
         await drive(client, keys, seconds)
@@ -236,12 +250,10 @@ def main() -> None:
             serving = subprocess.Popen([sys.executable, "-c", code, *words], stdout=log, stderr=log)
         try:
             until = time.monotonic() + 60
-            while not (data_dir / "ledger.db").exists() or not (data_dir / "serve.json").exists():
+            while not (data_dir / "admin_key").exists() or not (data_dir / "serve.json").exists():
                 if serving.poll() is not None or time.monotonic() > until:
                     raise SystemExit((folder / "log").read_text()[-3000:])
                 time.sleep(0.2)
-            time.sleep(3)
-            orjson.loads((data_dir / "serve.json").read_bytes())
             asyncio.run(fill(data_dir, keys, asked.seconds))
             going = subprocess.Popen(
                 [

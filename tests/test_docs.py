@@ -89,6 +89,7 @@ READERS_PATHS = frozenset(
         "metrics",
         "webhooks",
         "admin",
+        "dashboard",
         "etc",
         "bin",
         "tmp",
