@@ -119,7 +119,7 @@ _SPELLED = {
         "payload": f"convert_to('{_PAYLOAD}', 'UTF8')",
     },
 }
-STEP = 1_000_000
+STEP = 500_000
 
 
 def fill(ledger: Ledger, events: int) -> None:

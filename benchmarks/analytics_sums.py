@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select, update
 
-from benchmarks.analytics_ledger import DICE, FIRST_NS, SHARDS, STEP, TENANTS, numbers, step_ns
+from benchmarks.analytics_ledger import DICE, FIRST_NS, SHARDS, TENANTS, numbers, step_ns
 from metering.settlement.histograms import bucket_of
 from metering.settlement.ledger.analytics_tables import MEASURES, TIMES, usage_mark, usage_series
 from metering.settlement.ledger.store import Ledger
+
+PART = 200_000
+"""Events summed in one transaction."""
 
 _FULL, _UPSTREAM, _FEATURE = 100_000, 90_000, 80_000
 _FEATURES = ("chat", "search", "batch")
@@ -55,22 +58,31 @@ _OF_CODE = {
 }
 
 
-def sum_up(ledger: Ledger, events: int) -> None:
-    """Fill the tables of analytics for a ledger that `fill` made."""
+def sum_up(ledger: Ledger, events: int, summed: int) -> None:
+    """Fill the tables of analytics for the first so many of the events that `fill` made, a part in
+    each transaction: it may be stopped, and goes on where it was."""
     with ledger.write() as connection:
-        connection.exec_driver_sql("PRAGMA cache_size = -1000000")  # rows of all tables are touched
-        connection.execute(insert(usage_series), list(_series()))
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        driver.create_function("bucket_of", 1, bucket_of, deterministic=True)
-        for first in range(0, events, STEP):
-            _add(connection, first, min(first + STEP, events), events)
-            print(f"\rsummed {min(first + STEP, events):,}", end="", flush=True)
-        rows = [
-            {"shard": shard, "seq": (events - shard + SHARDS - 1) // SHARDS}
-            for shard in range(SHARDS)
-        ]
-        connection.execute(insert(usage_mark), rows)
+        done = 0
+        if connection.execute(select(usage_series.c.id).limit(1)).first() is None:
+            connection.execute(insert(usage_series), list(_series()))
+            rows = [{"shard": shard, "seq": 0} for shard in range(SHARDS)]
+            connection.execute(insert(usage_mark), rows)
+        else:
+            done = sum(connection.execute(select(usage_mark.c.seq)).scalars())
+    while done < summed:
+        last = min(done + PART, summed)
+        with ledger.write() as connection:
+            connection.exec_driver_sql("PRAGMA cache_size = -500000")
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.create_function("bucket_of", 1, bucket_of, deterministic=True)
+            _add(connection, done, last, events)
+            for shard in range(SHARDS):
+                moved = {"seq": (last - shard + SHARDS - 1) // SHARDS}
+                mark = update(usage_mark).where(usage_mark.c.shard == shard)
+                connection.execute(mark.values(moved))
+        done = last
+        print(f"summed {done:,}", flush=True)
 
 
 def _add(connection: Connection, first: int, last: int, events: int) -> None:

@@ -29,7 +29,7 @@ from proxy.cli_explain import explain
 from proxy.cli_flags import allow, flags, pause, resume, stop
 from proxy.cli_import import import_
 from proxy.cli_init import init
-from proxy.cli_invoice import invoice, report
+from proxy.cli_invoice import invoice
 from proxy.cli_invoices import invoices
 from proxy.cli_jobs import jobs
 from proxy.cli_keys import keys
@@ -59,6 +59,7 @@ from proxy.cli_review import review
 from proxy.cli_stripe import stripe
 from proxy.cli_tenants import tenants
 from proxy.cli_upstreams import upstreams
+from proxy.cli_usage import requests, usage
 from proxy.cli_verify import verify
 from proxy.cli_webhooks import webhooks
 
@@ -99,7 +100,7 @@ for each in (archive, backup, erase_user):
     ledger.add_command(each)
 for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
-for each in (jobs, keys, payments, tenants, webhooks):
+for each in (jobs, keys, payments, requests, tenants, usage, webhooks):
     weir.add_command(each)
 for each in (stop, allow, pause, resume, flags):
     weir.add_command(each)
@@ -280,41 +281,3 @@ def _echo_check(
         f"{count_of(summary['tenants'], 'tenant')}, "
         f"prices cost {summary['cost_version']} sell {summary['sell_version']}"
     )
-
-
-@weir.command()
-@click.option("--tenant", help="Only this tenant.")
-@click.option("--since", metavar="WHEN", help="RFC 3339, or back from now: 30m, 24h, 7d.")
-@click.option("--by", default="tenant,model", metavar="LIST", help="What a row is, by commas.")
-@click.option(
-    "--sort", default="name", metavar="HOW", help="name, requests, cost, charged or margin."
-)
-@click.option("--limit", type=click.IntRange(1), help="Show at most so many rows.")
-@shared_options
-def usage(
-    *,
-    tenant: str | None,
-    since: str | None,
-    by: str,
-    sort: str,
-    limit: int | None,
-    config_file: str | None,
-    data_dir: Path | None,
-    as_json: bool,
-) -> None:
-    """What was used, what it cost and was sold for, from the ledger."""
-    from metering.clock import now_ns
-    from proxy.cli_times import parse_since_ns
-
-    try:
-        since_ns = None if since is None else parse_since_ns(since, now_ns())
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--since") from None
-    settings = load_config(config_file, data_dir, as_json).settings
-    from proxy import cli_reports
-
-    try:
-        asked = cli_reports.asked_usage(tenant, since_ns, by=by, sort=sort, limit=limit)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    report(lambda: cli_reports.usage(settings, asked), as_json)

@@ -58,6 +58,26 @@ def verify(*, config_file: str | None, data_dir: Path | None, as_json: bool) -> 
     sys.exit(FAILED if found.findings else 0)
 
 
+@ledger.command("rebuild-analytics")
+@shared_options
+def rebuild(*, config_file: str | None, data_dir: Path | None, as_json: bool) -> None:
+    """Make the sums that analytics are read from again, from the first event on."""
+    settings = load_config(config_file, data_dir, as_json).settings
+    from metering.settlement.ledger.analytics_rollup import rebuild_analytics
+    from proxy import cli_reports
+
+    try:
+        count = cli_reports.read_ledger(settings, rebuild_analytics)
+    except cli_reports.NotFoundError as error:
+        fail(NOT_FOUND, str(error), as_json)
+    except cli_reports.LedgerError as error:
+        fail(FAILED, str(error), as_json)
+    if as_json:
+        echo_json({"events": count or 0})
+    else:
+        click.echo(f"{count_of(count or 0, 'event')} summed")
+
+
 def _echo(found: Examination, seconds: float) -> None:
     for finding in found.findings:
         click.echo(finding)

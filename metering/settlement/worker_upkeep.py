@@ -16,6 +16,7 @@ from metering.settlement.confirming import Confirming
 from metering.settlement.counting import Rules
 from metering.settlement.credit_watch import CreditWatch
 from metering.settlement.crossings import Marks
+from metering.settlement.ledger.analytics_rollup import Summing
 from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.standing import settled_positions
 from metering.settlement.ledger.store import Ledger

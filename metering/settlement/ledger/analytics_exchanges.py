@@ -27,9 +27,9 @@ from metering.settlement.analytics import (
 from metering.settlement.ledger.analytics import COLUMN as SERIES_COLUMN
 from metering.settlement.ledger.analytics import KNOWN, total_attempts
 from metering.settlement.ledger.analytics_events import COLUMN, chosen_by, in_range
-from metering.settlement.ledger.analytics_rollup import attempts_of
 from metering.settlement.ledger.analytics_tables import FULL, SUMS, usage_series
 from metering.settlement.ledger.queries import rfc3339
+from metering.settlement.ledger.rollups import attempts_of
 from metering.settlement.ledger.rows import decode_amounts
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.tables import quantity_column, usage_event

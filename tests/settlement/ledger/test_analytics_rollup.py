@@ -38,7 +38,7 @@ def without_zeros(rows: dict[str, list]) -> dict[str, list]:
 
 
 def test_the_sums_are_the_same_rebuilt(ledger: Ledger) -> None:
-    """However the events came: in one piece, or with a second attempt after the first was summed."""
+    """However the events came: a second attempt may come after the first was summed."""
     exchange = new_id()
     failed = make_event(exchange_id=exchange, status="error", reason_code="upstream_error")
     second = make_event(exchange_id=exchange, attempt=2, model_upstream="cheap-1", ttft_ms=40)

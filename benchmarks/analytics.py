@@ -1,0 +1,152 @@
+"""`python -m benchmarks.analytics`: what the dashboard asks, of a ledger with millions of events.
+
+Each question is asked five times; the median is told. The events are made by SQL
+(`analytics_ledger`), and on SQLite their sums, too (`analytics_sums`); `--rate` measures the worker
+at summing, beside the hourly rollups it makes anyway, on some events of a new ledger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.analytics_ledger import DAYS, FIRST_NS, counted, fill
+from benchmarks.analytics_sums import sum_up
+from benchmarks.ledger import batches, events, postgres_server, written
+from metering.settlement.analytics import HOUR_NS, Question
+from metering.settlement.ledger.analytics import usage
+from metering.settlement.ledger.analytics_exchanges import Wanted, exchange, exchanges
+from metering.settlement.ledger.analytics_rollup import Summing, update_analytics
+from metering.settlement.ledger.rollups import update_rollups
+from metering.settlement.ledger.store import Ledger, open_ledger
+
+DAY_NS = 24 * HOUR_NS
+RUNS = 5
+EVERYTHING = Question(FIRST_NS, FIRST_NS + DAYS * DAY_NS)
+MONTH = Question(FIRST_NS + 31 * DAY_NS, FIRST_NS + 62 * DAY_NS)
+DAY = Question(FIRST_NS + 40 * DAY_NS, FIRST_NS + 41 * DAY_NS)
+HOUR = Question(FIRST_NS + 40 * DAY_NS + 13 * HOUR_NS, FIRST_NS + 40 * DAY_NS + 14 * HOUR_NS)
+ACME = {"tenant": ("tenant-130",)}
+
+
+def asked(ledger: Ledger) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The questions, by what they are."""
+
+    def of(question: Question) -> Callable[[], Any]:
+        return lambda: usage(ledger, question)
+
+    def listed(question: Question, request: str | None = None) -> Callable[[], Any]:
+        return lambda: exchanges(ledger, Wanted(question, request))
+
+    yield (
+        "three months by month and model",
+        of(replace(EVERYTHING, interval="month", by=("model",))),
+    )
+    yield "a month by day", of(replace(MONTH, interval="day"))
+    yield (
+        "a month by day and tenant, the dearest 100 of 31,248",
+        of(replace(MONTH, interval="day", by=("tenant",), sort="sell")),
+    )
+    yield "a month by tenant, the dearest 100", of(replace(MONTH, by=("tenant",), sort="sell"))
+    yield "p95 of a month by model", of(replace(MONTH, by=("model",), sort="requests"))
+    yield "a day by hour and model", of(replace(DAY, interval="hour", by=("model",)))
+    yield (
+        "a tenant's month by day and key",
+        of(replace(MONTH, interval="day", by=("key",), filters=ACME)),
+    )
+    yield "a tenant's day by hour", of(replace(DAY, interval="hour", filters=ACME))
+    yield (
+        "a month of one feature by model (all series)",
+        of(replace(MONTH, by=("model",), filters={"feature": ("chat",)})),
+    )
+    yield "a month by project and model (all series)", of(replace(MONTH, by=("project", "model")))
+    yield (
+        "a user's month by model",
+        of(replace(MONTH, by=("model",), filters={"user": ("user-77",)})),
+    )
+    yield "a tenant's month by user", of(replace(MONTH, by=("user",), filters=ACME, sort="sell"))
+    yield "an hour's exchanges, the first page", listed(HOUR)
+    yield (
+        "errors of one model in a month",
+        listed(replace(MONTH, filters={"model": ("model-3",), "status": ("error",)})),
+    )
+    yield "a request by its id", listed(EVERYTHING, "req-1234567")
+    found = exchanges(ledger, Wanted(replace(HOUR, limit=1)))["data"][0]["exchange_id"]
+    yield "one exchange", lambda: exchange(ledger, found)
+
+
+def measured(ledger: Ledger) -> None:
+    """Print how long each question takes."""
+    print(f"{counted(ledger):,} events; milliseconds, median of {RUNS}")
+    for title, ask in asked(ledger):
+        took_ms = []
+        for _ in range(RUNS):
+            began = time.perf_counter()
+            ask()
+            took_ms.append(1_000 * (time.perf_counter() - began))
+        print(f"{title:<55} {statistics.median(took_ms):>9,.0f}", flush=True)
+
+
+def rates(count: int, tenants: int) -> None:
+    """Print what summing costs the worker, by event, beside its rollups and its writing."""
+    made = batches(list(events(count, tenants)))
+    with tempfile.TemporaryDirectory(prefix="weir-bench-") as name:
+        ledger = open_ledger(f"sqlite:///{name}/ledger.db")
+        with contextlib.closing(ledger):
+            ledger.migrate()
+            began = time.process_time()
+            written(ledger, made)
+            print(f"writing    {_per_event(began, count)}")
+            for title, work in (("rollups", update_rollups), ("analytics", update_analytics)):
+                began = time.process_time()
+                assert work(ledger) == count
+                print(f"{title:<10} {_per_event(began, count)}")
+
+
+def _per_event(began: float, count: int) -> str:
+    took_s = time.process_time() - began
+    return f"{took_s / count * 1e6:>8.1f} us of CPU an event, {count / took_s:>8,.0f} events/s"
+
+
+def main() -> None:
+    """Fill a ledger unless there is one, then ask it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.analytics", description=__doc__)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--folder", type=Path, help="keep the SQLite ledger here for other runs")
+    parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--rate", type=int, metavar="EVENTS", help="only the worker's rate")
+    parser.add_argument("--tenants", type=int, default=40, help="of --rate")
+    options = parser.parse_args()
+    if options.rate:
+        rates(options.rate, options.tenants)
+        return
+    with contextlib.ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-bench-")))
+        folder = options.folder or temporary
+        folder.mkdir(parents=True, exist_ok=True)
+        url: str | None = f"sqlite:///{folder}/ledger.db"
+        if options.postgres:
+            url = stack.enter_context(postgres_server(temporary))
+            if url is None:
+                raise SystemExit("no PostgreSQL is installed")
+        assert url is not None
+        ledger = stack.enter_context(contextlib.closing(open_ledger(url)))
+        ledger.migrate()
+        if not counted(ledger):
+            fill(ledger, options.events)
+            if options.postgres:
+                Summing(ledger).update(None)
+            else:
+                sum_up(ledger, options.events)
+        measured(ledger)
+
+
+if __name__ == "__main__":
+    main()
