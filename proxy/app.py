@@ -23,6 +23,7 @@ from proxy.ingress import (
 )
 from proxy.meter_api import meter
 from proxy.models_api import counts, get_model, list_models
+from proxy.own_api import get_key, get_usage
 from proxy.passthrough import pass_through
 from proxy.realtime import realtime
 from proxy.server import Runner
@@ -68,6 +69,8 @@ def create_app(
     app.router.add_post(STRIPE_PATH, stripe_webhook)
     app.router.add_get("/v1/models", list_models, allow_head=False)
     app.router.add_get("/v1/models/{model}", get_model, allow_head=False)
+    app.router.add_get("/v1/key", get_key, allow_head=False)
+    app.router.add_get("/v1/usage", get_usage, allow_head=False)
     app.router.add_get("/v1/realtime", realtime, allow_head=False)
     app.router.add_route("*", "/v1/{path:.*}", pass_through)
     app.router.add_get("/healthz", healthz)

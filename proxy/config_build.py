@@ -120,12 +120,19 @@ def build(
         cache=build_cache(shape, findings),
         cache_url=build_cache_url(shape, findings),
         **_billing(shape, findings, directory),
-        jobs=build_jobs(shape, findings),
-        retention=build_retention(shape.retention, findings, directory),
-        telemetry=build_telemetry(shape.telemetry, findings),
-        admin=build_admin(shape, findings),
-        admin_keys=build_admin_keys(shape, findings),
+        **_beside(shape, findings, directory),
     )
+
+
+def _beside(shape: FileShape, findings: Findings, directory: FilePath) -> dict[str, Any]:
+    """What goes on beside requests: the worker's clock, traces, the console."""
+    return {
+        "jobs": build_jobs(shape, findings),
+        "retention": build_retention(shape.retention, findings, directory),
+        "telemetry": build_telemetry(shape.telemetry, findings),
+        "admin": build_admin(shape, findings),
+        "admin_keys": build_admin_keys(shape, findings),
+    }
 
 
 def _billing(shape: FileShape, findings: Findings, directory: FilePath) -> dict[str, Any]:

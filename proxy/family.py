@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from proxy import children, sockets
@@ -81,8 +81,8 @@ class Family:
     proxies: list[children.Child]
     worker: list[children.Child]
     simulator: list[children.Child]
-    metrics: list[children.Child]
-    console: list[children.Child]
+    metrics: list[children.Child] = field(default_factory=list)
+    console: list[children.Child] = field(default_factory=list)
 
     def all(self) -> list[children.Child]:
         """In the order in which they are started."""
@@ -98,8 +98,7 @@ def make_family(
     *,
     drain_s: float,
 ) -> Family:
-    """All but the metrics server and the console, none started yet; without `run_worker` no
-    worker."""
+    """None of them started yet; metrics server and console come later."""
     simulator = opened.simulator
     pulses = [Pulse() for _ in range(opened.settings.server.workers)]
 
@@ -148,8 +147,6 @@ def make_family(
         if run_worker is not None
         else [],
         simulator=[children.Child("simulator", simulate)] if simulator is not None else [],
-        metrics=[],
-        console=[],
     )
 
 

@@ -18,7 +18,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -143,9 +143,7 @@ def serve(
             names = [proxy_name(index) for index in range(settings.server.workers)]
             names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
             lines = {name: Line(name) for name in names}
-            begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
-            registry = RegistryReloads(read_again, loaded.text, loaded.registry.left_out)
-            reloads = begun(opened, lines, Metrics(), read, complete, registry=registry)
+            reloads = _reloads(loaded, read_again)(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
                 reloads,
@@ -154,12 +152,7 @@ def serve(
                 run_simulator or _imported("proxy.simulator", "serve_simulator"),
                 drain_s=drain_s,
             )
-            if opened.metrics:
-                run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
-                family.metrics.append(metrics_child(opened, reloads, run))
-            if opened.console:
-                start = run_console or _imported("proxy.console", "run_console")
-                family.console.append(console_child(opened, reloads, start))
+            _add_lookers(family, opened, reloads, run_metrics, run_console)
             preload(settings)
             hints = banner.options(settings, data_dir=data_dir)
             return _Supervisor(opened, family, reloads, hints, drain_s).run()
@@ -170,6 +163,29 @@ def serve(
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _add_lookers(
+    family: Family,
+    opened: Opened,
+    reloads: Reloads,
+    run_metrics: RunMetrics | None,
+    run_console: RunConsole | None,
+) -> None:
+    """The processes that people look at, where they are asked for."""
+    if opened.metrics:
+        run = run_metrics or _imported("proxy.metrics_server", "serve_metrics")
+        family.metrics.append(metrics_child(opened, reloads, run))
+    if opened.console:
+        start = run_console or _imported("proxy.console", "run_console")
+        family.console.append(console_child(opened, reloads, start))
+
+
+def _reloads(loaded: Loaded, read_again: ReadAgain | None) -> Callable[..., Reloads]:
+    """Reloads that begin with what was read."""
+    registry = RegistryReloads(read_again, loaded.text, loaded.registry.left_out)
+    known: dict[str, Any] = {"sha256": loaded.sha256, "told": loaded.told, "registry": registry}
+    return partial(Reloads, begin=ReadApart, **known)
 
 
 class _Supervisor:

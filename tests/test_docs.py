@@ -245,7 +245,7 @@ def test_pages_written_later_are_still_missing() -> None:
 def test_pages_name_only_what_readers_have(page: Path) -> None:
     """Absolute paths are those of our HTTP API or of every Linux; addresses are loopback's."""
     text = page.read_text(encoding="utf-8")
-    heads = set(re.findall(r"(?<![\w.:/~)`>\]*-])/([a-zA-Z]\w*)|`/([a-zA-Z]\w*)", text))
+    heads = set(re.findall(r"(?<![\w.:/~)`>\]}*-])/([a-zA-Z]\w*)|`/([a-zA-Z]\w*)", text))
     hosts = set(re.findall(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", text))
 
     assert {first or second for first, second in heads} <= READERS_PATHS

@@ -106,10 +106,10 @@ def _operation(route: Route) -> dict[str, Any]:
         "tags": [route.tag],
         "parameters": [*_path_params(route), *_query_params(route)],
         "responses": _responses(route),
-        "x-weir-role": route.role.value,
+        "x-tokenweir-role": route.role.value,
     }
     if route.audit is not None:
-        told["x-weir-audit"] = route.audit
+        told["x-tokenweir-audit"] = route.audit
     if route.role is Role.ANYBODY:
         told["security"] = []
     if route.body is not None:

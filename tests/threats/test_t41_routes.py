@@ -21,6 +21,8 @@ DECISIONS = {
     ("POST", "/v1/events"): (KEYED, REPORTED),
     ("POST", "/v1/meter"): (KEYED, FREE),
     ("POST", "/webhooks/stripe"): (REFUSED, FREE),  # signed, where it is configured; else absent
+    ("GET", "/v1/key"): (KEYED, FREE),
+    ("GET", "/v1/usage"): (KEYED, FREE),
     ("GET", "/v1/models"): (KEYED, FREE),
     ("GET", "/v1/models/{model}"): (KEYED, FREE),
     ("GET", "/healthz"): (OPEN, FREE),

@@ -30,7 +30,7 @@ def test_every_route_is_described() -> None:
     ours = {at: each for at, each in routes.items() if each.path.startswith(f"{BASE}/")}
 
     assert told.keys() == ours.keys()
-    assert all(told[at]["x-weir-role"] == each.role for at, each in ours.items())
+    assert all(told[at]["x-tokenweir-role"] == each.role for at, each in ours.items())
     assert len({each["operationId"] for each in told.values()}) == len(told)
 
 
