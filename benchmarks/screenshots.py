@@ -30,7 +30,7 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-COLOURS = 96
+COLOURS = 200
 WINDOW = {"width": 1280, "height": 800}
 PORT, ADMIN_PORT = 18_480, 18_481
 
@@ -106,7 +106,7 @@ async def report_past(client: aiohttp.ClientSession, keys: dict[str, str]) -> No
             at = now - timedelta(hours=hour)
             busy = (0.35 if at.weekday() > 4 else 1.0) * (0.4 if at.hour < 7 else 1.0)
             for model, share in (("demo", 1.0), ("demo-mini", 2.2), ("demo-slow", 0.3)):
-                size = int(random.uniform(0.5, 1.5) * busy * share * TENANTS[tenant] ** 0.5 * 9_000)
+                size = int(random.uniform(0.5, 1.5) * busy * share * TENANTS[tenant] ** 0.5 * 1_000)
                 events.append(
                     {
                         "id": f"{tenant}-{model}-{hour}",
@@ -201,8 +201,8 @@ def take(folder: Path, admin_key: str) -> None:
 def save(picture: bytes, path: Path) -> None:
     """With few colours, which is a quarter of the size and looks alike."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    image.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
-    sys.stdout.write(f"{path.relative_to(ROOT)} {path.stat().st_size // 1024} KiB\n")
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    sys.stdout.write(f"{path.name} {path.stat().st_size // 1024} KiB\n")
 
 
 async def settled(client: aiohttp.ClientSession, admin_key: str) -> None:

@@ -90,6 +90,7 @@ READERS_PATHS = frozenset(
         "webhooks",
         "admin",
         "dashboard",
+        "exchanges",
         "etc",
         "bin",
         "tmp",

@@ -42,7 +42,7 @@ const SHORT = new Intl.NumberFormat("en-US", { notation: "compact", maximumFract
 export function short(value) {
   if (value === null || value === undefined) return "–";
   if (Math.abs(value) < 10 && !Number.isInteger(value)) return value.toFixed(value < 1 ? 2 : 1);
-  return SHORT.format(value);
+  return SHORT.format(Math.abs(value) < 100 || Math.abs(value) >= 1000 ? value : Math.round(value));
 }
 
 export function shortUsd(value) {
