@@ -48,7 +48,8 @@ function rate(row) {
 }
 
 function money(event, at, many, may) {
-  const rows = event.amounts ?? [];
+  const size = (row) => Number(row.sell_nano || row.cost_nano || 0);
+  const rows = [...(event.amounts ?? [])].sort((one, other) => size(other) - size(one));
   const name = many > 1 ? `Money of attempt ${event.attempt ?? at + 1}` : "Where the money comes from";
   const aside = [event.kind && event.kind !== "usage" ? words(event.kind) : null, words(event.reason), event.billable === false ? "not billed" : null].filter(Boolean).join(" · ");
   const columns = [

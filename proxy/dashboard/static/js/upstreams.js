@@ -11,7 +11,7 @@ export function show({ host, live, may }) {
   const list = h("div", {}, waiting());
   const aside = h("span", { class: "muted" });
   const search = h("input", { type: "search", placeholder: "Find an upstream …", "aria-label": "Find an upstream", "data-search": "", onInput: () => draw() });
-  put(host, h("div", { class: "screen-head" }, h("h1", {}, "Upstreams"), aside, h("span", { class: "grow" }), search), card(null, { body: list, flush: true }));
+  put(host, h("div", { class: "screen-head" }, h("h1", {}, "Upstreams"), aside, h("span", { class: "grow" }), h("div", {}, search)), card(null, { body: list, flush: true }));
   let rows = null;
   const draw = () => { if (rows) fill(list, shown(rows, search.value.trim().toLowerCase(), may)); };
   const load = async () => {
@@ -36,14 +36,13 @@ function shown(rows, wanted, may) {
   };
   return table("Upstreams", [
     { label: "Upstream", cls: "name", cell: (row) => [h("b", {}, row.upstream), h("div", { class: "muted" }, row.vendor ?? row.provider)] },
-    { label: "State", cell: state },
+    { label: "State", cls: "state-cell", cell: state },
     { label: "Success", num: true, cell: (row) => percent(row.success_ratio) },
     { label: "Asked", num: true, cell: (row) => count(row.attempts) },
     { label: "429", num: true, cell: (row) => count(row.rate_limited) },
     { label: "In flight", num: true, cell: (row) => count(row.in_flight) },
-    { label: "Latency p50", num: true, cell: (row) => ms(row.latency_ms?.p50) },
-    { label: "p95", num: true, cell: (row) => ms(row.latency_ms?.p95) },
-    { label: "First event p50", num: true, cell: (row) => ms(row.first_event_ms?.p50) },
+    { label: "p50 / p95", num: true, cell: (row) => row.latency_ms?.p50 == null ? "–" : `${ms(row.latency_ms.p50)} / ${ms(row.latency_ms.p95)}` },
+    { label: "First event", num: true, cell: (row) => ms(row.first_event_ms?.p50) },
     { label: "Tokens/s", num: true, cell: (row) => count(row.tokens_per_s?.p50) },
     ...(may("billing") ? [{ label: "Cost of 1,000", num: true, cell: (row) => row.cost_usd_per_1000 ? usd(row.cost_usd_per_1000) : "–" }] : []),
     { label: "Last failure", cls: "fold", cell: (row) => row.last_failure ? `${row.last_failure.outcome}, ${ago(row.last_failure.at)} ago` : row.why ?? "–" },
