@@ -35,7 +35,8 @@ from metering.settlement.ledger.plan_books import Terms
 from metering.settlement.ledger.standing import confirmed_spool, price_bodies
 from metering.settlement.ledger.store import Ledger
 from metering.spool_codec import Damage, SpoolRecord, decode_records
-from proxy.config import ConfigFaults, ConfigNotFound, Loaded, find_config, load
+from proxy.config import ConfigFaults, ConfigNotFound, Loaded, find_config
+from proxy.config_now import load_now
 from proxy.data_dir import serving_pid
 from proxy.embedded_redis import redis_url
 from proxy.settings import Settings, redis_keys
@@ -48,7 +49,7 @@ def faulty(config_file: str | None, data_dir: Path | None) -> list[Said] | None:
     """What there is to say where the configuration cannot be read; nothing else can be asked."""
     try:
         path = find_config(config_file, os.environ, Path.cwd())
-        load(path, os.environ, data_dir=_absolute(data_dir))
+        load_now(path, os.environ, data_dir=_absolute(data_dir))
     except ConfigNotFound as missing:
         found = Finding(Level.TROUBLE, str(missing), "name it with --config, or go to where it is")
     except ConfigFaults as failure:
@@ -69,7 +70,7 @@ def facts_of(
 ) -> Facts:
     """Everything that can be known; what cannot is `Unknown`."""
     path = find_config(config_file, os.environ, Path.cwd())
-    loaded = load(path, os.environ, data_dir=_absolute(data_dir))
+    loaded = load_now(path, os.environ, data_dir=_absolute(data_dir))
     settings, (start_ns, end_ns) = loaded.settings, period_bounds_ns(month)
     asked = Asked(tenant, month, start_ns, end_ns, at_ns)
     place = _place(path, loaded, asked)

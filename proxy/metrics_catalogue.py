@@ -217,7 +217,7 @@ REGISTRY_FAILED = _gauge(
     "registry_failed", "1 while the tenants that were published last cannot be used here."
 )
 REGISTRY_LEFT_OUT = _gauge(
-    "registry_tenants_left_out", "Tenants of the registry that have a fault and are not served."
+    "registry_tenants_failed", "Tenants of the registry that have a fault and are not served."
 )
 REGISTRY_RELOADS = _counter(
     "registry_reloads", "Times the registry was taken up, by result.", "result"

@@ -184,8 +184,8 @@ def _add_lookers(
 def _reloads(loaded: Loaded, read_again: ReadAgain | None) -> Callable[..., Reloads]:
     """Reloads that begin with what was read."""
     registry = RegistryReloads(read_again, loaded.text, loaded.registry.left_out)
-    known: dict[str, Any] = {"sha256": loaded.sha256, "told": loaded.told, "registry": registry}
-    return partial(Reloads, begin=ReadApart, **known)
+    begun = partial(Reloads, begin=ReadApart, sha256=loaded.sha256, told=loaded.told)
+    return partial(begun, registry=registry)
 
 
 class _Supervisor:

@@ -35,7 +35,7 @@ CONFIG = {
     "pricing": {"rules": [{"model": "demo*", "input_per_mtok": 1, "output_per_mtok": 2}]},
     "tenants": [{"id": "ours", "name": "Ours"}],
 }
-LATE_S = 5.0
+LATE_S = 10.0
 """A second's look and the time to take it up, on a machine that does other things as well."""
 
 
@@ -119,7 +119,7 @@ async def test_a_key_lives_and_dies_without_a_restart(weir: Weir) -> None:
     made = await command(
         weir, "tenants", "create", "acme", "--daily-cap", "5.50", "--project", "web"
     )
-    assert made == {"id": "acme", "version": 1, "published": True}
+    assert (made["id"], made["published"]) == ("acme", True)
     first = await command(weir, "keys", "create", "--tenant", "acme", "--project", "web")
     await until(weir, first["key"], 200)
     _, own = await ask(weir, first["key"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
@@ -33,21 +31,22 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=_name)
-def test_files_are_short(path: Path) -> None:
+def test_files_are_short() -> None:
     """A file can be read in one sitting."""
-    lines = len(path.read_text(encoding="utf-8").splitlines())
+    lengths = {
+        _name(path): len(path.read_text(encoding="utf-8").splitlines())
+        for path in [*SOURCES, *TESTS]
+    }
 
-    assert lines <= FILE_LINES_MAX
+    assert {name: lines for name, lines in lengths.items() if lines > FILE_LINES_MAX} == {}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in SOURCES if path.parent.name != "versions"], ids=_name
-)
-def test_functions_are_short(path: Path) -> None:
+def test_functions_are_short() -> None:
     """A function fits on a screen; migrations, which are lists of columns and frozen, aside."""
     long = [
-        f"{node.name}: {node.end_lineno - node.lineno + 1} lines"
+        f"{_name(path)} {node.name}: {node.end_lineno - node.lineno + 1} lines"
+        for path in SOURCES
+        if path.parent.name != "versions"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
@@ -68,21 +67,26 @@ def test_modules_are_named_after_something() -> None:
     assert {part: where for part, where in parts.items() if part in EMPTY_NAMES} == {}
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in TESTS if path.name.startswith("test_") and path.parent not in UNMIRRORED],
-    ids=_name,
-)
-def test_every_test_has_its_source(path: Path) -> None:
+def test_every_test_has_its_source() -> None:
     """tests/<package>/test_x.py tests a module x of the package; test_x_contract.py does too."""
-    folder, *inner = path.relative_to(ROOT / "tests").parent.parts
-    package = ROOT / MIRRORED[folder] / Path(*inner)
-    modules = {each.stem for each in package.rglob("*.py")} | {
-        each.name for each in package.iterdir() if each.is_dir()
-    }
-    subject = path.stem.removeprefix("test_")
+    tests = [
+        path for path in TESTS if path.name.startswith("test_") and path.parent not in UNMIRRORED
+    ]
+    modules = {folder: _modules(folder) for folder in {path.parent for path in tests}}
 
-    assert any(subject == module or subject.startswith(f"{module}_") for module in modules)
+    assert [_name(path) for path in tests if not _is_of(path, modules[path.parent])] == []
+
+
+def _modules(folder: Path) -> set[str]:
+    room, *inner = folder.relative_to(ROOT / "tests").parts
+    package = ROOT / MIRRORED[room] / Path(*inner)
+    folders = {each.name for each in package.iterdir() if each.is_dir()}
+    return {each.stem for each in package.rglob("*.py")} | folders
+
+
+def _is_of(path: Path, modules: set[str]) -> bool:
+    subject = path.stem.removeprefix("test_")
+    return any(subject == module or subject.startswith(f"{module}_") for module in modules)
 
 
 def test_tests_are_no_packages() -> None:

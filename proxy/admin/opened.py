@@ -90,7 +90,11 @@ class Console:
         """Who has this key; InvalidAdminKey for nobody, TooManyLogins after many of those."""
         self.need_patience(address)
         sha256 = sha256_of(raw)
-        found = None if sha256 is None else await self.admin_key(sha256)
+        try:
+            found = None if sha256 is None else await self.admin_key(sha256)
+        except Exception:  # a ledger that is away is no reason to let anybody guess on
+            self.wrong.note(address, monotonic_s())
+            raise
         if found is None:
             self.wrong.note(address, monotonic_s())
             raise InvalidAdminKey("This is no admin key of this installation.")

@@ -57,3 +57,15 @@ def test_odd_values_are_no_key() -> None:
     for value in ("", "Bearer", "Bearer \udcff", "Bearer \x00", "Bearer " + "x" * 10_000):
         assert authenticator.authenticate([value]) is None
     assert authenticator.authenticate([]) is None
+
+
+def test_a_key_ends_at_its_time() -> None:
+    """From that nanosecond on it is like any unknown one; a key without an end asks no clock."""
+    sha256 = hashlib.sha256(b"sk-a").hexdigest()
+    keys = (ApiKey("k", sha256, "default", expires_ns=10),)
+    now = iter([9, 10])
+    authenticator = Authenticator([Tenant("t", "T", SpendLimits(), keys)], lambda: next(now))
+
+    assert authenticator.by_key("sk-a") is not None
+    assert authenticator.by_key("sk-a") is None
+    assert made("sk-b").by_key("sk-b") is not None

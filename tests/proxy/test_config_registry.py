@@ -111,3 +111,24 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
 
     assert list(made.settings.tenants) == ["ours"]
     assert "half of it is missing" in str(made.warnings[0])
+
+
+PLANS = """
+plans:
+  - {id: pro, charges: [{id: base, kind: flat, amount: 49}]}
+"""
+
+
+def test_the_worker_knows_them_like_any(tmp_path: Path) -> None:
+    """Plan, prepaid credit and the party of invoices are read from the same places."""
+    tenant = {
+        **ACME,
+        "plan": [{"id": "pro", "from": "2026-01-01"}],
+        "prepaid": {"hard_stop": True},
+        "billing": {"name": "Acme Ltd"},
+    }
+    settings = read(tmp_path, tenant, text=FILE + PLANS).settings
+
+    assert settings.tenants["acme"].is_stopped_by_balance
+    assert [each.plan for each in settings.assignments["acme"]] == ["pro"]
+    assert settings.invoicing.customers["acme"].name == "Acme Ltd"

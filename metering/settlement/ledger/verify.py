@@ -20,6 +20,7 @@ from metering.events import decode
 from metering.settlement.counting import user_scope
 from metering.settlement.journal import Account
 from metering.settlement.ledger import tables
+from metering.settlement.ledger.admin_books import verify_audits
 from metering.settlement.ledger.archive_tables import event_erasure
 from metering.settlement.ledger.chain import GENESIS, link
 from metering.settlement.ledger.faults import LedgerDamagedError
@@ -106,7 +107,11 @@ def _examine(connection: Connection, found: Examination, archive: Path | None) -
     yield from verify_invoices(connection)
     yield from verify_payments(connection)
     yield from verify_credits(connection)
+<<<<<<< HEAD
     yield from verify_usage(connection)
+=======
+    yield from verify_audits(connection)
+>>>>>>> console
     if _has_archive(connection):
         yield from verify_archive(connection, moved, archive)
 

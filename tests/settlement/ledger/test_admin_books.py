@@ -11,6 +11,7 @@ from metering.settlement.ledger import admin_books as books
 from metering.settlement.ledger.registry_books import RegistryConflictError, RegistryMissingError
 from metering.settlement.ledger.registry_tables import admin_audit
 from metering.settlement.ledger.store import Ledger
+from metering.settlement.ledger.verify import examine
 
 
 def _record(action: str, target: str = "tenant/acme") -> books.Audit:
@@ -42,10 +43,12 @@ def test_a_record_stays_as_it_was_written(ledger: Ledger) -> None:
         allow_changes(connection, "admin_audit")
         connection.execute(update(admin_audit).where(admin_audit.c.id == 2).values(who="bob"))
         connection.execute(delete(admin_audit).where(admin_audit.c.id == 1))
-    assert books.audit_faults(ledger) == [
+    faults = [
         "audit record 2 does not follow the one before it",
         "audit record 2 is not what was written",
     ]
+    assert books.audit_faults(ledger) == faults
+    assert [each for each in examine(ledger).findings if "audit" in each] == faults
 
 
 def test_an_administrators_key_is_used_once(ledger: Ledger) -> None:
