@@ -58,9 +58,18 @@ def number_of(number_format: str, *, tenant: str, period: str, seq: int) -> str:
     return number_format.format(**values)
 
 
+def has_seq(number_format: str) -> bool:
+    """Whether numbers count the ledger's invoices."""
+    return "seq" in _names(number_format)
+
+
 def is_unique(number_format: str) -> bool:
     """Whether no two invoices can get the same number."""
-    names = {name for _, name, _, _ in string.Formatter().parse(number_format)}
+    names = _names(number_format)
     return "seq" in names or (
         "tenant" in names and ("period" in names or {"year", "month"} <= names)
     )
+
+
+def _names(number_format: str) -> set[str | None]:
+    return {name for _, name, _, _ in string.Formatter().parse(number_format)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from metering.ids import ID_PATTERN
 from proxy.cli_options import NOT_FOUND, echo_json, fail, load_config, print_table, shared_options
 
 if TYPE_CHECKING:
@@ -115,6 +116,12 @@ def grant(
         fail(NOT_FOUND, f"no tenant {tenant!r} in {settings.source}", as_json)
     if kind == "paid" and not reference:
         raise click.UsageError("a paid grant needs --reference: the payment that it stands for")
+    if grant_id is not None and not ID_PATTERN.fullmatch(grant_id):
+        raise click.BadParameter(
+            "1 to 64 of A-Z a-z 0-9 . _ -; those of payments have a `:`, and one that was taken "
+            "would keep its payment from being booked",
+            param_hint="--id",
+        )
     amount_nano = _amount(usd)
     from metering.clock import now_ns
     from metering.settlement.credits import Grant

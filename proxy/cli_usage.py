@@ -184,7 +184,7 @@ def _checked(question: Question) -> Question:
 def _from_sums(settings: Settings, question: Question, *, as_csv: bool, as_json: bool) -> None:
     from metering.settlement.ledger import analytics as books
     from proxy import cli_usage_tables as shown
-    from proxy.usage_csv import csv_rows
+    from proxy.admin.usage_csv import csv_rows
 
     if as_csv:
 

@@ -212,7 +212,7 @@ def _described(line: Mapping[str, Any]) -> tuple[str, list[str]]:
             return line["name"] or REST, [line["formula"]]
         details = [f"project {line['project']}" if line["project"] else "", line.get("variant", "")]
         if line["kind"] == "adjustment":
-            details.append("corrected")
+            details.append("corrected" if line["quantity"] else line["formula"])
         if not line["amount_nano"] and line["list_nano"]:
             details.append(line["formula"])
         return _joined(line["model"], unit_text(line["unit"])), [each for each in details if each]
@@ -232,7 +232,7 @@ def _counted(line: Mapping[str, Any]) -> tuple[str, str]:
     if line["kind"] in ("fee", "discount") or line["reference"]:
         return "", ""
     unit, quantity, rate = line["unit"], line["quantity"], line["rate_pico"]
-    if unit in ("nano_usd", "sla_credit"):
+    if unit in ("nano_usd", "sla_credit") or (line["kind"] == "adjustment" and not quantity):
         return "", ""
     if unit == "micro_credit":
         return f"{usd_of_micro(quantity)} credits", ""

@@ -28,6 +28,9 @@ KEEP_MS = 3_600_000
 DEAD_KEPT = 1_000
 """Dead letters that stay in a shard's stream of them; the ledger keeps all."""
 
+_BEYOND = "18446744073709551615-18446744073709551614"
+"""An id after which there can be no entry."""
+
 
 def lanes(keys: RedisKeys, *, together: bool) -> tuple[tuple[int, ...], ...]:
     """Which shards are read by one command: all on a single server, each alone on a Cluster."""
@@ -191,6 +194,16 @@ class StreamReader:
                 minimum = f"{bound[0]}-{bound[1]}"
                 dropped += await self._redis.xtrim(stream, minid=minimum, approximate=False)
         return dropped
+
+    async def speak(self) -> None:
+        """Say that this consumer is alive.
+
+        A Redis before 7.2 counts it as silent from its last entry on, however often it has asked
+        for more since. What it was given after the end of all ids is nothing, and asking that
+        counts everywhere.
+        """
+        if self._shard_of:
+            await self._read({next(iter(self._shard_of)): _BEYOND}, block_ms=None)
 
     async def retire_consumers(self, *, idle_ms: int) -> list[str]:
         """Remove consumers of the group that are gone and owe nothing; their names.

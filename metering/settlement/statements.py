@@ -240,7 +240,7 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
             "",
             cells.quantity,
             0 if free else cells.list_nano,
-            free or f"{cells.quantity:,} x {usd_of_pico(int(rate))} USD at {variant or _LIST}",
+            free or _at_list(cells.quantity, usd_of_pico(int(rate)), variant),
             unit=unit,
             rate_pico=int(rate),
             dimensions={"model": model, "type": unit, "project": project}
@@ -251,6 +251,14 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
         )
         lines.append(line)
     return lines
+
+
+def _at_list(quantity: int, rate: str, variant: str) -> str:
+    """How the amount came about. What only changes a price counts no token, and says so: nothing
+    times a rate is no amount that a customer could follow."""
+    if not quantity:
+        return f"rated again at {rate} USD" + (f", {variant}" if variant else "")
+    return f"{quantity:,} x {rate} USD at {variant or _LIST}"
 
 
 def _discounts(terms: Sequence[Term], period: str, charged: Sequence[Charged]) -> list[Charged]:

@@ -96,6 +96,7 @@ class Upkeep:
 
     async def run(self, reader: StreamReader) -> None:
         """One turn, for the shards of this reader."""
+        await reader.speak()
         await self.rebuild_windows(reader)
         if recovered := await self._reaper.turn(reader, now_s=monotonic_s()):
             self._told.recovered(recovered)

@@ -20,7 +20,7 @@ from metering.settlement.ledger.analytics_exchanges import Wanted, exchange, exc
 from proxy.admin.errors import FieldRefused, NotFound
 from proxy.admin.pages import LIMIT_MAX, LIMIT_USUAL, limit_of, listed, time_ns
 from proxy.admin.routes import BASE, Answer, Call, Param, Role, Route
-from proxy.usage_csv import csv_rows
+from proxy.admin.usage_csv import csv_rows
 
 _TEXT = {"type": "string", "maxLength": 2_000}
 _MONTH_NS = 30 * 24 * 3_600 * 10**9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metering.invoice_settings import is_unique, number_of
+from metering.invoice_settings import has_seq, is_unique, number_of
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ from metering.invoice_settings import is_unique, number_of
 def test_numbers(written: str, number: str, unique: bool) -> None:
     assert number_of(written, tenant="acme", period="2026-10", seq=7) == number
     assert is_unique(written) is unique
+    assert has_seq(written) is ("7" in number)
 
 
 @pytest.mark.parametrize(

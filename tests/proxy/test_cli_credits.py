@@ -51,6 +51,8 @@ def test_a_grant_by_hand_is_made_once() -> None:
     ("words", "code", "says"),
     [
         (("grant", "--tenant", "acme", "--usd", "0"), 2, "no amount to grant"),
+        (("grant", "--tenant", "acme", "--usd", "5", "--id", "stripe:pi_1"), 2, "its payment"),
+        (("grant", "--tenant", "acme", "--usd", "5", "--id", "a b"), 2, "1 to 64 of"),
         (("grant", "--tenant", "acme", "--usd", "x"), 2, "'x' is not a number"),
         (("grant", "--tenant", "acme", "--usd", "5", "--kind", "paid"), 2, "needs --reference"),
         (("grant", "--tenant", "acme", "--usd", "5", "--from", "90d"), 2, "no RFC 3339 time"),

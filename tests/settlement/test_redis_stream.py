@@ -32,6 +32,11 @@ async def _add(redis: Redis, keys: RedisKeys, count: int, *, shard: int = 0) -> 
         await redis.xadd(keys.stream(shard), {"e": b"x", "h": "y"}, id=f"{number}-0")
 
 
+async def _silent_ms(redis: Redis, keys: RedisKeys) -> int:
+    [found] = await redis.xinfo_consumers(keys.stream(0), GROUP)
+    return int(found["idle"])
+
+
 async def _claimed(reader: StreamReader, *, idle_ms: int) -> list[Entry]:
     return [entry async for page in reader.claim_idle(idle_ms=idle_ms) for entry in page]
 
@@ -173,6 +178,23 @@ async def test_consumers_that_are_gone_and_owe_nothing_are_removed(
     assert await here.retire_consumers(idle_ms=60_000) == []
     assert await here.retire_consumers(idle_ms=0) == ["done"]
     assert [entry.stream_id for entry in await owing.read_own({})] == ["1-0"]
+
+
+async def test_a_worker_with_nothing_to_do_is_known_to_live(
+    redis: Redis, redis_keys: RedisKeys
+) -> None:
+    """It says so without being given anything: its own entries keep their count of deliveries."""
+    await _add(redis, redis_keys, 1)
+    reader = _reader(redis, redis_keys)
+    await reader.ensure_groups()
+    owing = await reader.read_new(block_ms=1)
+    while await _silent_ms(redis, redis_keys) < 200:
+        continue
+
+    await reader.speak()
+
+    assert await _silent_ms(redis, redis_keys) < 200
+    assert await reader.deliveries(owing) == {(0, "1-0"): 1}
 
 
 async def test_what_is_settled_is_known_by_its_time(redis: Redis, redis_keys: RedisKeys) -> None:

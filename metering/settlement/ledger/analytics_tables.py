@@ -56,16 +56,16 @@ class Level:
 
 FULL, TENANT, UPSTREAM, FEATURE = "full", "tenant", "upstream", "feature"
 LEVELS: Mapping[str, Level] = {
-    TENANT: Level(("tenant",), ("day",), ("day",)),
     FEATURE: Level(("feature",), ("hour", "day"), ("hour", "day")),
     UPSTREAM: Level(
         ("provider", "model", "model_version", "status", "reason_code", "cache_status"),
         ("hour", "day"),
         ("hour", "day"),
     ),
+    TENANT: Level(("tenant",), ("day",), ("day",)),
     FULL: Level(DIMENSIONS, ("hour", "day"), ("hour",)),
 }
-"""The coarsest first, which is how they are chosen."""
+"""Those with the fewest series first, which is how they are chosen."""
 
 usage_series = Table(
     "usage_series",

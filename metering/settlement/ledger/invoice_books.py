@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, func, inspect, select
 
-from metering.invoice_settings import Invoicing, Party, number_of
+from metering.invoice_settings import Invoicing, Party, has_seq, number_of
 from metering.settlement.documents import (
     FINAL,
     Applied,
@@ -172,7 +172,7 @@ def correct(
         heading = replace(
             _heading(tenant, invoicing, FINAL),
             issued_at=now_ns,
-            number=f"{first.number}-C{count}",
+            number=_correction_number(first, invoicing.number_format, count=count, seq=seq),
             correction=count,
             corrects=last.number,
             reason=reason,
@@ -184,6 +184,14 @@ def correct(
                 "change `invoices` or the tenant's `billing` first"
             )
         return _store(connection, made, seq, now_ns)
+
+
+def _correction_number(first: Issued, number_format: str, *, count: int, seq: int) -> str:
+    """A number of its own where numbers count, since a suffix would use one up unseen: a gap."""
+    if not has_seq(number_format):
+        return f"{first.number}-C{count}"
+    tenant, period = first.document["tenant"], first.document["period"]
+    return number_of(number_format, tenant=tenant, period=period, seq=seq)
 
 
 def _heading(tenant: str, invoicing: Invoicing, status: str) -> Heading:

@@ -107,11 +107,8 @@ def _examine(connection: Connection, found: Examination, archive: Path | None) -
     yield from verify_invoices(connection)
     yield from verify_payments(connection)
     yield from verify_credits(connection)
-<<<<<<< HEAD
     yield from verify_usage(connection)
-=======
     yield from verify_audits(connection)
->>>>>>> console
     if _has_archive(connection):
         yield from verify_archive(connection, moved, archive)
 

@@ -161,6 +161,22 @@ def test_numbers_count_without_a_gap(ledger: Ledger) -> None:
     assert all_issued(ledger, period="2026-11") == []
 
 
+def test_a_correction_leaves_no_gap_in_numbers_that_count(ledger: Ledger) -> None:
+    """It takes the next number itself: a suffix used one up that nobody ever saw."""
+    counted = replace(INVOICING, number_format="{year}-{seq:04}")
+    moved = replace(counted, customers={"acme": replace(CUSTOMER, address=("Elsewhere",))})
+    book(ledger, [october(), october(1, tenant="umbra")])
+
+    issue(ledger, "acme", MONTH, NO_PLAN, counted, now_ns=ISSUED_NS)
+    made = correct(ledger, "acme", MONTH, moved, reason="they moved", now_ns=LATER_NS)
+    issue(ledger, "umbra", MONTH, NO_PLAN, counted, now_ns=LATER_NS)
+
+    assert (made.document["corrects"], made.document["correction"]) == ("2026-0001", 1)
+    numbers = [each.number for each in all_issued(ledger)]
+    assert numbers == ["2026-0001", "2026-0002", "2026-0003"]
+    assert verify(ledger) == []
+
+
 def test_who_is_billed(ledger: Ledger) -> None:
     """Who used something or has a plan; a month without anything is invoiced only under a plan."""
     book(ledger, [october(), make_event(tenant="november")])

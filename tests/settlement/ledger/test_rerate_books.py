@@ -15,6 +15,7 @@ from sqlalchemy import select
 from metering.events import UsageEvent, decode
 from metering.plans import LIST_USAGE, Assignment, ChargeKind, Component, Plan
 from metering.prices import PriceBook, PriceRule, RatesByModel
+from metering.settlement.document_rows import sections_of
 from metering.settlement.ledger import tables
 from metering.settlement.ledger.invoice_books import issue
 from metering.settlement.ledger.line_books import events_of_line
@@ -247,6 +248,23 @@ def test_the_invoice_and_the_rollups_follow(ledger: Ledger) -> None:
         rows = connection.execute(select(rollup.unit, rollup.quantity, rollup.sell_nano)).all()
     assert sum(row.quantity for row in rows if row.unit == "attempt") == 10
     assert sum(row.sell_nano for row in rows) == _sums(ledger)[0]
+
+
+def test_what_was_rated_again_reads_as_such(ledger: Ledger) -> None:
+    """It counts no token, and no line says that nothing times a rate is an amount."""
+    book(ledger, [october()])
+    _apply(ledger, DEARER)
+
+    made = issue(ledger, "acme", "2026-10", Terms(), INVOICING, now_ns=ISSUED_NS)
+
+    assert made is not None
+    again = [each for each in made.document["lines"] if each["kind"] == "adjustment"]
+    assert again
+    assert {each["quantity"] for each in again} == {0}
+    assert all(each["formula"].startswith("rated again at 0.") for each in again)
+    [rows] = [each.rows for each in sections_of(made.document) if each.title == "Adjustments"]
+    assert {(row.quantity, row.rate) for row in rows} == {("", "")}
+    assert all("rated again" in row.detail for row in rows)
 
 
 def test_two_at_once_do_not_add_up(ledger: Ledger) -> None:

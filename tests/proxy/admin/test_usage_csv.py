@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metering.settlement.analytics import Question, figures
 from metering.settlement.ledger.analytics_tables import MEASURES
-from proxy.usage_csv import csv_rows
+from proxy.admin.usage_csv import csv_rows
 
 
 def test_a_row_has_a_value_for_each_heading_and_no_formula() -> None:
