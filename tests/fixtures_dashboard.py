@@ -62,9 +62,13 @@ class Board:
         self.redis.xadd(stream, {"e": body, "h": payload_hash(body)})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Debian's Chromium, started once."""
+    """Debian's Chromium, started once for a file.
+
+    Not for the session: what drives it keeps an event loop running in this thread, and the tests
+    of other files have loops of their own.
+    """
     path = need("chromium")
     need("playwright")
     from playwright.sync_api import sync_playwright
