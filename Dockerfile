@@ -6,7 +6,7 @@ RUN python -m venv /opt/weir
 WORKDIR /src
 COPY requirements.lock ./
 RUN /opt/weir/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY metering metering
 COPY routing routing
 COPY proxy proxy

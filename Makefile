@@ -20,7 +20,7 @@ LOCK := $(UV) pip compile pyproject.toml --quiet --universal --python-version 3.
 	--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check fix clients bench bench-ledger bench-sustained bench-scopes streams slow-sockets overshoot soak simulate faults lock clean
+.PHONY: help run test check fix clients bench bench-ledger bench-sustained bench-scopes streams slow-sockets overshoot soak simulate faults screenshots lock clean
 
 help:
 	@echo 'make run    start everything on http://127.0.0.1:8080 (ARGS="--port 9000" for options)'
@@ -36,6 +36,7 @@ help:
 	@echo 'make soak   half an hour of mixed load: memory and descriptors must be flat'
 	@echo 'make simulate  settle thousands of made-up worlds over deaths (ARGS="--seeds 5000")'
 	@echo 'make faults kill and stall a running installation, then verify it (ARGS="--kills 300")'
+	@echo 'make screenshots  pictures of the dashboard for the docs (ARGS="--seconds 60")'
 	@echo 'make lock   resolve the dependencies again (needs uv; ARGS="--upgrade" for newer ones)'
 	@echo 'make clean  remove what these commands made'
 
@@ -89,6 +90,9 @@ simulate: $(DEV_STAMP)
 
 faults: $(DEV_STAMP)
 	@$(BIN)/python -m faults run $(ARGS)
+
+screenshots: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks.screenshots $(ARGS)
 
 # The development lock is held to the versions of the runtime lock: one environment serves both.
 lock:

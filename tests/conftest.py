@@ -28,5 +28,6 @@ pytest_plugins = [
     "fixtures_weir",
     "fixtures_worker",
     "fixtures_outage",
+    "fixtures_dashboard",
     "fixtures_console",
 ]

@@ -28,6 +28,7 @@ INSTALL = {
     "redis-cli": "apt-get install redis-tools",
     "postgres": "apt-get install postgresql",
     "chromium": "apt-get install chromium",
+    "playwright": "pip install playwright",
     "curl": "apt-get install curl",
     "promtool": "apt-get install prometheus",
     "clients": "make clients",
@@ -48,8 +49,8 @@ ALONE = Path(__file__).parent / "threats" / "programs" / "in_own_network.py"
 
 def find(name: str) -> Path | None:
     """Where the machine keeps it, PATH or not."""
-    if name == "hatchling":
-        spec = importlib.util.find_spec("hatchling")
+    if name in ("hatchling", "playwright"):
+        spec = importlib.util.find_spec(name)
         return Path(spec.origin) if spec is not None and spec.origin else None
     if name == "clients":
         python = ROOT / ".venv-clients" / "bin" / "python"
@@ -89,7 +90,8 @@ def can_exist(name: str) -> bool:
         return False
     if name in ("helm", "kubernetes-validate"):  # what they say is kept in golden_helm
         return False
-    if name in ("promtool", "systemd-analyze", "pdftotext"):  # checkers of files for others
+    if name in ("promtool", "systemd-analyze", "pdftotext", "chromium"):  # checkers, of what is
+        # made for other programs
         return False
     return name != "redis-6.2" or (sys.version_info < (3, 13) and platform.machine() == "x86_64")
 

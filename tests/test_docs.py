@@ -89,6 +89,8 @@ READERS_PATHS = frozenset(
         "metrics",
         "webhooks",
         "admin",
+        "dashboard",
+        "exchanges",
         "etc",
         "bin",
         "tmp",

@@ -21,6 +21,14 @@ class TooManyLogins(ApiError):
     code = "too_many_logins"
 
 
+class TooManyViewers(ApiError):
+    """So many browsers follow what is live that the console serves no more of them."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "too_many_viewers"
+
+
 class RoleTooLow(ApiError):
     """The key is known, and its role may not do this."""
 

@@ -7,6 +7,7 @@ those who look on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from metering.settlement.redis_client import connect
 from proxy.admin.errors import InvalidAdminKey, LedgerUnavailable, TooManyLogins
 from proxy.admin.routes import AdminPrincipal, Role
 from proxy.admin.who import Sessions, WrongKeys, find, sha256_of
+from proxy.dashboard.live_hub import LiveHub
 from proxy.settings import AdminKey, Settings, redis_keys
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ class Console:
     _ledger: Ledger | None = None
     _opening: threading.Lock = field(default_factory=threading.Lock)
     _redis: Redis | None = None
+    live: LiveHub | None = None
+    """Made when somebody first looks, see `proxy.admin.live`."""
+    closing: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    """What handlers have opened for all of them."""
 
     @property
     def redis(self) -> Redis:
@@ -127,6 +133,7 @@ class Console:
 
     async def close(self) -> None:
         """Close what was opened."""
+        await self.closing.aclose()
         if self._redis is not None:
             await self._redis.aclose()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -15,6 +15,7 @@ from proxy.admin.routes import SAFE, Role, Route
 from proxy.admin.who import WRONG_MAX
 
 OPEN_TO_ALL = {
+    ("GET", "/"),
     ("GET", "/admin/v1/"),
     ("GET", "/admin/v1/openapi.json"),
     ("GET", "/admin/v1/page.css"),

@@ -18,7 +18,7 @@ SHIPPED = re.compile(
     r"(?:(?:proxy|routing|metering)/.+\.(?:py|lua|xz|json|md|mako|typed|html|css|js|svg)"
     r"|metering/settlement/fonts/(?:DejaVuSans(?:-Bold)?\.ttf|LICENSE-DejaVu\.txt)"
     r"|tests/.+\.(?:py|json|txt|jsonl|sse|csv|yaml|png|md|html)"
-    r"|tests/clients/(?:requirements\.(?:in|lock)|programs/.+\.(?:mjs|sh))|docs/.+\.(?:md|svg)"
+    r"|tests/clients/(?:requirements\.(?:in|lock)|programs/.+\.(?:mjs|sh))|docs/.+\.(?:md|svg|png)"
     r"|(?:benchmarks|examples|simulation)/.+\.(?:py|md)"
     r"|config\.yaml|Makefile|[A-Z]+\.md|(?:.+/)?LICENSE[.a-z-]*|NOTICE|PKG-INFO|pyproject\.toml|\.gitignore)"
 )
