@@ -372,3 +372,11 @@ def percent(ppm: int) -> str:
     whole, part = divmod(ppm, 10_000)
     digits = f"{part:04d}".rstrip("0")
     return f"{whole}" + (f".{digits}" if digits else "") + " %"
+
+
+def at_list(quantity: int, rate: str, variant: str) -> str:
+    """How the amount came about. What only changes a price counts no token, and says so: nothing
+    times a rate is no amount that a customer could follow."""
+    if not quantity:
+        return f"rated again at {rate} USD" + (f", {variant}" if variant else "")
+    return f"{quantity:,} x {rate} USD at {variant or 'list price'}"

@@ -23,6 +23,7 @@ from metering.plans import Assignment, ChargeKind, Component, Coupon, Meter, Pla
 from metering.settlement.charges import (
     Line,
     Share,
+    at_list,
     cell_of,
     cents_of,
     charge,
@@ -38,8 +39,6 @@ LIST_PRICE = "list_price"
 
 MINIMUM, MINIMUM_NAME = "minimum", "Minimum"
 """What stands in the place of a charge on the line of a minimum, and what that is called."""
-
-_LIST = "list price"
 
 REST = ("kind", "project", "model", "type", "price_version", "rate_pico", "variant")
 """What tells lines at list prices apart; the dimensions that a reader of the ledger fills in."""
@@ -243,7 +242,7 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
             "",
             cells.quantity,
             0 if free else cells.list_nano,
-            free or _at_list(cells.quantity, usd_of_pico(int(rate)), variant),
+            free or at_list(cells.quantity, usd_of_pico(int(rate)), variant),
             unit=unit,
             rate_pico=int(rate),
             dimensions={"model": model, "type": unit, "project": project}
@@ -254,14 +253,6 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
         )
         lines.append(line)
     return lines
-
-
-def _at_list(quantity: int, rate: str, variant: str) -> str:
-    """How the amount came about. What only changes a price counts no token, and says so: nothing
-    times a rate is no amount that a customer could follow."""
-    if not quantity:
-        return f"rated again at {rate} USD" + (f", {variant}" if variant else "")
-    return f"{quantity:,} x {rate} USD at {variant or _LIST}"
 
 
 def _discounts(terms: Sequence[Term], period: str, charged: Sequence[Charged]) -> list[Charged]:

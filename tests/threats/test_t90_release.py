@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 SHIPPED = re.compile(
     r"(?:(?:proxy|routing|metering)/.+\.(?:py|lua|xz|json|md|mako|typed|html|css|js|svg)"
+    r"|proxy/data/demo\.yaml"
     r"|metering/settlement/fonts/(?:DejaVuSans(?:-Bold)?\.ttf|LICENSE-DejaVu\.txt)"
     r"|tests/.+\.(?:py|json|txt|jsonl|sse|csv|yaml|png|md|html)"
     r"|tests/clients/(?:requirements\.(?:in|lock)|programs/.+\.(?:mjs|sh))|docs/.+\.(?:md|svg|png)"
