@@ -206,8 +206,8 @@ class StreamReader:
         for more since. What it was given after the end of all ids is nothing, and asking that
         counts everywhere.
         """
-        if self._shard_of:
-            await self._read({next(iter(self._shard_of)): _BEYOND}, block_ms=None)
+        if self.shards:
+            await self._read({self._keys.stream(self.shards[0]).encode(): _BEYOND}, block_ms=None)
 
     async def retire_consumers(self, *, idle_ms: int) -> list[str]:
         """Remove consumers of the group that are gone and owe nothing; their names.
