@@ -112,6 +112,7 @@ def serve(
     workers: int | None = None,
     admin_port: int | None = None,
     with_worker: bool = True,
+    with_console: bool = True,
     read: Read | None = None,
     read_again: ReadAgain | None = None,
     run_proxy: RunProxy | None = None,
@@ -132,7 +133,8 @@ def serve(
 
     def complete(found: Settings) -> Settings:
         found = overridden(found, host, port, data_dir, workers, admin_port=admin_port)
-        return replace(found, settles=with_worker and loaded.settings.settles)
+        admin = found.admin if with_console else None
+        return replace(found, settles=with_worker and loaded.settings.settles, admin=admin)
 
     settings = complete(loaded.settings)
     # Until the children live, a stop is an exception that unwinds what was opened.
