@@ -24,6 +24,7 @@ from proxy.console import serve
 from proxy.embedded_redis import redis_url
 from proxy.family import ConsoleProcess
 from proxy.settings import Secret, Settings
+from proxy.settings_changes import is_simulated
 from proxy.supervisor_open import REFUSALS, open_console
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 1.0
 """How soon what was announced, and who was made a tenant elsewhere, is known here."""
+
+_SOMEWHERE = "http://127.0.0.1/v1"
 
 
 def run_console_alone(
@@ -78,7 +81,12 @@ def completed(settings: Settings, host: str | None, port: int | None) -> Setting
     if settings.redis.url is None:  # that of a `weir serve` beside us
         url = Secret(redis_url(settings.data_dir))
         settings = replace(settings, redis=replace(settings.redis, url=url))
-    return with_admin_key(settings)
+    # No upstream is called from here, so it does not matter where the simulator is.
+    providers = {
+        name: replace(each, base_url=_SOMEWHERE) if is_simulated(each) else each
+        for name, each in settings.providers.items()
+    }
+    return with_admin_key(replace(settings, providers=providers))
 
 
 def banner(settings: Settings) -> str:

@@ -1,15 +1,14 @@
 """The configuration of a console that runs alone: read again when it is asked for, or has changed.
 
 Rules:
-- A look finds that another configuration was announced in Redis, or that tenants have changed in
-  the ledger. The first look only learns which announcement was the last.
+- A look finds that the file has changed, that another configuration was announced in Redis, or
+  that tenants have changed in the ledger. The first one only learns what was announced last.
 - A file with faults changes nothing, and neither does a ledger or a Redis that is away.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -17,9 +16,10 @@ from typing import Any
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from metering.clock import now_ns
+from metering.clock import monotonic_s, now_ns
 from metering.settlement.ledger.faults import LedgerDamagedError
 from proxy.admin.opened import Console
+from proxy.config_files import ConfigFiles
 from proxy.config_reading import Read, look
 from proxy.demo_keys import KeyFileError
 from proxy.errors import ApiError
@@ -41,6 +41,9 @@ class OwnFile:
         self._complete = complete
         self._renewals = Renewals(console.settings)
         self._generation = 1
+        assert console.settings.source is not None, "a command reads a file"
+        self._files = ConfigFiles(console.settings.source, ())
+        self._files.take(())
         self._announced: Any = ...
         self._complained: str | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -50,8 +53,9 @@ class OwnFile:
         """Read the file, take it up where it has no faults, and say what came of it."""
         async with self._one_at_a_time:
             report = ReloadReport(why, now_ns())
+            self._files.take(())
+            report.sha256 = self._files.taken
             found = await asyncio.to_thread(look, self._read)
-            report.sha256 = hashlib.sha256(found.text.encode()).hexdigest() if found.text else ""
             report.faults = found.faults
             if found.settings is not None:
                 try:
@@ -70,9 +74,7 @@ class OwnFile:
         self._console.settings = made.settings
         self._generation += bool(made.applied)
         report.ok = True
-        # No upstream is called from here, so it misses no simulator.
-        waiting = [each for each in made.waiting if not each.startswith("providers.")]
-        report.applied, report.waiting = list(made.applied), waiting
+        report.applied, report.waiting = list(made.applied), list(made.waiting)
         report.processes = {"console": "applied"}
 
     def _tell(self, report: ReloadReport) -> None:
@@ -86,6 +88,9 @@ class OwnFile:
 
     async def look(self) -> None:
         """One look at what others have changed."""
+        watches = self._console.settings.server.watch_config
+        if watches and self._files.has_changed(monotonic_s()):
+            await self.read_again("the file has changed")
         if await self._is_announced():
             await self.read_again("announced in Redis")
         if await self._has_new_tenants():
