@@ -201,7 +201,7 @@ def test_probes_ask_the_right_question(name: str, ready: str, scheme: str) -> No
 
 
 def test_there_is_one_console_where_it_is_asked_for() -> None:
-    """Sessions are in its memory; no proxy has another one; and it is not on the clients' Service."""
+    """Sessions are in its memory, and no proxy has another; clients have a Service without it."""
     objects = rendered("full")
     console = objects["Deployment", "weir-tokenweir-console"]["spec"]
     [container] = console["template"]["spec"]["containers"]
