@@ -142,9 +142,7 @@ def serve(
     try:
         with contextlib.ExitStack() as stack:
             opened = open_all(settings, stack)
-            names = [proxy_name(index) for index in range(settings.server.workers)]
-            names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
-            lines = {name: Line(name) for name in names}
+            lines = _lines(opened, with_worker=with_worker)
             reloads = _reloads(loaded, read_again)(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
@@ -165,6 +163,13 @@ def serve(
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _lines(opened: Opened, *, with_worker: bool) -> dict[str, Line]:
+    """A line to each process that takes new settings."""
+    names = [proxy_name(index) for index in range(opened.settings.server.workers)]
+    names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
+    return {name: Line(name) for name in names}
 
 
 def _add_lookers(
