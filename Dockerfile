@@ -36,7 +36,8 @@ ENV PATH=/opt/weir/bin:$PATH \
 USER weir
 WORKDIR /var/lib/weir
 VOLUME /var/lib/weir
-EXPOSE 8080
+# 8081 is the console's, which listens on the container's loopback until it is told otherwise.
+EXPOSE 8080 8081
 
 # Streams get 20 s to end, what is cut is settled, then the worker: `docker stop --time 75`.
 STOPSIGNAL SIGTERM

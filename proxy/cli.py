@@ -23,6 +23,7 @@ from proxy.cli_archive import archive, erase_user
 from proxy.cli_backup import backup
 from proxy.cli_completion import VARIABLE, completion, take_over
 from proxy.cli_config import config_diff, config_explain, config_schema, config_show
+from proxy.cli_console import console
 from proxy.cli_credits import credit
 from proxy.cli_dead import dead
 from proxy.cli_demo import demo
@@ -105,9 +106,21 @@ for each in (archive, backup, erase_user):
     ledger.add_command(each)
 for each in (credit, prices, reconcile, reload, rerate, review, stripe, upstreams, verify):
     weir.add_command(each)
-for each in (completion, demo, jobs, keys, payments, requests, tenants, top, usage, webhooks):
+for each in (
+    completion,
+    console,
+    demo,
+    jobs,
+    keys,
+    payments,
+    requests,
+    tenants,
+    top,
+    usage,
+    webhooks,
+):
     weir.add_command(each)
-for each in (stop, allow, pause, resume, flags):
+for each in (stop, allow, pause, resume, flags, webhooks):
     weir.add_command(each)
 
 
@@ -117,6 +130,7 @@ for each in (stop, allow, pause, resume, flags):
 @click.option("--admin-port", type=click.IntRange(0, 65_535), help="Port of the admin API.")
 @click.option("--workers", type=click.IntRange(1, 256), help="Proxy processes.")
 @click.option("--no-worker", is_flag=True, help="Do not start the settlement worker.")
+@click.option("--no-console", is_flag=True, help="Do not serve the admin API.")
 @shared_options
 def serve(
     *,
@@ -125,6 +139,7 @@ def serve(
     admin_port: int | None,
     workers: int | None,
     no_worker: bool,
+    no_console: bool,
     config_file: str | None,
     data_dir: Path | None,
     as_json: bool,
@@ -153,6 +168,7 @@ def serve(
             data_dir=absolute_dir,
             workers=workers,
             with_worker=not no_worker,
+            with_console=not no_console,
             read=read,
             read_again=lambda text: load_now(file, env, data_dir=absolute_dir, text=text),
         )

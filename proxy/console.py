@@ -1,13 +1,14 @@
 """The console: the process of the admin API and the dashboard, on a port of their own.
 
 A child of the supervisor, so that no question of a person shares an event loop with requests. It
-takes new settings from its line like the others.
+takes new settings from its line like the others. `proxy.console_alone` runs it without one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -33,7 +34,13 @@ CONNECTIONS_MAX = 256
 def run_console(process: ConsoleProcess) -> int:
     """Serve until SIGTERM."""
     telemetry.configure()
-    asyncio.run(_serve(process))
+    line = process.line
+
+    def begin(console: Console) -> None:
+        if line is not None:
+            spawn(_follow(line, console), name="settings")
+
+    asyncio.run(serve(process, begin))
     return 0
 
 
@@ -49,9 +56,16 @@ def create_runner(app: web.Application) -> Runner:
     )
 
 
-async def _serve(process: ConsoleProcess) -> None:
+async def serve(
+    process: ConsoleProcess,
+    begin: Callable[[Console], None],
+    *,
+    signals: Iterable[signal.Signals] = (signal.SIGTERM,),
+) -> None:
+    """Serve until one of the signals; `begin` starts what keeps the settings the newest."""
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     from proxy.admin.app import create_app  # noqa: PLC0415 - only the console loads the ledger
     from proxy.admin.opened import Console  # noqa: PLC0415
 
@@ -61,10 +75,9 @@ async def _serve(process: ConsoleProcess) -> None:
     runner = create_runner(create_app(console, is_local=is_local))
     await runner.setup()
     try:
-        if process.line is not None:
-            spawn(_follow(process.line, console), name="settings")
         for each in process.sockets:
             await web.SockSite(runner, each, backlog=BACKLOG).start()
+        begin(console)
         await stop.wait()
     finally:
         await runner.cleanup()

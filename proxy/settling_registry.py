@@ -35,6 +35,7 @@ async def keep_published(
     """Look until cancelled. With `changed` the worker runs alone: it keeps a copy, and says so."""
     assert settings.redis.url is not None, "the supervisor fills in the embedded server's URL"
     ledger = open_ledger(settings.ledger_url)
+    renewals = Renewals(settings)
     complained: str | None = None
     try:
         async with connect(settings.redis.url.reveal()) as client:
@@ -42,7 +43,7 @@ async def keep_published(
                 cause = None
                 try:
                     await _look(settings, client, ledger, looks, log=log)
-                    if changed is not None and await asyncio.to_thread(_kept, settings, ledger):
+                    if changed is not None and await asyncio.to_thread(renewals.take, ledger):
                         changed()
                 except (RedisError, SQLAlchemyError, OSError) as error:
                     cause = f"{type(error).__name__}: {error}"
@@ -62,13 +63,25 @@ async def _look(settings: Settings, client: Any, ledger: Ledger, looks: int, *, 
         log.info("registry_published", version=made.version)
 
 
-def _kept(settings: Settings, ledger: Ledger) -> bool:
-    """Whether there is something new that the worker has to read; a copy of it is kept then."""
-    counted = number(ledger) if knows_registry(ledger) else 0
-    if not counted or counted == _copied(settings.data_dir):
-        return False
-    write_copy(settings.data_dir, snapshot(ledger))
-    return True
+class Renewals:
+    """What a process that runs alone has taken of the registry, beside a copy for its next start.
+
+    It goes by what it has in use: the copy may be one that a neighbour in the same folder wrote.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._data_dir = settings.data_dir
+        self._taken = int(settings.registry.partition("-")[0] or 0)
+
+    def take(self, ledger: Ledger) -> bool:
+        """Whether there is something new that has to be read; the copy has it then."""
+        counted = number(ledger) if knows_registry(ledger) else 0
+        if counted in (0, self._taken):
+            return False
+        if counted != _copied(self._data_dir):
+            write_copy(self._data_dir, snapshot(ledger))
+        self._taken = counted
+        return True
 
 
 def _copied(data_dir: Path) -> int:

@@ -112,6 +112,7 @@ def serve(
     workers: int | None = None,
     admin_port: int | None = None,
     with_worker: bool = True,
+    with_console: bool = True,
     read: Read | None = None,
     read_again: ReadAgain | None = None,
     run_proxy: RunProxy | None = None,
@@ -132,7 +133,8 @@ def serve(
 
     def complete(found: Settings) -> Settings:
         found = overridden(found, host, port, data_dir, workers, admin_port=admin_port)
-        return replace(found, settles=with_worker and loaded.settings.settles)
+        admin = found.admin if with_console else None
+        return replace(found, settles=with_worker and loaded.settings.settles, admin=admin)
 
     settings = complete(loaded.settings)
     # Until the children live, a stop is an exception that unwinds what was opened.
@@ -140,9 +142,7 @@ def serve(
     try:
         with contextlib.ExitStack() as stack:
             opened = open_all(settings, stack)
-            names = [proxy_name(index) for index in range(settings.server.workers)]
-            names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
-            lines = {name: Line(name) for name in names}
+            lines = _lines(opened, with_worker=with_worker)
             reloads = _reloads(loaded, read_again)(opened, lines, Metrics(), read, complete)
             family = make_family(
                 opened,
@@ -163,6 +163,13 @@ def serve(
         return 0
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _lines(opened: Opened, *, with_worker: bool) -> dict[str, Line]:
+    """A line to each process that takes new settings."""
+    names = [proxy_name(index) for index in range(opened.settings.server.workers)]
+    names += [WORKER] * with_worker + [CONSOLE] * bool(opened.console)
+    return {name: Line(name) for name in names}
 
 
 def _add_lookers(

@@ -86,7 +86,7 @@ def open_all(settings: Settings, stack: contextlib.ExitStack) -> Opened:
     stack.callback(sockets.close_all, listening)
     port = listening[0][0].getsockname()[1]
     settings = dataclasses.replace(settings, server=dataclasses.replace(server, port=port))
-    settings, console = _open_console(settings, stack)
+    settings, console = open_console(settings, stack)
     settings, keys, refused = mint_keys(settings)
     settings, simulator = _open_simulator(settings)
     if simulator is not None:
@@ -120,14 +120,14 @@ def _stop_redis(opened: Opened) -> None:
         )
 
 
-def _open_console(
-    settings: Settings, stack: contextlib.ExitStack
+def open_console(
+    settings: Settings, stack: contextlib.ExitStack, *, option: str = "--admin-port"
 ) -> tuple[Settings, list[socket.socket]]:
     """The sockets of the admin API, and the settings with the port that it really has."""
     admin = settings.admin
     if admin is None:
         return settings, []
-    remedy = "Another port: --admin-port N, or admin.port"
+    remedy = f"Another port: {option} N, or admin.port"
     [bound] = sockets.listen(admin.host, admin.port, remedy=remedy)
     stack.callback(sockets.close_all, [bound])
     admin = dataclasses.replace(admin, port=bound[0].getsockname()[1])

@@ -26,6 +26,12 @@ CHART = ROOT / "deploy" / "helm" / "tokenweir"
 GOLDEN = ROOT / "tests" / "golden_helm"
 NAMES = sorted(path.name.partition(".")[0] for path in GOLDEN.glob("*.values.yaml"))
 POD_OWNERS = ("StatefulSet", "Deployment")
+WITH_ADMIN = """
+server: {metrics_host: 0.0.0.0, metrics_port: 9464}
+redis: {url: x}
+ledger: {url: x}
+admin: {host: 127.0.0.1}
+"""
 VARIABLES = {"REDIS_URL": "redis://:x@redis:6379/0", "LEDGER_URL": "postgresql://w:x@p/w"}
 
 
@@ -100,6 +106,9 @@ def test_helm_renders_what_is_kept(name: str) -> None:
         ({"config": "server: {port: 80}"}, "must be 8080"),
         ({"config": "redis: {url: x}"}, "metrics_port: 9464"),
         ({"config": "server: {metrics_host: 0.0.0.0, metrics_port: 9464}"}, "redis.url is missing"),
+        ({"console": {"enabled": True}}, "the section `admin` is missing"),
+        ({"console": {"enabled": True}, "config": WITH_ADMIN}, "nobody could log in"),
+        ({"console": {"replicas": 2}}, "replicas"),
     ],
     ids=lambda each: each if isinstance(each, str) else None,
 )
@@ -133,7 +142,7 @@ def test_kubernetes_knows_every_field(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_pods_may_do_nothing_they_need_not(name: str) -> None:
     """No root, nothing written but volumes, no capability, no token of the cluster."""
-    assert set(pods(name)) == {"proxy", "worker"}
+    assert set(pods(name)) == {"proxy", "worker"} | ({"console"} if name != "plain" else set())
     for pod in pods(name).values():
         [container] = pod["containers"]
         security = container["securityContext"]
@@ -155,7 +164,8 @@ def test_a_pod_ends_in_order(name: str) -> None:
     for component, pod in pods(name).items():
         [container] = pod["containers"]
         stop = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
-        assert pod["terminationGracePeriodSeconds"] >= 75, component
+        needed_s = 30 if component == "console" else 75
+        assert pod["terminationGracePeriodSeconds"] >= needed_s, component
         assert (stop == ["sleep", "10"]) == (component == "proxy")
 
 
@@ -188,6 +198,38 @@ def test_probes_ask_the_right_question(name: str, ready: str, scheme: str) -> No
         "readinessProbe": ready,
     }
     assert {(get["port"], get["scheme"]) for get in asked.values()} == {("api", scheme)}
+
+
+def test_there_is_one_console_where_it_is_asked_for() -> None:
+    """Sessions are in its memory, and no proxy has another; clients have a Service without it."""
+    objects = rendered("full")
+    console = objects["Deployment", "weir-tokenweir-console"]["spec"]
+    [container] = console["template"]["spec"]["containers"]
+    service = objects["Service", "weir-tokenweir-console"]["spec"]
+    asked = [container[f"{each}Probe"]["httpGet"] for each in ("startup", "liveness", "readiness")]
+
+    assert (console["replicas"], console["strategy"]) == (1, {"type": "Recreate"})
+    assert {(get["path"], get["port"], get["scheme"]) for get in asked} == {
+        ("/healthz", "admin", "HTTP")
+    }
+    assert service["type"] == "ClusterIP"
+    assert service["selector"]["app.kubernetes.io/component"] == "console"
+    assert ("Service", "weir-tokenweir-console") not in rendered("plain")
+    for name in NAMES:
+        assert "--no-console" in pods(name)["proxy"]["containers"][0]["args"]
+
+
+def test_the_policy_opens_the_console_to_who_is_named_alone() -> None:
+    """And it has no way to any upstream, nor to anything but names and stores."""
+    named = rendered("full")["NetworkPolicy", "weir-tokenweir-console"]["spec"]
+    closed = rendered("own_map")["NetworkPolicy", "weir-tokenweir-console"]["spec"]
+
+    [opened] = named["ingress"]
+    assert opened["from"] == [{"podSelector": {"matchLabels": {"app": "auth"}}}]
+    assert opened["ports"] == [{"port": "admin", "protocol": "TCP"}]
+    assert closed["ingress"] == []
+    assert {port["port"] for each in closed["egress"] for port in each["ports"]} == {53, 6379, 5432}
+    assert {port["port"] for each in named["egress"] for port in each["ports"]} >= {26379}
 
 
 def test_metrics_are_not_on_the_service_of_the_api() -> None:

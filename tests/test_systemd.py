@@ -25,8 +25,9 @@ def settings(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_both_shapes_have_a_unit() -> None:
-    assert [path.name for path in UNITS] == ["weir-worker.service", "weir.service"]
+def test_every_shape_has_a_unit() -> None:
+    names = ["weir-console.service", "weir-worker.service", "weir.service"]
+    assert [path.name for path in UNITS] == names
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +29,8 @@ from proxy.settings import AdminKey, Settings, redis_keys
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+    from proxy.reload_report import ReloadReport
+
 _Found = TypeVar("_Found")
 
 THREADS = 4
@@ -43,6 +45,8 @@ class Console:
     log: Any
     sessions: Sessions = field(default_factory=Sessions)
     wrong: WrongKeys = field(default_factory=WrongKeys)
+    read_again: Callable[[str], Awaitable[ReloadReport]] | None = None
+    """Reads the file again, for this reason, where the console runs alone."""
     _pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="console")
     )

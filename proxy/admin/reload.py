@@ -12,12 +12,19 @@ TIMEOUT_S = 30.0
 
 async def reload(call: Call) -> Answer:
     """Read the file again. 200 with the report also where the last good one stays in use."""
-    console = call.console
+    console, is_asked_of_all = call.console, call.body.get("all", False)
     try:
         report = await console.in_thread(ask_reload, console.settings.data_dir, TIMEOUT_S)
-    except (NobodyServesError, ReloadFailedError) as error:
+        if console.read_again is not None and report.ok:
+            await console.read_again("asked for")
+    except NobodyServesError as error:
+        if console.read_again is None:
+            raise Conflict(f"{error}.") from None
+        # The proxies are elsewhere, so what can be done for them is to tell them.
+        report, is_asked_of_all = await console.read_again("asked for"), True
+    except ReloadFailedError as error:
         raise Conflict(f"{error}.") from None
-    everywhere = call.body.get("all", False) and report.ok
+    everywhere = is_asked_of_all and report.ok
     if everywhere:
         word = f"{now_ms()}:{report.sha256[:16]}"
         await console.redis.set(console.keys.announced, word)
@@ -32,7 +39,7 @@ ROUTES = (
         f"{BASE}/reload",
         Role.ADMIN,
         reload,
-        summary="Read the configuration again, as `weir reload` does",
+        summary="Read the configuration again, as `weir reload` does; `weir console` tells all",
         tag="console",
         body={
             "type": "object",

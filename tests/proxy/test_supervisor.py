@@ -391,9 +391,10 @@ def test_sighup_without_a_file_changes_nothing(serve):
     assert run.stop() == 0
 
 
-def test_without_a_worker(serve):
-    """--no-worker leaves the settlement to another machine."""
-    run = serve("no-worker").ready()
+def test_without_a_worker_and_a_console(serve):
+    """--no-worker and --no-console leave these to others, whatever the file says."""
+    run = serve("no-worker", "no-console").ready()
 
     assert run.pids("worker") == []
+    assert json.loads((run.data_dir / "serve.json").read_text())["admin"] is None
     assert run.stop() == 0

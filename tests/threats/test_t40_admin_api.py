@@ -17,6 +17,7 @@ from proxy.admin.who import WRONG_MAX
 OPEN_TO_ALL = {
     ("GET", "/"),
     ("GET", "/admin/v1/"),
+    ("GET", "/healthz"),
     ("GET", "/admin/v1/openapi.json"),
     ("GET", "/admin/v1/page.css"),
 }

@@ -16,6 +16,7 @@ from metering.tenants import SpendLimits, Tenant
 from proxy import supervisor
 from proxy.config_registry import NOBODY
 from proxy.settings import (
+    AdminPort,
     Metering,
     MintedKey,
     Provider,
@@ -113,6 +114,7 @@ SETTINGS = Settings(
     tenants={"demo": Tenant(id="demo", name="Demo", limits=SpendLimits())},
     metering=Metering(),
     minted_keys=(MintedKey("demo", "first", "default"),),
+    admin=AdminPort(port=0) if "no-console" in OPTIONS else None,
 )
 
 if __name__ == "__main__":
@@ -123,6 +125,7 @@ if __name__ == "__main__":
             Loaded(SETTINGS),
             workers=int(option("workers=", "1")),
             with_worker="no-worker" not in OPTIONS,
+            with_console="no-console" not in OPTIONS,
             run_proxy=run_proxy,
             run_worker=run_worker,
             run_simulator=run_simulator,

@@ -74,6 +74,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not ($config.ledger | default dict).url }}
 {{- fail "config: ledger.url is missing; without it every worker would have a ledger of its own" }}
 {{- end }}
+{{- if and .Values.console.enabled (not (hasKey $config "admin")) }}
+{{- fail "config: console.enabled is set and the section `admin` is missing: add admin: {keys: [...]}, made with `weir keys admin`" }}
+{{- end }}
+{{- if and .Values.console.enabled (not (($config.admin | default dict).keys)) (not .Values.console.keysInLedger) }}
+{{- fail "config: console.enabled is set and admin.keys is empty, so nobody could log in: add a key, made with `weir keys admin`, or set console.keysInLedger where the ledger has keys" }}
+{{- end }}
 {{- if and $server.tls (not .Values.tlsSecret) }}
 {{- fail "config: server.tls is set; name the Secret with the certificate in tlsSecret" }}
 {{- end }}
