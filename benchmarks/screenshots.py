@@ -66,11 +66,11 @@ metering: {{event_age_max_hours: 1500}}
 anomalies:
   mode: enforce
   minutes: 2
-  floor_usd_per_min: 0.005
-  cold_start_usd_per_min: 0.006
   ladder: [alert, pause]
   pause_after_min: 2
-  tenants: {{hooli: {{cold_start_usd_per_min: 0.001, floor_usd_per_min: 0.001}}}}
+  tenants:
+    hooli: {{cold_start_usd_per_min: 0.001, floor_usd_per_min: 0.001}}
+    umbrella: {{cold_start_usd_per_min: 0.001, floor_usd_per_min: 0.001, pause_after_min: 60}}
 tenants:
 """
 GO_ON = """

@@ -119,7 +119,7 @@ async function recount() {
   } catch { /* the screen itself says what is wrong */ }
 }
 
-function liveState(state, body) {
+function liveState(state) {
   app_.state.dataset.state = state;
   fill(app_.state, h("span", {}, { live: "Live", waiting: "Reconnecting", away: "Redis is away" }[state]));
   const late = state !== "live";
@@ -129,7 +129,7 @@ function liveState(state, body) {
     app_.banner.hidden = false;
     app_.banner.className = state === "away" ? "banner bad" : "banner";
     fill(app_.banner, state === "away"
-      ? `Redis cannot be read (${body?.cause ?? "no answer"}): live numbers stand still until it is back. History comes from the ledger and goes on.`
+      ? "Redis cannot be read: live numbers stand still until it is back. History comes from the ledger and goes on."
       : "The connection to the console is lost. What you see is from before; it is tried again all the time.");
   }, state === "away" ? 0 : 4000);
 }

@@ -40,11 +40,15 @@ export function show({ host, id, may }) {
     } catch (error) { if (!stop.signal.aborted) fill(keys, failed(error, loadKeys)); }
   };
   let known = false;
+  let isNew = null;
   const loadCaps = async () => {
-    try { fill(caps, bars(await get(`tenants/${segment(id)}/caps`, {}, stop.signal))); } catch (error) {
+    try {
+      fill(caps, bars(await get(`tenants/${segment(id)}/caps`, {}, stop.signal)));
+      if (isNew) { isNew = false; load(); }
+    } catch (error) {
       if (stop.signal.aborted) return;
       // a new tenant is in the books a moment before the proxies and the console have read it
-      if (error.status === 404 && known) fill(caps, empty("It is being taken up", "Its caps show here as soon as it is served."));
+      if (error.status === 404 && known) isNew = fill(caps, empty("It is being taken up", "Its caps show here as soon as it is served."));
       else fill(caps, failed(error, loadCaps));
     }
   };
@@ -60,7 +64,7 @@ const plans = (plan) => !plan ? null
 function facts(row) {
   const document_ = row.document ?? {};
   const limits = document_.limits?.tenant ?? {};
-  const pairs = [["Id", h("code", {}, row.id)], ["Cap of 24 hours", row.daily_cap_usd === null ? "none" : usd(row.daily_cap_usd, 2)],
+  const pairs = [["Id", h("code", {}, row.id)], ["Cap of 24 hours", row.daily_cap_usd === null ? (row.is_served === false ? "that of every tenant" : "none") : usd(row.daily_cap_usd, 2)],
     ["Steps down to", limits.fallback_model ? `${limits.fallback_model}, from ${percent(limits.burst_threshold ?? 1, 0)} of the cap` : null],
     ["Projects", (row.projects ?? []).join(", ") || null], ["Models", Array.isArray(row.models) ? row.models.join(", ") : "all"],
     ["Plan", plans(document_.plan)], ["Changed in", row.source === "file" ? "the configuration file: here it is only shown" : null], ["Made", row.created_at ? moment(row.created_at) : null], ["Changed", row.updated_at ? moment(row.updated_at) : null]];
@@ -93,8 +97,8 @@ function shown(tenant, rows, changes, again) {
   return table("Keys", [
     { label: "Key", cls: "name", cell: (row) => h("code", {}, row.id) },
     { label: "Project", cell: (row) => row.project },
-    { label: "State", cell: ends },
-    { label: "Made", cell: (row) => row.created_at ? moment(row.created_at) : "–" },
+    { label: "State", cls: "when", cell: ends },
+    { label: "Made", cls: "when", cell: (row) => row.created_at ? moment(row.created_at) : "–" },
     { label: "Rotated from", cell: (row) => row.rotated_from ? h("code", {}, row.rotated_from) : "–" },
     ...(changes ? [{ label: "", cls: "num", cell: (row) => row.state !== "live" ? null : [
       h("button", { class: "button small", type: "button", "aria-label": `Rotate ${row.id}`, onClick: () => rotate(tenant, row, again) }, "Rotate"), " ",

@@ -31,7 +31,7 @@ export function show({ host, may, go, params }) {
         h("button", { class: "button small", type: "button", disabled: at === last, onClick: () => turn(1) }, "On")));
   };
   const load = async () => {
-    try { ({ rows } = await all("tenants", {}, { signal: stop.signal })); draw(); } catch (error) { if (!stop.signal.aborted) fill(list, failed(error, load)); }
+    try { ({ rows } = await all("tenants", { limit: 1000 }, { signal: stop.signal })); draw(); } catch (error) { if (!stop.signal.aborted) fill(list, failed(error, load)); }
   };
   load();
   return { close: () => stop.abort() };
@@ -61,7 +61,7 @@ function create(go) {
       event.preventDefault();
       button.disabled = true;
       const made = { id: id.value, name: name.value.trim() || id.value };
-      if (cap.value) made.limits = { tenant: { daily_cap: Number(cap.value) } };
+      if (cap.value) made.limits = { tenant: { daily_cap: cap.value } };
       try {
         await send("POST", "tenants", made);
         close();
