@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from dashboard_samples import THOUSAND, stand_in
@@ -148,6 +149,27 @@ def _of_one_tenant(route: Any) -> None:
     if route.request.method == "POST":
         body = {"key": "sk-weir-once"}
     route.fulfill(content_type="application/json", body=json.dumps(body))
+
+
+def test_a_case_is_decided_with_a_reason(page: Any, board: Board) -> None:
+    """One dialog, one decision; what was never paused cannot be kept paused."""
+    asked: list[Any] = []
+
+    def decided(route: Any) -> None:
+        asked.append((urlsplit(route.request.url).path, route.request.post_data_json))
+        route.fulfill(content_type="application/json", body="{}")
+
+    page.route("**/admin/v1/reviews/1/decide", decided)
+    page.goto(f"{board.url}/dashboard#/reviews")
+    page.get_by_role("button", name="Let it go on").click()
+    assert page.get_by_role("button", name="Keep it paused").count() == 0
+    page.keyboard.type("a launch")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".toast")
+
+    assert asked == [
+        ("/admin/v1/reviews/1/decide", {"verdict": "approve", "reason": "a launch"}),
+    ]
 
 
 def test_names_with_html_do_no_harm(page: Any, board: Board) -> None:

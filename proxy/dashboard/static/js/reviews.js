@@ -40,7 +40,7 @@ function item(row, may, again) {
       ...Object.entries(row.steps ?? {}).map(([step, at]) => [title(step), moment(at)]),
       ...(row.decisions ?? []).map((each) => [title(each.verdict), `${moment(each.at)} by ${each.by}: ${each.reason}`])].map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     h("div", { class: "item-foot" }, h("a", { class: "button small", href: `#/history?tenant=${segment(row.tenant)}&range=24h` }, "See its usage"),
-      may("admin") && waits(row) && Object.entries(VERDICTS).map(([verdict, [text]]) =>
+      may("admin") && waits(row) && Object.entries(VERDICTS).filter(([verdict]) => verdict !== "keep" || row.steps?.pause).map(([verdict, [text]]) =>
         h("button", { class: verdict === "keep" ? "button small danger" : verdict === "approve" ? "button small primary" : "button small", type: "button", onClick: () => decide(row, verdict, again) }, text))));
 }
 
