@@ -5,8 +5,8 @@ Rules:
 - Money is what the caps count: the sell amount at admission, in nano-USD.
 - Rates are over the last ten seconds, amounts per minute over the last sixty: an exchange is
   recorded when it ends, so a single second says little.
-- What belongs to the books and not to now (corrections, what was used long before it came) is passed
-  over, as `metering.live_rates` has it for `weir top`.
+- What belongs to the books and not to now (corrections, what was used long before it came) is
+  passed over, as `metering.live_rates` has it for `weir top`.
 - Models are those of History, the upstreams' own: a name of ours may stand for several of them.
 """
 
