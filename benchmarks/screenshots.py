@@ -62,6 +62,15 @@ pricing:
     - {{model: demo, input_per_mtok: 2.50, output_per_mtok: 10.00, multiplier: 1.2}}
     - {{model: demo-mini, input_per_mtok: 0.15, output_per_mtok: 0.60, multiplier: 1.2}}
     - {{model: "demo-*", input_per_mtok: 2.50, output_per_mtok: 10.00, multiplier: 1.2}}
+metering: {{event_age_max_hours: 1500}}
+anomalies:
+  mode: enforce
+  minutes: 2
+  ladder: [alert, pause]
+  pause_after_min: 2
+  tenants:
+    hooli: {{cold_start_usd_per_min: 0.001, floor_usd_per_min: 0.001}}
+    umbrella: {{cold_start_usd_per_min: 0.001, floor_usd_per_min: 0.001, pause_after_min: 60}}
 tenants:
 """
 GO_ON = """
@@ -75,6 +84,8 @@ SCREENS = {
     "exchanges": "exchanges?range=24h",
     "tenants": "tenants",
     "tenant": "tenants/northwind",
+    "reviews": "reviews?show=all",
+    "invoices": "invoices",
     "upstreams": "upstreams",
     "audit": "audit",
 }
@@ -102,7 +113,8 @@ async def report_past(client: aiohttp.ClientSession, keys: dict[str, str]) -> No
         if tenant in ("cyberdyne", "initech"):  # their caps are small, and reports count as well
             continue
         events = []
-        for hour in range(26, 24 * 6, 2):
+        last_month = int((now - now.replace(day=1, hour=0)).total_seconds() // 3600) + 26
+        for hour in (*range(26, 24 * 6, 2), *range(last_month, last_month + 24 * 12, 11)):
             at = now - timedelta(hours=hour)
             busy = (0.35 if at.weekday() > 4 else 1.0) * (0.4 if at.hour < 7 else 1.0)
             for model, share in (("demo", 1.0), ("demo-mini", 2.2), ("demo-slow", 0.3)):
@@ -227,6 +239,14 @@ async def fill(data_dir: Path, keys: dict[str, str], seconds: float) -> None:
         await drive(client, keys, seconds)
 
 
+def issue(words: list[str]) -> None:
+    """Last month's invoices, once the worker has booked what was reported of it."""
+    month = (datetime.now(UTC).replace(day=1) - timedelta(days=1)).strftime("%Y-%m")
+    code = "from proxy.cli import main; main()"
+    options = ["invoices", "issue", "--month", month, "--force", *words]
+    subprocess.run([sys.executable, "-c", code, *options], check=True, stdout=subprocess.DEVNULL)
+
+
 async def go_on(keys: dict[str, str], seconds: float) -> None:
     """More of the same, while the pictures are taken."""
     async with aiohttp.ClientSession() as client:
@@ -244,7 +264,8 @@ def main() -> None:
         folder = Path(name)
         keys = write_config(folder / "config.yaml")
         data_dir = folder / "data"
-        words = ["serve", "--config", str(folder / "config.yaml"), "--data-dir", str(data_dir)]
+        where = ["--config", str(folder / "config.yaml"), "--data-dir", str(data_dir)]
+        words = ["serve", *where]
         code = "from proxy.cli import main; main()"
         with (folder / "log").open("w") as log:
             serving = subprocess.Popen([sys.executable, "-c", code, *words], stdout=log, stderr=log)
@@ -255,6 +276,7 @@ def main() -> None:
                     raise SystemExit((folder / "log").read_text()[-3000:])
                 time.sleep(0.2)
             asyncio.run(fill(data_dir, keys, asked.seconds))
+            issue(where)
             going = subprocess.Popen(
                 [
                     sys.executable,

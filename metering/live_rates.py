@@ -95,6 +95,11 @@ class _Second:
     exchanges: dict[str, _Exchange] = field(default_factory=dict)
 
 
+def is_news(kind: str, completed_at: int, at_ms: int) -> bool:
+    """Whether an event that came then, and whose work ended at `completed_at` (ns), is of now."""
+    return kind in (Kind.USAGE, Kind.CUSTOM) and at_ms - completed_at // 1_000_000 <= LATE_MS
+
+
 class LiveRates:
     """Takes events in about the order in which they came, and gives pictures of the last minute.
 
@@ -108,9 +113,7 @@ class LiveRates:
 
     def feed(self, event: UsageEvent, at_ms: int) -> None:
         """Count an event; `at_ms` is when it came, the first half of its stream id."""
-        if event.kind not in (Kind.USAGE, Kind.CUSTOM):
-            return
-        if at_ms - event.completed_at // 1_000_000 > LATE_MS:
+        if not is_news(event.kind, event.completed_at, at_ms):
             return
         second_s = at_ms // 1000
         if second_s <= self._newest_s - MINUTE_S:

@@ -20,6 +20,7 @@ from fixtures_needs import need
 from fixtures_redis import RedisServer
 from redis import Redis
 
+from metering.clock import now_ns
 from metering.events import encode, payload_hash
 from metering.redis_keys import RedisKeys
 from metering.settlement.ledger.store import open_ledger
@@ -56,7 +57,7 @@ class Board:
 
     def spend(self, **changes: Any) -> None:
         """An event in the stream of its tenant, as a proxy's commit leaves it."""
-        event = make_event(**{"tenant": "acme", **changes})
+        event = make_event(**{"tenant": "acme", "completed_at": now_ns(), **changes})
         body = encode(event)
         stream = self.console.keys.stream(self.console.keys.shard(event.tenant))
         self.redis.xadd(stream, {"e": body, "h": payload_hash(body)})

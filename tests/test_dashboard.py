@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from dashboard_samples import THOUSAND, stand_in
@@ -84,7 +86,7 @@ def test_what_is_spent_shows_within_seconds(page: Any, board: Board) -> None:
     page.wait_for_selector(".steps li")
 
     assert "Live" in page.inner_text(".link-state")
-    assert "small" in page.inner_text(".models")
+    assert "gpt-4o" in page.inner_text(".models")
     assert "big" in page.inner_text(".steps")
     assert "acme" in page.inner_text(".caps")
     assert page.query_selector(".tile canvas") is not None
@@ -108,9 +110,71 @@ def test_a_cookie_is_all_that_stays(page: Any, board: Board) -> None:
     assert answer.status == 401
 
 
+def test_a_session_that_is_over_leads_back_to_where_it_was(chromium: Any, board: Board) -> None:
+    """Whoever logs in again sees the screen, with its filters, that they had."""
+    context = chromium.new_context()
+    tab = context.new_page()
+    for _ in range(2):
+        tab.goto(f"{board.url}/dashboard#/exchanges?range=7d&tenant=acme")
+        tab.wait_for_url("**/dashboard/login#/exchanges?range=7d&tenant=acme")
+        tab.fill("#key", board.keys["admin"])
+        tab.keyboard.press("Enter")
+        tab.wait_for_url("**/dashboard#/exchanges?range=7d&tenant=acme")
+        tab.wait_for_selector("#screen h1")
+        context.clear_cookies()
+        tab.goto("about:blank")
+    context.close()
+
+
+def test_a_key_that_is_shown_once_is_not_lost_to_a_habit(page: Any, board: Board) -> None:
+    """The first Esc asks, because nothing brings the key back; the second one closes."""
+    page.route("**/admin/v1/tenants/tenant-0001**", _of_one_tenant)
+    page.goto(f"{board.url}/dashboard#/tenants/tenant-0001")
+    page.get_by_role("button", name="New key").click()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".secret input")
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(100)
+    assert "has not been copied" in page.inner_text("dialog .note")
+    assert page.input_value(".secret input") == "sk-weir-once"
+
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog", state="detached")
+
+
+def _of_one_tenant(route: Any) -> None:
+    tenant = {"id": "tenant-0001", "name": "One", "source": "registry", "daily_cap_usd": None}
+    answers: dict[str, Any] = {"keys": {"data": []}, "caps": {"caps": []}}
+    body = answers.get(route.request.url.split("?")[0].rsplit("/", 1)[1], tenant)
+    if route.request.method == "POST":
+        body = {"key": "sk-weir-once"}
+    route.fulfill(content_type="application/json", body=json.dumps(body))
+
+
+def test_a_case_is_decided_with_a_reason(page: Any, board: Board) -> None:
+    """One dialog, one decision; what was never paused cannot be kept paused."""
+    asked: list[Any] = []
+
+    def decided(route: Any) -> None:
+        asked.append((urlsplit(route.request.url).path, route.request.post_data_json))
+        route.fulfill(content_type="application/json", body="{}")
+
+    page.route("**/admin/v1/reviews/1/decide", decided)
+    page.goto(f"{board.url}/dashboard#/reviews")
+    page.get_by_role("button", name="Let it go on").click()
+    assert page.get_by_role("button", name="Keep it paused").count() == 0
+    page.keyboard.type("a launch")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".toast")
+
+    assert asked == [
+        ("/admin/v1/reviews/1/decide", {"verdict": "approve", "reason": "a launch"}),
+    ]
+
+
 def test_names_with_html_do_no_harm(page: Any, board: Board) -> None:
     """A tenant that is named like a tag is shown as it is named, on every screen."""
-    board.spend(model_requested=NASTY, model_public=NASTY, degrade_step=NASTY)
+    board.spend(model_upstream=NASTY, model_public=NASTY, degrade_step=NASTY)
     _until(page, "document.querySelector('.models').textContent.includes('<img')")
     for screen in ("tenants", "history", "exchanges", "reviews", "audit", "invoices"):
         page.goto(f"{board.url}/dashboard#/{screen}")
@@ -190,6 +254,7 @@ def test_a_viewer_is_shown_nothing_that_it_may_not_do(chromium: Any, board: Boar
         tab.goto(f"{board.url}/dashboard#/tenants")
         tab.wait_for_selector("tbody tr")
         assert tab.get_by_role("button", name="New tenant").count() == 0
+        assert tab.get_by_role("link", name="Audit").count() == 0
 
 
 def test_nothing_is_wider_than_a_telephone(page: Any, board: Board) -> None:

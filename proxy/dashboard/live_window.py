@@ -5,7 +5,9 @@ Rules:
 - Money is what the caps count: the sell amount at admission, in nano-USD.
 - Rates are over the last ten seconds, amounts per minute over the last sixty: an exchange is
   recorded when it ends, so a single second says little.
-- Corrections and adjustments belong to the books and not to what happens now; they are passed over.
+- What belongs to the books and not to now (corrections, what was used long before it came) is
+  passed over, as `metering.live_rates` has it for `weir top`.
+- Models are those of History, the upstreams' own: a name of ours may stand for several of them.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from metering.events import Kind, Status
+from metering.live_rates import MINUTE_S, SPEED_S, is_news
 from metering.money import format_usd
 from metering.usage import TOKEN_CLASSES
 from proxy.cli_times import rfc3339
 
 KEPT_S = 600
-RATE_S = 10
-MINUTE_S = 60
 MODELS_SHOWN = 8
 STEPS_SHOWN = 12
 STEPS_KEPT = 500
@@ -40,7 +41,7 @@ class Second:
     errors: int = 0
     in_flight: int | None = None
     models: dict[str, list[int]] = field(default_factory=dict)
-    """By public model: tokens and nano-USD."""
+    """By the upstream's model: tokens and nano-USD."""
 
 
 @dataclass(slots=True)
@@ -60,8 +61,9 @@ class LiveWindow:
 
     def feed(self, at_ms: int, event: Mapping[str, Any]) -> str | None:
         """Take one event that entered its stream then; the tenant that spent, if any did."""
-        if event.get("kind", Kind.USAGE) != Kind.USAGE:
-            return None
+        kind, tenant = event.get("kind", Kind.USAGE), str(event.get("tenant", ""))
+        if not is_news(kind, event.get("completed_at", 0), at_ms):
+            return tenant if kind in (Kind.USAGE, Kind.CUSTOM) else None
         second = self._seconds.setdefault(at_ms // 1000, Second())
         units: Mapping[str, int] = event.get("units") or {}
         tokens = sum(count for unit, count in units.items() if unit in _TOKENS)
@@ -70,13 +72,12 @@ class LiveWindow:
         second.nano += nano
         second.requests += event.get("attempt", 1) == 1
         second.errors += event.get("status") == Status.ERROR
-        model = str(event.get("model_public") or event.get("model_requested") or "")
-        sums = second.models.setdefault(model, [0, 0])
+        public = str(event.get("model_public") or event.get("model_requested") or "")
+        sums = second.models.setdefault(str(event.get("model_upstream") or public), [0, 0])
         sums[0] += tokens
         sums[1] += nano
-        tenant = str(event.get("tenant", ""))
         if event.get("degrade_step") is not None:
-            self._stepped(tenant, model, at_ms, event)
+            self._stepped(tenant, public, at_ms, event)
         return tenant
 
     def _stepped(self, tenant: str, model: str, at_ms: int, event: Mapping[str, Any]) -> None:
@@ -93,13 +94,13 @@ class LiveWindow:
         self._forget(now)
         self._seconds.setdefault(now, Second()).in_flight = in_flight
         # the second that has not ended yet would pull every rate down
-        short, minute = self._sum(now - 1, RATE_S), self._sum(now - 1, MINUTE_S)
+        short, minute = self._sum(now - 1, SPEED_S), self._sum(now - 1, MINUTE_S)
         ranked = sorted(minute.models.items(), key=lambda each: (-each[1][1], -each[1][0], each[0]))
         return {
             "at": rfc3339(now_ms * 1_000_000),
             "at_ms": now_ms,
-            "tokens_per_s": round(short.tokens / RATE_S, 1),
-            "requests_per_s": round(short.requests / RATE_S, 2),
+            "tokens_per_s": round(short.tokens / SPEED_S, 1),
+            "requests_per_s": round(short.requests / SPEED_S, 2),
             "spend_usd_per_min": format_usd(minute.nano, places=9),
             "spend_nano_per_min": minute.nano,
             "in_flight": in_flight,
@@ -131,10 +132,10 @@ class LiveWindow:
         return {
             "at_s": list(range(first + 1, now + 1)),
             "tokens_per_s": [
-                round(sum(tokens[i - RATE_S + 1 : i + 1]) / RATE_S, 1) for i in places
+                round(sum(tokens[i - SPEED_S + 1 : i + 1]) / SPEED_S, 1) for i in places
             ],
             "requests_per_s": [
-                round(sum(requests[i - RATE_S + 1 : i + 1]) / RATE_S, 2) for i in places
+                round(sum(requests[i - SPEED_S + 1 : i + 1]) / SPEED_S, 2) for i in places
             ],
             "spend_nano_per_min": [sum(nano[i - MINUTE_S + 1 : i + 1]) for i in places],
             "in_flight": [

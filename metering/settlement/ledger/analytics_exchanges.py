@@ -41,7 +41,7 @@ RARE = 100
 _EVENT, _SERIES, _HOUR = usage_event.c, usage_series.c, SUMS["hour"].c
 _OF_TENANT = frozenset({"tenant", "user", "session"})
 """What an index finds, in the order of times."""
-_SHOWN = ("http_status", "finish_reason", "degrade_step")
+_SHOWN = ("model_public", "http_status", "finish_reason", "degrade_step")
 """What only the payload says; gone once that is in an archive."""
 
 

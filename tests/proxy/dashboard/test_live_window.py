@@ -18,6 +18,7 @@ def event(**changes: Any) -> dict[str, Any]:
         "units": {"input_uncached": 60, "output_text": 40, "web_search": 3},
         "admission_nano": 2_000,
         "status": "success",
+        "completed_at": NOW_MS * 1_000_000,
         **changes,
     }
 
@@ -48,6 +49,27 @@ def test_an_exchange_counts_once_and_each_failed_try_is_an_error() -> None:
     assert (tick["requests_per_min"], tick["errors_per_min"]) == (1, 1)
     assert tick["spend_nano_per_min"] == 2_000
     assert told is None
+
+
+def test_what_was_used_long_ago_is_not_now_but_is_somebodys_spend() -> None:
+    """Usage of last week that is reported today draws no peak; its tenant's caps are looked at."""
+    window = LiveWindow()
+    old = event(kind="custom", completed_at=(NOW_MS - 86_400_000) * 1_000_000)
+
+    told = window.feed(NOW_MS - 1000, old)
+
+    assert told == "acme"
+    assert window.tick(NOW_MS, None)["spend_nano_per_min"] == 0
+    window.feed(NOW_MS - 1000, event(kind="custom"))
+    assert window.tick(NOW_MS, None)["spend_nano_per_min"] == 2_000
+
+
+def test_models_have_the_names_of_history() -> None:
+    """A click on one leads to its history, which knows the upstreams' models."""
+    window = LiveWindow()
+    window.feed(NOW_MS - 1000, event(model_public="large", model_upstream="gpt-4o"))
+
+    assert [row["model"] for row in window.tick(NOW_MS, None)["models"]] == ["gpt-4o"]
 
 
 def test_history_has_for_each_second_what_its_tick_said() -> None:
@@ -88,7 +110,9 @@ def test_what_is_remembered_is_bounded() -> None:
     """Tenants without end make no memory without end."""
     window = LiveWindow()
     for number in range(STEPS_KEPT + 50):
-        window.feed(NOW_MS + number * 2_000, event(tenant=f"t{number}", degrade_step="s"))
+        at_ms = NOW_MS + number * 2_000
+        said = event(tenant=f"t{number}", degrade_step="s", completed_at=at_ms * 1_000_000)
+        window.feed(at_ms, said)
     window.tick(NOW_MS + (STEPS_KEPT + 50) * 2_000, 0)
 
     assert len(window._steps) == STEPS_KEPT

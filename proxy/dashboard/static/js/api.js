@@ -9,8 +9,8 @@ export class ApiError extends Error {
 }
 
 export function toLogin() {
-  const here = location.hash.length > 2 ? `?next=${encodeURIComponent(location.hash)}` : "";
-  location.assign(`/dashboard/login${here}`);
+  // behind a #, so that the server is not told where somebody was
+  location.assign(`/dashboard/login${location.hash.length > 2 ? location.hash : ""}`);
 }
 
 export function query(params = {}) {

@@ -23,8 +23,9 @@ const SCREENS = [
   { path: "reviews", name: "Review queue", screen: reviews },
   { path: "invoices", name: "Invoices", screen: invoices },
   { path: "upstreams", name: "Upstreams", screen: upstreams },
-  { path: "audit", name: "Audit", screen: audit },
+  { path: "audit", name: "Audit", screen: audit, role: "admin" },
 ];
+let screens = [];
 const RANK = { viewer: 0, billing: 1, admin: 2 };
 const MARK = document.querySelector("link[rel=icon]").href;
 
@@ -43,7 +44,8 @@ function themeNow() {
 }
 
 function frame(who) {
-  app_.links = SCREENS.map(({ path, name }, at) => h("a", { href: `#/${path}` }, name, h("span", { class: "hint-key", "aria-hidden": "true" }, at + 1)));
+  screens = SCREENS.filter(({ role }) => !role || RANK[who.role] >= RANK[role]);
+  app_.links = screens.map(({ path, name }, at) => h("a", { href: `#/${path}` }, name, h("span", { class: "hint-key", "aria-hidden": "true" }, at + 1)));
   app_.state = h("div", { class: "link-state", "data-state": "waiting", role: "status" }, h("span", {}, "Connecting"));
   app_.banner = h("div", { class: "banner", role: "status", hidden: true });
   app_.screen = h("div", { class: "screen", id: "screen", tabindex: "-1" });
@@ -63,7 +65,7 @@ function frame(who) {
 function help() {
   if (document.querySelector("dialog[open]")) return;
   dialog("Keyboard and colours", () => [
-    h("div", { class: "keys" }, SCREENS.map(({ name }, at) => [h("kbd", {}, at + 1), name]).flat(),
+    h("div", { class: "keys" }, screens.map(({ name }, at) => [h("kbd", {}, at + 1), name]).flat(),
       h("kbd", {}, "/"), "Search or filter", h("kbd", {}, "r"), "Read again", h("kbd", {}, "t"), "Next colours",
       h("kbd", {}, "?"), "This sheet", h("kbd", {}, "Esc"), "Close what is open"),
     h("div", { class: "field" }, h("span", {}, "Colours"),
@@ -74,34 +76,50 @@ function shortcuts(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target.closest("input, select, textarea")) { if (event.key === "Escape") event.target.blur(); return; }
   const place = Number(event.key);
-  if (place >= 1 && place <= SCREENS.length) location.hash = `#/${SCREENS[place - 1].path}`;
+  if (place >= 1 && place <= screens.length) location.hash = `#/${screens[place - 1].path}`;
   else if (event.key === "?") help();
   else if (event.key === "/") { const search = app_.screen.querySelector("[data-search]"); if (search) { event.preventDefault(); search.focus(); } }
   else if (event.key === "r") route();
   else if (event.key === "t") { const order = ["auto", "light", "dark"]; theme(order[(order.indexOf(themeNow()) + 1) % 3]); }
 }
 
+// An address that somebody mistyped is taken as it is written.
+function plain(text) {
+  try { return decodeURIComponent(text); } catch { return text; }
+}
+
 function place() {
   const [path, search = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
   const [first = "", ...rest] = path.split("/");
-  return { first: first || "now", rest: rest.map(decodeURIComponent), params: new URLSearchParams(search) };
+  return { first: first || "now", rest: rest.map(plain), params: new URLSearchParams(search) };
 }
 
 function route() {
   const { first, rest, params } = place();
-  const found = SCREENS.find((each) => each.path === first);
+  const found = screens.find((each) => each.path === first);
   if (!found) { location.replace("#/now"); return; }
   current?.close?.();
-  SCREENS.forEach(({ path }, at) => {
+  screens.forEach(({ path }, at) => {
     if (path === first) app_.links[at].setAttribute("aria-current", "page"); else app_.links[at].removeAttribute("aria-current");
   });
-  if (innerWidth <= 860) app_.links[SCREENS.indexOf(found)].scrollIntoView({ block: "nearest", inline: "center" });
+  if (innerWidth <= 860) app_.links[screens.indexOf(found)].scrollIntoView({ block: "nearest", inline: "center" });
   document.title = `${found.name} · Tokenweir`;
   const shown = found.inner && rest.length && rest[0] ? found.inner : found.screen;
   current = shown.show({ host: fill(app_.screen), id: rest[0], rest, params, ...app_.shared }) ?? null;
 }
 
-function liveState(state, body) {
+// How many cases wait stands beside the name of their screen, and changes with them.
+async function recount() {
+  const link = app_.links[screens.findIndex(({ path }) => path === "reviews")];
+  try {
+    const page = await get("reviews", { limit: 100 });
+    const waits = page.data.length;
+    link.querySelector(".count")?.remove();
+    if (waits) put(link, h("span", { class: "count" }, page.next_cursor ? `${waits}+` : waits, unseen(" waiting")));
+  } catch { /* the screen itself says what is wrong */ }
+}
+
+function liveState(state) {
   app_.state.dataset.state = state;
   fill(app_.state, h("span", {}, { live: "Live", waiting: "Reconnecting", away: "Redis is away" }[state]));
   const late = state !== "live";
@@ -111,7 +129,7 @@ function liveState(state, body) {
     app_.banner.hidden = false;
     app_.banner.className = state === "away" ? "banner bad" : "banner";
     fill(app_.banner, state === "away"
-      ? `Redis cannot be read (${body?.cause ?? "no answer"}): live numbers stand still until it is back. History comes from the ledger and goes on.`
+      ? "Redis cannot be read: live numbers stand still until it is back. History comes from the ledger and goes on."
       : "The connection to the console is lost. What you see is from before; it is tried again all the time.");
   }, state === "away" ? 0 : 4000);
 }
@@ -130,14 +148,12 @@ async function start() {
     live, who,
     may: (role) => RANK[who.role] >= RANK[role],
     go: (hash) => { location.hash = hash; },
+    recount,
   };
-  live.on("alert", () => null);
+  live.on("alert", recount);
   addEventListener("hashchange", () => { route(); app_.screen.focus({ preventScroll: true }); scrollTo(0, 0); });
   addEventListener("keydown", shortcuts);
-  get("reviews", { limit: 100 }).then((page) => {
-    const waits = page.data.length;
-    if (waits) put(app_.links[4], h("span", { class: "count" }, waits, unseen(" waiting")));
-  }).catch(() => null);
+  recount();
   route();
 }
 

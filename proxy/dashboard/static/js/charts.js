@@ -94,7 +94,7 @@ export function overTime(host, { starts, groups, interval, text, axisText, atTex
   const chart = new Chart(host, () => ({
     padding: [12, 10, 0, 0], legend: { show: false },
     cursor: { y: false, points: { show: !stacked, size: 7 }, drag: { x: false, y: false } },
-    scales: { x: { time: true, range: stacked ? (_, low, high) => [low - interval * .6, high + interval * .6] : undefined },
+    scales: { x: { time: true, range: (_, low, high) => [low - interval * .6, high + interval * .6] },
       y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     axes: [axis({ space: 72, size: 34, values: (_, ticks) => ticks.map(atText) }), axis({ size: 58, space: 34, values: (_, ticks) => ticks.map(axisText) })],

@@ -8,6 +8,13 @@ import { amount, count, moment, ms, usd } from "./format.js";
 export const TONE = { success: "good", error: "bad", truncated: "warn", stopped: "warn", cancelled: "" };
 export const status = (name) => h("span", { class: `tag ${TONE[name] ?? ""}` }, name ?? "–");
 
+// What was asked for, what that became by a step or a fallback, and below it whose model answered.
+function model(row) {
+  const served = row.model_public || row.model_requested;
+  return [served === row.model_requested ? served : `${row.model_requested} → ${served}`,
+    row.model && row.model !== served ? h("div", { class: "muted" }, row.model) : null];
+}
+
 export function show({ host, params, go: goTo, may }) {
   const go = (search) => goTo(`#/exchanges?${search}`);
   const stop = new AbortController();
@@ -39,8 +46,8 @@ function draw(host, page, { at, load, may }) {
   const columns = [
     { label: "At", cls: "when", cell: (row) => h("a", { href: `#/exchanges/${encodeURIComponent(row.exchange_id)}` }, moment(row.at)) },
     { label: "Tenant", cls: "name", cell: (row) => row.tenant },
-    { label: "Model", cls: "name", cell: (row) => row.model === row.model_requested || !row.model ? row.model_requested : `${row.model_requested} → ${row.model}` },
-    { label: "Status", cell: (row) => [status(row.status), row.cache === "hit" ? [" ", h("span", { class: "tag good" }, "cache")] : null, row.degrade_step ? [" ", h("span", { class: "tag warn" }, "stepped down")] : null] },
+    { label: "Model", cls: "name", cell: model },
+    { label: "Status", cls: "state-cell", cell: (row) => [status(row.status), row.cache === "hit" ? [" ", h("span", { class: "tag good" }, "cache")] : null, row.degrade_step ? [" ", h("span", { class: "tag warn" }, "stepped down")] : null] },
     { label: "Tokens", num: true, cell: (row) => count(row.tokens?.total ?? row.tokens) },
     { label: "Spend", num: true, cell: (row) => usd(amount(row, "sell")) },
     ...(may("billing") ? [{ label: "Cost", num: true, cell: (row) => usd(amount(row, "cost")) }] : []),
@@ -48,7 +55,7 @@ function draw(host, page, { at, load, may }) {
     { label: "Latency", num: true, cell: (row) => ms(row.latency_ms) },
     { label: "Tries", num: true, cell: (row) => count(row.attempts) },
   ];
-  fill(host, table("Exchanges", columns, page.data, { onOpen: (row) => { location.hash = `#/exchanges/${encodeURIComponent(row.exchange_id)}`; } }),
+  fill(host, table("Exchanges", columns, page.data, { cls: "dense", onOpen: (row) => { location.hash = `#/exchanges/${encodeURIComponent(row.exchange_id)}`; } }),
     h("div", { class: "pager" }, `Page ${at + 1}`, h("span", { class: "grow" }),
       h("button", { class: "button small", type: "button", disabled: at === 0, onClick: () => load(at - 1) }, "Newer"),
       h("button", { class: "button small", type: "button", disabled: !page.next_cursor, onClick: () => load(at + 1) }, "Older")));

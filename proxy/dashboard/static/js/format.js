@@ -55,7 +55,13 @@ export function shortUsd(value) {
   return `$${Number(value.toPrecision(2))}`;
 }
 
-export const percent = (share, digits = 1) => share === null || share === undefined ? "–" : `${(share * 100).toFixed(share > 0 && share < 1 ? digits : 0)} %`;
+// What is almost all is not shown as all: a cap at 99.8 % has something left.
+export function percent(share, digits = 1) {
+  if (share === null || share === undefined) return "–";
+  const part = share > 0 && share < 1;
+  const text = (share * 100).toFixed(part ? digits : 0);
+  return part && Number(text) === 100 ? `>${digits ? "99.9" : "99"} %` : `${text} %`;
+}
 
 export function ms(value) {
   if (value === null || value === undefined) return "–";

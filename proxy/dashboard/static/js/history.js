@@ -3,18 +3,19 @@
 import { get, query } from "./api.js";
 import { behind, colour, legend, overTime } from "./charts.js";
 import { card, empty, failed, fill, h, put, select, table, waiting } from "./dom.js";
-import { amount, count, dollars, moment, ms, nano, percent, short, shortUsd, usd } from "./format.js";
+import { amount, count, dollars, moment, ms, nano, percent, short, shortUsd, title, usd } from "./format.js";
 import { changed, chips, chosen, DIMENSIONS, INTERVAL_S, rangePicker, rfc, span } from "./filters.js";
 
 const GROUPS = 7;
+const percentTick = (value) => `${Number((value * 100).toPrecision(3))} %`;
 const MEASURES = {
   sell: { name: "Spend", kind: "bars", of: (row) => dollars(row, "sell"), text: (value) => shortUsd(value), axis: shortUsd },
   cost: { name: "Cost", kind: "bars", of: (row) => dollars(row, "cost"), text: shortUsd, axis: shortUsd, money: true },
   margin: { name: "Margin", kind: "lines", of: (row) => dollars(row, "margin"), text: shortUsd, axis: shortUsd, money: true },
   tokens: { name: "Tokens", kind: "bars", of: (row) => row.tokens.total, text: count, axis: short },
   requests: { name: "Requests", kind: "bars", of: (row) => row.requests, text: count, axis: short },
-  errors: { name: "Error rate", kind: "lines", of: (row) => row.requests ? row.error_rate : null, text: percent, axis: (value) => percent(value, 0) },
-  cache: { name: "Cache hits", kind: "lines", of: (row) => row.requests ? row.cache_hit_rate : null, text: percent, axis: (value) => percent(value, 0) },
+  errors: { name: "Error rate", kind: "lines", of: (row) => row.requests ? row.error_rate : null, text: percent, axis: percentTick },
+  cache: { name: "Cache hits", kind: "lines", of: (row) => row.requests ? row.cache_hit_rate : null, text: percent, axis: percentTick },
   latency: { name: "Latency p95", kind: "lines", of: (row) => row.latency_ms?.p95 ?? null, text: ms, axis: ms },
   ttft: { name: "First token p95", kind: "lines", of: (row) => row.ttft_ms?.p95 ?? null, text: ms, axis: ms },
 };
@@ -182,7 +183,7 @@ function rows(host, groups, { by, params, go, may }) {
   const sort = { by: params.get("sort") ?? SORTS[params.get("measure")] ?? "sell", up: false };
   const has = (row) => row[by] !== null && row[by] !== undefined && row[by] !== "";
   const columns = [
-    { label: by, cls: "name", cell: (row) => [h("i", { class: "swatch", colour: colour(Math.min(groups.data.indexOf(row), GROUPS)) }), has(row) ? h("button", { class: "row-button", type: "button", onClick: () => inside(row) }, String(row[by])) : h("span", { class: "muted" }, "none")], foot: () => "Total" },
+    { label: title(by), cls: "name", cell: (row) => [h("i", { class: "swatch", colour: colour(Math.min(groups.data.indexOf(row), GROUPS)) }), has(row) ? h("button", { class: "row-button", type: "button", onClick: () => inside(row) }, String(row[by])) : h("span", { class: "muted" }, "none")], foot: () => "Total" },
     { label: "Spend", num: true, sort: "sell", cell: (row) => usd(amount(row, "sell")), foot: (sum) => usd(amount(sum, "sell")) },
     { label: "Share", num: true, cell: (row) => whole > 0n ? percent(Number((nano(amount(row, "sell")) ?? 0n) * 10000n / whole) / 10000) : "–" },
     ...(may("billing") && amount(groups.totals ?? {}, "margin") !== null ? [{ label: "Margin", num: true, cell: (row) => usd(amount(row, "margin")), foot: (sum) => usd(amount(sum, "margin")) }] : []),

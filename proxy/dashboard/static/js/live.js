@@ -1,5 +1,7 @@
 // One event source for the page; screens subscribe to kinds and are given what stands already.
 
+import { toLogin } from "./api.js";
+
 const QUIET_MS = 15000;
 const KINDS = ["history", "tick", "caps", "degradation", "alert", "upstreams", "away"];
 
@@ -37,7 +39,7 @@ export class Live {
     this.retry = setTimeout(async () => {
       try {
         const answer = await fetch("/admin/v1/whoami", { credentials: "same-origin" });
-        if (answer.status === 401) { location.assign("/dashboard/login"); return; }
+        if (answer.status === 401) { toLogin(); return; }
       } catch { /* still away */ }
       this.open();
     }, Math.min(1000 * 2 ** this.tries, 15000));

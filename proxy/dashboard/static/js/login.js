@@ -3,8 +3,7 @@ const said = document.getElementById("said");
 const key = document.getElementById("key");
 
 function next() {
-  const wanted = new URLSearchParams(location.search).get("next") ?? "";
-  return wanted.startsWith("#/") ? `/dashboard${wanted}` : "/dashboard";
+  return location.hash.startsWith("#/") ? `/dashboard${location.hash}` : "/dashboard";
 }
 
 form.addEventListener("submit", async (event) => {

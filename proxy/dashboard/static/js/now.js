@@ -155,6 +155,6 @@ function upstreams(host, aside, body) {
     const [tone, text] = row.state === "closed" && row.success_ratio !== null && row.success_ratio < 0.9 ? ["warn", "failing"] : HEALTH[row.state] ?? ["", row.state];
     return h("li", {}, h("span", { class: "what" }, h("i", { class: `dot ${tone}` }), row.upstream, unseen(` ${text}`)),
       h("span", { class: "right" }, row.success_ratio === null ? "–" : percent(row.success_ratio)),
-      h("span", { class: "sub" }, [text, `p50 ${ms(row.latency_ms?.p50)}`, `${count(row.attempts)} asked`, row.rate_limited ? `${count(row.rate_limited)} × 429` : null].filter(Boolean).join(" · ")));
+      h("span", { class: "sub" }, [text, row.latency_ms?.p50 == null ? null : `p50 ${ms(row.latency_ms.p50)}`, `${count(row.attempts)} asked`, row.rate_limited ? `${count(row.rate_limited)} × 429` : null].filter(Boolean).join(" · ")));
   })));
 }

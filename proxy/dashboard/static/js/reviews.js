@@ -10,7 +10,7 @@ const VERDICTS = {
   rebase: ["This is usual now", "It goes on, and the level it has reached is taken for usual from now on."],
 };
 
-export function show({ host, may, params, go }) {
+export function show({ host, may, params, go, recount }) {
   const stop = new AbortController();
   const every = params.get("show") === "all";
   const list = h("div", { class: "items" }, waiting());
@@ -20,7 +20,7 @@ export function show({ host, may, params, go }) {
     try {
       const { rows } = await all("reviews", every ? { all: "true" } : {}, { most: 500, signal: stop.signal });
       const shown = rows.filter((row) => every || waits(row));
-      fill(list, shown.length ? shown.map((row) => item(row, may, load))
+      fill(list, shown.length ? shown.map((row) => item(row, may, () => { load(); recount(); }))
         : card(null, { body: empty("Nothing waits for you", "Spend that is far from what a tenant or key usually has is listed here, and paused if you have asked for that.", false) }));
     } catch (error) { if (!stop.signal.aborted) fill(list, card(null, { body: failed(error, load) })); }
   };
@@ -40,7 +40,7 @@ function item(row, may, again) {
       ...Object.entries(row.steps ?? {}).map(([step, at]) => [title(step), moment(at)]),
       ...(row.decisions ?? []).map((each) => [title(each.verdict), `${moment(each.at)} by ${each.by}: ${each.reason}`])].map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     h("div", { class: "item-foot" }, h("a", { class: "button small", href: `#/history?tenant=${segment(row.tenant)}&range=24h` }, "See its usage"),
-      may("admin") && waits(row) && Object.entries(VERDICTS).map(([verdict, [text]]) =>
+      may("admin") && waits(row) && Object.entries(VERDICTS).filter(([verdict]) => verdict !== "keep" || row.steps?.pause).map(([verdict, [text]]) =>
         h("button", { class: verdict === "keep" ? "button small danger" : verdict === "approve" ? "button small primary" : "button small", type: "button", onClick: () => decide(row, verdict, again) }, text))));
 }
 
@@ -48,16 +48,18 @@ function decide(row, verdict, again) {
   const [text, about] = VERDICTS[verdict];
   dialog(`${text}: ${row.tenant}${row.api_key_id ? ` / ${row.api_key_id}` : ""}`, ({ close }) => {
     const reason = h("input", { required: true, autofocus: true, autocomplete: "off" });
+    const button = h("button", { class: verdict === "keep" ? "button danger" : "button primary", type: "submit" }, text);
     const said = h("p", { class: "note bad", role: "alert", hidden: true });
     return h("form", { class: "dialog-body", onSubmit: async (event) => {
       event.preventDefault();
+      button.disabled = true;
       try {
         await send("POST", `reviews/${segment(row.id)}/decide`, { verdict, reason: reason.value.trim() });
         close();
         toast("Your decision is in the books.");
         again();
-      } catch (error) { said.hidden = false; said.textContent = error.message; }
+      } catch (error) { said.hidden = false; said.textContent = error.message; button.disabled = false; }
     } }, h("p", { class: "muted" }, about), said, field("Why, for the books", reason),
-    h("div", { class: "dialog-foot" }, h("button", { class: "button", type: "button", onClick: close }, "Cancel"), h("button", { class: "button primary", type: "submit" }, text)));
+    h("div", { class: "dialog-foot" }, h("button", { class: "button", type: "button", onClick: close }, "Cancel"), button));
   });
 }

@@ -31,7 +31,7 @@ export function show({ host, may, go, params }) {
         h("button", { class: "button small", type: "button", disabled: at === last, onClick: () => turn(1) }, "On")));
   };
   const load = async () => {
-    try { ({ rows } = await all("tenants", {}, { signal: stop.signal })); draw(); } catch (error) { if (!stop.signal.aborted) fill(list, failed(error, load)); }
+    try { ({ rows } = await all("tenants", { limit: 1000 }, { signal: stop.signal })); draw(); } catch (error) { if (!stop.signal.aborted) fill(list, failed(error, load)); }
   };
   load();
   return { close: () => stop.abort() };
@@ -52,22 +52,24 @@ function columns() {
 
 function create(go) {
   dialog("New tenant", ({ close, body }) => {
-    const id = h("input", { autofocus: true, required: true, pattern: "[A-Za-z0-9._\\-]{1,64}", class: "mono", spellcheck: "false", autocomplete: "off" });
+    const id = h("input", { autofocus: true, required: true, pattern: "[A-Za-z0-9._\\-]{1,64}", title: "1 to 64 letters, digits, . _ -", class: "mono", spellcheck: "false", autocomplete: "off" });
     const name = h("input", { autocomplete: "off" });
-    const cap = h("input", { inputmode: "decimal", pattern: "[0-9]+(\\.[0-9]{1,9})?", placeholder: "50.00", autocomplete: "off" });
+    const cap = h("input", { inputmode: "decimal", pattern: "[0-9]+(\\.[0-9]{1,9})?", placeholder: "50.00", title: "An amount like 50 or 0.25", autocomplete: "off" });
+    const button = h("button", { class: "button primary", type: "submit" }, "Make it");
     const said = h("p", { class: "note bad", role: "alert", hidden: true });
     return h("form", { class: "dialog-body", onSubmit: async (event) => {
       event.preventDefault();
+      button.disabled = true;
       const made = { id: id.value, name: name.value.trim() || id.value };
-      if (cap.value) made.limits = { tenant: { daily_cap: Number(cap.value) } };
+      if (cap.value) made.limits = { tenant: { daily_cap: cap.value } };
       try {
         await send("POST", "tenants", made);
         close();
         toast(`Tenant ${made.id} is made.`);
         go(`#/tenants/${encodeURIComponent(made.id)}`);
-      } catch (error) { said.hidden = false; said.textContent = error.message; body.scrollTop = 0; }
+      } catch (error) { said.hidden = false; said.textContent = error.message; body.scrollTop = 0; button.disabled = false; }
     } }, said, field("Id", id, "Travels in every event and never changes: letters, digits, . _ -"), field("Name", name, "For people; may change"),
     field("Cap within any 24 hours, USD", cap, "Left empty, the cap of every tenant that sets none"),
-    h("div", { class: "dialog-foot" }, h("button", { class: "button", type: "button", onClick: close }, "Cancel"), h("button", { class: "button primary", type: "submit" }, "Make it")));
+    h("div", { class: "dialog-foot" }, h("button", { class: "button", type: "button", onClick: close }, "Cancel"), button));
   });
 }

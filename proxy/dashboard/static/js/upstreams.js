@@ -35,7 +35,7 @@ function shown(rows, wanted, may) {
     return [h("i", { class: `dot ${tone}` }), text, row.until ? h("span", { class: "muted" }, ` until ${moment(row.until).slice(11)}`) : null];
   };
   return table("Upstreams", [
-    { label: "Upstream", cls: "name", cell: (row) => [h("b", {}, row.upstream), h("div", { class: "muted" }, row.vendor ?? row.provider)] },
+    { label: "Upstream", cls: "name", cell: (row) => [h("b", {}, row.upstream), (row.vendor ?? row.provider) === row.upstream.split("/")[0] ? null : h("div", { class: "muted" }, row.vendor ?? row.provider)] },
     { label: "State", cls: "state-cell", cell: state },
     { label: "Success", num: true, cell: (row) => percent(row.success_ratio) },
     { label: "Asked", num: true, cell: (row) => count(row.attempts) },
@@ -46,5 +46,5 @@ function shown(rows, wanted, may) {
     { label: "Tokens/s", num: true, cell: (row) => count(row.tokens_per_s?.p50) },
     ...(may("billing") ? [{ label: "Cost of 1,000", num: true, cell: (row) => row.cost_usd_per_1000 ? usd(row.cost_usd_per_1000) : "–" }] : []),
     { label: "Last failure", cls: "fold", cell: (row) => row.last_failure ? `${row.last_failure.outcome}, ${ago(row.last_failure.at)} ago` : row.why ?? "–" },
-  ], found);
+  ], found, { cls: "dense" });
 }
