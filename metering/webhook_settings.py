@@ -51,6 +51,13 @@ class WebhookEndpoint:
     """Usage and statements from here on; None for what comes after it is first seen."""
     timeout_s: float = 15.0
     dead_after_s: int = 3 * 86_400
+    previous_key: bytes | None = field(default=None, repr=False)
+    """Signs beside the other one until every receiver knows the new secret."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """All that messages are signed with, the newest first."""
+        return (self.key,) if self.previous_key is None else (self.key, self.previous_key)
 
 
 def read_secret(secret: str) -> bytes:

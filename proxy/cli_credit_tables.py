@@ -13,7 +13,9 @@ def grants_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Every grant in a line."""
     if not rows:
         return "Nobody was granted anything."
-    table = _table(("Grant", "Tenant", "Kind"), ("Priority", "USD", "Left", "Drawn"), ("Expires",))
+    table = _table(
+        ("Grant", "Tenant", "Kind"), ("Priority", "USD", "Left", "Drawn"), ("From", "Expires")
+    )
     for row in rows:
         table.add_row(
             row["id"],
@@ -23,6 +25,7 @@ def grants_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             row["usd"],
             row["left_usd"],
             row["drawn_usd"],
+            row["from"],
             row["expires"] or "never",
         )
     return table

@@ -250,9 +250,10 @@ def _asked(settings: Settings, ask: Callable[[Ledger], _Answer], *, as_json: boo
 
 
 def _grant_row(standing: Standing) -> dict[str, Any]:
+    from metering.clock import now_ns
     from proxy.admin.rows import grant_row
 
-    return grant_row(standing)
+    return grant_row(standing, now_ns())
 
 
 def _balance_row(found: Balance) -> dict[str, Any]:

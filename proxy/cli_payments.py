@@ -129,6 +129,26 @@ def retry(
     click.echo(f"{count_of(count, 'thing')} to be looked into again")
 
 
+@payments.command("dismiss")
+@click.argument("callback")
+@click.option("--by", help="Who decides; the user who is logged in if left out.")
+@shared_options
+def dismiss(
+    *, callback: str, by: str | None, config_file: str | None, data_dir: Path | None, as_json: bool
+) -> None:
+    """Put a callback aside that Stripe does not know."""
+    settings = load_config(config_file, data_dir, as_json).settings
+    who = by or user_name(as_json)
+    from metering.settlement.ledger import payment_book as book
+
+    if not _asked(settings, lambda ledger: book.dismiss(ledger, callback, by=who), as_json=as_json):
+        fail(NOT_FOUND, f"no callback {callback} is in review", as_json)
+    if as_json:
+        echo_json({"callback": callback, "dismissed_by": who})
+        return
+    click.echo(f"{callback} is put aside")
+
+
 @payments.command("assign")
 @click.argument("payment")
 @click.option("--tenant", required=True, help="Whose credit it is.")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from metering.list_prices import packaged_list_prices
-from metering.price_diff import compare
+from metering.price_diff import RateChange, compare
 from metering.prices import PriceBook, RatesByModel
 from metering.settlement.ledger.price_books import Eras, publications
 from metering.settlement.ledger.provider_books import list_runs
@@ -74,22 +75,41 @@ def bodies_against(ledger: Ledger, against: str | None, now_ns: int) -> Before:
 
 
 def differences(before: Before, prices: PriceBook, now_ns: int) -> list[dict[str, Any]]:
-    """What changes now, and at each later time at which something begins; told once each."""
+    """What changes now, and at each later time at which something begins; told once each.
+
+    A change that began in the past says when; one without a date holds from now on.
+    """
     starts = {each[0] for each in before.eras} | {each.effective_from_ns for each in prices.eras}
+    past = sorted((each for each in starts if each <= now_ns), reverse=True)
+    begun = [(each, _changes(before, prices, each)) for each in past]
     rows: list[dict[str, Any]] = []
-    told: set[tuple[Any, ...]] = set()
+    told: set[RateChange] = set()
     for time_ns in (now_ns, *sorted(each for each in starts if each > now_ns)):
-        book = prices.at(time_ns)
-        after = book.body(sell=False), book.body(sell=True)
-        for side, old, new in zip(_SIDES, before.at(time_ns), after, strict=True):
-            for change in compare(old, new) if side in before.sides else ():
-                body = asdict(change)
-                key = tuple(body.values())
-                if key not in told:
-                    told.add(key)
-                    since = None if time_ns == now_ns else rfc3339(time_ns)
-                    rows.append({"from": since, **body, "change_ppm": change.change_ppm})
+        for change in _changes(before, prices, time_ns):
+            if change in told:
+                continue
+            told.add(change)
+            since = time_ns if time_ns > now_ns else _since(change, begun)
+            body = {**asdict(change), "change_ppm": change.change_ppm}
+            rows.append({"from": rfc3339(since) if since else None, **body})
     return rows
+
+
+def _since(change: RateChange, begun: Sequence[tuple[int, Sequence[RateChange]]]) -> int:
+    """Since when it has held without a break; `begun` goes back in time."""
+    held = takewhile(lambda each: change in each[1], begun)
+    return min((since for since, _ in held), default=0)
+
+
+def _changes(before: Before, prices: PriceBook, time_ns: int) -> list[RateChange]:
+    book = prices.at(time_ns)
+    after = book.body(sell=False), book.body(sell=True)
+    return [
+        change
+        for side, old, new in zip(_SIDES, before.at(time_ns), after, strict=True)
+        if side in before.sides
+        for change in compare(old, new)
+    ]
 
 
 def usage_change(ledger: Ledger, prices: PriceBook, since_ns: int, now_ns: int) -> dict[str, Any]:

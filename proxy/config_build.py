@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Container, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -119,7 +120,7 @@ def build(
         sinks=build_sinks(shape.alerts, findings),
         cache=build_cache(shape, findings),
         cache_url=build_cache_url(shape, findings),
-        **_billing(shape, findings, directory),
+        **_billing(shape, findings, directory, now_ns),
         **_beside(shape, findings, directory),
     )
 
@@ -135,12 +136,15 @@ def _beside(shape: FileShape, findings: Findings, directory: FilePath) -> dict[s
     }
 
 
-def _billing(shape: FileShape, findings: Findings, directory: FilePath) -> dict[str, Any]:
+def _billing(
+    shape: FileShape, findings: Findings, directory: FilePath, now_ns: int
+) -> dict[str, Any]:
     """What tenants pay by, who is told, and what their invoices say."""
     plans = build_plans(shape, findings)
+    today = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).date()
     return {
         "plans": plans,
-        "assignments": build_assignments(shape.tenants, plans, findings),
+        "assignments": build_assignments(shape.tenants, plans, findings, today=today),
         "stripe": build_stripe(shape, findings),
         "webhooks": build_webhooks(shape.webhooks, findings),
         "invoicing": build_invoicing(shape, findings, directory),

@@ -27,7 +27,7 @@ from proxy.vendors import vendor, vendor_types
 
 HIDDEN = "***"
 
-_SECRET_NAMES = frozenset({"api_key", "admin_key", "secret", "salt", "key"})
+_SECRET_NAMES = frozenset({"api_key", "admin_key", "secret", "previous_secret", "salt", "key"})
 _SECRET_LISTS = frozenset({"webhook_secrets"})
 _ADDRESSES = frozenset({"url", "base_url", "proxy", "api_base"})
 _TELLING = frozenset({"sinks", "webhooks"})

@@ -7,7 +7,7 @@ dimension that the meter does not have, a key that the kind of charge does not l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 from metering.ids import is_id
 from metering.plans import (
@@ -53,14 +53,36 @@ def build_plans(shape: FileShape, findings: Findings) -> tuple[Plan, ...]:
 
 
 def build_assignments(
-    tenants: Sequence[TenantShape], plans: Sequence[Plan], findings: Findings
+    tenants: Sequence[TenantShape], plans: Sequence[Plan], findings: Findings, *, today: date
 ) -> dict[str, tuple[Assignment, ...]]:
     """By tenant, which plans it has from when on; tenants without any are left out."""
-    return {
-        tenant.id: _assignments(tenant.plan, ("tenants", index, "plan"), plans, findings)
-        for index, tenant in enumerate(tenants)
-        if tenant.plan
-    }
+    found: dict[str, tuple[Assignment, ...]] = {}
+    for index, tenant in enumerate(tenants):
+        if tenant.plan:
+            path: Path = ("tenants", index, "plan")
+            found[tenant.id] = _assignments(tenant.plan, path, plans, findings)
+            if tenant.prepaid is not None and tenant.prepaid.hard_stop:
+                _warn_of_trials(found[tenant.id], path, plans, today, findings)
+    return found
+
+
+def _warn_of_trials(
+    assigned: Sequence[Assignment],
+    path: Path,
+    plans: Sequence[Plan],
+    today: date,
+    findings: Findings,
+) -> None:
+    """Until a month is closed a balance has its list prices, those of a trial, too."""
+    for index, each in enumerate(assigned):
+        days = max((plan.trial_days for plan in plans if plan.id == each.plan), default=0)
+        if days and today < each.since + timedelta(days=days):
+            findings.warn(
+                (*path, index),
+                f"the {days} days of its trial are free, and prepaid.hard_stop stops it all the "
+                "same once its credit is used up at list prices",
+                "grant what the trial may come to, or begin with hard_stop: false",
+            )
 
 
 def _assignments(

@@ -47,6 +47,9 @@ def _build(path: Path, each: WebhookShape, findings: Findings) -> WebhookEndpoin
         name=each.name,
         url=each.url,
         key=_key((*path, "secret"), each.secret, findings),
+        previous_key=None
+        if each.previous_secret is None
+        else _key((*path, "previous_secret"), each.previous_secret, findings),
         events=frozenset(each.events),
         format=WebhookFormat(each.format),
         since_ns=_since_ns((*path, "since"), each.since, findings),

@@ -24,6 +24,8 @@ class WebhookShape:
     """Where to, `https://...`; a private address is allowed."""
     secret: Text
     """What messages are signed with, `whsec_` and base64; write `${NAME}`."""
+    previous_secret: Text | None = None
+    """The secret before this one, while receivers are [moved](webhooks.md#a-new-secret)."""
     events: tuple[Text, ...]
     """Which [events](webhooks.md#events) it is told."""
     format: Annotated[Literal["standard", "cloudevents"], BeforeValidator(_text)] = "standard"

@@ -45,7 +45,7 @@ from proxy.ingress import (
     refusal,
 )
 from proxy.intake import read_body
-from proxy.recording import record
+from proxy.recording import Tally, record
 from proxy.telling import tell_refusal
 
 BODY_MB_MAX = 1
@@ -159,7 +159,7 @@ class _Recording:
         self._standings = front_of(request).standings
         self._principal = principal
         self._request_id = request_id
-        self._report = Report()
+        self._report, self._tally = Report(), Tally()
         self._twins: dict[int, list[int]] = {}
         """Items that say the very same as one before them, by the index of that one."""
 
@@ -176,8 +176,11 @@ class _Recording:
                 self._report.faults.append(error.at(item.index))
             if item.index % IN_FLIGHT == 0:
                 await asyncio.sleep(0)  # others have their turn in the course of a long batch
-        for tenant, booked in by_tenant.items():
-            await self._record_of(tenant, booked)
+        try:
+            for tenant, booked in by_tenant.items():
+                await self._record_of(tenant, booked)
+        finally:
+            self._tally.tell(self._door.log)
         report = self._report
         self._door.log.info(
             "events",
@@ -256,7 +259,7 @@ class _Recording:
         event = encode(replace(made.event, spool_seq=seq, spool_events=spooled))
         bill = Bill(actual=made.actual, events=[event], charges=[], spool_seq=seq)
         try:
-            await record(door, self._hold(made), bill, self._request_id)
+            await record(door, self._hold(made), bill, self._request_id, tally=self._tally)
         except UsageNotRecorded:
             index = made.item.index
             self._report.not_recorded += [index, *self._twins.get(index, [])]

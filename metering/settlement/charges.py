@@ -374,9 +374,20 @@ def percent(ppm: int) -> str:
     return f"{whole}" + (f".{digits}" if digits else "") + " %"
 
 
-def at_list(quantity: int, rate: str, variant: str) -> str:
+def at_list(quantity: int, rate_pico: int, amount: int, events: int, variant: str) -> str:
     """How the amount came about. What only changes a price counts no token, and says so: nothing
-    times a rate is no amount that a customer could follow."""
+    times a rate is no amount that a customer could follow, and neither is a rate times a quantity
+    where both are on the line."""
+    rate = usd_of_pico(rate_pico)
     if not quantity:
         return f"rated again at {rate} USD" + (f", {variant}" if variant else "")
-    return f"{quantity:,} x {rate} USD at {variant or 'list price'}"
+    formula = f"{quantity:,} x {rate} USD at {variant or 'list price'}"
+    if is_rate_times(quantity, rate_pico, amount, events):
+        return formula
+    again = amount - amount_nano(quantity, rate_pico)
+    return f"{formula}, {'+' if again > 0 else '-'} {format_short(abs(again))} USD rated again"
+
+
+def is_rate_times(quantity: int, rate_pico: int, amount: int, events: int) -> bool:
+    """Whether an amount is this rate times this quantity, each event rounded by itself."""
+    return abs(amount - amount_nano(quantity, rate_pico)) <= events

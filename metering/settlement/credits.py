@@ -109,6 +109,14 @@ class Standing:
             entries=self.entries + 1,
         )
 
+    def seen_at(self, time_ns: int) -> Standing:
+        """As it is told to people: what is left of a grant that is over has lapsed, though its
+        grace still holds it for events under way."""
+        ends = self.grant.expires_at
+        if ends is None or time_ns < ends:
+            return self
+        return replace(self, left_nano=0, expired_nano=self.expired_nano + self.left_nano)
+
     @property
     def is_whole(self) -> bool:
         """Whether the parts make up the amount, none of them below zero."""

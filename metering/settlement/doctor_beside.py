@@ -124,7 +124,8 @@ def payments(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             Level.TROUBLE,
             f"{count_of(total, 'payment')} or callbacks wait for a person",
-            "`weir payments list --state review` says why",
+            "`weir payments list --state review` says why; `weir payments assign`, or `dismiss` "
+            "for callbacks",
             {**numbers, "callbacks_in_review": found.callbacks_in_review},
         )
     waited_s = (facts.asked.now_ns - (found.callbacks_since_ns or facts.asked.now_ns)) // NS

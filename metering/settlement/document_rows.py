@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 from metering.money import NANO_PER_CENT, divide_half_even
-from metering.settlement.charges import usd_of_micro, usd_of_pico
+from metering.settlement.charges import is_rate_times, usd_of_micro, usd_of_pico
 from metering.settlement.documents import DRAFT, FINAL, REST, days_of
 from metering.settlement.invoices import LINE_KINDS
 from metering.usage import TOKEN_CLASSES
@@ -212,7 +212,7 @@ def _described(line: Mapping[str, Any]) -> tuple[str, list[str]]:
             return line["name"] or REST, [line["formula"]]
         details = [f"project {line['project']}" if line["project"] else "", line.get("variant", "")]
         if line["kind"] == "adjustment":
-            details.append("corrected" if line["quantity"] else line["formula"])
+            details.append("corrected" if _is_rate_times(line) else line["formula"])
         if not line["amount_nano"] and line["list_nano"]:
             details.append(line["formula"])
         return _joined(line["model"], unit_text(line["unit"])), [each for each in details if each]
@@ -227,12 +227,20 @@ def _described(line: Mapping[str, Any]) -> tuple[str, list[str]]:
     return _joined(line["name"] or line["component"], *values), details
 
 
+def _is_rate_times(line: Mapping[str, Any]) -> bool:
+    """Whether an adjustment takes back what was counted, and no price was changed beside it."""
+    quantity, amounts = line["quantity"], (line["list_nano"], line["events"])
+    return bool(quantity) and is_rate_times(quantity, line["rate_pico"] or 0, *amounts)
+
+
 def _counted(line: Mapping[str, Any]) -> tuple[str, str]:
     """Quantity and unit price, where the line has them."""
     if line["kind"] in ("fee", "discount") or line["reference"]:
         return "", ""
     unit, quantity, rate = line["unit"], line["quantity"], line["rate_pico"]
-    if unit in ("nano_usd", "sla_credit") or (line["kind"] == "adjustment" and not quantity):
+    if unit in ("nano_usd", "sla_credit"):
+        return "", ""
+    if line["kind"] == "adjustment" and not line["component"] and not _is_rate_times(line):
         return "", ""
     if unit == "micro_credit":
         return f"{usd_of_micro(quantity)} credits", ""

@@ -29,7 +29,6 @@ from metering.settlement.charges import (
     charge,
     percent,
     portions,
-    usd_of_pico,
 )
 from metering.settlement.journal import CURRENCY
 from metering.settlement.metered import Cells, Grain, Usage, fits, reduced
@@ -242,7 +241,7 @@ def _rest_lines(rest: Mapping[Grain, Cells], free: str | None) -> list[Line]:
             "",
             cells.quantity,
             0 if free else cells.list_nano,
-            free or at_list(cells.quantity, usd_of_pico(int(rate)), variant),
+            free or at_list(cells.quantity, int(rate), cells.list_nano, cells.events, variant),
             unit=unit,
             rate_pico=int(rate),
             dimensions={"model": model, "type": unit, "project": project}

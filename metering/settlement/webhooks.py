@@ -110,13 +110,14 @@ def body_of(message: Message, written: WebhookFormat, *, source: str) -> tuple[s
     return "application/cloudevents+json", orjson.dumps(event)
 
 
-def headers_of(message_id: str, body: bytes, key: bytes, *, at_s: int) -> dict[str, str]:
-    """The headers of Standard Webhooks for this body, sent at this time."""
-    signed = hmac.new(key, f"{message_id}.{at_s}.".encode() + body, hashlib.sha256).digest()
+def headers_of(message_id: str, body: bytes, *keys: bytes, at_s: int) -> dict[str, str]:
+    """The headers of Standard Webhooks for this body, sent at this time, signed with each key."""
+    signed = f"{message_id}.{at_s}.".encode() + body
+    signatures = [b64encode(hmac.new(key, signed, hashlib.sha256).digest()) for key in keys]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(at_s),
-        "webhook-signature": f"v1,{b64encode(signed).decode()}",
+        "webhook-signature": " ".join(f"v1,{each.decode()}" for each in signatures),
     }
 
 

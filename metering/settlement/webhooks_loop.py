@@ -8,6 +8,7 @@ webhooks: no redirect is followed, no answer read, and neither address nor secre
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -42,20 +43,23 @@ class WebhooksLoop:
         self._source = ""
 
     async def run(self, over: asyncio.Event) -> None:
-        """Until `over`; requests under way are waited for."""
-        loop, fill_at_s = asyncio.get_running_loop(), 0.0
-        while not over.is_set():
-            endpoints = self._offer.terms.webhooks
-            is_time = loop.time() >= fill_at_s
-            if is_time:
-                fill_at_s = loop.time() + FILL_EVERY_S
-            if endpoints:
-                await self.turn(endpoints, fills=is_time)
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await over.wait()
-            except TimeoutError:
-                continue
+        """Until `over`; requests under way are waited for. One that answers late, or never, is
+        left at it: the others have their turns meanwhile."""
+        loop = asyncio.get_running_loop()
+        serving: dict[str, asyncio.Task[None]] = {}
+        fill_at_s: dict[str, float] = {}
+        async with asyncio.TaskGroup() as group:
+            while not over.is_set():
+                for each in self._offer.terms.webhooks:
+                    if each.name in serving and not serving[each.name].done():
+                        continue
+                    is_time = loop.time() >= fill_at_s.get(each.name, 0.0)
+                    if is_time:
+                        fill_at_s[each.name] = loop.time() + FILL_EVERY_S
+                    serving[each.name] = group.create_task(self._serve(each, fills=is_time))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await over.wait()
 
     async def turn(self, endpoints: Sequence[WebhookEndpoint], *, fills: bool = True) -> None:
         """Find what is new, and send what is due; endpoints know nothing of each other."""
@@ -113,6 +117,6 @@ async def deliver(endpoint: WebhookEndpoint, message: Message, *, source: str) -
     headers = {
         "content-type": kind,
         "user-agent": "tokenweir",
-        **headers_of(message.message_id, body, endpoint.key, at_s=at_s),
+        **headers_of(message.message_id, body, *endpoint.keys, at_s=at_s),
     }
     await post(endpoint.url, body, headers, timeout_s=endpoint.timeout_s)

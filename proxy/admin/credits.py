@@ -76,7 +76,7 @@ async def create_grant(call: Call) -> Answer:
         raise FieldRefused("A paid grant needs the payment it stands for.", param="reference")
     name = body.get("id") or new_grant_id()
     if not is_id(name):
-        raise FieldRefused("id must be 1 to 64 letters, digits, dots, dashes.", param="id")
+        raise FieldRefused("id must be 1 to 64 of A-Z a-z 0-9 . _ -", param="id")
 
     def ask(ledger: Ledger) -> tuple[Standing, bool]:
         wanted = _wanted(body, name, at_ns, books.grant_of(ledger, name))
@@ -142,8 +142,10 @@ def _known(ledger: Ledger, name: str) -> Standing:
     return found
 
 
-def _row(found: Standing) -> dict[str, Any]:
-    row = {name: each for name, each in grant_row(found).items() if name != "usd"}
+def _row(standing: Standing) -> dict[str, Any]:
+    at_ns = now_ns()
+    row = {name: each for name, each in grant_row(standing, at_ns).items() if name != "usd"}
+    found = standing.seen_at(at_ns)
     return {
         **row,
         **amounts("amount", found.grant.amount_nano),

@@ -74,9 +74,9 @@ def review_row(item: Item) -> dict[str, Any]:
     }
 
 
-def grant_row(standing: Standing) -> dict[str, Any]:
-    """A grant, and what became of it."""
-    made = standing.grant
+def grant_row(found: Standing, at_ns: int) -> dict[str, Any]:
+    """A grant, and what became of it until then."""
+    made, standing = found.grant, found.seen_at(at_ns)
     return {
         "id": made.id,
         "tenant": made.tenant,

@@ -16,6 +16,7 @@ GRANT = {
     "usd": "5.000000",
     "left_usd": "4.000000",
     "drawn_usd": "1.000000",
+    "from": "2026-11-01T00:00:00Z",
     "expires": None,
 }
 

@@ -107,3 +107,19 @@ def test_what_became_of_a_grant_is_shown(books: Ledger) -> None:
 def test_without_grants_the_tables_say_so() -> None:
     assert "Nobody was granted anything." in run("list").stdout
     assert "Nobody was granted anything." in run("balance").stdout
+
+
+def test_what_has_lapsed_is_not_left(books: Ledger) -> None:
+    """The list says what the balance says, from the moment on at which a grant is over."""
+    times = "--from", "2020-01-01", "--expires", "2020-02-01"
+    give("--id", "over", *times)
+    give("--id", "later", "--from", "2199-01-01")
+
+    rows = {row["id"]: row for row in json.loads(run("list", "--json").stdout)["grants"]}
+    [balance] = json.loads(run("balance", "--json").stdout)["balances"]
+    table = run("list").stdout.splitlines()
+
+    told = {name: (row["left_usd"], row["expired_usd"]) for name, row in rows.items()}
+    assert told == {"over": ("0.000000", "5.000000"), "later": ("5.000000", "0.000000")}
+    assert (balance["left_usd"], balance["expired_usd"]) == ("0.000000", "5.000000")
+    assert "2199-01-01" in next(line for line in table if line.startswith("later"))

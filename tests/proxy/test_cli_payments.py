@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 from fixtures_ledger import new_ledger
 from fixtures_payments import USD, Till
 
+from metering.callbacks import Callback
+from metering.settlement.ledger.payment_book import keep_callbacks, retry
 from proxy.cli import weir
 
 
@@ -70,3 +72,21 @@ def test_what_waits_is_looked_into_again(shop: Till) -> None:
     assert json.loads(_run("retry", "--json").stdout) == {"retried": 1}
     assert _run("retry", "pi_none").exit_code == 3
     assert shop.turn(later=10**18).steps == {}
+
+
+def test_a_callback_that_stripe_does_not_know_is_put_aside(shop: Till) -> None:
+    """Asking again changes nothing; putting it aside does, once, and only what is in review."""
+    stranger = Callback("evt_gone", "payment_intent.succeeded", 1_793_491_200)
+    keep_callbacks(shop.ledger, [stranger], shop.clock())
+    early = _run("dismiss", "evt_gone", "--by", "ann").exit_code
+    shop.turn()
+    assert retry(shop.ledger, "evt_gone", shop.clock()) == 1
+    shop.turn(later=1)
+    [listed] = json.loads(_run("list", "--json").stdout)["callbacks"]
+
+    done = _run("dismiss", "evt_gone", "--by", "ann", "--json")
+
+    assert (early, listed["state"], listed["reason"]) == (3, "review", "unknown_event")
+    assert json.loads(done.stdout) == {"callback": "evt_gone", "dismissed_by": "ann"}
+    assert _run("dismiss", "evt_gone", "--by", "ann").exit_code == 3
+    assert json.loads(_run("list", "--json").stdout)["callbacks"] == []

@@ -107,6 +107,22 @@ def test_a_difference_says_what_recent_usage_comes_to(config: Path) -> None:
     assert "+20.00 %" in run(config, "prices", "diff").output
 
 
+def test_a_difference_says_since_when_it_holds(config: Path) -> None:
+    """Of a rule with a date in the past that date, with one to come that one, without one now."""
+    _publish(config)
+    assert {each["from"] for each in _changed(config, FILE + DATED)} == {"2026-01-01T00:00:00Z"}
+    assert {each["from"] for each in _changed(config, FILE + LATER)} == {"2200-01-01T00:00:00Z"}
+    plain = _changed(config, FILE.replace("per_mtok: 5,", "per_mtok: 6,"))
+    assert {each["from"] for each in plain} == {None}
+
+
+def _changed(config: Path, text: str) -> list[Any]:
+    config.write_text(text, encoding="utf-8")
+    changes = told(config, "prices", "diff")["changes"]
+    assert isinstance(changes, list)
+    return changes
+
+
 def test_a_difference_with_a_version_or_a_file(config: Path) -> None:
     """Of a version one side; of a file both; what is neither is not found."""
     version = json.loads(_publish(config, "--json").stdout)["sell_version"]

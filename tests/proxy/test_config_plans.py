@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
@@ -280,3 +280,28 @@ def test_the_example_in_the_comment_is_sound(tmp_path: Path) -> None:
     (plan,) = settings(tmp_path, block).plans
 
     assert [each.kind for each in plan.components] == ["flat", "per_unit", "matrix"]
+
+
+@pytest.mark.parametrize(
+    ("today", "prepaid", "told"),
+    [
+        ("2026-11-20", "{hard_stop: true}", True),
+        ("2026-11-29", "{hard_stop: true}", False),
+        ("2026-11-20", "{low_balance_at: [1]}", False),
+    ],
+)
+def test_a_trial_that_a_hard_stop_may_end_is_told(
+    tmp_path: Path, today: str, prepaid: str, told: bool
+) -> None:
+    """As long as it lasts: until the month is closed a balance has list prices."""
+    text = f"""
+plans: [{{id: pro, trial_days: 14, charges: [{{id: base, kind: flat, amount: 1}}]}}]
+tenants: [{{id: acme, prepaid: {prepaid}, plan: [{{id: pro, from: 2026-11-15}}]}}]
+"""
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    now_ns = int(datetime.fromisoformat(f"{today}T12:00:00Z").timestamp()) * 10**9
+
+    warnings = [str(each) for each in load(path, {}, now_ns=now_ns).warnings]
+
+    assert any("the 14 days of its trial" in each for each in warnings) is told, warnings

@@ -33,6 +33,18 @@ def test_a_section_is_read(tmp_path: Path) -> None:
     assert repr(erp.key) not in repr(erp)
 
 
+def test_an_old_secret_signs_beside_the_new_one(tmp_path: Path) -> None:
+    """And is as secret."""
+    both = SECTION.replace("    events", '    previous_secret: "${OLD}"\n    events', 1)
+    old = "whsec_" + SECRET[6:][::-1]
+
+    erp, crm = loaded(tmp_path, BASE + both, ERP_SECRET=SECRET, OLD=old).settings.webhooks
+
+    assert erp.previous_key is not None
+    assert (erp.keys, crm.keys) == ((erp.key, erp.previous_key), (crm.key,))
+    assert repr(erp.previous_key) not in repr(erp)
+
+
 @pytest.mark.parametrize(
     ("was", "now", "says"),
     [

@@ -236,6 +236,17 @@ async def test_without_redis_they_go_to_the_spool(open_door: OpenDoor) -> None:
     assert len(memory.model.events) == 1
 
 
+async def test_a_batch_without_redis_is_told_in_one_line(open_door: OpenDoor) -> None:
+    """Not in one for each event: four hundred of them would hide what else goes on."""
+    door = await open_door(configured(), AwayCaps())
+
+    answer = await post(door, [item(f"n{n}") for n in range(100)])
+
+    lines = [fields for event, fields in door.log.lines if event == "usage_spooled"]
+    assert (answer.status, len(door.spool.records)) == (200, 100)
+    assert [(each["count"], each["cause"]) for each in lines] == [(100, "no connection")]
+
+
 async def test_what_nobody_takes_is_told_and_can_be_sent_again(open_door: OpenDoor) -> None:
     """Neither Redis nor the disk: a 503 that asks for the same request again."""
     door = await open_door(configured(), AwayCaps())

@@ -18,7 +18,16 @@ from metering.plans import (
     Component,
     Tier,
 )
-from metering.settlement.charges import Line, Share, cell_of, cents_of, charge, portions, slices
+from metering.settlement.charges import (
+    Line,
+    Share,
+    at_list,
+    cell_of,
+    cents_of,
+    charge,
+    portions,
+    slices,
+)
 from metering.settlement.metered import MeterRow
 
 MONTH = Share(30, 30)
@@ -215,6 +224,22 @@ def test_a_percentage_is_of_money() -> None:
     (line,) = charge(component, COST_USAGE, [MeterRow((("model", "m"),), 1005, 0, 1)], MONTH)
 
     assert (line.amount_nano, line.formula) == (1206, "120 % of 0.000001005 USD")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "amount", "formula"),
+    [
+        (-100, -302, "-100 x 0.000000003 USD at list price"),  # two events, rounded apart
+        (-100, -250, "-100 x 0.000000003 USD at list price, + 0.00000005 USD rated again"),
+        (-100, -360, "-100 x 0.000000003 USD at list price, - 0.00000006 USD rated again"),
+        (0, 50, "rated again at 0.000000003 USD"),
+    ],
+)
+def test_a_line_at_list_prices_says_what_it_comes_to(
+    quantity: int, amount: int, formula: str
+) -> None:
+    """What was taken back and what another price changed may stand on one line; both are said."""
+    assert at_list(quantity, 3000, amount, 2, "") == formula
 
 
 @pytest.mark.parametrize(

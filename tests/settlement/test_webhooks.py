@@ -39,6 +39,15 @@ def test_the_signature_is_that_of_the_specification() -> None:
     }
 
 
+def test_two_secrets_sign_side_by_side() -> None:
+    """As the specification has it while a secret is replaced: each as if it were alone."""
+    alone = [headers_of("m", b"{}", key, at_s=1)["webhook-signature"] for key in (b"new", b"old")]
+
+    both = headers_of("m", b"{}", b"new", b"old", at_s=1)["webhook-signature"]
+
+    assert both.split(" ") == alone
+
+
 @pytest.mark.parametrize(
     "secret", ["", "whsec_", "whsec_AAAA", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", f"{SECRET}!"]
 )

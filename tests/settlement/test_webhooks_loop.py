@@ -41,6 +41,14 @@ class Receiver:
     ids: list[str] = field(default_factory=list)
     count: int = 0
     url: str = ""
+    is_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    is_awake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def late(self, _request: web.Request) -> web.Response:
+        """An answer that is long in coming."""
+        self.is_asked.set()
+        await self.is_awake.wait()
+        return web.Response()
 
     async def take(self, request: web.Request) -> web.Response:
         raw, name = await request.read(), request.headers["webhook-id"]
@@ -59,6 +67,7 @@ class Receiver:
 async def receiver() -> AsyncIterator[Receiver]:
     made, app = Receiver(), web.Application()
     app.router.add_post("/hook", made.take)
+    app.router.add_post("/late", made.late)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -248,3 +257,24 @@ async def test_the_loop_goes_by_the_terms_that_hold(ledger: Ledger, receiver: Re
         over.set()
 
     assert len(receiver.taken) == 1
+
+
+async def test_a_receiver_that_answers_late_holds_back_nobody_else(
+    ledger: Ledger, receiver: Receiver
+) -> None:
+    """What comes up while it is waited for goes to the others at once."""
+    slow = endpoint(receiver, name="slow", url=receiver.url.replace("hook", "late"))
+    log, over = CollectingLog(), asyncio.Event()
+    offer = Offer(Terms(sinks=(), webhooks=(slow,)), log)
+    use(ledger)
+
+    async with asyncio.TaskGroup() as group, asyncio.timeout(9):
+        group.create_task(WebhooksLoop(ledger, offer, log=log).run(over))
+        await receiver.is_asked.wait()
+        offer.put(Terms(sinks=(), webhooks=(slow, endpoint(receiver))))
+        while states(ledger) != ["new", "sent"]:
+            await asyncio.sleep(0.05)
+        receiver.is_awake.set()
+        over.set()
+
+    assert states(ledger) == ["sent", "sent"]

@@ -84,10 +84,7 @@ class Balance:
     @property
     def expired_nano(self) -> int:
         """What lapsed unused, what its grace still holds for events under way included."""
-        return sum(
-            each.expired_nano + (each.left_nano if self._is_over(each.grant) else 0)
-            for each in self.grants
-        )
+        return sum(each.seen_at(self.at_ns).expired_nano for each in self.grants)
 
     @property
     def left_nano(self) -> int:
@@ -101,9 +98,6 @@ class Balance:
             each.grant.id: each.left_nano if each.grant.holds_at(self.at_ns) else 0
             for each in self.grants
         }
-
-    def _is_over(self, grant: Grant) -> bool:
-        return grant.expires_at is not None and grant.expires_at <= self.at_ns
 
 
 def knows_credits(ledger: Ledger) -> bool:

@@ -275,6 +275,15 @@ def retry(ledger: Ledger, name: str | None, now_ns: int) -> int:
         return done.rowcount + connection.execute(looked).rowcount
 
 
+def dismiss(ledger: Ledger, event_id: str, *, by: str) -> bool:
+    """Close a callback that nobody can make sense of; False where none of that name is reviewed."""
+    reviewed = and_(_OURS, _CALLBACK.event_id == event_id, _CALLBACK.state == "review")
+    values = {"state": "ignored", "reason": f"dismissed by {by}"}
+    with ledger.write() as connection:
+        closed = update(tables.payment_callback).where(reviewed).values(**values)
+        return bool(connection.execute(closed).rowcount)
+
+
 def assign(
     ledger: Ledger, payment_id: str, tenant: str, *, credit_nano: int | None, by: str, now_ns: int
 ) -> None:
