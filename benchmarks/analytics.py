@@ -63,7 +63,7 @@ def asked(ledger: Ledger, days: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     )
     yield "a tenant's day by hour", of(replace(day, interval="hour", filters=ACME))
     yield (
-        "a month of one feature by model (all series)",
+        "a month of one feature by model",
         of(replace(month, by=("model",), filters={"feature": ("chat",)})),
     )
     yield "a month by project and model (all series)", of(replace(month, by=("project", "model")))
@@ -82,13 +82,13 @@ def asked(ledger: Ledger, days: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "one exchange", lambda: exchange(ledger, found)
 
 
-def measured(ledger: Ledger) -> None:
+def measured(ledger: Ledger, filled: int) -> None:
     """Print how long each question takes."""
     with ledger.read() as connection:
         behind = sum(count for _, count in behind_by_shard(connection))
     events_there = counted(ledger)
-    days = DAYS * (events_there - behind) // events_there
-    print(f"{events_there:,} events, {days} of {DAYS} days summed; ms, median of {RUNS}")
+    days = filled * (events_there - behind) // events_there
+    print(f"{events_there:,} events, {days} of {filled} days summed; ms, median of {RUNS}")
     for title, ask in asked(ledger, days):
         took_ms = []
         for _ in range(RUNS):
@@ -99,19 +99,28 @@ def measured(ledger: Ledger) -> None:
 
 
 def rates(count: int, tenants: int) -> None:
-    """Print what summing costs the worker, by event, beside its rollups and its writing."""
+    """Print what summing costs the worker, by event, beside its writing: as it does it, rollups and
+    analytics together, and each alone."""
     made = batches(list(events(count, tenants)))
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as name:
-        ledger = open_ledger(f"sqlite:///{name}/ledger.db")
-        with contextlib.closing(ledger):
-            ledger.migrate()
-            began = time.process_time()
-            written(ledger, made)
-            print(f"writing    {_per_event(began, count)}")
-            for title, work in (("rollups", update_rollups), ("analytics", update_analytics)):
+
+    def together(ledger: Ledger) -> int:
+        return Summing(ledger).update_beside_rollups(count)
+
+    for works in (
+        {"together": together},
+        {"rollups": update_rollups, "analytics": update_analytics},
+    ):
+        with tempfile.TemporaryDirectory(prefix="weir-bench-") as name:
+            ledger = open_ledger(f"sqlite:///{name}/ledger.db")
+            with contextlib.closing(ledger):
+                ledger.migrate()
                 began = time.process_time()
-                assert work(ledger) == count
-                print(f"{title:<10} {_per_event(began, count)}")
+                written(ledger, made)
+                print(f"writing    {_per_event(began, count)}")
+                for title, work in works.items():
+                    began = time.process_time()
+                    assert work(ledger) == count
+                    print(f"{title:<10} {_per_event(began, count)}")
 
 
 def _per_event(began: float, count: int) -> str:
@@ -123,6 +132,7 @@ def main() -> None:
     """Fill a ledger unless there is one, then ask it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.analytics", description=__doc__)
     parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--days", type=int, default=DAYS, help="that these events are of")
     parser.add_argument("--folder", type=Path, help="keep the SQLite ledger here for other runs")
     parser.add_argument("--summed", type=int, help="sum only so many, the first ones")
     parser.add_argument("--postgres", action="store_true")
@@ -145,12 +155,12 @@ def main() -> None:
         ledger = stack.enter_context(contextlib.closing(open_ledger(url)))
         ledger.migrate()
         if not counted(ledger):
-            fill(ledger, options.events)
-            if options.postgres:
-                Summing(ledger).update(None)
-            else:
-                sum_up(ledger, options.events, options.summed or options.events)
-        measured(ledger)
+            fill(ledger, options.events, options.days)
+        if options.postgres:
+            Summing(ledger).update(None)
+        else:  # goes on where it was
+            sum_up(ledger, options.events, options.days, options.summed or options.events)
+        measured(ledger, options.days)
 
 
 if __name__ == "__main__":

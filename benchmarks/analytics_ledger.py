@@ -122,8 +122,8 @@ _SPELLED = {
 STEP = 500_000
 
 
-def fill(ledger: Ledger, events: int) -> None:
-    """Put so many events into an empty ledger, over `DAYS` days."""
+def fill(ledger: Ledger, events: int, days: int = DAYS) -> None:
+    """Put so many events into an empty ledger, over so many days."""
     with ledger.write() as connection:
         dialect = connection.dialect.name
         if dialect == "sqlite":
@@ -138,7 +138,7 @@ def fill(ledger: Ledger, events: int) -> None:
             index.drop(connection)
         spelled = _SPELLED[dialect]
         values = {name: text.format(zeros="0" * 64, **spelled) for name, text in _VALUES.items()}
-        dice = DICE.format(first_ns=FIRST_NS, step_ns=step_ns(events))
+        dice = DICE.format(first_ns=FIRST_NS, step_ns=step_ns(events, days))
         into = _INSERTED.format(columns=", ".join(values), values=", ".join(values.values()))
         for first in range(0, events, STEP):
             made = numbers(dialect, first, min(first + STEP, events)) + dice + into
@@ -147,7 +147,7 @@ def fill(ledger: Ledger, events: int) -> None:
             index.create(connection)
         connection.execute(delete(watermark))
         for shard in range(SHARDS):
-            connection.execute(insert(watermark).values(**_head(shard, events)))
+            connection.execute(insert(watermark).values(**_head(shard, events, days)))
 
 
 def numbers(dialect: str, first: int, last: int) -> str:
@@ -155,14 +155,14 @@ def numbers(dialect: str, first: int, last: int) -> str:
     return _NUMBERS[dialect].format(first=first, last=last)
 
 
-def step_ns(events: int) -> int:
+def step_ns(events: int, days: int) -> int:
     """From one event to the next."""
-    return DAYS * 86_400 * 10**9 // events
+    return days * 86_400 * 10**9 // events
 
 
-def _head(shard: int, events: int) -> dict[str, object]:
+def _head(shard: int, events: int, days: int) -> dict[str, object]:
     count = (events - shard + SHARDS - 1) // SHARDS
-    last_ns = FIRST_NS + DAYS * 86_400 * 10**9
+    last_ns = FIRST_NS + days * 86_400 * 10**9
     zeros = dict.fromkeys(("stream_n", "repeats", "conflicts", "dead_letters"), 0)
     return {
         "shard": shard,

@@ -15,10 +15,10 @@ from metering.settlement.histograms import bucket_of
 from metering.settlement.ledger.analytics_tables import MEASURES, TIMES, usage_mark, usage_series
 from metering.settlement.ledger.store import Ledger
 
-PART = 200_000
+PART = 1_000_000
 """Events summed in one transaction."""
 
-_FULL, _UPSTREAM, _FEATURE = 100_000, 90_000, 80_000
+_FULL, _UPSTREAM, _FEATURE, _BOTH = 100_000, 90_000, 80_000, 85_000
 _FEATURES = ("chat", "search", "batch")
 _ENDS = (
     ("success", "served", "miss"),
@@ -42,9 +42,10 @@ _SUMS = """1 - again AS requests, 1 AS attempts, failed AS errors, failed AS fai
   0 AS q_output_audio, 0 AS q_output_image"""
 _LATENCY = "bucket_of(200 + (a % 1000) * (b % 1000) / 400 + (c % 97 / 96) * 20000)"
 _TTFT = "bucket_of(80 + (b % 1000) * (c % 1000) / 2000)"
+_COARSE = {_UPSTREAM: "upstream", _FEATURE: "feature", _BOTH: "both"}
 _LEVELS = {
-    "hour": {_FULL: "code", _UPSTREAM: "upstream", _FEATURE: "feature"},
-    "day": {0: "code / 72 + 1", _FULL: "code", _UPSTREAM: "upstream", _FEATURE: "feature"},
+    "hour": {_FULL: "code", **_COARSE},
+    "day": {0: "code / 72 + 1", _FULL: "code", **_COARSE},
 }
 _TIMES_OF = {
     "hour": _LEVELS["hour"],
@@ -55,10 +56,11 @@ _OF_CODE = {
     "code / 72 + 1": "code / 72 + 1",
     "upstream": "(code / 72 + code / 4 % 3) % 12 * 4 + code % 4",
     "feature": "code / 12 % 3",
+    "both": "code / 12 % 3 * 48 + (code / 72 + code / 4 % 3) % 12 * 4 + code % 4",
 }
 
 
-def sum_up(ledger: Ledger, events: int, summed: int) -> None:
+def sum_up(ledger: Ledger, events: int, days: int, summed: int) -> None:
     """Fill the tables of analytics for the first so many of the events that `fill` made, a part in
     each transaction: it may be stopped, and goes on where it was."""
     with ledger.write() as connection:
@@ -76,7 +78,7 @@ def sum_up(ledger: Ledger, events: int, summed: int) -> None:
             driver = connection.connection.driver_connection
             assert driver is not None
             driver.create_function("bucket_of", 1, bucket_of, deterministic=True)
-            _add(connection, done, last, events)
+            _add(connection, (done, last), step_ns(events, days))
             for shard in range(SHARDS):
                 moved = {"seq": (last - shard + SHARDS - 1) // SHARDS}
                 mark = update(usage_mark).where(usage_mark.c.shard == shard)
@@ -85,9 +87,9 @@ def sum_up(ledger: Ledger, events: int, summed: int) -> None:
         print(f"summed {done:,}", flush=True)
 
 
-def _add(connection: Connection, first: int, last: int, events: int) -> None:
-    dice = DICE.format(first_ns=FIRST_NS, step_ns=step_ns(events))
-    facts = {"numbers": numbers("sqlite", first, last), "dice": dice, "code": _CODE}
+def _add(connection: Connection, part: tuple[int, int], step: int) -> None:
+    dice = DICE.format(first_ns=FIRST_NS, step_ns=step)
+    facts = {"numbers": numbers("sqlite", *part), "dice": dice, "code": _CODE}
     sums = ", ".join(
         f"sum({text}) AS {name}" for text, name in (each.split(" AS ") for each in _columns())
     )
@@ -148,6 +150,15 @@ def _series() -> Iterator[dict[str, object]]:
     for model, end in product(range(12), range(4)):
         number = _UPSTREAM + model * 4 + end
         yield {"id": number, "level": "upstream", **empty, **_upstream(model, end)}
+        number = _BOTH + model * 4 + end
+        for place, feature in enumerate(_FEATURES):
+            yield {
+                "id": number + 48 * place,
+                "level": "feature_upstream",
+                **empty,
+                "feature": feature,
+                **_upstream(model, end),
+            }
     everything = product(range(TENANTS), range(2), range(3), range(3), range(4))
     for code, (tenant, key, feature, model, end) in enumerate(everything):
         yield {

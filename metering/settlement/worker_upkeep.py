@@ -144,6 +144,8 @@ class Upkeep:
         await self._one_ledger.need(reader.shards)
         await self._confirming.say_what_is_owed(reader)
         async with self._writing:
+            await asyncio.to_thread(self._summing.update_beside_rollups)
+        async with self._writing:
             await asyncio.to_thread(update_rollups, self._ledger)
         async with self._writing:  # in turns: a ledger that was migrated has years to be summed
             await asyncio.to_thread(self._summing.update)

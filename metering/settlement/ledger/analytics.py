@@ -126,6 +126,13 @@ def total_attempts(connection: Connection, question: Question) -> int:
     return int(connection.execute(select(func.sum(query.c.attempts))).scalar() or 0)
 
 
+def attempts_by_hour(connection: Connection, question: Question) -> dict[int, int]:
+    """How many attempts sums know of in each hour that has a sum, be it nought."""
+    asked = replace(checked(question), by=(), interval="hour")
+    query = _added(asked, segments_of(asked, KNOWN), SUMS, ("attempts",))
+    return {int(row.bin): int(row.attempts) for row in connection.execute(query)}
+
+
 _Page = list[tuple[Answer, list[Any]]]
 
 

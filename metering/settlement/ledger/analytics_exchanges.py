@@ -6,7 +6,7 @@ was asked for, and is shown whole: its last attempt's words, the sums of all its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,7 +25,7 @@ from metering.settlement.analytics import (
     segments_of,
 )
 from metering.settlement.ledger.analytics import COLUMN as SERIES_COLUMN
-from metering.settlement.ledger.analytics import KNOWN, total_attempts
+from metering.settlement.ledger.analytics import KNOWN, attempts_by_hour, total_attempts
 from metering.settlement.ledger.analytics_events import COLUMN, chosen_by, in_range
 from metering.settlement.ledger.analytics_tables import FULL, SUMS, usage_series
 from metering.settlement.ledger.queries import rfc3339
@@ -76,35 +76,74 @@ def exchange(ledger: Ledger, exchange_id: str) -> dict[str, Any] | None:
 
 def _places(connection: Connection, wanted: Wanted) -> list[tuple[int, str, str]]:
     """The exchanges of a page and one more, each once: attempts of one come after one another."""
-    limit = wanted.question.limit + 1
-    query = _query(connection, wanted).execution_options(yield_per=limit)
+    asked = wanted.question
     found: dict[tuple[int, str, str], None] = {}
-    with closing(connection.execute(query)) as rows:
+    if wanted.request is not None or not _is_rare(connection, asked):
+        _find(connection, _query(wanted), found, asked.limit + 1)
+        return list(found)
+    if asked.after is not None:  # hours after the cursor's have been told
+        newest_ns = place_of(asked.after, 3)[0]
+        if type(newest_ns) is not int:
+            raise ValueError(
+                "cursor: it is not one of this question's; ask for the first page again"
+            )
+        asked = replace(asked, end_ns=min(asked.end_ns, newest_ns + 1))
+    if asked.start_ns >= asked.end_ns:
+        return []
+    for part in _parts(asked, attempts_by_hour(connection, asked)):
+        query = _within_cells(_query(replace(wanted, question=part)), part)
+        _find(connection, query, found, asked.limit + 1)
+        if len(found) > asked.limit:
+            break
+    return list(found)
+
+
+def _find(
+    connection: Connection, query: Select[Any], found: dict[tuple[int, str, str], None], limit: int
+) -> None:
+    """Add places until there are so many."""
+    with closing(connection.execute(query.execution_options(yield_per=limit))) as rows:
         for row in rows:
             found[int(row[0]), str(row[1]), str(row[2])] = None
             if len(found) == limit:
                 break
-    return list(found)
 
 
-def _query(connection: Connection, wanted: Wanted) -> Select[Any]:
+def _parts(asked: Question, attempts: Mapping[int, int]) -> Iterator[Question]:
+    """The hours that have any, cut up so that the newest part has about a page: it is often the
+    only one that is read, and is a small part of a month. Each further one has twice as many."""
+    end_ns, wanted, sum_up = asked.end_ns, asked.limit + 1, 0
+    for hour in sorted(attempts, reverse=True):
+        sum_up += max(attempts[hour], 1)
+        if sum_up >= wanted:
+            start_ns = max(hour * HOUR_NS, asked.start_ns)
+            yield replace(asked, start_ns=start_ns, end_ns=end_ns)
+            end_ns, wanted, sum_up = start_ns, wanted * 2, 0
+    if sum_up:
+        yield replace(asked, end_ns=end_ns)
+
+
+def _query(wanted: Wanted) -> Select[Any]:
     asked = wanted.question
     place = (_EVENT.occurred_at, _EVENT.exchange_id, _EVENT.tenant)
     query = select(*place).where(*in_range(asked), _EVENT.kind.in_((Kind.USAGE, Kind.CUSTOM)))
     query = query.where(*chosen_by(asked, frozenset(COLUMN)))
     if wanted.request is not None:
         query = query.where(_EVENT.request_id == wanted.request)
-    elif _is_rare(connection, asked):
-        cells = _cells(asked).subquery()
-        hour_ns = cast(cells.c.hour, BigInteger) * literal_column(str(HOUR_NS))
-        within = (
-            _EVENT.occurred_at >= hour_ns,
-            _EVENT.occurred_at < hour_ns + literal_column(str(HOUR_NS)),
-        )
-        query = query.join(cells, and_(cells.c.tenant == _EVENT.tenant, *within))
     if asked.after is not None:
         query = query.where(tuple_(*place) < tuple_(*place_of(asked.after, len(place))))
     return query.order_by(*(column.desc() for column in place))
+
+
+def _within_cells(query: Select[Any], asked: Question) -> Select[Any]:
+    """Only the hours of tenants in which sums say that there is one."""
+    cells = _cells(asked).subquery()
+    hour_ns = cast(cells.c.hour, BigInteger) * literal_column(str(HOUR_NS))
+    within = (
+        _EVENT.occurred_at >= hour_ns,
+        _EVENT.occurred_at < hour_ns + literal_column(str(HOUR_NS)),
+    )
+    return query.join(cells, and_(cells.c.tenant == _EVENT.tenant, *within))
 
 
 def _is_rare(connection: Connection, asked: Question) -> bool:

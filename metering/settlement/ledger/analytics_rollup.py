@@ -13,7 +13,7 @@ from operator import add
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Table, case, delete, func, literal_column, select, text, update
+from sqlalchemy import Connection, Table, case, delete, func, literal_column, select, text
 
 from metering.events import Kind, Reason, Status
 from metering.settlement.histograms import bucket_of
@@ -21,16 +21,24 @@ from metering.settlement.ledger import tables
 from metering.settlement.ledger.analytics_tables import (
     DERIVED,
     DIMENSIONS,
+    FEATURE_UPSTREAM,
     HISTOGRAMS,
     LEVELS,
     MEASURES,
-    PERIODS,
     QUANTITIES,
     SUMS,
     usage_mark,
     usage_series,
 )
-from metering.settlement.ledger.rollups import CHUNK, HOUR_NS, attempts_of
+from metering.settlement.ledger.rollups import (
+    CHUNK,
+    HOUR_NS,
+    attempts_of,
+    locked_mark,
+    move_mark,
+    roll_up_rows,
+)
+from metering.settlement.ledger.rollups import behind_by_shard as _behind_by_shard
 from metering.settlement.ledger.store import Ledger, add_tuples, keep_rows
 
 TURN = 50_000
@@ -42,10 +50,10 @@ ERRORS = frozenset({Status.ERROR, Status.TRUNCATED})
 _SERIES_MAX = 200_000
 """Numbers of series that are remembered: some 60 MB."""
 _NAMED_MAX = 500
-_HOURS = {"hour": 1, "day": 24}
 
 _EVENT = tables.usage_event.c
 _NAMES = tuple("model_upstream" if name == "model" else name for name in DIMENSIONS)
+_EVENT_QUANTITIES = tuple(_EVENT[name] for name in QUANTITIES)
 _READ = (
     *(func.coalesce(_EVENT[name], literal_column("''")).label(name) for name in _NAMES),
     _EVENT.seq,
@@ -59,12 +67,17 @@ _READ = (
     case((_EVENT.ttft_ms.is_(None), _EVENT.payload)).label("payload"),  # of old events, and failed
     _EVENT.sell_nano,
     _EVENT.cost_nano,
-    *(_EVENT[name] for name in QUANTITIES),
+    *_EVENT_QUANTITIES,
 )
 """The dimensions first and the quantities last, so that either is a slice."""
+_READ_FOR_BOTH = (*_READ[: -len(QUANTITIES)], _EVENT.billable, _EVENT.amounts, *_EVENT_QUANTITIES)
+"""With what rollups need besides."""
 _DIMS = slice(len(DIMENSIONS))
 _QUANTITIES = slice(-len(QUANTITIES), None)
 _FIRST = len(MEASURES) - len(QUANTITIES)
+_HOURS = {"hour": 1, "day": 24}
+_COARSE = list(LEVELS).index(FEATURE_UPSTREAM) + 1
+"""So many levels come first, whose dimensions are all among those of the last of them."""
 _PLACES = {
     name: tuple(DIMENSIONS.index(each) for each in level.dimensions)
     for name, level in LEVELS.items()
@@ -87,12 +100,22 @@ class Summing:
 
     def update(self, events_max: int | None = TURN) -> int:
         """Sum what is in the ledger and not in the tables yet; how many events that were."""
+        return self._turn(events_max, beside_rollups=False)
+
+    def update_beside_rollups(self, events_max: int = TURN) -> int:
+        """The same together with the rollups: events that neither has are read once for both.
+
+        Where one of them is behind the other, that one has to catch up by itself.
+        """
+        return self._turn(events_max, beside_rollups=True)
+
+    def _turn(self, events_max: int | None, *, beside_rollups: bool) -> int:
         with self._ledger.read() as connection:
             shards = [shard for shard, _ in behind_by_shard(connection)]
         done = 0
         for shard in shards:
             while events_max is None or done < events_max:
-                count = self._sum_up(shard)
+                count = self._sum_up(shard, beside_rollups=beside_rollups)
                 done += count
                 if not count:
                     break
@@ -107,19 +130,19 @@ class Summing:
                 connection.execute(delete(table))
         return self.update(None)
 
-    def _sum_up(self, shard: int) -> int:
+    def _sum_up(self, shard: int, *, beside_rollups: bool) -> int:
         """A chunk of a shard, in one transaction."""
         learned: dict[_Dims, _Numbers] = {}
         with self._ledger.write() as connection:
-            keep_rows(connection, usage_mark, [{"shard": shard, "seq": 0}])  # a row to lock
-            mark = usage_mark.c
-            query = select(mark.seq).where(mark.shard == shard).with_for_update()
-            after = connection.execute(query).scalar_one()
+            rolled_up = beside_rollups and locked_mark(connection, tables.rollup_watermark, shard)
+            after = locked_mark(connection, usage_mark, shard)
+            if beside_rollups and rolled_up != after:
+                return 0
             events = (
-                select(*_READ)
+                select(*(_READ_FOR_BOTH if beside_rollups else _READ))
                 .where(_EVENT.shard == shard, _EVENT.seq > after)
                 .order_by(_EVENT.seq)
-                .limit(CHUNK)
+                .limit(CHUNK // 2 if beside_rollups else CHUNK)
             )
             rows = connection.execute(events).all()
             if not rows:
@@ -131,11 +154,12 @@ class Summing:
                     **numbers,
                     **self._numbers(connection, [row[_DIMS] for row in earlier], learned),
                 }
+            if beside_rollups:
+                roll_up_rows(connection, shard, rows)
             sums, times = _summed(rows, numbers)
             _count_requests(sums, rows, earlier, numbers)
             _write(connection, sums, times)
-            moved = update(usage_mark).where(mark.shard == shard).values(seq=rows[-1].seq)
-            connection.execute(moved)
+            move_mark(connection, usage_mark, shard, rows[-1].seq)
         if len(self._known) + len(learned) > _SERIES_MAX:
             self._known.clear()
         self._known |= learned  # only what is committed
@@ -164,15 +188,7 @@ def rebuild_analytics(ledger: Ledger) -> int:
 
 def behind_by_shard(connection: Connection) -> list[tuple[int, int]]:
     """The shards with events that are not summed yet, and how many."""
-    head, mark = tables.watermark.c, usage_mark.c
-    lacking = head.events - func.coalesce(mark.seq, 0)
-    query = (
-        select(head.shard, lacking)
-        .join_from(tables.watermark, usage_mark, mark.shard == head.shard, isouter=True)
-        .where(lacking > 0)
-        .order_by(head.shard)
-    )
-    return [(row[0], int(row[1])) for row in connection.execute(query)]
+    return _behind_by_shard(connection, usage_mark)
 
 
 def _numbered(connection: Connection, missing: Iterable[_Dims]) -> dict[_Dims, _Numbers]:
@@ -226,7 +242,10 @@ def _summed(rows: Sequence[Any], numbers: Mapping[_Dims, _Numbers]) -> tuple[_Su
 def _ttft_ms(row: Any) -> int | None:
     if row.payload is None:
         return int(row.ttft_ms)
-    found = orjson.loads(row.payload).get("ttft_ms")
+    payload = bytes(row.payload)
+    if payload.count(b'"ttft_ms":') == payload.count(b'"ttft_ms":null'):  # most have none at all
+        return None
+    found = orjson.loads(payload).get("ttft_ms")
     return found if type(found) is int else None
 
 
@@ -289,11 +308,16 @@ def _earlier(connection: Connection, rows: Sequence[Any], after: int) -> Sequenc
 
 def _write(connection: Connection, sums: _Sums, times: _Sums) -> None:
     """Add what was summed to every table."""
-    for period in PERIODS:
-        levels = [place for place, level in enumerate(LEVELS.values()) if period in level.sums]
-        _add_rows(connection, SUMS[period], _folded(sums, levels, _HOURS[period]))
-        levels = [place for place, level in enumerate(LEVELS.values()) if period in level.times]
-        _add_rows(connection, HISTOGRAMS[period], _folded(times, levels, _HOURS[period]))
+    for found, tables_of, of in ((sums, SUMS, "sums"), (times, HISTOGRAMS, "times")):
+        coarse: _Sums = {}  # the full level has almost as many rows as events: folded once
+        for (series, *rest), amounts in found.items():
+            _merge(coarse, (series[:_COARSE], *rest), amounts)
+        for period, hours in _HOURS.items():
+            folded: _Folded = {}
+            for place, level in enumerate(LEVELS.values()):
+                if period in getattr(level, of):
+                    _fold(folded, coarse if place < _COARSE else found, place, hours)
+            _add_rows(connection, tables_of[period], folded)
 
 
 def _add_rows(connection: Connection, table: Table, folded: _Folded) -> None:
@@ -302,15 +326,14 @@ def _add_rows(connection: Connection, table: Table, folded: _Folded) -> None:
     add_tuples(connection, table, names, rows, measures=names[len(table.primary_key) :])
 
 
-def _folded(sums: _Sums, levels: Sequence[int], hours: int) -> _Folded:
-    """By number of a series and period, at these levels."""
-    folded: _Folded = {}
-    for (series, hour, *rest), amounts in sums.items():
-        for level in levels:
-            key = (series[level], hour // hours, *rest)
-            found = folded.get(key)
-            if found is None:
-                folded[key] = amounts
-            else:
-                folded[key] = list(map(add, found, amounts))
-    return folded
+def _fold(folded: _Folded, found: _Sums, level: int, hours: int) -> None:
+    """By the number of a series at this level, and period of so many hours."""
+    for (series, hour, *rest), amounts in found.items():
+        _merge(folded, (series[level], hour // hours, *rest), amounts)
+
+
+def _merge(
+    merged: dict[tuple[Any, ...], list[int]], key: tuple[Any, ...], amounts: list[int]
+) -> None:
+    known = merged.get(key)
+    merged[key] = amounts if known is None else list(map(add, known, amounts))

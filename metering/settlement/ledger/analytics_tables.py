@@ -55,13 +55,12 @@ class Level:
 
 
 FULL, TENANT, UPSTREAM, FEATURE = "full", "tenant", "upstream", "feature"
+FEATURE_UPSTREAM = "feature_upstream"
+_UPSTREAM = ("provider", "model", "model_version", "status", "reason_code", "cache_status")
 LEVELS: Mapping[str, Level] = {
     FEATURE: Level(("feature",), ("hour", "day"), ("hour", "day")),
-    UPSTREAM: Level(
-        ("provider", "model", "model_version", "status", "reason_code", "cache_status"),
-        ("hour", "day"),
-        ("hour", "day"),
-    ),
+    UPSTREAM: Level(_UPSTREAM, ("hour", "day"), ("hour", "day")),
+    FEATURE_UPSTREAM: Level(("feature", *_UPSTREAM), ("hour", "day"), ("hour", "day")),
     TENANT: Level(("tenant",), ("day",), ("day",)),
     FULL: Level(DIMENSIONS, ("hour", "day"), ("hour",)),
 }

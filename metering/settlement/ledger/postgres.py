@@ -47,6 +47,9 @@ _GONE = frozenset({"25006", "25P03", "57P01", "57P02", "57P03", "57P05"})
 """States after which the server behind a connection is of no use: it became a standby, ended our
 session, or is stopping or starting."""
 
+_CURSORS = "weir_cursors"
+"""Where a connection has the server's cursors of its transaction."""
+
 _MIGRATION_LOCK = 0x77656972  # "weir"
 
 
@@ -74,6 +77,8 @@ def postgres_engine(url: URL) -> Engine:
         ) from error
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "handle_error", _drop_useless)
+    event.listen(engine, "after_cursor_execute", _remember_cursor)
+    event.listen(engine, "reset", _close_cursors)
     return engine
 
 
@@ -162,6 +167,20 @@ def add_tuples(
 def _prepare(connection: Any, _record: object) -> None:
     connection.execute(_SETTINGS)
     connection.commit()
+
+
+def _remember_cursor(connection: Connection, cursor: Any, *_: object) -> None:
+    """A read in parts that is left early leaves its cursor open on the server: psycopg wants it
+    closed, not forgotten, and who left may be a generator that nobody ends."""
+    if hasattr(cursor, "name"):  # none but those of the server have one
+        kept = connection.info.get(_CURSORS, ())
+        connection.info[_CURSORS] = [*(each for each in kept if not each.closed), cursor]
+
+
+def _close_cursors(_connection: object, record: Any, _state: object) -> None:
+    """At the end of a transaction; psycopg knows by itself when there is nobody to tell."""
+    for cursor in record.info.pop(_CURSORS, ()):
+        cursor.close()
 
 
 def _drop_useless(context: ExceptionContext) -> None:

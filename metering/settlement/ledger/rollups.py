@@ -7,10 +7,10 @@ a correction takes one back, as it takes back all that the event it corrects had
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import Connection, Table, delete, func, select, text, update
 
 from metering.events import Kind
 from metering.settlement.ledger import tables
@@ -48,10 +48,10 @@ _Key = tuple[Any, ...]
 
 def update_rollups(ledger: Ledger) -> int:
     """Sum what is in the ledger and not yet in the rollups; how many events that were."""
-    with ledger.read() as connection:
-        shards = list(connection.execute(select(tables.watermark.c.shard)).scalars())
+    with ledger.read() as connection:  # without the write lock
+        behind = behind_by_shard(connection, tables.rollup_watermark)
     done = 0
-    for shard in shards:
+    for shard, _ in behind:
         while count := _roll_up(ledger, shard):
             done += count
     return done
@@ -68,14 +68,8 @@ def rebuild_rollups(ledger: Ledger) -> int:
 
 
 def _roll_up(ledger: Ledger, shard: int) -> int:
-    mark = tables.rollup_watermark
-    with ledger.read() as connection:
-        if not _is_behind(connection, shard):
-            return 0
     with ledger.write() as connection:
-        keep_rows(connection, mark, [{"shard": shard, "seq": 0}])  # a row to lock
-        query = select(mark.c.seq).where(mark.c.shard == shard).with_for_update()
-        after = connection.execute(query).scalar_one()
+        after = locked_mark(connection, tables.rollup_watermark, shard)
         events = (
             select(*_READ)
             .where(_EVENT.shard == shard, _EVENT.seq > after)
@@ -83,20 +77,41 @@ def _roll_up(ledger: Ledger, shard: int) -> int:
             .limit(CHUNK)
         )
         rows = connection.execute(events).all()
-        if not rows:
-            return 0
-        add_rows(connection, tables.rollup, _units(rows), measures=_MEASURES)
-        moved = update(mark).where(mark.c.shard == shard).values(seq=rows[-1].seq)
-        connection.execute(moved)
+        if rows:
+            roll_up_rows(connection, shard, rows)
     return len(rows)
 
 
-def _is_behind(connection: Connection, shard: int) -> bool:
-    """Whether there is something to sum: asked without the write lock."""
-    mark, head = tables.rollup_watermark, tables.watermark
-    done = connection.execute(select(mark.c.seq).where(mark.c.shard == shard)).scalar() or 0
-    settled = connection.execute(select(head.c.events).where(head.c.shard == shard)).scalar() or 0
-    return bool(settled > done)
+def roll_up_rows(connection: Connection, shard: int, rows: Sequence[Any]) -> None:
+    """Sum the events after the mark of a shard, which is locked, and move it; they have at least
+    the columns that are read here."""
+    add_rows(connection, tables.rollup, _units(rows), measures=_MEASURES)
+    move_mark(connection, tables.rollup_watermark, shard, rows[-1].seq)
+
+
+def behind_by_shard(connection: Connection, mark: Table) -> list[tuple[int, int]]:
+    """The shards with events after their mark in this table, and how many."""
+    head = tables.watermark.c
+    lacking = head.events - func.coalesce(mark.c.seq, 0)
+    query = (
+        select(head.shard, lacking)
+        .join_from(tables.watermark, mark, mark.c.shard == head.shard, isouter=True)
+        .where(lacking > 0)
+        .order_by(head.shard)
+    )
+    return [(row[0], int(row[1])) for row in connection.execute(query)]
+
+
+def locked_mark(connection: Connection, mark: Table, shard: int) -> int:
+    """The last event of a shard that is summed; nobody else sums it until the transaction ends."""
+    keep_rows(connection, mark, [{"shard": shard, "seq": 0}])  # a row to lock
+    query = select(mark.c.seq).where(mark.c.shard == shard).with_for_update()
+    return int(connection.execute(query).scalar_one())
+
+
+def move_mark(connection: Connection, mark: Table, shard: int, seq: int) -> None:
+    """Everything up to this event is summed."""
+    connection.execute(update(mark).where(mark.c.shard == shard).values(seq=seq))
 
 
 def _units(rows: Iterable[Any]) -> list[dict[str, Any]]:

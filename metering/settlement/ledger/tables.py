@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from metering.usage import FIRST_CLASSES, LATER_CLASSES
 
-HEAD_REVISION = "0020"
+HEAD_REVISION = "0021"
 """The newest migration. Kept here so that a current ledger is recognised without Alembic."""
 
 APPEND_ONLY = (

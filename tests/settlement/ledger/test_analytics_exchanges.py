@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fixtures_ledger import NOVEMBER_NS, book, make_event, new_id
 
-from metering.settlement.analytics import HOUR_NS, Question
+from metering.settlement.analytics import HOUR_NS, Question, cursor_of
 from metering.settlement.ledger import analytics_exchanges
 from metering.settlement.ledger.analytics import usage
 from metering.settlement.ledger.analytics_exchanges import Wanted, exchange, exchanges
@@ -72,6 +72,25 @@ def test_pages_have_each_exchange_once_and_the_newest_first(ledger: Ledger) -> N
     assert seen == ids[::-1]
     with pytest.raises(ValueError, match="cursor"):
         exchanges(ledger, Wanted(replace(RANGE, after="nonsense")))
+
+
+def test_what_is_rare_is_looked_for_in_parts(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest hours that have it first; whatever the size of a page, no exchange is missed."""
+    ids = booked(ledger)
+    monkeypatch.setattr(analytics_exchanges, "RARE", 1)
+    asked = replace(RANGE, start_ns=NOVEMBER_NS, filters={"model": ("gpt-4o",)})
+    for limit in (1, 2, 5, 12):
+        seen, cursor = [], None
+        while True:
+            page = exchanges(ledger, Wanted(replace(asked, limit=limit, after=cursor)))
+            seen += [ids.index(row["exchange_id"]) for row in page["data"]]
+            if (cursor := page["next_cursor"]) is None:
+                break
+        assert seen == list(range(11, -1, -1))
+    with pytest.raises(ValueError, match="cursor"):
+        exchanges(ledger, Wanted(replace(asked, after=cursor_of(["a", "b", "c"]))))
 
 
 @pytest.mark.parametrize("rare", [1, 10**9], ids=["by what sums say", "by an index"])

@@ -16,7 +16,13 @@ from metering.settlement.ledger.analytics_rollup import (
     rebuild_analytics,
     update_analytics,
 )
-from metering.settlement.ledger.analytics_tables import HISTOGRAMS, SUMS, usage_series
+from metering.settlement.ledger.analytics_tables import (
+    HISTOGRAMS,
+    LEVELS,
+    SUMS,
+    usage_series,
+)
+from metering.settlement.ledger.rollups import update_rollups
 from metering.settlement.ledger.store import Ledger, open_ledger
 from metering.settlement.ledger.verify import verify
 
@@ -104,6 +110,54 @@ def test_a_turn_has_an_end_and_the_next_goes_on(ledger: Ledger) -> None:
     assert summing.update() == 0
 
 
+def test_rollups_and_analytics_are_summed_from_one_read(ledger: Ledger) -> None:
+    """As far as both lack the same events; what one of them has already, it does not get again."""
+    summing = Summing(ledger)
+    book(ledger, [make_event(tenant=f"t{n}", ttft_ms=n) for n in range(8)])
+
+    assert summing.update_beside_rollups() == 8
+    assert (summing.update(), update_rollups(ledger)) == (0, 0)
+    book(ledger, [make_event(tenant=f"t{n}") for n in range(8)])
+    assert update_rollups(ledger) == 8
+    book(ledger, [make_event(tenant=f"t{n}") for n in range(8)])
+    assert summing.update_beside_rollups() == 0
+    assert (summing.update(), update_rollups(ledger)) == (16, 8)
+    book(ledger, [make_event()])
+    assert summing.update_beside_rollups() == 1
+
+    assert verify(ledger) == []
+    before = state(ledger)
+    rebuild_analytics(ledger)
+    assert state(ledger) == before
+
+
+def test_levels_are_the_same_sums_cut_up_otherwise(ledger: Ledger) -> None:
+    """Each level's series say the dimensions of it, and nothing else; each has every attempt."""
+    book(ledger, [make_event(tenant=f"t{n % 3}", feature=f"f{n % 2}") for n in range(12)])
+    update_analytics(ledger)
+
+    with ledger.read() as connection:
+        for period, table in SUMS.items():
+            for name, level in LEVELS.items():
+                query = select(usage_series, table.c.attempts).join(
+                    table, table.c.series == usage_series.c.id
+                )
+                rows = connection.execute(query.where(usage_series.c.level == name)).all()
+                if period not in level.sums:
+                    assert rows == []
+                    continue
+                assert sum(row.attempts for row in rows) == 12
+                assert {row.tenant for row in rows} == (
+                    {"t0", "t1", "t2"} if "tenant" in level.dimensions else {""}
+                )
+                assert {row.feature for row in rows} == (
+                    {"f0", "f1"} if "feature" in level.dimensions else {""}
+                )
+                assert {row.model for row in rows} == (
+                    {"gpt-4o"} if "model" in level.dimensions else {""}
+                )
+
+
 def test_two_workers_sum_each_event_once(postgres_url: str) -> None:
     """Also where they need the same series, and the same row of one."""
     ledgers = [open_ledger(postgres_url) for _ in range(3)]
@@ -112,6 +166,8 @@ def test_two_workers_sum_each_event_once(postgres_url: str) -> None:
 
     def sum_up(ledger: Ledger) -> None:
         begin.wait(5)
+        Summing(ledger).update_beside_rollups()
+        update_rollups(ledger)
         update_analytics(ledger)
 
     threads = [threading.Thread(target=sum_up, args=(ledger,)) for ledger in ledgers]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
 import socket
 import subprocess
@@ -47,6 +49,24 @@ def test_nothing_waits_for_ever_and_a_commit_is_on_disk(postgres_url: str) -> No
             "lock_timeout": "7s",
             "synchronous_commit": "on",
         }
+
+
+def test_a_read_that_is_left_early_leaves_nothing_open(postgres_url: str) -> None:
+    """Neither on the server nor in the driver, which would warn of a cursor that was forgotten."""
+    query = select(func.generate_series(1, 100)).execution_options(yield_per=10)
+    opened = text("SELECT count(*) FROM pg_cursors")
+    with closing(open_ledger(postgres_url)) as ledger:
+        for _ in range(3):
+            with ledger.read() as connection:
+                assert next(iter(connection.execute(query))) == (1,)
+                gc.collect()
+                assert connection.execute(opened).scalar_one() == 1
+        with contextlib.suppress(LookupError), ledger.read() as connection:
+            assert next(iter(connection.execute(query))) == (1,)
+            raise LookupError
+        with ledger.read() as connection:
+            assert connection.execute(opened).scalar_one() == 0
+    gc.collect()
 
 
 def test_reads_are_one_snapshot_and_write_nothing(postgres_url: str) -> None:
