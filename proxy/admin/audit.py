@@ -32,7 +32,8 @@ class Changed:
 
 async def note(console: Console, changed: Changed) -> None:
     """Write it down."""
-    answer, who = changed.answer, changed.who
+    answer = changed.answer
+    who = answer.who or changed.who
     record = books.Audit(
         at=now_ns(),
         who=who.id,
