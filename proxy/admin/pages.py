@@ -25,7 +25,11 @@ PAGE = (
 )
 
 TENANT = Param("tenant", "Only of this tenant", {"type": "string", "maxLength": 64})
-MONTH = Param("month", "UTC month; the current one if left out", {"type": "string", "maxLength": 7})
+MONTH = Param(
+    "month",
+    "UTC month, as `2026-11`; the current one if left out",
+    {"type": "string", "maxLength": 7},
+)
 
 AMOUNT = {
     "anyOf": [
