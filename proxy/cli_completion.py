@@ -3,8 +3,8 @@
 Commands, options and choices come from the option parser itself. Tenants, models and the like are
 taken from the configuration file as it stands, unchecked: a file with faults still completes, and
 a file that cannot be read completes nothing. Tenants and keys of the registry are those that a
-proxy of this machine has kept in `data_dir/registry.json`. What is completed may be no command of a shell's, so
-only plain names are offered. Nothing is said on stderr: somebody is typing.
+proxy of this machine has kept in `data_dir/registry.json`. What is completed may be no command of a
+shell's, so only plain names are offered. Nothing is said on stderr: somebody is typing.
 """
 
 from __future__ import annotations
