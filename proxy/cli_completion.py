@@ -2,8 +2,9 @@
 
 Commands, options and choices come from the option parser itself. Tenants, models and the like are
 taken from the configuration file as it stands, unchecked: a file with faults still completes, and
-a file that cannot be read completes nothing. What is completed may be no command of a shell's, so
-only plain names are offered. Nothing is said on stderr: somebody is typing.
+a file that cannot be read completes nothing. Tenants and keys of the registry are those that a
+proxy of this machine has kept in `data_dir/registry.json`. What is completed may be no command of a
+shell's, so only plain names are offered. Nothing is said on stderr: somebody is typing.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _fitting(
 ) -> list[str] | None:
     if kind is None:
         return None
-    found = kind(_read(args), _option(args, "--tenant"))
+    found = kind(_with_registered(_read(args), args), _option(args, "--tenant"))
     names = {name for name in found if isinstance(name, str) and name.startswith(value)}
     return sorted(name for name in names if name and set(name) <= _WORD_CHARS)
 
@@ -161,6 +162,29 @@ def _read(args: list[str]) -> Any:
         return None
 
 
+def _with_registered(file: Any, args: list[str]) -> Any:
+    """The file with the tenants of the registry after its own, where a copy of it lies here."""
+    import orjson
+
+    from proxy.config_place import ConfigNotFound, find_config
+
+    if not isinstance(file, dict):
+        return file
+    try:
+        config = find_config(_option(args, "--config"), os.environ, Path.cwd())
+        named = _option(args, "--data-dir") or os.environ.get("WEIR_DATA_DIR")
+        written = str(file.get("data_dir") or ".weir")
+        data_dir = Path.cwd() / named if named else config.parent / written
+        path = data_dir / "registry.json"
+        if path.stat().st_size > _FILE_BYTES_MAX:
+            return file
+        registered = orjson.loads(path.read_bytes())["tenants"]
+    except (ConfigNotFound, OSError, ValueError, TypeError, KeyError):
+        return file
+    own = file.get("tenants")
+    return {**file, "tenants": [*(own if isinstance(own, list) else []), *registered]}
+
+
 def _names(section: str) -> Callable[[Any, str | None], Iterable[Any]]:
     """The keys of a mapping of the file, or the ids of a list."""
 
@@ -213,4 +237,9 @@ _ARGUMENTS: dict[str, Callable[[Any, str | None], Iterable[Any]]] = {
     "plans show": _names("plans"),
     "prices show": _names("models"),
     "jobs run": _jobs,
+    "tenants show": _names("tenants"),
+    "tenants set": _names("tenants"),
+    "tenants remove": _names("tenants"),
+    "keys rotate": _of_tenant("keys"),
+    "keys revoke": _of_tenant("keys"),
 }

@@ -59,6 +59,8 @@ class Place:
     keys: dict[str, str]
     models: dict[str, str]
     options: str
+    admin_key: Path | None = None
+    """Where the key of the dashboard lies, as far as it is one that we minted."""
 
 
 @click.command()
@@ -179,11 +181,14 @@ def _started(folder: Path | None, port: int, as_json: bool) -> Iterator[Place]:
         stack.enter_context(_serving(folder, config, port, as_json))
         state = json.loads((folder / "data" / "serve.json").read_bytes())
         _give_credit(config)
+        from proxy.admin_key_file import admin_key_path
         from proxy.demo_load import MODELS
 
         keys = _minted(folder / "data")
         options = f" --config {shlex.quote(str(config))}"
-        yield Place(state["url"], state["admin"], keys, {each: each for each in MODELS}, options)
+        models = {each: each for each in MODELS}
+        admin_key = admin_key_path(folder / "data")
+        yield Place(state["url"], state["admin"], keys, models, options, admin_key)
 
 
 @contextlib.contextmanager
@@ -240,6 +245,7 @@ def _found(
 ) -> Place:
     """What runs already with this configuration."""
     settings = load_config(config_file, data_dir, as_json).settings
+    from proxy.admin_key_file import admin_key_path
     from proxy.data_dir import is_served, state_path
     from proxy.demo_load import MODELS
 
@@ -260,7 +266,8 @@ def _found(
     words: list[Any] = ["--config", settings.source] if config_file else []
     words += ["--data-dir", data_dir] if data_dir else []
     options = "".join(f" {shlex.quote(str(word))}" for word in words)
-    return Place(state["url"], state.get("admin"), keys, models, options)
+    admin_key = admin_key_path(settings.data_dir) if not settings.admin_keys else None
+    return Place(state["url"], state.get("admin"), keys, models, options, admin_key)
 
 
 def _refuse_costly(settings: Settings, name: str, as_json: bool) -> None:
@@ -303,5 +310,7 @@ def _where(place: Place, *, is_own: bool) -> str:
     lines += [f"  {weir} {command}{place.options}" for command in commands]
     if place.admin:
         lines += ["", f"  Dashboard: {place.admin}/dashboard"]
+        if place.admin_key is not None:
+            lines += [f"  Its key lies in {place.admin_key}"]
     lines += ["", "Ctrl-C ends the load" + (" and stops Tokenweir." if is_own else "."), ""]
     return "\n".join(lines)

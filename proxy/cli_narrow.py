@@ -24,7 +24,12 @@ def _width(table: Table, screen: Console) -> int:
     """What it needs at least: words that may be broken into lines are, numbers are not."""
     frame = len(table.columns) + 1 if table.box else 0
     _, right, _, left = table.padding
-    return frame + sum(_column(each, screen) + left + right for each in table.columns)
+    padding = len(table.columns) * (left + right)
+    if table.collapse_padding:
+        padding -= (len(table.columns) - 1) * min(left, right)
+    if not table.pad_edge:
+        padding -= left + right
+    return frame + padding + sum(_column(each, screen) for each in table.columns)
 
 
 def _column(column: Column, screen: Console) -> int:

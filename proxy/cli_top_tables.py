@@ -5,7 +5,7 @@ The picture is readable at 80 columns: what gives way are names, not numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metering.caps import Cap
-from metering.live_rates import MINUTE_S, Rate, Tick
+from metering.live_rates import MINUTE_S, Degraded, Rate, Tick
 from metering.money import PPM, format_cents, format_short, format_usd
 from proxy.cli_times import rfc3339
 from proxy.limit_words import rfc3339_ms, window_text
@@ -26,6 +26,8 @@ _BAR = 14
 
 _FRAME = 9
 """Lines that are there whatever there is to show."""
+
+_USD_NANO = 10**9
 
 _WIDTH_MAX = 120
 """Beyond this the eye loses the row between a name and its numbers."""
@@ -196,6 +198,11 @@ def _round(nano: int) -> int:
     return int(format_usd(nano, places=4).replace(".", "")) * 100_000
 
 
+def _glance(nano: int) -> str:
+    """An amount in cents; in hundredths of one where it is less than a dollar."""
+    return format_cents(nano) if nano >= _USD_NANO else format_short(_round(nano))
+
+
 def _tenants(look: TopLook, sort: str, rows_max: int, width: int) -> RenderableType:
     table = Table(header_style="bold", width=width, padding=(0, 1), box=None)
     table.add_column("Tenant", no_wrap=True, ratio=1)
@@ -218,8 +225,8 @@ def _tenants(look: TopLook, sort: str, rows_max: int, width: int) -> RenderableT
             Text(name + flag, style="red" if found.flag else ""),
             _bar(found),
             f"{found.share * 100:.0f} %",
-            format_cents(left),
-            format_cents(found.limit_nano),
+            _glance(left),
+            _glance(found.limit_nano),
             window_text(found.cap.window).partition("_")[2],
             spend,
         )
@@ -290,14 +297,8 @@ def _news(look: TopLook, rows_max: int) -> RenderableType:
     ]
     lines += [(each.at_ms, Text(f"{_clock(each.at_ms)}  {_told(each)}")) for each in look.told]
     lines += [
-        (
-            each.at_ms,
-            Text(
-                f"{_clock(each.at_ms)}  {each.tenant} degraded: "
-                f"{each.model_requested} -> {each.model} ({each.step})"
-            ),
-        )
-        for each in look.tick.degradations
+        (at_ms, Text(f"{_clock(at_ms)}  {text}"))
+        for text, at_ms in _degraded(look.tick.degradations).items()
     ]
     lines.sort(key=lambda line: -line[0])
     shown = [line for _, line in lines[:rows_max]]
@@ -312,9 +313,19 @@ def _news(look: TopLook, rows_max: int) -> RenderableType:
     return Group(Text("Last alerts and degradations", style="bold"), *shown)
 
 
+def _degraded(steps: Iterable[Degraded]) -> dict[str, int]:
+    """What was done to whom, and when last; one line of a kind, else they would hide the alerts."""
+    found: dict[str, int] = {}
+    for each in steps:
+        by = "" if each.step == each.model else f" ({each.step})"
+        text = f"{each.tenant} degraded: {each.model_requested} -> {each.model}{by}"
+        found[text] = max(found.get(text, 0), each.at_ms)
+    return found
+
+
 def _told(told: Told) -> str:
     body = told.body
-    limit, spent = format_short(body["limit_nano"]), format_cents(body["spent_nano"])
+    limit, spent = format_short(body["limit_nano"]), _glance(body["spent_nano"])
     place = f"{body['scope']} {body['window']}"
     if told.kind == "cap_mark":
         return f"{place} reached {body['mark_ppm'] // 10_000} % of ${limit} (spent ${spent})"

@@ -96,7 +96,11 @@ def make_key(
     found = _tenant(ledger, tenant_id)
     sha256 = key_sha256(key)
     entries = [*_served_keys(books.snapshot(ledger), tenant_id), {**document, "sha256": sha256}]
-    _require_served(ledger, check, {**found.document, "keys": entries})
+    try:
+        _require_served(ledger, check, {**found.document, "keys": entries})
+    except ChangeRefusedError as error:  # who asks for a key has not written the others
+        place = f"keys[{len(entries) - 1}]."
+        raise ChangeRefusedError(str(error).removeprefix(place)) from None
     row = books.put_key(
         ledger, tenant_id, document, sha256=sha256, now_ns=now_ns, expires_at=expires_at
     )

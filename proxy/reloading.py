@@ -221,10 +221,12 @@ class Reloads:
         for warning in found.warnings if of_file else ():
             _log.warning("configuration", detail=warning)
         self.registry.take(found, self.metrics)
+        change = replaced(self.opened.settings, fresh)
         if found.told is not None:
-            self.told = found.told if self.told is None else taken_up(self.told, found.told)
+            before = found.told if self.told is None else self.told
+            self.told = taken_up(before, found.told, change.waiting)
             self._write_running()
-        self._tell(report, replaced(self.opened.settings, fresh), now_s)
+        self._tell(report, change, now_s)
 
     def _write_running(self) -> None:
         if self.told is None:

@@ -7,13 +7,13 @@ value that it began with.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import orjson
 
 from proxy.config_leaves import Leaf, Told
-from proxy.settings_changes import AFTER_A_RESTART
+from proxy.settings_changes import AT_ONCE
 
 
 def running_path(data_dir: Path) -> Path:
@@ -21,15 +21,24 @@ def running_path(data_dir: Path) -> Path:
     return data_dir / "running.json"
 
 
-def taken_up(running: Told, fresh: Told) -> Told:
-    """What runs after a reload: the new values, but for those that wait for a restart."""
-    waiting = frozenset(AFTER_A_RESTART.values())
+def taken_up(running: Told, fresh: Told, waiting: Sequence[str]) -> Told:
+    """What runs after a reload: the new values, but for those that wait for a restart.
 
-    def part(of: Mapping[str, Leaf], *, waits: bool) -> dict[str, Leaf]:
-        return {key: leaf for key, leaf in of.items() if (key in waiting) is waits}
+    `waiting` are the names of a `Replacement`; one may stand for all that is below it.
+    """
+    at_once = frozenset(AT_ONCE.values())
 
-    kept, new = part(running.leaves, waits=True), part(fresh.leaves, waits=False)
+    def waits(key: str) -> bool:
+        return _below(key, waiting) and not _below(key, at_once)
+
+    new = {key: leaf for key, leaf in fresh.leaves.items() if not waits(key)}
+    kept = {key: leaf for key, leaf in running.leaves.items() if waits(key)}
     return Told(fresh.salt, {**new, **kept})
+
+
+def _below(key: str, names: Iterable[str]) -> bool:
+    """Whether it is one of them, or below one."""
+    return any(key == each or key.startswith((f"{each}.", f"{each}[")) for each in names)
 
 
 def write_running(data_dir: Path, told: Told) -> None:

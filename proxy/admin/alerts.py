@@ -10,7 +10,7 @@ from sqlalchemy import select
 from metering.settlement.ledger.outbox import ALERT
 from metering.settlement.ledger.store import Ledger
 from metering.settlement.ledger.tables import outbox
-from proxy.admin.pages import PAGE, limit_of, listed, with_usd
+from proxy.admin.pages import PAGE, before_of, limit_of, listed, with_usd
 from proxy.admin.routes import BASE, Answer, Call, Param, Role, Route
 from proxy.cli_times import rfc3339
 
@@ -19,12 +19,12 @@ _OUTBOX = outbox.c
 
 async def list_alerts(call: Call) -> Answer:
     """Each once, whichever sinks it went to."""
-    limit, cursor, kind = limit_of(call.query), call.query.get("cursor"), call.query.get("kind")
+    limit, before_id, kind = limit_of(call.query), before_of(call.query), call.query.get("kind")
 
     def ask(ledger: Ledger) -> list[dict[str, Any]]:
         query = select(outbox).where(_OUTBOX.topic == ALERT).order_by(_OUTBOX.id.desc())
-        if cursor and cursor.isdigit() and len(cursor) < 19:
-            query = query.where(_OUTBOX.id < int(cursor))
+        if before_id is not None:
+            query = query.where(_OUTBOX.id < before_id)
         if kind is not None:
             query = query.where(_OUTBOX.key.startswith(f"{kind}:", autoescape=True))
         with ledger.read() as connection:

@@ -14,7 +14,7 @@ from metering.clock import now_ns
 from metering.settlement.ledger import admin_books as books
 from metering.settlement.ledger.store import Ledger
 from proxy.admin.opened import Console
-from proxy.admin.pages import PAGE, limit_of, listed
+from proxy.admin.pages import PAGE, before_of, limit_of, listed
 from proxy.admin.routes import BASE, AdminPrincipal, Answer, Call, Param, Role, Route
 from proxy.cli_times import rfc3339
 from proxy.errors import InternalError
@@ -32,7 +32,8 @@ class Changed:
 
 async def note(console: Console, changed: Changed) -> None:
     """Write it down."""
-    answer, who = changed.answer, changed.who
+    answer = changed.answer
+    who = answer.who or changed.who
     record = books.Audit(
         at=now_ns(),
         who=who.id,
@@ -67,13 +68,13 @@ def _exact(value: Any) -> Any:
 async def list_audit(call: Call) -> Answer:
     """The records, the newest first."""
     query, limit = call.query, limit_of(call.query)
-    cursor = query.get("cursor")
+    before_id = before_of(query)
 
     def ask(ledger: Ledger) -> list[books.Audit]:
         return books.audits(
             ledger,
             limit=limit + 1,
-            before_id=int(cursor) if cursor and cursor.isdigit() else None,
+            before_id=before_id,
             target=query.get("target"),
             who=query.get("who"),
             action=query.get("action"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from metering.clock import now_ns
@@ -135,7 +136,7 @@ ROUTES = (
         list_invoices,
         summary="What was issued, in the order of its numbers",
         tag="invoices",
-        query=(*PAGE, TENANT, MONTH),
+        query=(*PAGE, TENANT, replace(MONTH, about="Only of this UTC month, as `2026-11`")),
         answer=listed(),
     ),
     Route(

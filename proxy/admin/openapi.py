@@ -18,7 +18,7 @@ import orjson
 
 from proxy.admin import catalogue
 from proxy.admin.registry_writing import shapes
-from proxy.admin.routes import BASE, SAFE, Answer, Call, Role, Route
+from proxy.admin.routes import BASE, SAFE, Answer, Call, Param, Role, Route
 
 _STYLE = Path(__file__).parent / "static" / "page.css"
 
@@ -114,7 +114,8 @@ def _operation(route: Route) -> dict[str, Any]:
         told["security"] = []
     if route.body is not None:
         content = {"application/json": {"schema": dict(route.body)}}
-        told["requestBody"] = {"required": bool(route.body.get("required")), "content": content}
+        needed = "$ref" in route.body or bool(route.body.get("required"))
+        told["requestBody"] = {"required": needed, "content": content}
     return told
 
 
@@ -201,19 +202,18 @@ def _item(route: Route) -> str:
     role = "" if route.role is Role.ANYBODY else f"<span>{route.role}</span>"
     audit = "" if route.audit is None else f"<span>audit: {escape(route.audit)}</span>"
     rows = [
-        (each.name, "query, needed" if each.required else "query", each.about)
+        (each.name, "query, needed" if each.required else "query", _of_query(each))
         for each in route.query
     ]
     rows += _body_rows(route.body)
     cells = "".join(
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td>"
-        f"<td>{escape(about)}</td></tr>"
+        f"<tr><td>{_code(name)}</td><td>{escape(kind)}</td><td>{_prose(about)}</td></tr>"
         for name, kind, about in rows
     )
     table = f"<table><tbody>{cells}</tbody></table>" if cells else ""
     return (
         f'<article><h3><b class="{method}">{route.method}</b> <code>{escape(route.path)}</code>'
-        f"</h3><p>{escape(route.summary)}. {role}{audit}</p>{table}</article>"
+        f"</h3><p>{_prose(route.summary)}. {role}{audit}</p>{table}</article>"
     )
 
 
@@ -228,6 +228,21 @@ def _body_rows(body: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
         (name, "body, needed" if name in needed else "body", _about(schema))
         for name, schema in body.get("properties", {}).items()
     ]
+
+
+def _of_query(param: Param) -> str:
+    """What it means, and which values there are."""
+    values = ", ".join(f"`{each}`" for each in param.schema.get("enum", ()))
+    return f"{param.about}: {values}" if values else param.about
+
+
+def _code(name: str) -> str:
+    return f"<code>{escape(name)}</code>" if name else "all of it"
+
+
+def _prose(text: str) -> str:
+    """Text with `code` in it."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _about(schema: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -25,7 +26,11 @@ PAGE = (
 )
 
 TENANT = Param("tenant", "Only of this tenant", {"type": "string", "maxLength": 64})
-MONTH = Param("month", "UTC month; the current one if left out", {"type": "string", "maxLength": 7})
+MONTH = Param(
+    "month",
+    "UTC month, as `2026-11`; the current one if left out",
+    {"type": "string", "maxLength": 7},
+)
 
 AMOUNT = {
     "anyOf": [
@@ -52,6 +57,16 @@ def listed(row: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
 def limit_of(query: Mapping[str, str]) -> int:
     """How many rows are asked for."""
     return int(query.get("limit", LIMIT_USUAL))
+
+
+def before_of(query: Mapping[str, str]) -> int | None:
+    """The row before which a list of numbered rows goes on."""
+    cursor = query.get("cursor")
+    if cursor is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", cursor):
+        raise FieldRefused("cursor must be a `next_cursor` of this list.", param="cursor")
+    return int(cursor)
 
 
 def page(

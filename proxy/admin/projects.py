@@ -34,7 +34,8 @@ async def put_project(call: Call) -> Answer:
     entries = _entries(row)
     before = next((each for each in entries if each["id"] == project), None)
     others = [each for each in entries if each["id"] != project]
-    await tenants.change_document(call, row, {**row.document, "projects": [*others, entry]})
+    document = {**row.document, "projects": [*others, entry]}
+    await tenants.change_document(call, row, document, within=f"projects[{len(others)}].")
     target = f"tenants/{row.id}/projects/{project}"
     return Answer(entry, target=target, before=before, after=entry)
 

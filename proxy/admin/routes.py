@@ -126,3 +126,5 @@ class Answer:
     target: str = ""
     before: Any = None
     after: Any = None
+    who: AdminPrincipal | None = None
+    """Who it turned out to be, where the route was for anybody: the record names them."""

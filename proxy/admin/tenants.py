@@ -25,7 +25,7 @@ from proxy.admin.registry_writing import (
 )
 from proxy.admin.routes import BASE, Answer, Call, Param, Role, Route
 from proxy.cli_times import rfc3339
-from proxy.registry_changes import put_tenant
+from proxy.registry_changes import ChangeRefusedError, put_tenant
 
 _VERSION = Param(
     "version",
@@ -102,15 +102,22 @@ async def row_of(call: Call, tenant_id: str) -> dict[str, Any]:
 
 
 async def change_document(
-    call: Call, row: books.TenantRow, document: Mapping[str, Any]
+    call: Call, row: books.TenantRow, document: Mapping[str, Any], *, within: str = ""
 ) -> books.TenantRow:
-    """Check, keep and publish another document of a tenant; its audit is the caller's."""
+    """Check, keep and publish another document of a tenant; its audit is the caller's.
+
+    `within` is the place of what the caller was sent, which a refusal has no need to tell.
+    """
 
     settings, version = call.console.settings, row.version
 
     def put(ledger: Ledger) -> books.TenantRow:
         check = check_of(settings)
-        return put_tenant(ledger, check, document, now_ns=now_ns(), expected_version=version)
+        at = {"now_ns": now_ns(), "expected_version": version}
+        try:
+            return put_tenant(ledger, check, document, **at)
+        except ChangeRefusedError as error:
+            raise ChangeRefusedError(str(error).removeprefix(within)) from None
 
     made = await in_books(call.console, put)
     await publish(call.console)

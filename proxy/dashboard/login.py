@@ -26,6 +26,7 @@ async def log_in(call: Call) -> Answer:
         {"id": who.id, "role": who.role},
         headers={"Set-Cookie": cookie},
         target=f"admin_key:{who.id}",
+        who=who,
     )
 
 

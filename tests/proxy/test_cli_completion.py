@@ -67,6 +67,25 @@ def test_names_come_from_the_configuration(line: str, names: list[str] | None) -
     assert offered(line) == names
 
 
+def test_tenants_and_keys_of_the_registry_are_completed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the copy that a proxy keeps in its directory, wherever that is; nonsense there is no
+    reason to complete nothing."""
+    monkeypatch.delenv("WEIR_DATA_DIR", raising=False)
+    kept = here / "elsewhere" / "registry.json"
+    kept.parent.mkdir()
+    kept.write_text('{"tenants": [{"id": "arden", "keys": [{"id": "r1"}, {"id": "r2"}]}, 7]}')
+
+    assert offered("usage --tenant ") == ["acme", "asta"]
+    assert offered("tenants show --data-dir elsewhere ") == ["acme", "arden", "asta"]
+    assert offered("keys revoke --data-dir elsewhere --tenant arden ") == ["r1", "r2"]
+    monkeypatch.setenv("WEIR_DATA_DIR", str(kept.parent))
+    assert offered("usage --tenant ar") == ["arden"]
+    kept.write_text("[]")
+    assert offered("usage --tenant a") == ["acme", "asta"]
+
+
 def test_a_file_that_cannot_be_read_completes_nothing(here: Path) -> None:
     """No file, one that is no YAML and one that is no mapping: no names, and no trace."""
     for text in ("{", "- 1", ""):

@@ -56,6 +56,7 @@ def test_what_runs_already_can_be_driven(weir: Weir) -> None:
 
     assert done.exit_code == 0, done.output
     assert weir.url in done.stdout
+    assert "Dashboard:" not in done.stdout or str(weir.data_dir / "admin_key") in done.stdout
     assert "3 sent, 0 under way, " in done.stdout
     dear = run("--running", "--model", "gpt-4o", *place)
     missing = run("--running", "--model", "gpt-9", *place)

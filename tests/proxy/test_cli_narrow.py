@@ -41,6 +41,16 @@ def test_no_amount_is_cut(columns: int) -> None:
     assert text.endswith("after\n")
 
 
+def test_a_grid_is_as_wide_as_it_is() -> None:
+    """Its columns share their padding, and there is none at its edges."""
+    grid = Table.grid(padding=(0, 3))
+    for _ in range(6):
+        grid.add_column(no_wrap=True)
+    grid.add_row(*(["x" * 10] * 6))
+
+    assert drawn(grid).splitlines() == [("x" * 10 + "   ") * 5 + "x" * 10]
+
+
 def test_words_are_broken_before_a_table_is_turned() -> None:
     """A long sentence in a cell is no reason to give up the table."""
     words = Table()

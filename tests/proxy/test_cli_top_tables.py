@@ -88,6 +88,18 @@ def test_eighty_columns_are_enough() -> None:
     assert "c/idle" not in text
 
 
+def test_many_steps_of_a_kind_hide_no_alert() -> None:
+    """One line says them, by the last; small amounts keep their digits."""
+    steps = tuple(Degraded(NOW_MS - n, "acme", "demo", "mini", "mini") for n in range(20))
+    small = CapLook("tiny", cap("tiny", 1).cap, 20_000_000, 15_400_000, 0)
+    lines = drawn(replace(LOOK, tick=replace(LOOK.tick, degradations=steps), caps=(small,)))
+
+    assert sum("degraded" in line for line in lines) == 1
+    assert any(line.endswith("acme degraded: demo -> mini") for line in lines)
+    assert any("tenant:over 24h refuses" in line for line in lines)
+    assert next(line for line in lines if "tiny" in line).split()[3:6] == ["%", "0.0046", "0.02"]
+
+
 def test_tenants_are_ordered_as_asked() -> None:
     """By how full they are, by what they spend, by name; who has no cap is there too."""
     assert order(drawn(LOOK)) == ["over", "acme", "calm", "free"]

@@ -32,4 +32,20 @@ def test_what_waits_for_a_restart_keeps_its_value() -> None:
     running = Told(b"s", {"server.port": Leaf(1, "a"), "server.max_body_mb": Leaf(1, "b")})
     fresh = Told(b"s", {"server.port": Leaf(2, "c"), "redis.url": Leaf("r", "d")})
 
-    assert taken_up(running, fresh).leaves == {"server.port": Leaf(1, "a")}
+    waiting = ("server.port", "redis.url")
+    assert taken_up(running, fresh, waiting).leaves == {"server.port": Leaf(1, "a")}
+
+
+def test_a_section_that_waits_keeps_what_is_below_it() -> None:
+    """The console's port stays; its keys hold at once although they stand in the same section."""
+    old, new = Leaf(1, "a"), Leaf(2, "b")
+    keys = ("admin.port", "admin.keys[ops].sha256", "telemetry.endpoint")
+    fresh = Told(b"s", {**dict.fromkeys(keys, new), "admin.host": new})
+
+    taken = taken_up(Told(b"s", dict.fromkeys(keys, old)), fresh, ("admin", "telemetry"))
+
+    assert taken.leaves == {
+        "admin.keys[ops].sha256": new,
+        "admin.port": old,
+        "telemetry.endpoint": old,
+    }

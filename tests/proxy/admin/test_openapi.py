@@ -44,6 +44,16 @@ def test_every_reference_leads_somewhere() -> None:
     assert {"TenantShape", "ProjectShape", "PinShape"} <= schemas.keys()
 
 
+def test_a_body_that_is_a_whole_document_is_needed() -> None:
+    """A tenant cannot be made of nothing; a page says so, with the values there are to choose."""
+    body = document()["paths"][f"{BASE}/tenants"]["post"]["requestBody"]
+
+    assert body["required"] is True
+    assert b"<td>all of it</td><td>body</td><td>a tenant" in page()
+    assert b"<code>day</code>, <code>month</code>" in page()
+    assert b"`" not in page()
+
+
 async def test_anybody_can_read_it(desk: Desk) -> None:
     """It holds nothing of the installation; the page runs no script and loads nothing elsewhere."""
     said = await desk.ask("GET", f"{BASE}/openapi.json", role=None)

@@ -57,6 +57,23 @@ async def test_what_proxies_would_leave_out_is_not_written(desk: Desk) -> None:
     assert [row["id"] for row in (await desk.get(ALL))["data"]] == ["acme"]
 
 
+async def test_a_refusal_names_the_field_that_was_sent(desk: Desk) -> None:
+    """And not where it would stand in the tenant's document; a made-up cursor is refused, too."""
+    await desk.ask("POST", ALL, {"id": "n"})
+    await desk.ask("POST", f"{ALL}/n/keys", {"id": "one"})
+    twice = await desk.ask("POST", f"{ALL}/n/keys", {"id": "one"})
+    project = await desk.ask("PUT", f"{ALL}/n/projects/web", {"limits": {}})
+    said = [
+        await desk.ask("GET", f"/admin/v1/{each}?cursor={cursor}")
+        for each in ("audit", "alerts")
+        for cursor in ("x", "9" * 30)
+    ]
+
+    told = [(each.status, each.body["error"]["param"]) for each in (twice, project, *said)]
+    assert told == [(400, "id"), (400, "limits"), *[(400, "cursor")] * 4]
+    assert twice.body["error"]["message"].startswith("id: a key with the id 'one' exists")
+
+
 async def test_the_files_tenants_are_read_only(desk: Desk) -> None:
     """They are seen, and changed where they stand."""
     seen = await desk.get(f"{ALL}/acme")

@@ -27,6 +27,15 @@ async def test_a_key_becomes_a_cookie_with_its_role(desk: Desk) -> None:
     assert who.body == {"id": "viewer", "role": "viewer", "by_session": True}
 
 
+async def test_the_record_of_a_login_names_who_it_was(desk: Desk) -> None:
+    """Their key and its role, though the route is for anybody."""
+    await _cookie(desk, "billing")
+
+    said = await desk.ask("GET", "/admin/v1/audit?action=session.begin&limit=1")
+
+    assert [(each["who"], each["role"]) for each in said.body["data"]] == [("billing", "billing")]
+
+
 async def test_a_wrong_key_or_another_page_gets_no_cookie(desk: Desk) -> None:
     """Nor a body that is more than a key."""
     wrong = await desk.ask("POST", "/dashboard/login", {"key": "nonsense"}, role=None, **FROM_PAGE)
