@@ -45,9 +45,12 @@ class Settling:
 
 
 def undrawn_shards(connection: Connection, tenant: str) -> list[int]:
-    """Where events of the tenant may be that were not drawn for; none when nobody granted it
-    anything."""
-    granted = select(credit_grant.c.id).where(credit_grant.c.tenant == tenant).limit(1)
+    """Where events of the tenant may be that were not drawn for; none when there is no grant.
+
+    A tenant's own first grant may come after the close: it must not find events of the month that
+    nobody has passed, for a month without late events is not settled again.
+    """
+    granted = select(credit_grant.c.id).limit(1)
     if connection.execute(granted).first() is None:
         return []
     mark, done = tables.watermark.c, credit_watermark.c

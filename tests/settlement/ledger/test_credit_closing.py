@@ -127,6 +127,22 @@ def test_what_was_owed_before_stays_owed(ledger: Ledger) -> None:
     assert _left(ledger) == 0
 
 
+def test_a_first_grant_after_the_close_pays_for_nothing_before_it(ledger: Ledger) -> None:
+    """Others have credit, so drawing has begun, and is behind: the close passes the events of a
+    tenant without any. Its later grant would pay list prices of a month that came to nothing."""
+    _grant(ledger, USD, "theirs", tenant="umbra")
+    book(ledger, [october(n) for n in range(5)])
+
+    found = _issue(ledger, TRIAL)
+    _grant(ledger, 10 * PRICE)
+    draw_credits(ledger, [SHARD], now_ns=NOW_NS)
+
+    assert _said(found) == (0, 0, 0)
+    assert _left(ledger) == 10 * PRICE
+    assert _said(_issue(ledger, TRIAL, NEXT)) == (0, 0, 0)
+    assert verify(ledger) == []
+
+
 def test_a_repeat_moves_nothing(ledger: Ledger) -> None:
     """A month is settled once."""
     _grant(ledger, 60 * USD)
