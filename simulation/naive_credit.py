@@ -133,9 +133,10 @@ class Purse:
 
     def _give_back(self, month: str, paid: list[dict[str, int]], over: int) -> None:
         for pot in reversed(self.in_order()):
-            # a close may have given back before what its event gives back now: never twice
-            part = min(over, paid[0].get(pot.given.name, 0), pot.drawn)
-            if not part:
+            # a close may have given back before what its event gives back now: never twice, and
+            # never out of what is paid for other months
+            part = min(over, pot.drawn, *(each.get(pot.given.name, 0) for each in paid))
+            if part <= 0:
                 continue
             debt = min(part, pot.owed)  # whoever owed it owes it no more
             pot.owed -= debt

@@ -10,7 +10,7 @@ has expired and was taken away, together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
@@ -155,17 +155,27 @@ def burn_order(grant: Grant) -> tuple[int, int, bool, int, str]:
 
 
 def draw(
-    paid: Paid, standings: Sequence[Standing], *, event_id: str, occurred_at: int, sell_nano: int
+    paid: Paid,
+    standings: Sequence[Standing],
+    *,
+    event_id: str,
+    occurred_at: int,
+    sell_nano: int,
+    most: Mapping[str, int] | None = None,
 ) -> list[Entry]:
     """What this event takes from the tenant's grants, or gives back to them.
 
     `paid` is what came before it of the same root, `standings` the tenant's grants in burn order.
+    `most` is what each grant still pays for a month that was closed: a close gives back of the
+    month as a whole, and what it gave is not to be given again, for that would come out of what
+    the grant pays for other months. The next close of the month settles what is left to give.
     """
     sells = paid.sell_nano + sell_nano
     if sell_nano > 0:
         want = min(sell_nano, sells - paid.drawn_nano)
         return _take(paid.root, standings, want, event_id=event_id, occurred_at=occurred_at)
-    return _give(paid, standings, paid.drawn_nano - max(sells, 0), event_id=event_id)
+    back = paid.drawn_nano - max(sells, 0)
+    return _give(paid, standings, back, event_id=event_id, most=most)
 
 
 def settle(
@@ -209,12 +219,20 @@ def _take(
     return entries
 
 
-def _give(paid: Paid, standings: Sequence[Standing], back: int, *, event_id: str) -> list[Entry]:
+def _give(
+    paid: Paid,
+    standings: Sequence[Standing],
+    back: int,
+    *,
+    event_id: str,
+    most: Mapping[str, int] | None = None,
+) -> list[Entry]:
     drawn = dict(paid.drawn)
     entries = []
     for standing in reversed(standings):
-        # what the close of its month has given back already, the grant has not to give any more
         part = min(back, drawn.get(standing.grant.id, 0), standing.drawn_nano)
+        if most is not None:
+            part = min(part, most.get(standing.grant.id, 0))
         if part <= 0:
             continue
         owed = min(part, standing.owed_nano)  # its money went back already

@@ -81,7 +81,7 @@ def settling_of(
         cause = month_root(tenant, period) + ("" if month == period else f":late:{month}")
         more = sum(found["entries"].values())
         entries = settle(
-            _paid(connection, tenant, month),
+            paid_for_month(connection, tenant, month),
             standings,
             cause=cause,
             at_ns=period_bounds_ns(month)[1] - 1,
@@ -122,7 +122,7 @@ def _of(standings: Sequence[Standing], entries: Sequence[Entry]) -> list[tuple[G
     return [(grants[entry.grant_id], entry) for entry in entries]
 
 
-def _paid(connection: Connection, tenant: str, month: str) -> Paid:
+def paid_for_month(connection: Connection, tenant: str, month: str) -> Paid:
     """What each grant gave for a month: for its events, and when it was closed."""
     start_ns, end_ns = period_bounds_ns(month)
     given = func.sum(_ENTRY.owed_nano - _ENTRY.amount_nano)

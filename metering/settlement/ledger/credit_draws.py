@@ -26,6 +26,7 @@ from metering.settlement.credits import (
     draw,
     entries_transaction,
     expiry,
+    month_root,
     paid_after,
 )
 from metering.settlement.ledger import tables
@@ -35,6 +36,7 @@ from metering.settlement.ledger.credit_books import (
     tenant_grants,
     write_entries,
 )
+from metering.settlement.ledger.credit_closing import paid_for_month
 from metering.settlement.ledger.credit_families import Family, families_of
 from metering.settlement.ledger.credit_tables import (
     credit_grant,
@@ -46,6 +48,7 @@ from metering.settlement.ledger.credit_tables import (
 from metering.settlement.ledger.posted import post
 from metering.settlement.ledger.spending import spent_by_bucket
 from metering.settlement.ledger.store import Ledger, keep_rows
+from metering.settlement.utc import day_of
 
 CHUNK = 1_000
 """Events drawn for in one transaction: bounds how long a settling batch may have to wait."""
@@ -264,7 +267,8 @@ def _book(connection: Connection, shard: int, rows: Sequence[Any], reach: int, n
     before = tenant_grants(connection, list(by_tenant))
     for tenant, events in sorted(by_tenant.items()):
         grants = [each for each in before if each.grant.tenant == tenant]
-        entries = _drawn_for(events, grants, families, drawn)
+        closed = _closed(connection, tenant, events)
+        entries = _drawn_for(events, grants, families, drawn, closed)
         if not entries:
             continue
         of = {each.grant.id: each.grant for each in grants}
@@ -282,26 +286,51 @@ def _drawn_for(
     grants: Sequence[Standing],
     families: dict[str, Family],
     drawn: dict[str, Paid],
+    closed: dict[str, dict[str, int]],
 ) -> list[Entry]:
-    """What the events of one tenant take and give back; `drawn` moves along."""
+    """What the events of one tenant take and give back; `drawn` and `closed` move along."""
     standings = {each.grant.id: each for each in grants}
     entries: list[Entry] = []
     for row in events:
         family = families[row.event_id]
         known = drawn.get(family.root, Paid(family.root))
         paid = Paid(family.root, family.before(row.seq), known.drawn)
+        month = closed.get(_month_of(row.occurred_at))
         now = draw(
             paid,
             list(standings.values()),
             event_id=row.event_id,
             occurred_at=row.occurred_at,
             sell_nano=row.sell_nano,
+            most=month,
         )
         for entry in now:
             standings[entry.grant_id] = standings[entry.grant_id].after(entry)
+            if month is not None:
+                part = entry.owed_nano - entry.amount_nano
+                month[entry.grant_id] = month.get(entry.grant_id, 0) + part
         drawn[family.root] = paid_after(paid, row.sell_nano, now)
         entries += now
     return entries
+
+
+def _closed(
+    connection: Connection, tenant: str, events: Sequence[Any]
+) -> dict[str, dict[str, int]]:
+    """What each grant pays for the months that a close moved and something is taken back of."""
+    months = {_month_of(row.occurred_at) for row in events if row.sell_nano < 0}
+    roots = {month_root(tenant, month): month for month in months}
+    if not roots:
+        return {}
+    moved = select(_ENTRY.root).where(_ENTRY.root.in_(roots)).distinct()
+    return {
+        roots[root]: dict(paid_for_month(connection, tenant, roots[root]).drawn)
+        for root in connection.execute(moved).scalars().all()
+    }
+
+
+def _month_of(time_ns: int) -> str:
+    return f"{day_of(time_ns):%Y-%m}"
 
 
 def _drawn(connection: Connection, roots: set[str]) -> dict[str, Paid]:

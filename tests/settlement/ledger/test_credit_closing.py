@@ -143,6 +143,22 @@ def test_a_first_grant_after_the_close_pays_for_nothing_before_it(ledger: Ledger
     assert verify(ledger) == []
 
 
+def test_what_a_close_gave_back_is_not_given_again(ledger: Ledger) -> None:
+    """A correction of a closed month would take it out of what the grant pays for the next one."""
+    _grant(ledger, 10 * PRICE)
+    served = october()
+    book(ledger, [served])
+    _issue(ledger, TRIAL)
+    book(ledger, [replace(october(1), occurred_at=NOVEMBER_NS)])
+    draw_credits(ledger, [SHARD], now_ns=NOW_NS)
+
+    book(ledger, [_undo(served)])
+    draw_credits(ledger, [SHARD], now_ns=NOW_NS)
+
+    assert _left(ledger) == 9 * PRICE
+    assert verify(ledger) == []
+
+
 def test_a_repeat_moves_nothing(ledger: Ledger) -> None:
     """A month is settled once."""
     _grant(ledger, 60 * USD)
