@@ -19,7 +19,9 @@ def test_a_state_that_cannot_be_written_is_written_later(tmp_path: Path) -> None
     blocked = tmp_path / "serve.json"
     blocked.mkdir()
     opened = SimpleNamespace(
-        settings=SimpleNamespace(data_dir=tmp_path, source=None), url="http://here:1"
+        settings=SimpleNamespace(data_dir=tmp_path, source=None),
+        url="http://here:1",
+        admin_url=None,
     )
     supervisor = _Supervisor(
         cast("Any", opened), cast("Any", None), Reloads(cast("Any", opened), {}, Metrics()), "", 1.0

@@ -9,6 +9,7 @@ import orjson
 from fixtures_console import Desk
 from fixtures_ledger import make_event
 
+from metering.clock import now_ns
 from metering.events import encode
 from metering.settlement.ledger.outbox import put_alerts
 from proxy.admin import live
@@ -36,7 +37,8 @@ async def test_a_viewer_sees_what_every_machine_recorded(desk: Desk) -> None:
     console = desk.console
     for shard in range(console.keys.shards):
         await console.redis.set(console.keys.epoch(shard), 1)
-    body = encode(make_event(tenant="acme", degrade_step="cap_80", model_public="small"))
+    event = make_event(degrade_step="cap_80", model_public="small", completed_at=now_ns())
+    body = encode(event)
     await console.redis.xadd(console.keys.stream(console.keys.shard("acme")), {"e": body})
 
     def alert() -> None:
