@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    column,
     text,
 )
 
@@ -51,11 +52,11 @@ def quantity_column(unit: str) -> str:
     return f"q_{unit}"
 
 
-def _index_of_some(column: str) -> Index:
+def _index_of_some(name: str) -> Index:
     """Of a column that few events have; in the order of their times."""
-    where = text(f"{column} IS NOT NULL")
-    name = f"ix_usage_event_{column}"
-    return Index(name, column, "occurred_at", sqlite_where=where, postgresql_where=where)
+    where = column(name).is_not(None)
+    full = f"ix_usage_event_{name}"
+    return Index(full, name, "occurred_at", sqlite_where=where, postgresql_where=where)
 
 
 usage_event = Table(

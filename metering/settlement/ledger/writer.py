@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, bindparam, select, update
 
 from metering.events import Kind
@@ -141,6 +142,13 @@ def _make_watermarks(ledger: Ledger, shards: Sequence[int], now_ns: int) -> None
         keep_rows(connection, tables.watermark, rows)
 
 
+_KNOWN_OF_ARRAY = "SELECT event_id, payload_hash FROM usage_event WHERE event_id = ANY(%s)"
+_KNOWN_OF_JSON = (
+    "SELECT event_id, payload_hash FROM usage_event "
+    "WHERE event_id IN (SELECT value FROM json_each(?))"
+)
+
+
 def _known_hashes(connection: Connection, event_ids: Sequence[str]) -> dict[str, str]:
     """The hashes of the bodies that stand, of those of these events that are in the ledger.
 
@@ -149,12 +157,10 @@ def _known_hashes(connection: Connection, event_ids: Sequence[str]) -> dict[str,
     """
     if not event_ids:
         return {}
-    start = "SELECT event_id, payload_hash FROM usage_event WHERE event_id "
     if connection.dialect.name == "postgresql":
-        found = connection.exec_driver_sql(f"{start} = ANY(%s)", (list(event_ids),))
+        found = connection.exec_driver_sql(_KNOWN_OF_ARRAY, (list(event_ids),))
     else:
-        marks = ", ".join("?" * len(event_ids))
-        found = connection.exec_driver_sql(f"{start} IN ({marks})", tuple(event_ids))
+        found = connection.exec_driver_sql(_KNOWN_OF_JSON, (orjson.dumps(event_ids).decode(),))
     return {row.event_id: row.payload_hash for row in found}
 
 
